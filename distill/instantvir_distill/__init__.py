@@ -1,0 +1,1 @@
+"""How a student is made: clips, losses, optimisers, recipes and the trainer."""

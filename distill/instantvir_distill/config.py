@@ -1,0 +1,54 @@
+"""A training run, complete: every number that decides what comes out."""
+
+from dataclasses import dataclass, field
+
+from instantvir_models.students.tiny import TinyConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training at one crop size."""
+
+    steps: int
+    crop: int
+    """Side of the square training crop in pixels."""
+    frames: int
+    """Frames of a training sequence."""
+    clips_per_worker: int
+    """Sequences per worker and step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Everything a run depends on."""
+
+    student: TinyConfig = field(default_factory=TinyConfig)
+    phases: tuple[Phase, ...]
+    workers: int = 2
+    """Processes of one thread each; their gradients are averaged."""
+    seed: int = 0
+    muon_lr: float = 0.005
+    adam_lr: float = 2e-3
+    warmup_steps: int = 50
+    decay_fraction: float = 0.35
+    """Last part of the run over which the learning rate falls linearly to 1 %."""
+    ema_decay: float = 0.998
+    max_gradient_norm: float = 1.0
+    temporal_weight: float = 0.15
+    """Weight of the loss on frame differences."""
+    lossy_fraction: float = 0.25
+    """Part of the measurements that goes through H.264."""
+    validation_sources: tuple[str, ...] = ("sam2_cups", "carnd_highway", "mdn_bug", "media3_topshots")
+    """Clips whose name starts so are never trained on."""
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that `step` belongs to."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase
+            step -= phase.steps
+        return self.phases[-1]

@@ -1,0 +1,30 @@
+"""Starts the workers of a training run and waits for them."""
+
+import os
+from pathlib import Path
+
+import torch.multiprocessing as mp
+
+from instantvir_distill.config import DistillConfig
+from instantvir_distill.data import load_clips, split
+from instantvir_distill.trainer import run_worker
+
+
+def distill(config: DistillConfig, *, clips: Path, folder: Path) -> Path:
+    """Train from the clips in `clips`; the path of the averaged weights in `folder`.
+
+    Continues where the last run in `folder` stopped.
+
+    Raises:
+        VideoOpenError: if `clips` holds no video.
+        RuntimeError: if a worker dies.
+    """
+    load_clips(clips, cache=folder / "clips")  # decode once, before the workers share the cache
+    mp.spawn(_worker, args=(config, clips, folder), nprocs=config.workers, daemon=True)
+    return folder / "student.safetensors"
+
+
+def _worker(rank: int, config: DistillConfig, clips: Path, folder: Path) -> None:
+    os.setsid()  # the scheduler shares time per session: a worker is worth as much as a shell
+    training, _ = split(load_clips(clips, cache=folder / "clips"), config.validation_sources)
+    run_worker(config, training, folder, rank=rank)

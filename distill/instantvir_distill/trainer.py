@@ -1,0 +1,175 @@
+"""Trains a student: one process per core, gradients averaged, resumes after a kill."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from instantvir_distill.config import DistillConfig
+from instantvir_distill.data import TASKS, Clip, Sample, Sampler
+from instantvir_distill.losses import regression
+from instantvir_distill.optimizer import Muon, is_matrix
+from instantvir_models.operators.consistency import data_consistency
+from instantvir_models.students.base import Conditioning, condition
+from instantvir_models.students.tiny import TinyStudent
+
+SAVE_EVERY_SECONDS = 120
+LOG_EVERY_STEPS = 50
+
+
+class Trainer:
+    """One worker of a training run. Owns the student, its average, the optimisers and the data."""
+
+    def __init__(self, config: DistillConfig, clips: list[Clip], folder: Path, *, rank: int) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.folder, self.rank = config, folder, rank
+        self.student = TinyStudent(config.student).to(memory_format=torch.channels_last)
+        self.average = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
+        named = list(self.student.named_parameters())
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon([p for n, p in named if is_matrix(n, p)], lr=config.muon_lr),
+            torch.optim.AdamW(
+                [p for n, p in named if not is_matrix(n, p)], lr=config.adam_lr, weight_decay=0.0
+            ),
+        ]
+        self.clips = clips
+        self.step = 0
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def run(self) -> None:
+        """Train from the last checkpoint, if there is one, to the end of the recipe."""
+        self._resume()
+        saved = time.monotonic()
+        sampler = self._sampler()
+        losses: dict[str, list[float]] = {task: [] for task in TASKS}
+        while self.step < self.config.steps:
+            phase = self.config.phase_at(self.step)
+            samples = [
+                sampler.sample(TASKS[i % 4], crop=phase.crop, frames=phase.frames)
+                for i in range(phase.clips_per_worker)
+            ]
+            for task, loss in self._update(samples).items():
+                losses[task].append(loss)
+            self.step += 1
+            if self.rank == 0 and self.step % LOG_EVERY_STEPS == 0:
+                self._log(losses)
+                losses = {task: [] for task in TASKS}
+            if self.rank == 0 and (
+                time.monotonic() - saved > SAVE_EVERY_SECONDS or self.step == self.config.steps
+            ):
+                self._save()
+                saved = time.monotonic()
+
+    def _sampler(self) -> Sampler:
+        """Fresh random numbers for each worker and each start: a resumed run sees new crops."""
+        seed = (self.config.seed * 1009 + self.rank) * 1_000_003 + self.step
+        return Sampler(self.clips, seed=seed, lossy_fraction=self.config.lossy_fraction)
+
+    def _update(self, samples: list[Sample]) -> dict[str, float]:
+        """One optimiser step; the loss of each task."""
+        batch = _joined([condition(sample.measurement) for sample in samples])
+        estimate = self.student.restore_sequence(batch)
+        each = []
+        for i, sample in enumerate(samples):
+            x_hat = data_consistency(
+                estimate.x_hat[i : i + 1], sample.measurement, estimate_std=estimate.std[i]
+            )
+            each.append(
+                regression(x_hat, sample.x, temporal_weight=self.config.temporal_weight)
+            )
+        torch.stack(each).mean().backward()
+        self._average_gradients()
+        nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_gradient_norm)
+        rate = self._rate()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("base_lr", group["lr"]) * rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self._update_average()
+        return {s.task: float(loss.detach()) for s, loss in zip(samples, each, strict=True)}
+
+    def _rate(self) -> float:
+        """Learning rate factor: linear warm-up, constant, linear decay to 1 %."""
+        config = self.config
+        decay_steps = max(1, round(config.steps * config.decay_fraction))
+        left = (config.steps - self.step) / decay_steps
+        return min((self.step + 1) / config.warmup_steps, 1.0, max(left, 0.01))
+
+    def _average_gradients(self) -> None:
+        if not dist.is_initialized():
+            return
+        gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, value in self.student.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    def _log(self, losses: dict[str, list[float]]) -> None:
+        row = {"step": self.step, "time": round(time.time(), 1), "rate": round(self._rate(), 4)}
+        row |= {task: round(sum(v) / max(1, len(v)), 5) for task, v in losses.items()}
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+
+    def _save(self) -> None:
+        """Write the checkpoint and the averaged weights, each complete or not at all."""
+        state = {
+            "step": self.step,
+            "student": self.student.state_dict(),
+            "average": self.average,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        partial = self._checkpoint.with_suffix(".part")
+        torch.save(state, partial)
+        os.replace(partial, self._checkpoint)
+        weights = self.folder / "student.part"
+        save_file({k: v.contiguous() for k, v in self.average.items()}, weights)
+        os.replace(weights, self.folder / "student.safetensors")
+        (self.folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2))
+
+    def _resume(self) -> None:
+        if not self._checkpoint.exists():
+            return
+        state = torch.load(self._checkpoint, weights_only=True)
+        self.step = state["step"]
+        self.student.load_state_dict(state["student"])
+        self.average = state["average"]
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+
+
+def _joined(blocks: list[Conditioning]) -> Conditioning:
+    def cat(name: str) -> Tensor:
+        return torch.cat([getattr(block, name) for block in blocks])
+
+    return Conditioning(cat("x_init"), cat("y_view"), cat("known"), cat("traits"))
+
+
+def run_worker(config: DistillConfig, clips: list[Clip], folder: Path, *, rank: int) -> None:
+    """The body of worker `rank`: single-threaded, joined to the others through gloo."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.workers > 1:
+        store = dist.FileStore(str(folder / f"rendezvous-{os.getppid()}"), config.workers)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=config.workers)
+    Trainer(config, clips, folder, rank=rank).run()
+    if dist.is_initialized():
+        dist.destroy_process_group()

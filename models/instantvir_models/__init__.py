@@ -1,0 +1,1 @@
+"""What restores a video: media, operators, autoencoders, students and the session that joins them."""

@@ -1,0 +1,1 @@
+"""Known and estimated degradations A, and what follows from them in closed form."""

@@ -1,0 +1,92 @@
+"""The identity, and operators applied one after the other."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+from torch import Tensor
+
+from instantvir_models.operators.base import Operator, OperatorTraits
+
+
+class Identity(Operator):
+    """Nothing but noise: A = I."""
+
+    spec = "identity"
+
+    def A(self, x: Tensor) -> Tensor:
+        return x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return y
+
+    def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
+        return b / (1 + weight)
+
+    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        return y
+
+    @property
+    def traits(self) -> OperatorTraits:
+        return OperatorTraits()
+
+
+class Composition(Operator):
+    """A = A_n ... A_2 A_1: the first of `operators` acts on the clean video first."""
+
+    def __init__(self, operators: Sequence[Operator]) -> None:
+        if len(operators) < 2:
+            raise ValueError(f"a composition joins two operators or more, got {len(operators)}")
+        self.operators = tuple(operators)
+        self.spec = "+".join(operator.spec for operator in operators)
+        self.temporal_radius = sum(operator.temporal_radius for operator in operators)
+
+    def A(self, x: Tensor) -> Tensor:
+        return reduce(lambda v, operator: operator.A(v), self.operators, x)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return reduce(lambda v, operator: operator.A_adjoint(v), reversed(self.operators), y)
+
+    def initial_estimate(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        return reduce(
+            lambda v, operator: operator.initial_estimate(v, noise_std), reversed(self.operators), y
+        )
+
+    def measured_size(self, height: int, width: int) -> tuple[int, int]:
+        for operator in self.operators:
+            height, width = operator.measured_size(height, width)
+        return height, width
+
+    def clean_size(self, height: int, width: int) -> tuple[int, int]:
+        for operator in reversed(self.operators):
+            height, width = operator.clean_size(height, width)
+        return height, width
+
+    def known_pixels(self, y: Tensor) -> Tensor | None:
+        """Pixels of the clean size that a mask last in the chain left known."""
+        known = self.operators[-1].known_pixels(y)
+        height, width = self.clean_size(*y.shape[-2:])
+        if known is None or (height, width) == tuple(y.shape[-2:]):
+            return known
+        return known.repeat_interleave(height // y.shape[-2], -2).repeat_interleave(
+            width // y.shape[-1], -1
+        )
+
+    def at_frame(self, first_frame: int) -> "Composition":
+        return Composition([operator.at_frame(first_frame) for operator in self.operators])
+
+    @property
+    def traits(self) -> OperatorTraits:
+        each = [operator.traits for operator in self.operators]
+        scale = 1
+        for traits in each:
+            scale *= traits.scale
+        known = 1.0
+        for traits in each:
+            known *= traits.known_fraction
+        return OperatorTraits(
+            blur_sigma=sum(traits.blur_sigma**2 for traits in each) ** 0.5,
+            scale=scale,
+            is_antialiased_cubic=any(traits.is_antialiased_cubic for traits in each),
+            known_fraction=known,
+            temporal_sigma=sum(traits.temporal_sigma**2 for traits in each) ** 0.5,
+        )

@@ -1,0 +1,115 @@
+"""Missing pixels: masks fixed for a clip or changing per frame."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from instantvir_models.errors import UsageError
+from instantvir_models.operators.base import Operator, OperatorTraits
+
+HOLE = -1.0
+"""Value of an unknown pixel in the measurement as the student sees it: black."""
+
+
+class Mask(Operator):
+    """Keeps the pixels where the mask is 1 and loses (sets to 0, mid-grey) the others.
+
+    Args:
+        mask: [T, 1, H, W] of 0 and 1; 1 marks a known pixel. T = 1 holds for the whole clip,
+            otherwise frame t uses mask[t], and the last mask stays on.
+        spec: how this mask is written in a specification.
+    """
+
+    def __init__(self, mask: Tensor, *, spec: str = "mask:path=mask.png") -> None:
+        if mask.ndim != 4 or mask.shape[1] != 1:
+            raise ValueError(f"a mask has shape [T, 1, H, W], got {tuple(mask.shape)}")
+        if not ((mask == 0) | (mask == 1)).all():
+            raise ValueError("a mask holds only 0 (unknown) and 1 (known)")
+        self.mask = mask
+        self.spec = spec
+        self._known_fraction = float(mask.double().mean())
+
+    def _frames(self, x: Tensor) -> Tensor:
+        """The mask of each frame of `x`, broadcastable to it."""
+        height, width = self.mask.shape[-2:]
+        if x.shape[-2:] != self.mask.shape[-2:]:
+            raise UsageError(
+                f"the mask is {width}x{height} but the video is {x.shape[-1]}x{x.shape[-2]}",
+                hint="give a mask of the size of the video",
+            )
+        if len(self.mask) == 1:
+            return self.mask.to(x)
+        index = torch.arange(x.shape[1]).clamp_max(len(self.mask) - 1)
+        return self.mask[index].to(x)
+
+    def A(self, x: Tensor) -> Tensor:
+        return x * self._frames(x)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.A(y)  # diagonal
+
+    def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
+        return b / (1 + weight * self._frames(b))
+
+    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        """y itself with the unknown pixels at 0: a projection is its own pseudo-inverse."""
+        return self.A(y)
+
+    def initial_estimate(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        """Holes filled from their surroundings by pull-push; known pixels stay."""
+        known = self._frames(y)
+        filled = pull_push(y * known, known.expand(*y.shape[:2], 1, *y.shape[-2:]))
+        return torch.where(known.bool(), y, filled)
+
+    def known_pixels(self, y: Tensor) -> Tensor:
+        return self._frames(y)[None]
+
+    def at_frame(self, first_frame: int) -> "Mask":
+        if len(self.mask) == 1:
+            return self
+        return Mask(self.mask[min(first_frame, len(self.mask) - 1) :], spec=self.spec)
+
+    @property
+    def traits(self) -> OperatorTraits:
+        return OperatorTraits(known_fraction=self._known_fraction)
+
+
+def pull_push(values: Tensor, weights: Tensor) -> Tensor:
+    """Smooth filling of the places where `weights` is small, [B, T, C, H, W].
+
+    Normalised convolution at every scale, coarse to fine: each scale trusts its own average as
+    far as it has seen known pixels, and takes the rest from the scale above (Gortler et al. 1996).
+
+    Args:
+        values: [B, T, C, H, W], already multiplied by the weights.
+        weights: [B, T, 1, H, W] in [0, 1].
+    """
+    lead, size = values.shape[:-2], values.shape[-2:]
+    summed = _smooth(values.flatten(0, 2)[:, None])
+    weight = _smooth(weights.flatten(0, 2)[:, None])
+    weight = weight.repeat_interleave(lead[2], 0)
+    return _fill(summed, weight).reshape(*lead, *size)
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """`x` [n, 1, H, W] filtered by (1, 4, 6, 4, 1)^2 / 256 with mirrored borders."""
+    for dim in (-1, -2):
+        size = x.shape[dim]
+        index = torch.arange(-2, size + 2) % (2 * size)
+        padded = x.index_select(dim, torch.minimum(index, 2 * size - 1 - index).to(x.device))
+        outer = padded.narrow(dim, 0, size) + padded.narrow(dim, 4, size)
+        inner = padded.narrow(dim, 1, size) + padded.narrow(dim, 3, size)
+        x = torch.add(outer, inner, alpha=4).add_(padded.narrow(dim, 2, size), alpha=6).div_(16)
+    return x
+
+
+def _fill(summed: Tensor, weight: Tensor) -> Tensor:
+    if min(summed.shape[-2:]) <= 2:
+        total = weight.mean((-2, -1), keepdim=True).clamp_min(1e-6)
+        above = (summed.mean((-2, -1), keepdim=True) / total).expand_as(summed)
+    else:
+        coarse = [F.avg_pool2d(t, 2, ceil_mode=True, count_include_pad=False) for t in (summed, weight)]
+        filled = _fill(*(_smooth(t) for t in coarse))
+        above = F.interpolate(filled, size=summed.shape[-2:], mode="bilinear", align_corners=False)
+    trust = 0.02
+    return (summed + trust * above) / (weight + trust)

@@ -1,0 +1,1 @@
+"""Students: one causal pass from measurement to estimate, block by block."""

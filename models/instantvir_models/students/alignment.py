@@ -1,0 +1,74 @@
+"""Where each pixel of one frame was in another: dense optical flow, and warping by it."""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+SMALLEST_SIDE = 16
+"""Frames with a shorter side (in pixels of the flow grid) are taken as not moving."""
+
+
+@lru_cache(maxsize=1)
+def _flow_estimator() -> "cv2.DISOpticalFlow":
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+
+def flow_guide(x: Tensor) -> NDArray[np.uint8]:
+    """Luma of frames [n, 3, H, W] in [-1, 1] at half size, lightly smoothed, [n, H/2, W/2] uint8."""
+    luma = F.avg_pool2d(0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:], 2)[:, 0]
+    levels = ((luma + 1) * 127.5).clamp_(0, 255).byte().numpy()
+    return np.stack([cv2.GaussianBlur(level, (5, 5), 1.0) for level in levels])
+
+
+def backward_flow(
+    here: NDArray[np.uint8], there: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Flow [h, w, 2] (dx, dy) such that here[p] is about there[p + flow], and the mismatch [h, w].
+
+    The mismatch is |here - warped there| / 32, cut at 1.
+    """
+    height, width = here.shape
+    if min(height, width) < SMALLEST_SIDE:
+        flow = np.zeros((height, width, 2), np.float32)
+        warped = there
+    else:
+        flow = _flow_estimator().calc(here, there, None)
+        grid_x, grid_y = _grid(height, width)
+        warped = cv2.remap(
+            there,
+            flow[..., 0] + grid_x,
+            flow[..., 1] + grid_y,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    mismatch = cv2.absdiff(here, warped).astype(np.float32)
+    return flow, np.minimum(mismatch * (1 / 32), 1)
+
+
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    grid_x, grid_y = np.meshgrid(
+        np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    )
+    return grid_x, grid_y
+
+
+def warp(features: Tensor, flow: Tensor) -> Tensor:
+    """features [n, C, h, w] looked up at p + flow, bilinear, edges repeated; flow [n, h, w, 2]."""
+    height, width = features.shape[-2:]
+    grid_x, grid_y = (torch.from_numpy(axis) for axis in _grid(height, width))
+    where = torch.stack(
+        [
+            (flow[..., 0] + grid_x) * (2 / width) + (1 / width - 1),
+            (flow[..., 1] + grid_y) * (2 / height) + (1 / height - 1),
+        ],
+        -1,
+    )
+    return F.grid_sample(
+        features, where.to(features.dtype), padding_mode="border", align_corners=False
+    )

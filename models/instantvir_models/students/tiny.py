@@ -1,0 +1,332 @@
+"""The embedded student: under a million weights, made for a CPU, one network for all tasks.
+
+Works on a lossless Haar latent (half size, no compression). A block of frames passes through
+
+    fine layers (1/2 size), with a backward recurrence inside the block: look-ahead
+    coarse layers (1/4) and block-causal window attention over past blocks (1/8)
+    fine layers, with a forward recurrence over the whole video: memory
+    a head that shrinks the Haar bands of the initial estimate and adds a residual
+
+Both recurrences look up the neighbouring frame along optical flow. Convolutions between flow
+lookups take almost all of the time, because dense 3x3 convolutions are what CPUs do best.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from instantvir_kernels.dispatch import block_causal_attention
+from instantvir_models.autoencoders.haar import haar, inverse_haar
+from instantvir_models.kv_cache import KVCache
+from instantvir_models.students.alignment import backward_flow, flow_guide, warp
+from instantvir_models.students.base import NUM_TRAITS, Conditioning, Estimate
+
+SIZE_MULTIPLE = 8
+"""Frames are padded to a multiple of this: three levels of 2x2 Haar."""
+
+PERIODS_FRAMES = (64, 32, 16, 8)
+"""Periods of the rotary time code; integers, so that positions wrap exactly and never grow."""
+
+INPUT_CHANNELS = 7  # initial estimate, measurement, known mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyConfig:
+    """Size of a tiny student."""
+
+    frames_per_block: int = 3
+    past_blocks: int = 2
+    """Blocks of keys and values kept besides the current one."""
+    fine_channels: int = 48
+    state_channels: int = 32
+    coarse_channels: int = 64
+    coarse_layers: int = 4
+    bottom_channels: int = 96
+    num_heads: int = 4
+    window: int = 8
+    """Side of an attention window in tokens; a token covers 8x8 pixels."""
+
+
+@dataclass
+class TinyState:
+    """The memory of one video. Constant size; owned by a session."""
+
+    cache: KVCache
+    hidden: Tensor | None = None
+    """[B, state_channels, H/2, W/2] of the last frame."""
+    guide: NDArray[np.uint8] | None = None
+    """[B, H/2, W/2] luma of the last frame."""
+    next_frame: int = 0
+    """Index of the next frame, modulo the longest period."""
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """Flow from each frame to its neighbour, [B, T, h, w, 2], and mismatch [B, T, 1, h, w]."""
+
+    flow: Tensor
+    mismatch: Tensor
+
+
+class _Film(nn.Module):
+    """Per-channel scale and shift for every layer, from the traits of the degradation."""
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        self.widths = widths
+        self.hidden = nn.Sequential(nn.Linear(NUM_TRAITS, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
+        self.out = nn.Linear(64, 2 * sum(widths) + 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, traits: Tensor) -> tuple[list[Tensor], Tensor]:
+        """[B, 2 width] for each layer, and the student's own error [B]."""
+        *codes, log_std = self.out(self.hidden(traits)).split([*(2 * w for w in self.widths), 1], -1)
+        return codes, 0.06 * torch.exp(log_std[:, 0].clamp(-4, 3))
+
+
+class _Residual(nn.Module):
+    """x + conv(relu(film(conv(x)))) on [B*T, C, h, w]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        with torch.no_grad():
+            self.conv2.weight *= 0.3
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(_modulated(self.conv1(x), code)))
+
+
+class _Fuse(nn.Module):
+    """x + conv(relu(film(mix(x, neighbour, mismatch)))): takes from the neighbour what fits."""
+
+    def __init__(self, channels: int, state_channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(channels, channels, 1)
+        self.take = nn.Conv2d(state_channels + 1, channels, 1, bias=False)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.keep = nn.Conv2d(channels, state_channels, 1)
+        with torch.no_grad():
+            self.conv.weight *= 0.3
+
+    def forward(self, x: Tensor, neighbour: Tensor, mismatch: Tensor, code: Tensor) -> Tensor:
+        mixed = self.mix(x) + self.take(torch.cat([neighbour, mismatch], 1))
+        return x + self.conv(F.relu(_modulated(mixed, code)))
+
+
+class _WindowAttention(nn.Module):
+    """Block-causal attention inside windows of window x window tokens, over time and space."""
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__()
+        channels = config.bottom_channels
+        self.window = config.window
+        self.num_heads = config.num_heads
+        self.position = nn.Parameter(0.02 * torch.randn(config.window**2, channels))
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, *, first_frame: int, frames_per_block: int, cache: KVCache | None) -> Tensor:
+        """x [B, T, C, h, w] plus what it attends to.
+
+        Without a cache the frames are a whole sequence and the block-causal mask is applied.
+        """
+        windows, restore = _to_windows(x, self.window)  # [B*windows, T, window^2, C]
+        tokens = F.rms_norm(windows, windows.shape[-1:]) + self.position
+        q, k, v = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        q, k = (_rotate_over_time(t, first_frame).flatten(1, 2) for t in (q, k))
+        v = v.flatten(1, 2)
+        tokens_per_block = frames_per_block * self.window**2
+        if cache is not None:
+            k, v = cache.append(k, v)
+            tokens_per_block = k.shape[1]
+        attended = block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
+        return x + restore(self.out(attended.flatten(-2)).view_as(windows))
+
+
+class TinyStudent(nn.Module):
+    """The embedded student; implements `Student`."""
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__()
+        self.config = config
+        fine, coarse, bottom = config.fine_channels, config.coarse_channels, config.bottom_channels
+        half = config.coarse_layers // 2
+        widths = [fine, fine, *[coarse] * half, bottom]  # in the order of use
+        widths += [*[coarse] * (config.coarse_layers - half), fine, fine]
+        self.film = _Film(widths)
+        self.enter = nn.Conv2d(4 * INPUT_CHANNELS, fine, 3, padding=1)
+        self.fine_in = _Residual(fine)
+        self.look_ahead = _Fuse(fine, config.state_channels)
+        self.to_coarse = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.coarse_in = nn.ModuleList(_Residual(coarse) for _ in range(half))
+        self.to_bottom = nn.Conv2d(coarse, bottom, 2, stride=2)
+        self.attention = _WindowAttention(config)
+        self.bottom = _Residual(bottom)
+        self.from_bottom = nn.ConvTranspose2d(bottom, coarse, 2, stride=2)
+        self.coarse_out = nn.ModuleList(_Residual(coarse) for _ in range(config.coarse_layers - half))
+        self.from_coarse = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
+        self.memory = _Fuse(fine, config.state_channels)
+        self.fine_out = _Residual(fine)
+        self.head = nn.Conv2d(fine, 24, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            assert self.head.bias is not None
+            self.head.bias[:12] = 0
+            self.head.bias[12:] = -4  # gates start closed: the initial estimate passes
+
+    @property
+    def frames_per_block(self) -> int:
+        return self.config.frames_per_block
+
+    def new_state(self) -> TinyState:
+        blocks = self.config.past_blocks + 1
+        return TinyState(KVCache(blocks * self.config.frames_per_block * self.config.window**2))
+
+    def restore_block(self, block: Conditioning, state: TinyState) -> Estimate:
+        return self._restore(block, state, use_cache=True)
+
+    def restore_sequence(self, sequence: Conditioning) -> Estimate:
+        """Whole sequence at once with the block-causal mask: how it is trained.
+
+        Equals `restore_block` block after block while the sequence is no longer than the window.
+        """
+        return self._restore(sequence, self.new_state(), use_cache=False)
+
+    def _restore(self, block: Conditioning, state: TinyState, *, use_cache: bool) -> Estimate:
+        batch, frames = block.x_init.shape[:2]
+        height, width = block.size
+        codes, std = self.film(block.traits)
+        code = iter(codes)
+
+        def next_code() -> Tensor:
+            return next(code) if batch == 1 else next(code).repeat_interleave(frames, 0)
+
+        x_init, y_view, known = (
+            _padded(t.flatten(0, 1)) for t in (block.x_init, block.y_view, block.known)
+        )
+        bands = haar(x_init)
+        guides = flow_guide(x_init).reshape(batch, frames, *bands.shape[-2:])
+
+        x = torch.cat([bands, haar(y_view), haar(known)], 1)
+        x = self.enter(x.contiguous(memory_format=torch.channels_last))
+        x = self.fine_in(x, next_code())
+        x = self._look_ahead(x.unflatten(0, (batch, frames)), guides, next(code)).flatten(0, 1)
+
+        y = self.to_coarse(x)
+        for layer in self.coarse_in:
+            y = layer(y, next_code())
+        z = self.to_bottom(y)
+        z = self.attention(
+            z.unflatten(0, (batch, frames)),
+            first_frame=state.next_frame,
+            frames_per_block=self.frames_per_block,
+            cache=state.cache if use_cache else None,
+        ).flatten(0, 1)
+        z = self.bottom(z, next_code())
+        y = y + self.from_bottom(z)
+        for layer in self.coarse_out:
+            y = layer(y, next_code())
+        x = x + self.from_coarse(y)
+
+        x = self._remember(x.unflatten(0, (batch, frames)), guides, state, next(code)).flatten(0, 1)
+        x = self.fine_out(x, next_code())
+        residual, gate = self.head(x).split(12, 1)
+        x_hat = inverse_haar(bands * torch.sigmoid(-gate) + residual)
+        state.next_frame = (state.next_frame + frames) % PERIODS_FRAMES[0]
+        x_hat = x_hat[..., :height, :width].unflatten(0, (batch, frames)).float()
+        return Estimate(x_hat=x_hat, std=std)
+
+    def _look_ahead(self, x: Tensor, guides: NDArray[np.uint8], code: Tensor) -> Tensor:
+        """Backward recurrence inside each block: frame t takes from t + 1; x [B, T, C, h, w]."""
+        frames = x.shape[1]
+        out: list[Tensor] = []
+        for t in reversed(range(frames)):
+            is_last = t == frames - 1 or (t + 1) % self.frames_per_block == 0
+            there = None if is_last else guides[:, t + 1]
+            hidden = None if is_last else self.look_ahead.keep(out[-1])
+            out.append(self._fused(self.look_ahead, x[:, t], hidden, guides[:, t], there, code))
+        return torch.stack(out[::-1], 1)
+
+    def _remember(
+        self, x: Tensor, guides: NDArray[np.uint8], state: TinyState, code: Tensor
+    ) -> Tensor:
+        """Forward recurrence over the video: frame t takes from t - 1; x [B, T, C, h, w]."""
+        out = []
+        for t in range(x.shape[1]):
+            fused = self._fused(self.memory, x[:, t], state.hidden, guides[:, t], state.guide, code)
+            state.hidden, state.guide = self.memory.keep(fused), guides[:, t]
+            out.append(fused)
+        return torch.stack(out, 1)
+
+    def _fused(
+        self,
+        fuse: _Fuse,
+        x: Tensor,
+        hidden: Tensor | None,
+        here: NDArray[np.uint8],
+        there: NDArray[np.uint8] | None,
+        code: Tensor,
+    ) -> Tensor:
+        if hidden is None or there is None:
+            nothing = x.new_zeros(len(x), self.config.state_channels, *x.shape[-2:])
+            return fuse(x, nothing, torch.ones_like(x[:, :1]), code)
+        pairs = [backward_flow(*pair) for pair in zip(here, there, strict=True)]
+        flow = torch.from_numpy(np.stack([pair[0] for pair in pairs]))
+        mismatch = torch.from_numpy(np.stack([pair[1] for pair in pairs]))[:, None]
+        return fuse(x, warp(hidden, flow), mismatch.to(x), code)
+
+
+def _modulated(x: Tensor, code: Tensor) -> Tensor:
+    """x [n, C, h, w] * (1 + scale) + shift, with code [n, 2C]."""
+    scale, shift = code[:, :, None, None].chunk(2, 1)
+    return torch.addcmul(shift.to(x), x, 1 + scale.to(x))
+
+
+def _padded(x: Tensor) -> Tensor:
+    """x [n, C, H, W] with edges repeated below and right up to a multiple of `SIZE_MULTIPLE`."""
+    height, width = x.shape[-2:]
+    below, right = -height % SIZE_MULTIPLE, -width % SIZE_MULTIPLE
+    if not below and not right:
+        return x
+    return F.pad(x, (0, right, 0, below), mode="replicate")
+
+
+def _to_windows(x: Tensor, window: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """[B, T, C, h, w] -> [B*windows, T, window^2, C], edges repeated, and the way back."""
+    batch, frames, channels, height, width = x.shape
+    below, right = -height % window, -width % window
+    flat = F.pad(x.flatten(0, 1), (0, right, 0, below), mode="replicate")
+    rows, columns = flat.shape[-2] // window, flat.shape[-1] // window
+    grid = flat.reshape(batch, frames, channels, rows, window, columns, window)
+    windows = grid.permute(0, 3, 5, 1, 4, 6, 2).reshape(-1, frames, window**2, channels)
+
+    def back(tokens: Tensor) -> Tensor:
+        grid = tokens.reshape(batch, rows, columns, frames, window, window, channels)
+        flat = grid.permute(0, 3, 6, 1, 4, 2, 5).reshape(
+            batch, frames, channels, rows * window, columns * window
+        )
+        return flat[..., :height, :width]
+
+    return windows, back
+
+
+def _rotate_over_time(x: Tensor, first_frame: int) -> Tensor:
+    """Rotary time code on the first channel pairs of x [B, T, S, N, D]."""
+    pairs = len(PERIODS_FRAMES)
+    frame = torch.arange(first_frame, first_frame + x.shape[1])
+    turns = torch.stack([(frame % period) / period for period in PERIODS_FRAMES], -1)
+    angle = (2 * math.pi * turns)[:, None, None].to(x)
+    cos, sin = angle.cos(), angle.sin()
+    a, b, rest = x.split([pairs, pairs, x.shape[-1] - 2 * pairs], -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], -1)
