@@ -1,13 +1,11 @@
 """Training data: real clips, random crops of them, and random measurements of the crops."""
 
 import hashlib
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -15,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.media import VideoReader, to_uint8, to_unit
+from instantvir_models.media.round_trip import h264_round_trip
 from instantvir_models.measurement import LEVEL, Measurement, degrade
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
@@ -25,7 +25,7 @@ from instantvir_models.operators.mask import Mask
 TASKS = ("denoise", "deblur", "sr", "inpaint")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """A decoded clip, memory-mapped."""
 
@@ -62,8 +62,8 @@ def _decoded(path: Path, cache: Path) -> NDArray[np.uint8]:
     stamp = hashlib.sha256(f"{path.resolve()}:{path.stat().st_mtime_ns}".encode()).hexdigest()[:12]
     stored = cache / f"{path.stem}-{stamp}.npy"
     if not stored.exists():
-        with av.open(str(path)) as container:
-            frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+        with VideoReader(path, other_streams=False) as reader:
+            frames = np.stack([frame.pixels for frame in reader])
         partial = stored.with_suffix(".part.npy")
         np.save(partial, frames)
         partial.replace(stored)
@@ -77,11 +77,14 @@ def split(clips: Sequence[Clip], validation_sources: Sequence[str]) -> tuple[lis
 
 
 class Sampler:
-    """An endless supply of training examples from clips; everything random comes from `seed`."""
+    """An endless supply of training examples from clips.
 
-    def __init__(self, clips: Sequence[Clip], *, seed: int, lossy_fraction: float) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.generator = torch.Generator().manual_seed(seed)
+    Everything random comes from the seed last set, so that a resumed run sees what the
+    uninterrupted one would have seen.
+    """
+
+    def __init__(self, clips: Sequence[Clip], *, lossy_fraction: float) -> None:
+        self.seed(0)
         self.lossy_fraction = lossy_fraction
         sources: dict[str, list[Clip]] = {}
         for clip in clips:
@@ -89,6 +92,11 @@ class Sampler:
         self.sources = list(sources.values())
         self.weights = np.sqrt([len(group) for group in self.sources])
         self.weights /= self.weights.sum()
+
+    def seed(self, *seed: int) -> None:
+        """Start the random numbers that belong to `seed`, such as (run, worker, step)."""
+        self.rng = np.random.default_rng(seed)
+        self.generator = torch.Generator().manual_seed(int(self.rng.integers(2**62)))
 
     def sample(self, task: str, *, crop: int, frames: int) -> Sample:
         """One example of `task` with `frames` frames of `crop` x `crop` pixels."""
@@ -198,22 +206,5 @@ class Sampler:
 
 
 def _through_h264(y: Tensor, *, crf: int) -> Tensor:
-    """y [1, T, 3, h, w] after an H.264 round trip at `crf`, 4:2:0."""
-    levels = ((y[0] + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    height, width = levels.shape[1:3]
-    even = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
-    levels = np.pad(levels, even, mode="edge")
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="matroska") as container:
-        stream = container.add_stream(
-            "libx264", rate=25, options={"crf": str(crf), "preset": "veryfast", "threads": "1"}
-        )
-        stream.width, stream.height, stream.pix_fmt = levels.shape[2], levels.shape[1], "yuv420p"
-        for level in levels:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(level, format="rgb24")))
-        container.mux(stream.encode())
-    buffer.seek(0)
-    with av.open(buffer) as container:
-        decoded = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
-    decoded = decoded[:, :height, :width]
-    return torch.from_numpy(decoded).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
+    """y [1, T, 3, h, w] in [-1, 1] after an H.264 round trip at `crf`."""
+    return to_unit(h264_round_trip(to_uint8(y), crf=crf))

@@ -39,7 +39,7 @@ class Trainer:
                 [p for n, p in named if not is_matrix(n, p)], lr=config.adam_lr, weight_decay=0.0
             ),
         ]
-        self.clips = clips
+        self.sampler = Sampler(clips, lossy_fraction=config.lossy_fraction)
         self.step = 0
 
     @property
@@ -50,15 +50,9 @@ class Trainer:
         """Train from the last checkpoint, if there is one, to the end of the recipe."""
         self._resume()
         saved = time.monotonic()
-        sampler = self._sampler()
         losses: dict[str, list[float]] = {task: [] for task in TASKS}
         while self.step < self.config.steps:
-            phase = self.config.phase_at(self.step)
-            samples = [
-                sampler.sample(TASKS[i % 4], crop=phase.crop, frames=phase.frames)
-                for i in range(phase.clips_per_worker)
-            ]
-            for task, loss in self._update(samples).items():
+            for task, loss in self._update(self._samples()).items():
                 losses[task].append(loss)
             self.step += 1
             if self.rank == 0 and self.step % LOG_EVERY_STEPS == 0:
@@ -70,10 +64,14 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
 
-    def _sampler(self) -> Sampler:
-        """Fresh random numbers for each worker and each start: a resumed run sees new crops."""
-        seed = (self.config.seed * 1009 + self.rank) * 1_000_003 + self.step
-        return Sampler(self.clips, seed=seed, lossy_fraction=self.config.lossy_fraction)
+    def _samples(self) -> list[Sample]:
+        """The examples of this worker at this step."""
+        phase = self.config.phase_at(self.step)
+        self.sampler.seed(self.config.seed, self.rank, self.step)
+        return [
+            self.sampler.sample(TASKS[i % len(TASKS)], crop=phase.crop, frames=phase.frames)
+            for i in range(phase.clips_per_worker)
+        ]
 
     def _update(self, samples: list[Sample]) -> dict[str, float]:
         """One optimiser step; the loss of each task."""

@@ -92,7 +92,7 @@ class _Film(nn.Module):
 
 
 class _Residual(nn.Module):
-    """x + conv(relu(film(conv(x)))) on [B*T, C, h, w]."""
+    """x + conv(relu(film(conv(x)))) on [n, C, h, w]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _Residual(nn.Module):
             self.conv2.weight *= 0.3
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(_modulated(self.conv1(x), code)))
+        return self.conv2(_modulated_conv(self.conv1, x, code).relu_()).add_(x)
 
 
 class _Fuse(nn.Module):
@@ -118,8 +118,8 @@ class _Fuse(nn.Module):
             self.conv.weight *= 0.3
 
     def forward(self, x: Tensor, neighbour: Tensor, mismatch: Tensor, code: Tensor) -> Tensor:
-        mixed = self.mix(x) + self.take(torch.cat([neighbour, mismatch], 1))
-        return x + self.conv(F.relu(_modulated(mixed, code)))
+        mixed = self.mix(x).add_(self.take(torch.cat([neighbour, mismatch], 1)))
+        return self.conv(_modulated(mixed, code).relu_()).add_(x)
 
 
 class _WindowAttention(nn.Module):
@@ -218,12 +218,15 @@ class TinyStudent(nn.Module):
         bands = haar(x_init)
         guides = flow_guide(x_init).reshape(batch, frames, *bands.shape[-2:])
 
-        x = torch.cat([bands, haar(y_view), haar(known)], 1)
-        x = self.enter(x.contiguous(memory_format=torch.channels_last))
-        x = self.fine_in(x, next_code())
-        x = self._look_ahead(x.unflatten(0, (batch, frames)), guides, next(code)).flatten(0, 1)
+        stem = torch.cat([bands, haar(y_view), haar(known)], 1).unflatten(0, (batch, frames))
 
-        y = self.to_coarse(x)
+        # Fine layers run frame by frame: a frame's features fit in the cache of a CPU.
+        enter_code, ahead_code = next(code), next(code)
+        x = [self.fine_in(self._enter(stem[:, t]), enter_code) for t in range(frames)]
+        x = self._look_ahead(x, guides, ahead_code)
+
+        y = torch.stack([self.to_coarse(x_t) for x_t in x], 1).flatten(0, 1)
+        y = y.contiguous(memory_format=torch.channels_last)
         for layer in self.coarse_in:
             y = layer(y, next_code())
         z = self.to_bottom(y)
@@ -233,41 +236,45 @@ class TinyStudent(nn.Module):
             frames_per_block=self.frames_per_block,
             cache=state.cache if use_cache else None,
         ).flatten(0, 1)
-        z = self.bottom(z, next_code())
-        y = y + self.from_bottom(z)
+        z = self.bottom(z.contiguous(memory_format=torch.channels_last), next_code())
+        y = self.from_bottom(z).add_(y)
         for layer in self.coarse_out:
             y = layer(y, next_code())
-        x = x + self.from_coarse(y)
+        y = y.unflatten(0, (batch, frames))
 
-        x = self._remember(x.unflatten(0, (batch, frames)), guides, state, next(code)).flatten(0, 1)
-        x = self.fine_out(x, next_code())
-        residual, gate = self.head(x).split(12, 1)
-        x_hat = inverse_haar(bands * torch.sigmoid(-gate) + residual)
+        memory_code, exit_code = next(code), next(code)
+        x_hat = []
+        for t in range(frames):
+            fine = self.from_coarse(y[:, t]).add_(x[t])
+            fine = self._remember(fine, guides[:, t], state, memory_code)
+            residual, gate = self.head(self.fine_out(fine, exit_code)).split(12, 1)
+            shrunk = bands.unflatten(0, (batch, frames))[:, t] * torch.sigmoid(-gate)
+            x_hat.append(inverse_haar(shrunk + residual)[..., :height, :width])
         state.next_frame = (state.next_frame + frames) % PERIODS_FRAMES[0]
-        x_hat = x_hat[..., :height, :width].unflatten(0, (batch, frames)).float()
-        return Estimate(x_hat=x_hat, std=std)
+        return Estimate(x_hat=torch.stack(x_hat, 1).float(), std=std)
 
-    def _look_ahead(self, x: Tensor, guides: NDArray[np.uint8], code: Tensor) -> Tensor:
-        """Backward recurrence inside each block: frame t takes from t + 1; x [B, T, C, h, w]."""
-        frames = x.shape[1]
-        out: list[Tensor] = []
-        for t in reversed(range(frames)):
-            is_last = t == frames - 1 or (t + 1) % self.frames_per_block == 0
+    def _enter(self, stem: Tensor) -> Tensor:
+        return self.enter(stem.contiguous(memory_format=torch.channels_last))
+
+    def _look_ahead(
+        self, x: list[Tensor], guides: NDArray[np.uint8], code: Tensor
+    ) -> list[Tensor]:
+        """Backward recurrence inside each block: frame t takes from t + 1; x[t] [B, C, h, w]."""
+        out = list(x)
+        for t in reversed(range(len(x))):
+            is_last = t == len(x) - 1 or (t + 1) % self.frames_per_block == 0
             there = None if is_last else guides[:, t + 1]
-            hidden = None if is_last else self.look_ahead.keep(out[-1])
-            out.append(self._fused(self.look_ahead, x[:, t], hidden, guides[:, t], there, code))
-        return torch.stack(out[::-1], 1)
+            hidden = None if is_last else self.look_ahead.keep(out[t + 1])
+            out[t] = self._fused(self.look_ahead, x[t], hidden, guides[:, t], there, code)
+        return out
 
     def _remember(
-        self, x: Tensor, guides: NDArray[np.uint8], state: TinyState, code: Tensor
+        self, x: Tensor, guide: NDArray[np.uint8], state: TinyState, code: Tensor
     ) -> Tensor:
-        """Forward recurrence over the video: frame t takes from t - 1; x [B, T, C, h, w]."""
-        out = []
-        for t in range(x.shape[1]):
-            fused = self._fused(self.memory, x[:, t], state.hidden, guides[:, t], state.guide, code)
-            state.hidden, state.guide = self.memory.keep(fused), guides[:, t]
-            out.append(fused)
-        return torch.stack(out, 1)
+        """One step of the forward recurrence over the video; x [B, C, h, w]."""
+        fused = self._fused(self.memory, x, state.hidden, guide, state.guide, code)
+        state.hidden, state.guide = self.memory.keep(fused), guide
+        return fused
 
     def _fused(
         self,
@@ -288,9 +295,19 @@ class TinyStudent(nn.Module):
 
 
 def _modulated(x: Tensor, code: Tensor) -> Tensor:
-    """x [n, C, h, w] * (1 + scale) + shift, with code [n, 2C]."""
+    """x [n, C, h, w] * (1 + scale) + shift, with code [n, 2C] or [1, 2C]."""
     scale, shift = code[:, :, None, None].chunk(2, 1)
     return torch.addcmul(shift.to(x), x, 1 + scale.to(x))
+
+
+def _modulated_conv(conv: nn.Conv2d, x: Tensor, code: Tensor) -> Tensor:
+    """`conv(x)` then `_modulated`; a code shared by all frames is folded into the weights."""
+    if len(code) > 1:
+        return _modulated(conv(x), code)
+    assert conv.bias is not None
+    scale, shift = (1 + code[0, : len(conv.bias)]), code[0, len(conv.bias) :]
+    weight = (conv.weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+    return F.conv2d(x, weight, conv.bias * scale + shift, padding=conv.padding)
 
 
 def _padded(x: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Students on disk: safetensors with their configuration, checked by sha256."""

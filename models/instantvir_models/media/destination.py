@@ -1,0 +1,61 @@
+"""Where the output goes: a file that appears whole or not at all, a pipe, or an address."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from instantvir_models.errors import VideoWriteError
+
+Destination = str | Path | BinaryIO
+
+
+def name_of(destination: Destination) -> str:
+    if isinstance(destination, (str, Path)):
+        return "standard output" if str(destination) == "-" else f"`{destination}`"
+    return f"`{getattr(destination, 'name', None) or 'the given stream'}`"
+
+
+def is_address(destination: Destination) -> bool:
+    return isinstance(destination, str) and bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", destination))
+
+
+def final_path(destination: Destination) -> Path | None:
+    """The file to be made, or None for a pipe, a device or an address."""
+    if not isinstance(destination, (str, Path)) or str(destination) == "-":
+        return None
+    if is_address(destination):
+        return None
+    path = Path(destination)
+    check_writable(path)
+    is_special = path.exists() and not path.is_file()
+    return None if is_special else path
+
+
+def stream_of(destination: Destination) -> str | BinaryIO:
+    """What FFmpeg writes to, for a destination without a `final_path`."""
+    if isinstance(destination, (str, Path)):
+        return sys.stdout.buffer if str(destination) == "-" else str(destination)
+    return destination
+
+
+def partial_path(path: Path) -> Path:
+    """The hidden neighbour that is written and then renamed."""
+    return path.with_name(f".{path.name}.part-{os.getpid()}{path.suffix}")
+
+
+def check_writable(path: Path) -> None:
+    """VideoWriteError if no file of this name can be made."""
+    if path.is_dir():
+        raise VideoWriteError(f"`{path}` is a directory", hint=f"name a file: `{path / 'restored.mp4'}`")
+    if not path.parent.is_dir():
+        raise VideoWriteError(
+            f"the folder `{path.parent}` does not exist", hint=f"create it: mkdir -p '{path.parent}'"
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise VideoWriteError(
+            f"the folder `{path.parent}` is not writable", hint="check its permissions or choose another"
+        )

@@ -1,0 +1,49 @@
+"""One picture with its time, and how a stream of pictures is cut into blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One decoded picture and the moment at which it is shown."""
+
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    """[H, W, 3] full-range RGB: uint8 0..255, or uint16 0..65535 where the source has more than 8 bits."""
+    pts: int
+    """Presentation time in units of `time_base`; strictly increasing within one reader."""
+    time_base: Fraction
+    """Seconds per unit of `pts` and `duration`."""
+    duration: int = 0
+    """How long the picture is shown, in units of `time_base`; 0 if the source does not say."""
+
+    @property
+    def pts_seconds(self) -> float:
+        return float(self.pts * self.time_base)
+
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape[:2]
+        return f"Frame({width}x{height} {self.pixels.dtype}, pts_seconds={self.pts_seconds:.4f})"
+
+
+def blocks(frames: Iterable[Frame], frames_per_block: int) -> Iterator[list[Frame]]:
+    """Consecutive lists of `frames_per_block` frames; the last one may be shorter, none is empty.
+
+    Reads no further ahead than the block it yields, so it serves a live source too.
+    """
+    if frames_per_block < 1:
+        raise ValueError(f"frames_per_block must be at least 1, got {frames_per_block}")
+    block: list[Frame] = []
+    for frame in frames:
+        block.append(frame)
+        if len(block) == frames_per_block:
+            yield block
+            block = []
+    if block:
+        yield block

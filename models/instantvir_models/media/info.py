@@ -1,0 +1,70 @@
+"""What is known about a video before its frames are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from instantvir_models.media.color import ColorTags
+
+LOSSLESS_CODECS = frozenset(
+    {"ffv1", "rawvideo", "png", "apng", "huffyuv", "ffvhuff", "utvideo", "qtrle", "magicyuv", "tiff", "bmp"}
+)
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """One audio or subtitle stream of the source."""
+
+    kind: str
+    """`audio` or `subtitle`."""
+    codec_name: str
+    language: str | None
+    sample_rate: int | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What of the source could not be read, as far as it is known at this moment."""
+
+    lost_packets: int = 0
+    """Frames' worth of compressed data that is missing or could not be decoded."""
+    corrupt_frames: int = 0
+    """Frames that were delivered although the decoder had to guess parts of them."""
+    message: str | None = None
+    """One sentence for a person; None when nothing is amiss."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Size, timing, format and company of one video stream."""
+
+    width: int
+    """Columns of the frames as delivered: upright, after the source's rotation was applied."""
+    height: int
+    """Rows of the frames as delivered."""
+    frame_rate: Fraction | None
+    """Average frames per second; None where the source has no constant idea of it."""
+    time_base: Fraction
+    """Seconds per unit of the frames' `pts`."""
+    num_frames: int | None
+    """An estimate; only reading tells the exact number."""
+    duration_seconds: float | None
+    bit_depth: int
+    pix_fmt: str
+    codec_name: str
+    is_lossless: bool
+    """True where the codec never loses anything (an H.264 file with crf 0 cannot be told: False)."""
+    color: ColorTags
+    """As tagged by the source."""
+    conversion: ColorTags
+    """The same with the range and matrix filled in that the conversion to RGB uses."""
+    rotation_degrees: int
+    """Clockwise turn that the source asked for and that the delivered frames already have."""
+    is_mirrored: bool
+    sample_aspect_ratio: Fraction | None
+    """Width over height of one delivered pixel; None or 1 where square."""
+    is_interlaced: bool
+    audio_streams: tuple[StreamSummary, ...] = ()
+    subtitle_streams: tuple[StreamSummary, ...] = ()

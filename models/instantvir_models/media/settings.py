@@ -1,0 +1,193 @@
+"""How a video is encoded: the user's wishes, and what they come to for one file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import av
+
+from instantvir_models.errors import VideoWriteError
+from instantvir_models.media.color import bit_depth_of, is_rgb
+
+logger = logging.getLogger(__name__)
+
+FRIENDLY_CODECS = {
+    "h264": "libx264",
+    "avc": "libx264",
+    "hevc": "libx265",
+    "h265": "libx265",
+    "av1": "libsvtav1",
+    "vp9": "libvpx-vp9",
+    "prores": "prores_ks",
+}
+_CODEC_OF_FORMAT = {
+    "mp4": "libx264",
+    "mov": "libx264",
+    "matroska": "libx264",
+    "mpegts": "libx264",
+    "flv": "libx264",
+    "webm": "libvpx-vp9",
+    "avi": "ffv1",
+    "nut": "ffv1",
+    "yuv4mpegpipe": "rawvideo",
+    "rawvideo": "rawvideo",
+}
+
+
+@dataclass(frozen=True)
+class _Dials:
+    """Names and usual positions of an encoder's quality and speed settings."""
+
+    crf_option: str | None = None
+    crf: int | None = None
+    preset_option: str | None = None
+    preset: str | None = None
+    fixed: tuple[tuple[str, str], ...] = ()
+
+
+_DIALS = {
+    "libx264": _Dials("crf", 18, "preset", "fast"),
+    "libx265": _Dials("crf", 20, "preset", "fast", (("x265-params", "log-level=error"),)),
+    "libsvtav1": _Dials("crf", 28, "preset", "8"),
+    "libvpx-vp9": _Dials("crf", 28, "cpu-used", "4", (("b", "0"), ("deadline", "good"), ("row-mt", "1"))),
+    "h264_nvenc": _Dials("cq", 19, "preset", "p5"),
+    "hevc_nvenc": _Dials("cq", 21, "preset", "p5"),
+    "av1_nvenc": _Dials("cq", 28, "preset", "p5"),
+    "ffv1": _Dials(fixed=(("level", "3"), ("g", "1"), ("slicecrc", "1"))),
+}
+# x264 and x265 refuse sizes that their chroma subsampling does not divide; the others pad.
+_NEEDS_EVEN_SIZES = frozenset({"libx264", "libx265", "h264_nvenc", "hevc_nvenc", "av1_nvenc"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """What the user asked of the encoder; None leaves the choice to us."""
+
+    codec: str | None = None
+    """h264, hevc, av1, vp9, prores, ffv1, or FFmpeg's name of an encoder. None: by the container."""
+    crf: int | None = None
+    """Constant rate factor, lower is better and larger. None: 18 for H.264, and alike for others."""
+    preset: str | None = None
+    """The encoder's speed preset (`fast` for x264, `8` for SVT-AV1)."""
+    pix_fmt: str | None = None
+    """FFmpeg's name of a pixel format. None: 4:2:0 in the source's bit depth; RGB for ffv1."""
+    threads: int | None = None
+    """Threads of the encoder; None leaves it to the encoder."""
+
+    def __post_init__(self) -> None:
+        if self.crf is not None and not 0 <= self.crf <= 63:
+            raise ValueError(f"crf must be between 0 and 63, got {self.crf}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class ResolvedEncoder:
+    """An encoder with everything decided."""
+
+    codec: str
+    pix_fmt: str
+    options: tuple[tuple[str, str], ...]
+    threads: int | None
+
+
+def resolve_encoder(
+    settings: EncoderSettings, *, format_name: str, width: int, height: int, bit_depth: int
+) -> ResolvedEncoder:
+    """The encoder, pixel format and options for one file, or VideoWriteError."""
+    codec = _codec_name(settings, format_name, bit_depth)
+    pix_fmts = _pix_fmts_of(codec)
+    pix_fmt = settings.pix_fmt or _usual_pix_fmt(codec, pix_fmts, bit_depth)
+    if pix_fmts and pix_fmt not in pix_fmts:
+        raise VideoWriteError(
+            f"{codec} cannot encode the pixel format {pix_fmt}",
+            hint=f"it takes {', '.join(pix_fmts[:12])}",
+        )
+    pix_fmt = _for_odd_sizes(codec, pix_fmt, pix_fmts, width, height)
+    return ResolvedEncoder(codec, pix_fmt, _options(codec, settings), settings.threads)
+
+
+def _codec_name(settings: EncoderSettings, format_name: str, bit_depth: int) -> str:
+    if settings.codec is not None:
+        name = settings.codec.lower()
+        return FRIENDLY_CODECS.get(name, name)
+    if format_name == "webm" and bit_depth > 8:
+        return "libsvtav1"
+    codec = _CODEC_OF_FORMAT.get(format_name)
+    if codec is None:
+        raise VideoWriteError(
+            f"no video codec is known to suit the container {format_name}",
+            hint="name one, or write .mp4, .mkv, .mov, .webm or .avi",
+        )
+    return codec
+
+
+def _pix_fmts_of(codec: str) -> list[str]:
+    """What the encoder takes; empty where it takes anything (rawvideo)."""
+    try:
+        encoder = av.Codec(codec, "w")
+    except av.codec.codec.UnknownCodecError as error:
+        raise VideoWriteError(
+            f"unknown video codec `{codec}`", hint=f"try one of {', '.join(_friendly_names())}"
+        ) from error
+    if encoder.type != "video":
+        raise VideoWriteError(
+            f"`{codec}` is not a video codec", hint=f"try one of {', '.join(_friendly_names())}"
+        )
+    return [pix_fmt.name for pix_fmt in encoder.video_formats or []]
+
+
+def _friendly_names() -> list[str]:
+    return ["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
+
+
+def _usual_pix_fmt(codec: str, pix_fmts: list[str], bit_depth: int) -> str:
+    """RGB where nothing may be lost, else 4:2:0, in the source's depth or the nearest one offered."""
+    if codec == "ffv1":
+        return "bgr0" if bit_depth <= 8 else "gbrp16le"
+    if not pix_fmts:
+        return "yuv420p" if bit_depth <= 8 else "yuv420p10le"
+    deep = ["yuv420p10le", "p010le", "yuv422p10le", "yuv444p10le", "gbrp16le", "rgb48be"]
+    if bit_depth > 10:
+        deep = ["yuv420p12le", *deep]
+    shallow = ["yuv420p", "yuv422p", "yuv444p", "rgb24", "bgr0", "gbrp"]
+    wanted = shallow + deep if bit_depth <= 8 else deep + shallow
+    choice = next((pix_fmt for pix_fmt in wanted if pix_fmt in pix_fmts), pix_fmts[0])
+    if bit_depth_of(choice) < min(bit_depth, 10):
+        logger.warning(
+            "%s cannot hold %d bits; the output has %d", codec, bit_depth, bit_depth_of(choice)
+        )
+    return choice
+
+
+def _for_odd_sizes(codec: str, pix_fmt: str, pix_fmts: list[str], width: int, height: int) -> str:
+    """`pix_fmt`, or its 4:4:4 sibling where the encoder would refuse an odd size."""
+    layout = av.VideoFormat(pix_fmt, 2, 2)
+    odd_columns = width % 2 and layout.chroma_width(2) == 1
+    odd_rows = height % 2 and layout.chroma_height(2) == 1
+    if codec not in _NEEDS_EVEN_SIZES or is_rgb(pix_fmt) or not (odd_columns or odd_rows):
+        return pix_fmt
+    depth = bit_depth_of(pix_fmt)
+    full_chroma = "yuv444p" if depth == 8 else f"yuv444p{depth}le"
+    if full_chroma not in pix_fmts:
+        raise VideoWriteError(
+            f"{codec} cannot encode {width}x{height} as {pix_fmt}",
+            hint="choose another codec, such as ffv1 or av1",
+        )
+    logger.info("%dx%d is odd: encoding as %s instead of %s", width, height, full_chroma, pix_fmt)
+    return full_chroma
+
+
+def _options(codec: str, settings: EncoderSettings) -> tuple[tuple[str, str], ...]:
+    dials = _DIALS.get(codec, _Dials())
+    options = list(dials.fixed)
+    for name, option, asked, usual in (
+        ("crf", dials.crf_option, settings.crf, dials.crf),
+        ("preset", dials.preset_option, settings.preset, dials.preset),
+    ):
+        if option is not None:
+            options.append((option, str(usual if asked is None else asked)))
+        elif asked is not None:
+            logger.warning("%s has no %s; the setting has no effect", codec, name)
+    return tuple(options)

@@ -1,0 +1,233 @@
+"""The one way through: measured frames in, restored frames out, block by block.
+
+`restore`, `stream` and `benchmark` are callers of `Session`. What comes out depends on the frames
+alone, not on how they were cut into packets.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instantvir_models.cpu import fastest_dtype
+from instantvir_models.errors import UsageError
+from instantvir_models.measurement import Measurement
+from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
+from instantvir_models.operators.consistency import data_consistency
+from instantvir_models.operators.spec import Degradation
+from instantvir_models.students.base import Conditioning, Student, condition
+from instantvir_models.students.tiled import HALO_PIXELS, TiledStudent
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+TILE_ABOVE_PIXELS = 1_400_000
+"""Frames with more pixels are restored in tiles."""
+
+TILE_PIXELS = 12 * HALO_PIXELS
+"""Side of a tile where none is asked for."""
+
+KEPT_BLOCK_TIMES = 4096
+"""Latest block times kept for percentiles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionReport:
+    """What a session has done so far."""
+
+    frames_in: int
+    frames_out: int
+    estimate_seconds: float
+    """Wall seconds for initial estimates."""
+    student_seconds: float
+    consistency_seconds: float
+    """Wall seconds for data consistency and the residual."""
+    convert_seconds: float
+    """Wall seconds between 8- or 16-bit pixels and tensors."""
+    block_seconds: tuple[float, ...]
+    """Wall seconds of each of the latest blocks."""
+    residual: float | None
+    """||A x - y|| / ||y|| over all frames out; None before the first block."""
+
+
+class Session:
+    """One video being restored: the only owner of mutable state.
+
+    Args:
+        student: any `Student`; not modified, may serve many sessions.
+        degradation: what happened to the video.
+        height, width: size of the measured frames in pixels.
+        tile_pixels: side of the tiles, a multiple of 64; None decides by size, 0 never tiles.
+        dtype: of the student's arithmetic; None takes bfloat16 where the CPU computes in it.
+
+    Raises:
+        UsageError: if a mask in the operator does not fit the frames.
+    """
+
+    def __init__(
+        self,
+        student: Student[Any],
+        degradation: Degradation,
+        *,
+        height: int,
+        width: int,
+        tile_pixels: int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.degradation = degradation
+        self.measured_size = (height, width)
+        self.output_size = degradation.operator.clean_size(height, width)
+        self._student = _tiled_if_large(student, self.output_size, tile_pixels)
+        self._state = self._student.new_state()
+        self._dtype = fastest_dtype() if dtype is None else dtype
+        self._check_operator()
+
+        self._radius = degradation.operator.temporal_radius
+        self._window: list[Tensor] = []  # measured frames [3, h, w]: context, block, look-ahead
+        self._first_in_window = 0
+        self._next_out = 0
+        self._restored: deque[Tensor] = deque(maxlen=max(1, self._radius))
+        self._bit_depth_is_16 = False
+
+        self._frames_in = 0
+        self._estimate_seconds = self._student_seconds = 0.0
+        self._consistency_seconds = self._convert_seconds = 0.0
+        self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
+        self._squared_error = self._squared_measurement = 0.0
+
+    def push(self, frames: Pixels) -> Pixels:
+        """Restored frames [m, H, W, 3] that became ready by `frames` [n, h, w, 3]; m may be 0.
+
+        Output pixels have the type of the input's (uint8 or uint16).
+
+        Raises:
+            UsageError: if the frames are not of the size or type the session was made for.
+        """
+        self._check_frames(frames)
+        started = time.perf_counter()
+        self._window.extend(to_unit(frames)[0].unbind(0))
+        self._convert_seconds += time.perf_counter() - started
+        self._frames_in += len(frames)
+        return self._restore_ready(is_end=False)
+
+    def flush(self) -> Pixels:
+        """The restored frames still held back, [m, H, W, 3]; call once, when the input has ended."""
+        return self._restore_ready(is_end=True)
+
+    @property
+    def report(self) -> SessionReport:
+        """Counts, times and the residual so far."""
+        residual = None
+        if self._squared_measurement > 0:
+            residual = (self._squared_error / self._squared_measurement) ** 0.5
+        return SessionReport(
+            frames_in=self._frames_in,
+            frames_out=self._next_out,
+            estimate_seconds=self._estimate_seconds,
+            student_seconds=self._student_seconds,
+            consistency_seconds=self._consistency_seconds,
+            convert_seconds=self._convert_seconds,
+            block_seconds=tuple(self._block_seconds),
+            residual=residual,
+        )
+
+    def _restore_ready(self, *, is_end: bool) -> Pixels:
+        out = []
+        while True:
+            waiting = self._first_in_window + len(self._window) - self._next_out
+            size = self._student.frames_per_block
+            if is_end and 0 < waiting <= size + self._radius:
+                size = min(size, waiting)
+            elif waiting < size + self._radius:
+                break
+            if waiting == 0:
+                break
+            out.append(self._restore_block(size))
+        if not out:
+            kind = np.uint16 if self._bit_depth_is_16 else np.uint8
+            return np.empty((0, *self.output_size, 3), kind)
+        return np.concatenate(out)
+
+    def _restore_block(self, size: int) -> Pixels:
+        """The next `size` frames; forgets the measured frames no later block needs."""
+        started = time.perf_counter()
+        before = self._next_out - self._first_in_window
+        window = self._window[: before + size + self._radius]
+        measurement = Measurement(
+            y=torch.stack(window)[None],
+            operator=self.degradation.operator.at_frame(self._first_in_window),
+            noise_std=self.degradation.noise_std,
+            is_lossy=self.degradation.is_lossy,
+        )
+        inside = slice(before, before + size)
+        with torch.inference_mode():
+            x = self._estimate(measurement, inside)
+        finished = time.perf_counter()
+        pixels = (to_uint16 if self._bit_depth_is_16 else to_uint8)(x)
+        self._convert_seconds += time.perf_counter() - finished
+
+        self._next_out += size
+        drop = max(0, self._next_out - self._radius - self._first_in_window)
+        del self._window[:drop]
+        self._first_in_window += drop
+        self._block_seconds.append(time.perf_counter() - started)
+        return pixels
+
+    def _estimate(self, measurement: Measurement, inside: slice) -> Tensor:
+        """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""
+        started = time.perf_counter()
+        whole = condition(measurement)
+        block = Conditioning(
+            whole.x_init[:, inside], whole.y_view[:, inside], whole.known[:, inside], whole.traits
+        )
+        self._estimate_seconds += (now := time.perf_counter()) - started
+        use_bfloat16 = self._dtype == torch.bfloat16
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=use_bfloat16):
+            estimate = self._student.restore_block(block, self._state)
+        self._student_seconds += (then := time.perf_counter()) - now
+
+        past = [frame[None, None] for frame in list(self._restored)[: inside.start]]
+        x_hat = torch.cat([*past, estimate.x_hat, whole.x_init[:, inside.stop :]], 1)
+        x = data_consistency(x_hat, measurement, estimate_std=float(estimate.std[0]))
+        self._add_residual(x, measurement, inside)
+        x = x[:, inside]
+        if self._radius:
+            self._restored.extend(x[0].unbind(0))
+        self._consistency_seconds += time.perf_counter() - then
+        return x
+
+    def _add_residual(self, x: Tensor, measurement: Measurement, inside: slice) -> None:
+        error = (measurement.operator.A(x) - measurement.y)[:, inside]
+        self._squared_error += float(error.square().sum())
+        self._squared_measurement += float(measurement.y[:, inside].square().sum())
+
+    def _check_operator(self) -> None:
+        """Let the operator say now, not at the first block, that it does not fit the frames."""
+        y = torch.zeros(1, 1, 3, *self.measured_size)
+        self.degradation.operator.A(self.degradation.operator.A_adjoint(y))
+
+    def _check_frames(self, frames: Pixels) -> None:
+        height, width = self.measured_size
+        if frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
+            raise UsageError(
+                f"this session restores frames of {width}x{height}, got an array of {frames.shape}",
+                hint="frames are [n, height, width, 3]; start a new session when the size changes",
+            )
+        if frames.dtype not in (np.uint8, np.uint16):
+            raise UsageError(f"frames are uint8 or uint16, got {frames.dtype}")
+        is_16 = frames.dtype == np.uint16
+        if self._frames_in and is_16 != self._bit_depth_is_16:
+            raise UsageError("the bit depth of the frames changed within a session")
+        self._bit_depth_is_16 = is_16
+
+
+def _tiled_if_large(
+    student: Student[Any], size: tuple[int, int], tile_pixels: int | None
+) -> Student[Any]:
+    if tile_pixels is None:
+        tile_pixels = TILE_PIXELS if size[0] * size[1] > TILE_ABOVE_PIXELS else 0
+    return TiledStudent(student, tile_pixels=tile_pixels) if tile_pixels else student

@@ -1,0 +1,148 @@
+"""Stories of a training run: it learns, resumes exactly and keeps validation apart."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from instantvir_distill.config import DistillConfig, Phase
+from instantvir_distill.data import TASKS, Clip, Sampler, load_clips, split
+from instantvir_distill.losses import charbonnier, regression
+from instantvir_distill.optimizer import Muon, orthogonalised
+from instantvir_distill.recipes import RECIPES
+from instantvir_distill.trainer import Trainer
+from instantvir_models.errors import VideoOpenError
+from instantvir_models.students.tiny import TinyConfig
+
+SMALL = DistillConfig(
+    student=TinyConfig(
+        fine_channels=16, state_channels=8, coarse_channels=16, coarse_layers=2,
+        bottom_channels=32, num_heads=2,
+    ),
+    phases=(Phase(steps=3, crop=24, frames=3, clips_per_worker=4), Phase(steps=3, crop=32, frames=3, clips_per_worker=4)),
+    workers=1,
+    warmup_steps=2,
+    lossy_fraction=0.0,  # the bundled x264 is not bit-reproducible on tiny frames
+)  # fmt: skip
+
+
+def clip(name, seed=0):
+    """A textured picture that moves, [12, 64, 80, 3]."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((1, 3, 10, 14), dtype=np.float32))
+    wide = torch.nn.functional.interpolate(coarse, size=(64, 92), mode="bicubic")[0].clamp(0, 1)
+    wide = (wide * 255).byte().permute(1, 2, 0).numpy()
+    return Clip(name, np.stack([wide[:, t : t + 80] for t in range(12)]))
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path):
+    clips = [clip("a_1"), clip("b_1", 1)]
+    whole = Trainer(SMALL, clips, tmp_path / "whole", rank=0)
+    whole.folder.mkdir()
+    whole.run()
+
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    first = Trainer(SMALL, clips, cut, rank=0)
+    while first.step < 4:
+        first._update(first._samples())
+        first.step += 1
+    first._save()
+    Trainer(SMALL, clips, cut, rank=0).run()
+
+    expected = load_file(tmp_path / "whole" / "student.safetensors")
+    actual = load_file(cut / "student.safetensors")
+    assert expected.keys() == actual.keys()
+    for name in expected:
+        torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=0)
+
+
+def test_training_lowers_the_loss_on_one_example(tmp_path):
+    config = replace(SMALL, warmup_steps=1, decay_fraction=0.01)
+    trainer = Trainer(config, [clip("a_1")], tmp_path, rank=0)
+    samples = trainer._samples()
+    losses = [sum(trainer._update(samples).values()) for _ in range(25)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_configuration_is_saved_beside_the_weights(tmp_path):
+    trainer = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
+    trainer._save()
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["phases"][0]["crop"] == 24
+    assert stored["student"]["fine_channels"] == 16
+
+
+def test_the_split_is_by_source():
+    training, validation = split([clip("cat_01"), clip("cat_02"), clip("dog_01")], ["cat"])
+    assert [c.name for c in training] == ["dog_01"]
+    assert [c.name for c in validation] == ["cat_01", "cat_02"]
+
+
+def test_the_recipe_holds_clips_back_and_never_trains_on_unknown_licences():
+    config = RECIPES["tiny"]()
+    assert "mdn_bug" in config.validation_sources  # its own terms are not stated
+    assert config.steps == sum(phase.steps for phase in config.phases)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_samples_are_reproducible_and_fit_their_operator(task):
+    def draw():
+        sampler = Sampler([clip("a_1"), clip("b_1", 1)], lossy_fraction=0.0)
+        sampler.seed(3, 1, 4)
+        return [sampler.sample(task, crop=24, frames=3) for _ in range(6)]
+
+    for one, two in zip(draw(), draw(), strict=True):
+        torch.testing.assert_close(one.measurement.y, two.measurement.y, rtol=0, atol=0)
+        assert one.x.shape == (1, 3, 3, 24, 24)
+        assert one.measurement.operator.A(one.x).shape == one.measurement.y.shape
+        assert one.x.abs().max() <= 1
+
+
+def test_some_measurements_go_through_h264():
+    sampler = Sampler([clip("a_1")], lossy_fraction=1.0)
+    sample = sampler.sample("deblur", crop=32, frames=3)
+    assert sample.measurement.is_lossy
+    error = sample.measurement.y - sample.measurement.operator.A(sample.x)
+    assert 0 < error.abs().mean() < 0.2
+
+
+def test_a_folder_without_clips_is_named(tmp_path):
+    with pytest.raises(VideoOpenError, match="no .mp4 clips in"):
+        load_clips(tmp_path, cache=tmp_path / "cache")
+
+
+def test_charbonnier_is_nearly_the_absolute_error():
+    error = torch.tensor([-0.5, 0.25])
+    assert charbonnier(error).item() == pytest.approx(0.375, abs=1e-4)
+
+
+def test_flicker_costs_more_than_a_steady_error():
+    x = torch.zeros(1, 4, 3, 2, 2)
+    steady, flicker = x + 0.1, x + 0.1 * torch.tensor([1.0, -1, 1, -1])[:, None, None, None]
+    costs = [regression(x_hat, x, temporal_weight=0.5) for x_hat in (steady, flicker)]
+    assert costs[1] > costs[0] + 0.05
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8), (12, 12)])
+def test_orthogonalised_brings_singular_values_near_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalised(matrix, steps=7))
+    assert values.min() > 0.5
+    assert values.max() < 1.4
+
+
+def test_muon_finds_the_minimum_of_a_quadratic():
+    goal = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    weight = torch.nn.Parameter(torch.zeros(6, 6))
+    optimizer = Muon([weight], lr=0.1)
+    for step in range(200):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * (1 - step / 200)
+        optimizer.zero_grad()
+        (weight - goal).square().sum().backward()
+        optimizer.step()
+    assert (weight - goal).abs().max() < 0.1

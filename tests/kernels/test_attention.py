@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from instantvir_kernels import dispatch, reference
+
+SHAPES = [(1, 6, 6, 1, 8, 6), (2, 10, 25, 3, 24, 5), (1, 7, 21, 2, 16, 7), (2, 18, 18, 4, 24, 6)]
+
+
+def random_qkv(batch, queries, keys, heads, dim):
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(batch, queries, heads, dim, generator=generator),
+        torch.randn(batch, keys, heads, dim, generator=generator),
+        torch.randn(batch, keys, heads, dim, generator=generator),
+    )
+
+
+@pytest.mark.parametrize("backend", ["sdpa", "reference"])
+@pytest.mark.parametrize(("batch", "queries", "keys", "heads", "dim", "per_block"), SHAPES)
+def test_every_backend_equals_the_reference(
+    monkeypatch, backend, batch, queries, keys, heads, dim, per_block
+):
+    monkeypatch.setenv("INSTANTVIR_KERNELS", backend)
+    q, k, v = random_qkv(batch, queries, keys, heads, dim)
+    expected = reference.block_causal_attention(q, k, v, tokens_per_block=per_block)
+    actual = dispatch.block_causal_attention(q, k, v, tokens_per_block=per_block)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_future_is_invisible():
+    q, k, v = random_qkv(1, 18, 18, 2, 8)
+    before = dispatch.block_causal_attention(q, k, v, tokens_per_block=6)
+    k[:, 12:], v[:, 12:] = 99.0, 99.0
+    after = dispatch.block_causal_attention(q, k, v, tokens_per_block=6)
+    torch.testing.assert_close(after[:, :12], before[:, :12], rtol=0, atol=0)
+    assert not torch.equal(after[:, 12:], before[:, 12:])
+
+
+def test_inside_a_block_attention_is_bidirectional():
+    """A token-causal mask would pass the test above, not this one."""
+    q, k, v = random_qkv(1, 12, 12, 2, 8)
+    before = dispatch.block_causal_attention(q, k, v, tokens_per_block=6)[:, 6]
+    v[:, 11] += 10.0
+    after = dispatch.block_causal_attention(q, k, v, tokens_per_block=6)[:, 6]
+    assert not torch.allclose(after, before)
+
+
+def test_an_unknown_backend_is_named(monkeypatch):
+    monkeypatch.setenv("INSTANTVIR_KERNELS", "magic")
+    with pytest.raises(ValueError, match="INSTANTVIR_KERNELS is 'magic'"):
+        dispatch.backend()

@@ -1,0 +1,330 @@
+import io
+import logging
+import os
+import resource
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from instantvir_models.errors import VideoWriteError
+from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from tests.media_clips import make_clip, make_images, packets_of, picture
+
+MODELS = next(p for p in sys.path if p.endswith("models") and "site-packages" not in p)
+
+
+def frames_of(source, **options):
+    with VideoReader(source, **options) as reader:
+        return list(reader)
+
+
+def copy(source, target, settings=None, **options):
+    """What `restore` does when the model changes nothing."""
+    with VideoReader(source, **options) as reader, VideoWriter(
+        target,
+        info_of=reader,
+        width=reader.info.width,
+        height=reader.info.height,
+        settings=settings,
+    ) as writer:
+        for frame in reader:
+            writer.write(frame)
+
+
+def some_frames(count, width=32, height=32):
+    return [Frame(picture(i, width, height), i, Fraction(1, 25), 1) for i in range(count)]
+
+
+def write(target, frames, settings=None, **options):
+    height, width = frames[0].pixels.shape[:2]
+    with VideoWriter(target, width=width, height=height, settings=settings, **options) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".mov", ".avi"])
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 7, 25])
+def test_as_many_frames_come_out_as_went_in(tmp_path, suffix, num_frames):
+    target = tmp_path / f"out{suffix}"
+    write(target, some_frames(num_frames), EncoderSettings(threads=1))
+    frames = frames_of(target)
+    assert [frame.pts_seconds for frame in frames] == [i / 25 for i in range(num_frames)]
+    assert frames[-1].duration * frames[-1].time_base == Fraction(1, 25)
+    for index, frame in enumerate(frames):
+        assert np.abs(frame.pixels.astype(float) - picture(index, 32, 32)).mean() < 12
+    assert os.listdir(tmp_path) == [target.name]
+
+
+@pytest.mark.parametrize(("source", "target"), [(".mkv", ".mkv"), (".mp4", ".mp4"), (".mkv", ".mp4"), (".mp4", ".mov"), (".mkv", ".webm")])
+def test_variable_frame_times_are_copied_exactly(tmp_path, source, target):
+    pts = [0, 10, 50, 60, 300, 310, 900]
+    clip = make_clip(tmp_path / f"in{source}", pts=pts, time_base=Fraction(1, 1000))
+    copy(clip, tmp_path / f"out{target}")
+    assert [f.pts_seconds for f in frames_of(tmp_path / f"out{target}")] == [p / 1000 for p in pts]
+
+
+def test_a_late_beginning_is_kept(tmp_path):
+    """MPEG-TS begins anywhere; without trimming the output begins where the input did."""
+    clip = make_clip(tmp_path / "in.ts", num_frames=4, audio=True)
+    copy(clip, tmp_path / "out.mp4")
+    assert [f.pts for f in frames_of(tmp_path / "out.mp4")] == [f.pts for f in frames_of(clip)]
+
+
+@pytest.mark.parametrize(("source", "target"), [("in.mp4", "out.mp4"), ("in.mp4", "out.mkv"), ("in.mkv", "out.mp4"), ("in.webm", "out.webm"), ("in.webm", "out.mp4")])
+def test_audio_is_copied_byte_by_byte(tmp_path, source, target):
+    codec = "libvpx-vp9" if source.endswith("webm") else "libx264"
+    clip = make_clip(tmp_path / source, num_frames=25, audio=True, codec=codec)
+    copy(clip, tmp_path / target)
+    before, after = packets_of(clip, "audio"), packets_of(tmp_path / target, "audio")
+    assert [data for _, data in after] == [data for _, data in before]
+    np.testing.assert_allclose([t for t, _ in after], [t for t, _ in before], atol=1e-3)
+    assert [f.pts_seconds for f in frames_of(tmp_path / target)] == [i / 25 for i in range(25)]
+    with VideoReader(tmp_path / target) as reader:
+        assert reader.info.audio_streams[0].language == "deu"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_a_trimmed_output_begins_at_zero_with_its_sound(tmp_path, suffix):
+    clip = make_clip(tmp_path / f"in{suffix}", num_frames=50, audio=True, options={"g": "10"})
+    copy(clip, tmp_path / "out.mkv", start_seconds=0.8, duration_seconds=0.6)
+    times = [f.pts_seconds for f in frames_of(tmp_path / "out.mkv")]
+    np.testing.assert_allclose(times, np.arange(15) / 25, atol=1e-9)
+    sound = packets_of(tmp_path / "out.mkv", "audio")
+    assert 0 <= sound[0][0] < 0.022
+    assert 0.57 < sound[-1][0] < 0.6
+    if suffix == ".mp4":
+        wanted = [data for time, data in packets_of(clip, "audio") if 0.8 <= time < 1.4]
+        assert [data for _, data in sound] == wanted
+
+
+def test_subtitles_chapters_and_metadata_come_along(tmp_path):
+    clip = make_clip(
+        tmp_path / "in.mkv",
+        num_frames=50,
+        subtitles=[(0.2, 0.8, "hello <i>you</i>"), (1.2, 1.6, "bye")],
+        chapters=[(0, 1, "one"), (1, 2, "two")],
+        metadata={"title": "A title", "comment": "by hand"},
+    )
+    for name, texts in {"out.mkv": [b"hello <i>you</i>", b"bye"], "out.webm": [b"hello you", b"bye"]}.items():
+        copy(clip, tmp_path / name)
+        assert packets_of(tmp_path / name, "subtitles") == [(0.2, texts[0]), (1.2, texts[1])]
+        with av.open(str(tmp_path / name)) as container:
+            assert container.metadata["title"] == "A title"
+            assert [c["metadata"]["title"] for c in container.chapters()] == ["one", "two"]
+
+
+def test_subtitles_become_mov_text_in_mp4_and_return(tmp_path):
+    clip = make_clip(tmp_path / "in.mkv", num_frames=50, subtitles=[(0.2, 0.8, "hello <i>you</i>"), (1.2, 1.6, "bye")])
+    copy(clip, tmp_path / "out.mp4")
+    shown = [(t, d[2:]) for t, d in packets_of(tmp_path / "out.mp4", "subtitles") if len(d) > 2]
+    assert shown == [(0.2, b"hello you"), (1.2, b"bye")]
+    copy(tmp_path / "out.mp4", tmp_path / "back.mkv")
+    shown = [(t, d) for t, d in packets_of(tmp_path / "back.mkv", "subtitles") if d]
+    assert shown == [(0.2, b"hello you"), (1.2, b"bye")]
+
+
+def test_chapters_are_cut_with_the_video(tmp_path):
+    clip = make_clip(tmp_path / "in.mkv", num_frames=50, chapters=[(0, 1, "one"), (1, 1.5, "two"), (1.5, 2, "three")])
+    copy(clip, tmp_path / "out.mkv", start_seconds=0.8, duration_seconds=0.6)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        chapters = [
+            (c["metadata"]["title"], float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]))
+            for c in container.chapters()
+        ]
+    assert chapters == [("one", 0.0, pytest.approx(0.2)), ("two", pytest.approx(0.2), pytest.approx(0.6))]
+
+
+def test_a_stream_that_does_not_fit_is_left_out_with_a_warning(tmp_path, caplog):
+    for source, codec, target in (("in.mp4", "libx264", "out.webm"), ("in.webm", "libvpx-vp9", "out.mov")):
+        clip = make_clip(tmp_path / source, num_frames=5, audio=True, codec=codec)
+        with caplog.at_level(logging.WARNING):
+            copy(clip, tmp_path / target)
+        assert "cannot hold the audio stream" in caplog.text
+        assert len(frames_of(tmp_path / target)) == 5
+        caplog.clear()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_pixel_shape_is_kept(tmp_path, suffix):
+    clip = make_clip(tmp_path / "in.mp4", num_frames=2, sample_aspect_ratio=Fraction(4, 3))
+    copy(clip, tmp_path / f"out{suffix}")
+    with VideoReader(tmp_path / f"out{suffix}") as reader:
+        assert reader.info.sample_aspect_ratio == Fraction(4, 3)
+
+
+@pytest.mark.parametrize("size", [(33, 31), (32, 31), (33, 32), (18, 64), (17, 63)])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9", "ffv1", "prores"])
+def test_odd_and_portrait_sizes_are_kept(tmp_path, codec, size):
+    if codec == "av1" and min(size) < 30:
+        pytest.skip("SVT-AV1 starts at 64 pixels or so, and is slow here")
+    width, height = size
+    target = tmp_path / "out.mkv"
+    write(target, some_frames(2, width, height), EncoderSettings(codec=codec, threads=1))
+    frames = frames_of(target)
+    assert [frame.pixels.shape for frame in frames] == [(height, width, 3)] * 2
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 17)])
+@pytest.mark.parametrize("suffix", [".mkv", ".avi", ".nut"])
+def test_ffv1_returns_every_bit(tmp_path, suffix, size):
+    generator = np.random.default_rng(0)
+    frames = [
+        Frame(generator.integers(0, 256, (*size, 3), dtype=np.uint8), i, Fraction(1, 25)) for i in range(3)
+    ]
+    write(tmp_path / f"out{suffix}", frames, EncoderSettings(codec="ffv1"))
+    with VideoReader(tmp_path / f"out{suffix}") as reader:
+        assert reader.info.is_lossless
+        for before, after in zip(frames, reader, strict=True):
+            np.testing.assert_array_equal(before.pixels, after.pixels)
+
+
+def test_ffv1_returns_every_bit_of_deep_pictures(tmp_path):
+    clip = make_clip(tmp_path / "in.mkv", num_frames=2, pix_fmt="yuv420p10le")
+    copy(clip, tmp_path / "out.mkv", EncoderSettings(codec="ffv1"))
+    for before, after in zip(frames_of(clip), frames_of(tmp_path / "out.mkv"), strict=True):
+        np.testing.assert_array_equal(before.pixels, after.pixels)
+
+
+def test_images_return_every_bit(tmp_path):
+    make_images(tmp_path, 3)
+    copy(tmp_path / "frame_%05d.png", tmp_path / "out_%04d.png")
+    names = sorted(path.name for path in tmp_path.glob("out*"))
+    assert names == ["out_0001.png", "out_0002.png", "out_0003.png"]
+    for index, frame in enumerate(frames_of(tmp_path / "out_%04d.png")):
+        np.testing.assert_array_equal(frame.pixels, picture(index, 32, 32))
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_the_name_appears_only_with_the_whole_file(tmp_path):
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"the old file")
+    writer = VideoWriter(target, width=32, height=32)
+    for frame in some_frames(30):
+        writer.write(frame)
+    assert target.read_bytes() == b"the old file"
+    writer.close()
+    writer.close()
+    assert len(frames_of(target)) == 30
+    assert os.listdir(tmp_path) == ["out.mp4"]
+
+
+def test_the_input_may_be_overwritten(tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4", num_frames=5, audio=True)
+    copy(clip, clip)
+    assert len(frames_of(clip)) == 5
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out_%03d.png"])
+def test_an_exception_leaves_nothing(tmp_path, name):
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / name, width=32, height=32) as writer:
+        writer.write(some_frames(1)[0])
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out_%05d.png"])
+def test_a_full_disk_leaves_nothing(tmp_path, name):
+    """A limit on the file's size stands for the disk: writing fails with an error of the system."""
+    generator = np.random.default_rng(0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(VideoWriteError, match="cannot write|no space"):
+            write(
+                tmp_path / name,
+                [Frame(generator.integers(0, 256, (64, 64, 3), np.uint8), i, Fraction(1, 25)) for i in range(9)],
+                EncoderSettings(crf=0 if name.endswith("p4") else 1),
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_device_is_named(tmp_path):
+    with pytest.raises(VideoWriteError, match="no space is left for `/dev/full`"):
+        write("/dev/full", some_frames(60, 64, 64), EncoderSettings(crf=1), output_format="matroska")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message", "hint"),
+    [
+        ("no/folder/out.mp4", {}, "the folder .* does not exist", "mkdir"),
+        ("", {}, "is a directory", "name a file"),
+        ("out.xyz", {}, "no container format is known", ".mkv"),
+        ("out.mp4", {"codec": "nonsense"}, "unknown video codec `nonsense`", "h264"),
+        ("out.mp4", {"codec": "aac"}, "`aac` is not a video codec", "h264"),
+        ("out.mp4", {"pix_fmt": "rgb24"}, "libx264 cannot encode the pixel format rgb24", "yuv420p"),
+        ("out.mp4", {"preset": "nonsense"}, "libx264 refused its settings", "preset"),
+        ("out.webm", {"codec": "h264"}, "cannot hold libx264 video", ".mkv"),
+        ("out.mp4", {"codec": "h264_nvenc"}, "h264_nvenc", "hardware|permission"),
+    ],
+)
+def test_what_cannot_be_written_is_a_sentence(tmp_path, name, settings, message, hint):
+    with pytest.raises(VideoWriteError, match=message) as caught:
+        write(tmp_path / name, some_frames(1), EncoderSettings(**settings))
+    assert __import__("re").search(hint, caught.value.hint)
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_frames_is_an_error(tmp_path):
+    with pytest.raises(VideoWriteError, match="no frame was written"):
+        VideoWriter(tmp_path / "out.mp4", width=32, height=32).close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_frame_of_another_size_or_time_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a frame of shape \[32, 32, 3\]"):
+        write(tmp_path / "out.mp4", [*some_frames(1), *some_frames(2, 16, 16)])
+    with pytest.raises(ValueError, match="in order of time"):
+        write(tmp_path / "out.mp4", [*some_frames(2), *some_frames(1)])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_setting_without_effect_warns(tmp_path, caplog):
+    write(tmp_path / "out.mkv", some_frames(1), EncoderSettings(codec="ffv1", crf=3))
+    assert "ffv1 has no crf" in caplog.text
+
+
+def test_a_file_object_needs_a_format():
+    with pytest.raises(VideoWriteError, match="needs a container format"):
+        VideoWriter(io.BytesIO(), width=32, height=32)
+    buffer = io.BytesIO()
+    write(buffer, some_frames(3), output_format="matroska")
+    buffer.seek(0)
+    assert len(frames_of(buffer)) == 3
+
+
+@pytest.mark.parametrize("output_format", ["matroska", "mp4", "nut"])
+def test_pipes_carry_video_and_sound_in_one_pass(tmp_path, output_format):
+    clip = make_clip(tmp_path / "in.mkv", num_frames=30, audio=True)
+    code = f"""
+import sys
+sys.path.insert(0, {MODELS!r})
+from instantvir_models.media import VideoReader, VideoWriter
+with VideoReader("-") as reader, VideoWriter(
+    "-", info_of=reader, width=32, height=32, output_format={output_format!r}
+) as writer:
+    for frame in reader:
+        writer.write(frame)
+"""
+    run = subprocess.run([sys.executable, "-c", code], input=clip.read_bytes(), capture_output=True, check=True)
+    result = tmp_path / "result"
+    result.write_bytes(run.stdout)
+    assert len(frames_of(result)) == 30
+    assert [d for _, d in packets_of(result, "audio")] == [d for _, d in packets_of(clip, "audio")]
+
+
+def test_a_closed_pipe_is_a_sentence():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as pipe, pytest.raises(VideoWriteError, match="has stopped"):
+        write(pipe, some_frames(40), output_format="matroska")
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="crf must be between 0 and 63, got 99"):
+        EncoderSettings(crf=99)
