@@ -156,11 +156,10 @@ def test_pixel_shape_is_kept(tmp_path, suffix):
         assert reader.info.sample_aspect_ratio == Fraction(4, 3)
 
 
-@pytest.mark.parametrize("size", [(33, 31), (32, 31), (33, 32), (18, 64), (17, 63)])
+@pytest.mark.parametrize("size", [(35, 33), (36, 33), (35, 34), (18, 64), (17, 63)])
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9", "ffv1", "prores"])
 def test_odd_and_portrait_sizes_are_kept(tmp_path, codec, size):
-    if codec == "av1" and min(size) < 30:
-        pytest.skip("SVT-AV1 starts at 64 pixels or so, and is slow here")
+    """Not 33 x 31 or 33 x 32: these x265 4.2 crashes on, whoever calls it."""
     width, height = size
     target = tmp_path / "out.mkv"
     write(target, some_frames(2, width, height), EncoderSettings(codec=codec, threads=1))

@@ -1,0 +1,167 @@
+"""The promise of the session: what comes out depends on the frames, not on the packets."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instantvir_models.errors import UsageError
+from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
+from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.downsample import Downsample
+from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.spec import Degradation
+from instantvir_models.session import Session
+from instantvir_models.students.tiny import TinyConfig, TinyStudent
+
+HEIGHT, WIDTH = 24, 40
+
+
+@pytest.fixture(scope="module")
+def student():
+    torch.manual_seed(0)
+    config = TinyConfig(
+        fine_channels=16, state_channels=8, coarse_channels=16, coarse_layers=2,
+        bottom_channels=32, num_heads=2,
+    )  # fmt: skip
+    student = TinyStudent(config).eval().requires_grad_(False)
+    for layer in (student.head, student.attention.out, student.film.out):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    return student
+
+
+def moving_frames(num_frames, height=HEIGHT, width=WIDTH):
+    """uint8 [T, H, W, 3]: a smooth pattern moving by a pixel a frame."""
+    rng = np.random.default_rng(3)
+    coarse = torch.from_numpy(rng.random((1, 3, 6, 12), dtype=np.float32))
+    wide = torch.nn.functional.interpolate(coarse, size=(height, width + num_frames))[0]
+    wide = (wide * 255).byte().permute(1, 2, 0).numpy()
+    return np.stack([wide[:, t : t + width] for t in range(num_frames)])
+
+
+def degradations():
+    rng = torch.Generator().manual_seed(0)
+    masks = (torch.rand(5, 1, HEIGHT, WIDTH, generator=rng) > 0.5).float()
+    return {
+        "identity": Degradation(operator=Identity(), noise_std=0.1),
+        "blur": Degradation(operator=GaussianBlur(1.5), noise_std=0.02),
+        "down": Degradation(operator=Downsample(2), noise_std=0.0),
+        "mask": Degradation(operator=Mask(masks[:1]), noise_std=0.0),
+        "mask per frame": Degradation(operator=Mask(masks), noise_std=0.0),
+        "temporal": Degradation(operator=TemporalBlur.uniform(5), noise_std=0.01),
+    }
+
+
+def run(student, degradation, frames, packets):
+    session = Session(student, degradation, height=frames.shape[1], width=frames.shape[2])
+    out, start = [], 0
+    for size in packets:
+        out.append(session.push(frames[start : start + size]))
+        start += size
+    assert start == len(frames)
+    out.append(session.flush())
+    return np.concatenate(out), session
+
+
+@pytest.mark.parametrize("name", degradations())
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 7, 11])
+def test_every_frame_comes_out_once(student, name, num_frames):
+    frames = moving_frames(num_frames)
+    restored, session = run(student, degradations()[name], frames, [num_frames])
+    assert restored.shape == (num_frames, *session.output_size, 3)
+    assert restored.dtype == np.uint8
+    assert session.report.frames_out == session.report.frames_in == num_frames
+    assert len(session.flush()) == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("name", ["identity", "mask per frame", "temporal"])
+def test_any_packetisation_gives_the_same_bits(student, name, data):
+    frames = moving_frames(10)
+    whole, _ = run(student, degradations()[name], frames, [10])
+    packets, left = [], 10
+    while left:
+        packets.append(data.draw(st.integers(0, left)))
+        left -= packets[-1]
+    cut, _ = run(student, degradations()[name], frames, packets)
+    np.testing.assert_array_equal(cut, whole)
+
+
+def test_two_sessions_interleaved_equal_two_alone(student):
+    frames = moving_frames(9), moving_frames(9)[:, ::-1].copy()
+    alone = [run(student, degradations()["identity"], f, [9])[0] for f in frames]
+    sessions = [
+        Session(student, degradations()["identity"], height=HEIGHT, width=WIDTH) for _ in frames
+    ]
+    together = [[], []]
+    for t in range(9):
+        for session, source, out in zip(sessions, frames, together, strict=True):
+            out.append(session.push(source[t : t + 1]))
+    for session, out, expected in zip(sessions, together, alone, strict=True):
+        np.testing.assert_array_equal(np.concatenate([*out, session.flush()]), expected)
+
+
+def test_frames_come_out_as_soon_as_their_block_is_full(student):
+    session = Session(student, degradations()["identity"], height=HEIGHT, width=WIDTH)
+    frames = moving_frames(6)
+    assert [len(session.push(frames[t : t + 1])) for t in range(6)] == [0, 0, 3, 0, 0, 3]
+
+
+def test_a_temporal_operator_waits_for_the_frames_it_needs(student):
+    session = Session(student, degradations()["temporal"], height=HEIGHT, width=WIDTH)
+    frames = moving_frames(8)
+    assert [len(session.push(frames[t : t + 1])) for t in range(8)] == [0, 0, 0, 0, 3, 0, 0, 3]
+
+
+def test_known_pixels_survive_inpainting_bit_for_bit(student):
+    frames = moving_frames(4)
+    degradation = degradations()["mask"]
+    restored, session = run(student, degradation, frames, [4])
+    known = degradation.operator.mask[0, 0].bool().numpy()
+    np.testing.assert_array_equal(restored[:, known], frames[:, known])
+    assert not np.array_equal(restored[:, ~known], frames[:, ~known])
+    assert session.report.residual is not None
+
+
+def test_sixteen_bits_stay_sixteen_bits(student):
+    frames = moving_frames(3).astype(np.uint16) * 257
+    restored, _ = run(student, degradations()["blur"], frames, [3])
+    assert restored.dtype == np.uint16
+    eight, _ = run(student, degradations()["blur"], moving_frames(3), [3])
+    assert np.abs(restored.astype(int) - eight.astype(int) * 257).max() <= 129
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 16), (17, 33), (64, 20)])
+def test_any_size(student, height, width):
+    frames = moving_frames(4, height, width)
+    restored, _ = run(student, degradations()["identity"], frames, [4])
+    assert restored.shape == frames.shape
+
+
+def test_super_resolution_enlarges(student):
+    session = Session(student, degradations()["down"], height=HEIGHT, width=WIDTH)
+    assert session.output_size == (2 * HEIGHT, 2 * WIDTH)
+
+
+def test_memory_of_a_session_is_constant(student):
+    session = Session(student, degradations()["temporal"], height=8, width=8)
+    frames = moving_frames(2, 8, 8)
+    for _ in range(60):
+        session.push(frames)
+    assert len(session._window) <= 3 + 3 * 2 + 2
+    assert len(session._restored) == 2
+
+
+def test_a_mask_of_another_size_is_refused_before_the_first_frame(student):
+    with pytest.raises(UsageError, match="the mask is 40x24 but the video is 32x24"):
+        Session(student, degradations()["mask"], height=24, width=32)
+
+
+def test_frames_of_another_size_are_refused(student):
+    session = Session(student, degradations()["identity"], height=HEIGHT, width=WIDTH)
+    with pytest.raises(UsageError, match="restores frames of 40x24"):
+        session.push(moving_frames(2, 8, 8))
+    with pytest.raises(UsageError, match="uint8 or uint16, got float32"):
+        session.push(moving_frames(2).astype(np.float32))
