@@ -44,16 +44,28 @@ class _Dials:
     preset_option: str | None = None
     preset: str | None = None
     fixed: tuple[tuple[str, str], ...] = ()
+    low_latency: tuple[tuple[str, str], ...] = ()
 
 
+_TUNE = (("tune", "zerolatency"),)
+_NVENC_LOW_LATENCY = (("zerolatency", "1"), ("delay", "0"))
 _DIALS = {
-    "libx264": _Dials("crf", 18, "preset", "fast"),
-    "libx265": _Dials("crf", 20, "preset", "fast", (("x265-params", "log-level=error"),)),
-    "libsvtav1": _Dials("crf", 28, "preset", "8"),
-    "libvpx-vp9": _Dials("crf", 28, "cpu-used", "4", (("b", "0"), ("deadline", "good"), ("row-mt", "1"))),
-    "h264_nvenc": _Dials("cq", 19, "preset", "p5"),
-    "hevc_nvenc": _Dials("cq", 21, "preset", "p5"),
-    "av1_nvenc": _Dials("cq", 28, "preset", "p5"),
+    "libx264": _Dials("crf", 18, "preset", "fast", low_latency=_TUNE),
+    "libx265": _Dials(
+        "crf", 20, "preset", "fast", (("x265-params", "log-level=error"),), low_latency=_TUNE
+    ),
+    "libsvtav1": _Dials("crf", 28, "preset", "8", low_latency=(("svtav1-params", "pred-struct=1"),)),
+    "libvpx-vp9": _Dials(
+        "crf",
+        28,
+        "cpu-used",
+        "4",
+        (("b", "0"), ("deadline", "good"), ("row-mt", "1")),
+        low_latency=(("lag-in-frames", "0"), ("deadline", "realtime")),
+    ),
+    "h264_nvenc": _Dials("cq", 19, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
+    "hevc_nvenc": _Dials("cq", 21, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
+    "av1_nvenc": _Dials("cq", 28, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
     "ffv1": _Dials(fixed=(("level", "3"), ("g", "1"), ("slicecrc", "1"))),
 }
 # x264 and x265 refuse sizes that their chroma subsampling does not divide; the others pad.
@@ -74,6 +86,8 @@ class EncoderSettings:
     """FFmpeg's name of a pixel format. None: 4:2:0 in the source's bit depth; RGB for ffv1."""
     threads: int | None = None
     """Threads of the encoder; None leaves it to the encoder."""
+    low_latency: bool = False
+    """Give out each frame at once, as a live stream needs; costs some compression."""
 
     def __post_init__(self) -> None:
         if self.crf is not None and not 0 <= self.crf <= 63:
@@ -104,6 +118,7 @@ def resolve_encoder(
             f"{codec} cannot encode the pixel format {pix_fmt}",
             hint=f"it takes {', '.join(pix_fmts[:12])}",
         )
+    _refuse_what_crashes(codec, width)
     pix_fmt = _for_odd_sizes(codec, pix_fmt, pix_fmts, width, height)
     return ResolvedEncoder(codec, pix_fmt, _options(codec, settings), settings.threads)
 
@@ -136,6 +151,14 @@ def _pix_fmts_of(codec: str) -> list[str]:
             f"`{codec}` is not a video codec", hint=f"try one of {', '.join(_friendly_names())}"
         )
     return [pix_fmt.name for pix_fmt in encoder.video_formats or []]
+
+
+def _refuse_what_crashes(codec: str, width: int) -> None:
+    # x265 4.2 writes outside its memory for many widths below one coding tree unit, whoever calls it.
+    if codec == "libx265" and width < 64:
+        raise VideoWriteError(
+            f"libx265 cannot be trusted with a width of {width} pixels", hint="use h264, or 64 pixels or more"
+        )
 
 
 def _friendly_names() -> list[str]:
@@ -181,7 +204,7 @@ def _for_odd_sizes(codec: str, pix_fmt: str, pix_fmts: list[str], width: int, he
 
 def _options(codec: str, settings: EncoderSettings) -> tuple[tuple[str, str], ...]:
     dials = _DIALS.get(codec, _Dials())
-    options = list(dials.fixed)
+    options = [*dials.fixed, *(dials.low_latency if settings.low_latency else ())]
     for name, option, asked, usual in (
         ("crf", dials.crf_option, settings.crf, dials.crf),
         ("preset", dials.preset_option, settings.preset, dials.preset),

@@ -81,6 +81,7 @@ class VideoWriter:
         self._settings = settings or EncoderSettings()
         self._rate = _frame_rate(info_of, frame_rate)
         self._span = _span_of(info_of)
+        self._num_frames = 0
         self._last_pts: int | None = None
         self._begin_seconds: Fraction | None = None
         self._is_open = True
@@ -96,6 +97,7 @@ class VideoWriter:
         self._final = final_path(destination)
         self._partial = partial_path(self._final) if self._final else None
         target = str(self._partial) if self._partial else stream_of(destination)
+        self._pipe = None if isinstance(target, str) else target
         with self._no_remains():
             try:
                 self._open(target, output_format)
@@ -121,9 +123,11 @@ class VideoWriter:
             if self._images is not None:
                 self._images.write(frame.pixels)
                 return
-            self._encode(self._picture(frame))
+            self._mux(self._stream.encode(self._picture(frame)))
+            self._num_frames += 1
             if self._companions is not None:
                 self._companions.write_waiting()
+            self._flush_pipe()
 
     def close(self) -> None:
         """Finish the file and give it its name. Safe to call twice."""
@@ -187,7 +191,7 @@ class VideoWriter:
         logger.info("writing %s as %s %s", self._name, self._encoder.codec, self._encoder.pix_fmt)
 
     def _new_container(self, target: object, output_format: str | None) -> OutputContainer:
-        options = {}
+        options = {} if self._partial else {"flush_packets": "1"}
         suffix = Path(str(target)).suffix.lower() if isinstance(target, str) else ""
         if output_format in _MOV_FORMATS or (output_format is None and suffix in {".mp4", ".mov", ".m4v"}):
             # use_metadata_tags would keep unknown keys but hides the standard ones from players.
@@ -286,19 +290,33 @@ class VideoWriter:
             f"frames must come in order of time: {pts} after {self._last_pts} (x {self._time_base} s)"
         )
 
-    def _encode(self, picture: av.VideoFrame | None) -> None:
+    def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         assert self._container is not None
-        for packet in self._stream.encode(picture):
+        for packet in packets:
             self._container.mux(packet)
+
+    def _last_packets(self) -> list[av.Packet[VideoStream]]:
+        packets = self._stream.encode(None)
+        if self._encoder.codec == "libx265" and self._num_frames <= 2:
+            # x265 4.2 takes the dts of so short a video from uninitialised memory. It reorders nothing.
+            for packet in packets:
+                packet.dts = packet.pts
+        return packets
+
+    def _flush_pipe(self) -> None:
+        """What was written so far reaches the reader of a pipe now, not when a buffer is full."""
+        if self._pipe is not None and hasattr(self._pipe, "flush"):
+            self._pipe.flush()
 
     def _finish(self) -> None:
         assert self._container is not None
-        if self._last_pts is None:
+        if self._num_frames == 0:
             raise VideoWriteError(f"no frame was written to {self._name}", hint="the input gave none")
-        self._encode(None)
+        self._mux(self._last_packets())
         if self._companions is not None:
             self._companions.write_waiting()
         self._container.close()
+        self._flush_pipe()
         if self._final is not None and self._partial is not None:
             os.replace(self._partial, self._final)
 

@@ -1,0 +1,322 @@
+"""Degradations as text: `blur:sigma=3+noise:std=5`, one grammar for command line, library and files.
+
+    spec   = part { "+" part }          first part acts first on the clean video
+    part   = name [ ":" key "=" value { "," key "=" value } ]
+"""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instantvir_models.errors import UsageError
+from instantvir_models.measurement import LEVEL
+from instantvir_models.operators.base import Operator
+from instantvir_models.operators.blur import (
+    GaussianBlur,
+    PointSpread,
+    TemporalBlur,
+    rotated_gaussian,
+)
+from instantvir_models.operators.compose import Composition, Identity
+from instantvir_models.operators.downsample import Downsample, DownsampleKernel
+from instantvir_models.operators.mask import Mask
+
+OPERATOR_EXAMPLES = {
+    "identity": "identity",
+    "blur": "blur:sigma=3",
+    "anisotropic blur": "blur:sigma_y=4,sigma_x=1",
+    "rotated blur": "blur:sigma=4,sigma_short=1,angle=30",
+    "point spread": "psf:path=kernel.png",
+    "temporal average": "temporal:kernel=uniform,size=7",
+    "temporal Gaussian": "temporal:kernel=gaussian,size=7,sigma=1",
+    "area": "down:factor=4,kernel=area",
+    "bicubic": "down:factor=4,kernel=bicubic",
+    "mask": "mask:path=mask.png",
+    "random mask": "mask:keep=0.5,seed=0",
+    "random masks": "mask:keep=0.5,seed=0,per_frame=1",
+    "composition": "blur:sigma=1.5+down:factor=2,kernel=area",
+    "noise": "noise:std=5",
+}
+"""A specification of every kind, by what it is called in prose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation:
+    """How a video was made worse: y = A x + n."""
+
+    operator: Operator
+    noise_std: float
+    """Standard deviation of the noise in the [-1, 1] range."""
+    is_lossy: bool = False
+    """True when the measurement went through a lossy video codec."""
+
+    @property
+    def spec(self) -> str:
+        """The text that `parse_degradation` reads back; the noise in 8-bit levels."""
+        if self.noise_std == 0:
+            return self.operator.spec
+        return f"{self.operator.spec}+noise:std={self.noise_std / LEVEL:.4g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipShape:
+    """What random masks need to know of the clean video."""
+
+    num_frames: int
+    height: int
+    width: int
+
+
+class _Options:
+    """The keys and values of one part; every value is asked for once, what is left is an error."""
+
+    def __init__(self, part: str, text: str) -> None:
+        self.part = part
+        self._values: dict[str, str] = {}
+        self._known: list[str] = []
+        for item in filter(None, text.split(",")):
+            key, equals, value = (piece.strip() for piece in item.partition("="))
+            if not equals or not key or not value:
+                raise UsageError(
+                    f"`{item}` in `{part}` is not `key=value`", hint="for example `blur:sigma=3`"
+                )
+            if key in self._values:
+                raise UsageError(f"`{key}` is given twice in `{part}`")
+            self._values[key] = value
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """The value of `key`, or `default`; required without one."""
+        self._known.append(key)
+        value = self._values.pop(key, default)
+        if value is None:
+            raise UsageError(f"`{self.part}` needs `{key}=`", hint=_examples_of(self.part))
+        return value
+
+    def number(
+        self, key: str, low: float, high: float, default: float | None = None
+    ) -> float:
+        """The value of `key` as a number in [low, high]."""
+        text = self.text(key, None if default is None else str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise UsageError(f"`{key}` in `{self.part}` is {text}; it is a number from {low:g} to {high:g}")
+        return value
+
+    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        """The value of `key` as a whole number in [low, high]."""
+        value = self.number(key, low, high, default)
+        if value != int(value):
+            raise UsageError(f"`{key}` in `{self.part}` is {value:g}; it is a whole number")
+        return int(value)
+
+    def choice(self, key: str, choices: tuple[str, ...], default: str | None = None) -> str:
+        """The value of `key`, one of `choices`."""
+        value = self.text(key, default)
+        if value not in choices:
+            raise UsageError(f"`{key}` in `{self.part}` is `{value}`; it is {_either(choices)}")
+        return value
+
+    def finish(self) -> None:
+        """Refuse keys nobody asked for."""
+        for key in self._values:
+            close = difflib.get_close_matches(key, self._known, 1)
+            hint = f"did you mean `{close[0]}`?" if close else f"it takes {_either(self._known)}"
+            raise UsageError(f"`{self.part}` has no `{key}`", hint=hint)
+
+
+@dataclass(frozen=True)
+class _Context:
+    """Where a part stands: files are relative to `base`, random masks need `shape`."""
+
+    base: Path
+    shape: ClipShape | None
+
+
+def parse_degradation(
+    spec: str, *, shape: ClipShape | None = None, base: Path | None = None
+) -> Degradation:
+    """The degradation that `spec` describes.
+
+    Args:
+        spec: such as `blur:sigma=3+noise:std=5`; `std` is in 8-bit levels and comes last.
+        shape: of the clean video; only random masks need it.
+        base: folder that paths in the specification are relative to; the working folder by default.
+
+    Raises:
+        UsageError: naming the part that is wrong, what was got and what would be right.
+    """
+    context = _Context(base or Path(), shape)
+    operators: list[Operator] = []
+    noise_std: float | None = None
+    for part in spec.split("+"):
+        name, _, text = (piece.strip() for piece in part.partition(":"))
+        if not name:
+            raise UsageError(f"`{spec}` has an empty part", hint="for example `blur:sigma=3+noise:std=5`")
+        if noise_std is not None:
+            raise UsageError(f"`{part.strip()}` comes after the noise in `{spec}`", hint="put `noise` last")
+        options = _Options(name, text)
+        if name == "noise":
+            noise_std = options.number("std", 0, 255) * LEVEL
+        else:
+            operators.append(_maker(name)(options, context))
+            context = _after(operators[-1], context)
+        options.finish()
+    return Degradation(operator=_joined(operators), noise_std=noise_std or 0.0)
+
+
+def _joined(operators: list[Operator]) -> Operator:
+    real = [operator for operator in operators if not isinstance(operator, Identity)]
+    if not real:
+        return Identity()
+    return real[0] if len(real) == 1 else Composition(real)
+
+
+def _after(operator: Operator, context: _Context) -> _Context:
+    """The context of the next part: the video has the size that `operator` leaves."""
+    if context.shape is None:
+        return context
+    height, width = operator.measured_size(context.shape.height, context.shape.width)
+    shape = ClipShape(num_frames=context.shape.num_frames, height=height, width=width)
+    return _Context(context.base, shape)
+
+
+def _maker(name: str) -> Callable[[_Options, _Context], Operator]:
+    if name not in _MAKERS:
+        close = difflib.get_close_matches(name, [*_MAKERS, "noise"], 1)
+        hint = f"did you mean `{close[0]}`?" if close else f"use {_either([*_MAKERS, 'noise'])}"
+        raise UsageError(f"there is no operator called `{name}`", hint=hint)
+    return _MAKERS[name]
+
+
+def _identity(options: _Options, context: _Context) -> Operator:
+    return Identity()
+
+
+def _blur(options: _Options, context: _Context) -> Operator:
+    if "sigma_y" in options or "sigma_x" in options:
+        return GaussianBlur(options.number("sigma_y", 0, 50), options.number("sigma_x", 0, 50))
+    sigma = options.number("sigma", 0, 50)
+    if "sigma_short" not in options and "angle" not in options:
+        return GaussianBlur(sigma)
+    short, angle = options.number("sigma_short", 0.1, 50), options.number("angle", -360, 360, 0)
+    spec = f"blur:sigma={sigma:g},sigma_short={short:g},angle={angle:g}"
+    return PointSpread(rotated_gaussian(sigma, short, angle), spec=spec)
+
+
+def _point_spread(options: _Options, context: _Context) -> Operator:
+    path = options.text("path")
+    psf = torch.from_numpy(_read_gray(context.base / path)).double()
+    if psf.sum() == 0:
+        raise UsageError(f"the point spread function `{path}` is all black")
+    return PointSpread(psf, spec=f"psf:path={path}")
+
+
+def _temporal(options: _Options, context: _Context) -> Operator:
+    kernel = options.choice("kernel", ("uniform", "gaussian"), "uniform")
+    size = options.integer("size", 1, 99)
+    if size % 2 == 0:
+        raise UsageError(f"`size` in `temporal` is {size}; it is an odd number of frames")
+    if kernel == "uniform":
+        return TemporalBlur.uniform(size)
+    return TemporalBlur.gaussian(size, options.number("sigma", 0.1, 50))
+
+
+def _downsample(options: _Options, context: _Context) -> Operator:
+    factor = options.integer("factor", 2, 8)
+    kernel: DownsampleKernel = "area"
+    if options.choice("kernel", ("area", "bicubic"), "area") == "bicubic":
+        kernel = "bicubic"
+    return Downsample(factor, kernel)
+
+
+def _mask(options: _Options, context: _Context) -> Operator:
+    if "path" in options:
+        path = options.text("path")
+        return Mask(load_mask(context.base / path), spec=f"mask:path={path}")
+    keep, seed = options.number("keep", 0.001, 1), options.integer("seed", 0, 2**31 - 1, 0)
+    per_frame = options.integer("per_frame", 0, 1, 0)
+    if context.shape is None:
+        raise UsageError(
+            "a random mask cannot be drawn without the size of the video",
+            hint="save the mask and give `mask:path=FILE`, as `instantvir degrade` does",
+        )
+    shape = context.shape
+    generator = torch.Generator().manual_seed(seed)
+    size = (shape.num_frames if per_frame else 1, 1, shape.height, shape.width)
+    known = (torch.rand(size, generator=generator) < keep).float()
+    return Mask(known, spec=f"mask:keep={keep:g},seed={seed}" + (",per_frame=1" if per_frame else ""))
+
+
+_MAKERS: dict[str, Callable[[_Options, _Context], Operator]] = {
+    "identity": _identity,
+    "blur": _blur,
+    "psf": _point_spread,
+    "temporal": _temporal,
+    "down": _downsample,
+    "mask": _mask,
+}
+
+
+def load_mask(path: Path) -> Tensor:
+    """The mask stored in `path`, [T, 1, H, W] of 0 and 1; light pixels (>= 128) are known.
+
+    Reads an image (one mask for the whole clip), or an `.npz` that `save_mask` wrote.
+
+    Raises:
+        UsageError: if the file is missing or is neither.
+    """
+    if path.suffix == ".npz" and path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                shape, packed = stored["shape"], stored["known"]
+            known = np.unpackbits(packed, count=int(shape.prod())).reshape(shape)
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"`{path}` is not a mask of ours ({error})") from error
+        return torch.from_numpy(known.astype(np.float32))[:, None]
+    gray = _read_gray(path)
+    return torch.from_numpy((gray >= 128).astype(np.float32))[None, None]
+
+
+def save_mask(mask: Tensor, path: Path) -> Path:
+    """Where the mask [T, 1, H, W] was written: `path` as .png for one mask, as .npz for several."""
+    known = mask[:, 0].byte().numpy()
+    if len(known) == 1:
+        path = path.with_suffix(".png")
+        if not cv2.imwrite(str(path), known[0] * 255):
+            raise UsageError(f"cannot write the mask `{path}`", hint="is the folder writable?")
+        return path
+    path = path.with_suffix(".npz")
+    np.savez_compressed(path, shape=np.array(known.shape), known=np.packbits(known))
+    return path
+
+
+def _read_gray(path: Path) -> NDArray[np.uint8]:
+    if not path.is_file():
+        raise UsageError(f"no such file: `{path}`")
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise UsageError(f"`{path}` is not an image", hint="use a PNG, white where pixels are known")
+    return np.asarray(image, np.uint8)
+
+
+def _examples_of(name: str) -> str:
+    examples = [spec for spec in OPERATOR_EXAMPLES.values() if spec.split(":")[0] == name]
+    return "for example " + " or ".join(f"`{spec}`" for spec in examples)
+
+
+def _either(names: list[str] | tuple[str, ...]) -> str:
+    *others, last = (f"`{name}`" for name in names)
+    return f"{', '.join(others)} or {last}" if others else last
