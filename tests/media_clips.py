@@ -51,7 +51,7 @@ def make_clip(
     """A file of `num_frames` `picture`s.
 
     `pts` are in `time_base` (1/fps if not given); `color` is range, matrix, transfer, primaries in
-    FFmpeg's numbers, and the pixels are converted accordingly; `audio` adds a sine (AAC, Opus in WebM)
+    FFmpeg's numbers, the pixels are converted accordingly; `audio` adds a sine (AAC, in WebM Opus)
     as long as the video; `subtitles` (Matroska) and `chapters` are begin, end (seconds) and text.
     """
     path = Path(path)
@@ -67,7 +67,9 @@ def make_clip(
             video.codec_context.sample_aspect_ratio = sample_aspect_ratio
         if color is not None:
             context = video.codec_context
-            context.color_range, context.colorspace, context.color_trc, context.color_primaries = color
+            context.color_range, context.colorspace, context.color_trc, context.color_primaries = (
+                color
+            )
         sound = _add_sine(container, path) if audio else None
         captions = container.add_mux_stream("subrip") if subtitles else None
         if chapters:
@@ -92,7 +94,9 @@ def make_images(folder: Path, num_images: int, *, width: int = 32, height: int =
     paths = [folder / f"frame_{index + 1:05d}.png" for index in range(num_images)]
     for index, path in enumerate(paths):
         pixels = np.ascontiguousarray(picture(index, width, height))
-        with av.open(str(path), "w", format="image2", container_options={"update": "1"}) as container:
+        with av.open(
+            str(path), "w", format="image2", container_options={"update": "1"}
+        ) as container:
             stream = container.add_stream("png", width=width, height=height, pix_fmt="rgb24")
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(stream.encode(None))
@@ -100,18 +104,20 @@ def make_images(folder: Path, num_images: int, *, width: int = 32, height: int =
 
 
 def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
-    """Rewrite the display matrix of an MP4's first track; (0, 1, -1, 0) means a quarter turn clockwise."""
+    """Rewrite an MP4's display matrix; (0, 1, -1, 0) means a quarter turn clockwise."""
     data = bytearray(path.read_bytes())
     header = data.index(b"tkhd")
     assert data[header + 4] == 0, "only version 0 headers"
     offset = header + 4 + 40
     one = 1 << 16
-    data[offset : offset + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    data[offset : offset + 36] = struct.pack(
+        ">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30
+    )
     path.write_bytes(data)
 
 
 def packets_of(path: Path, kind: str) -> list[tuple[float | None, bytes]]:
-    """Time in seconds and payload of each packet of the first stream of a kind (`audio`, `subtitles`)."""
+    """Time (seconds) and payload of the packets of the first `audio` or `subtitles` stream."""
     with av.open(str(path)) as container:
         stream = getattr(container.streams, kind)[0]
         return [
@@ -155,7 +161,9 @@ def _encode_sine(
     name = "flt" if samples.dtype == np.float32 else "s16"
     frame = av.AudioFrame.from_ndarray(samples[None], format=name, layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
-    resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=SAMPLE_RATE)
+    resampler = av.AudioResampler(
+        format=stream.codec_context.format, layout="mono", rate=SAMPLE_RATE
+    )
     for resampled in resampler.resample(frame):
         container.mux(stream.encode(resampled))
     container.mux(stream.encode(None))

@@ -119,6 +119,11 @@ class Session:
         return self._restore_ready(is_end=True)
 
     @property
+    def frames_per_block(self) -> int:
+        """Frames that are restored together."""
+        return self._student.frames_per_block
+
+    @property
     def report(self) -> SessionReport:
         """Counts, times and the residual so far."""
         residual = None

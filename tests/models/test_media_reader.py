@@ -1,4 +1,6 @@
+import itertools
 import logging
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -11,7 +13,13 @@ from instantvir_models.errors import VideoOpenError
 from instantvir_models.media import VideoReader
 from tests.media_clips import make_clip, make_images, picture, set_display_matrix
 
-CODECS = {".mp4": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9", ".avi": "ffv1", ".ts": "libx264"}
+CODECS = {
+    ".mp4": "libx264",
+    ".mkv": "libx264",
+    ".webm": "libvpx-vp9",
+    ".avi": "ffv1",
+    ".ts": "libx264",
+}
 
 
 def frames_of(source, **options):
@@ -35,13 +43,24 @@ def test_every_frame_comes_once(tmp_path, suffix, num_frames):
 
 def test_info_tells_the_facts(tmp_path):
     clip = make_clip(
-        tmp_path / "clip.mp4", width=48, height=64, num_frames=12, fps=30, audio=True, sample_aspect_ratio=Fraction(4, 3)
+        tmp_path / "clip.mp4",
+        width=48,
+        height=64,
+        num_frames=12,
+        fps=30,
+        audio=True,
+        sample_aspect_ratio=Fraction(4, 3),
     )
     with VideoReader(clip) as reader:
         info = reader.info
     assert (info.width, info.height, info.num_frames, info.frame_rate) == (48, 64, 12, 30)
     assert info.duration_seconds == pytest.approx(0.4)
-    assert (info.codec_name, info.pix_fmt, info.bit_depth, info.is_lossless) == ("h264", "yuv420p", 8, False)
+    assert (info.codec_name, info.pix_fmt, info.bit_depth, info.is_lossless) == (
+        "h264",
+        "yuv420p",
+        8,
+        False,
+    )
     assert info.sample_aspect_ratio == Fraction(4, 3)
     assert [(a.codec_name, a.language, a.sample_rate, a.channels) for a in info.audio_streams] == [
         ("aac", "deu", 48_000, 1)
@@ -58,7 +77,7 @@ def test_a_stream_without_times_gets_increasing_ones(tmp_path):
     clip = make_clip(tmp_path / "clip.h264", num_frames=9)
     frames = frames_of(clip)
     assert len(frames) == 9
-    assert all(a.pts < b.pts for a, b in zip(frames, frames[1:], strict=False))
+    assert all(a.pts < b.pts for a, b in itertools.pairwise(frames))
     assert frames[-1].pts_seconds - frames[0].pts_seconds == pytest.approx(8 / 25)
 
 
@@ -69,13 +88,16 @@ def test_iterating_again_goes_on(tmp_path):
         assert len(first + [frame.pts for frame in reader]) == 6
 
 
-@pytest.mark.parametrize(("start", "duration", "expected"), [
-    (0.4, 0.2, range(10, 15)),
-    (1.0, None, range(25, 50)),
-    (None, 0.12, range(3)),
-    (1.9, 5.0, range(48, 50)),
-    (0, 0.04, range(1)),
-])
+@pytest.mark.parametrize(
+    ("start", "duration", "expected"),
+    [
+        (0.4, 0.2, range(10, 15)),
+        (1.0, None, range(25, 50)),
+        (None, 0.12, range(3)),
+        (1.9, 5.0, range(48, 50)),
+        (0, 0.04, range(1)),
+    ],
+)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_start_and_duration_choose_the_frames(tmp_path, suffix, start, duration, expected):
     clip = make_clip(tmp_path / f"clip{suffix}", num_frames=50, options={"g": "12"})
@@ -102,7 +124,9 @@ def test_a_start_behind_the_end_is_an_error(tmp_path):
     ],
 )
 def test_frames_come_upright(tmp_path, matrix, degrees, upright):
-    clip = make_clip(tmp_path / "clip.mp4", width=48, height=32, num_frames=2, sample_aspect_ratio=Fraction(2, 1))
+    clip = make_clip(
+        tmp_path / "clip.mp4", width=48, height=32, num_frames=2, sample_aspect_ratio=Fraction(2, 1)
+    )
     lying = frames_of(clip)
     set_display_matrix(clip, *matrix)
     with VideoReader(clip) as reader:
@@ -116,7 +140,14 @@ def test_frames_come_upright(tmp_path, matrix, degrees, upright):
 
 
 def test_a_truncated_mp4_tells_what_is_missing(tmp_path):
-    clip = make_clip(tmp_path / "clip.mp4", width=64, height=64, num_frames=50, container_options={"movflags": "faststart"}, options={"crf": "1", "bf": "0"})
+    clip = make_clip(
+        tmp_path / "clip.mp4",
+        width=64,
+        height=64,
+        num_frames=50,
+        container_options={"movflags": "faststart"},
+        options={"crf": "1", "bf": "0"},
+    )
     data = clip.read_bytes()
     clip.write_bytes(data[: len(data) // 2])
     with VideoReader(clip) as reader:
@@ -128,7 +159,9 @@ def test_a_truncated_mp4_tells_what_is_missing(tmp_path):
 
 
 def test_a_truncated_mkv_tells_what_is_missing(tmp_path):
-    clip = make_clip(tmp_path / "clip.mkv", width=64, height=64, num_frames=50, audio=True, options={"bf": "0"})
+    clip = make_clip(
+        tmp_path / "clip.mkv", width=64, height=64, num_frames=50, audio=True, options={"bf": "0"}
+    )
     data = clip.read_bytes()
     clip.write_bytes(data[: len(data) // 2])
     with VideoReader(clip) as reader:
@@ -139,7 +172,9 @@ def test_a_truncated_mkv_tells_what_is_missing(tmp_path):
 
 
 def test_noise_in_the_middle_loses_few_frames_and_is_counted(tmp_path):
-    clip = make_clip(tmp_path / "clip.mp4", width=64, height=64, num_frames=30, codec="mjpeg", pix_fmt="yuvj420p")
+    clip = make_clip(
+        tmp_path / "clip.mp4", width=64, height=64, num_frames=30, codec="mjpeg", pix_fmt="yuvj420p"
+    )
     data = bytearray(clip.read_bytes())
     middle = len(data) // 2
     data[middle : middle + 3000] = bytes(3000)
@@ -156,9 +191,17 @@ def test_noise_in_the_middle_loses_few_frames_and_is_counted(tmp_path):
 @pytest.mark.parametrize("as_what", ["list", "glob", "pattern"])
 def test_images_are_a_video(tmp_path, as_what):
     paths = make_images(tmp_path, 3)
-    source = {"list": paths, "glob": str(tmp_path / "*.png"), "pattern": str(tmp_path / "frame_%05d.png")}[as_what]
+    source = {
+        "list": paths,
+        "glob": str(tmp_path / "*.png"),
+        "pattern": str(tmp_path / "frame_%05d.png"),
+    }[as_what]
     with VideoReader(source, frame_rate=10) as reader:
-        assert (reader.info.num_frames, reader.info.frame_rate, reader.info.is_lossless) == (3, 10, True)
+        assert (reader.info.num_frames, reader.info.frame_rate, reader.info.is_lossless) == (
+            3,
+            10,
+            True,
+        )
         frames = list(reader)
     assert [frame.pts_seconds for frame in frames] == [0, 0.1, 0.2]
     for index, frame in enumerate(frames):
@@ -176,7 +219,9 @@ def test_standard_input_is_a_source(tmp_path):
     code = "from instantvir_models.media import VideoReader; print(len(list(VideoReader('-'))))"
     run = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {MODELS!r}); {code}"],
-        input=clip.read_bytes(), capture_output=True, check=True,
+        input=clip.read_bytes(),
+        capture_output=True,
+        check=True,
     )
     assert run.stdout.split() == [b"7"]
 
@@ -203,7 +248,9 @@ def make_audio(path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=48_000)
         stream.codec_context.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate, frame.pts = 48_000, 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -231,7 +278,7 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path, name, content, message, hin
         path.write_bytes(content)
     with pytest.raises(VideoOpenError, match=message) as caught:
         VideoReader(path)
-    assert __import__("re").search(hint, caught.value.hint)
+    assert re.search(hint, caught.value.hint)
 
 
 def test_an_unknown_format_is_a_sentence(tmp_path):
@@ -241,8 +288,14 @@ def test_an_unknown_format_is_a_sentence(tmp_path):
 
 
 def test_images_of_different_sizes_are_an_error(tmp_path):
-    paths = [*make_images(tmp_path, 1), make_clip(tmp_path / "other.mkv", width=16, height=16, num_frames=1)]
-    with VideoReader(paths) as reader, pytest.raises(VideoOpenError, match="changes from 32x32 to 16x16"):
+    paths = [
+        *make_images(tmp_path, 1),
+        make_clip(tmp_path / "other.mkv", width=16, height=16, num_frames=1),
+    ]
+    with (
+        VideoReader(paths) as reader,
+        pytest.raises(VideoOpenError, match="changes from 32x32 to 16x16"),
+    ):
         list(reader)
 
 

@@ -1,6 +1,9 @@
+import dataclasses
 import io
+import itertools
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -24,13 +27,16 @@ def frames_of(source, **options):
 
 def copy(source, target, settings=None, **options):
     """What `restore` does when the model changes nothing."""
-    with VideoReader(source, **options) as reader, VideoWriter(
-        target,
-        info_of=reader,
-        width=reader.info.width,
-        height=reader.info.height,
-        settings=settings,
-    ) as writer:
+    with (
+        VideoReader(source, **options) as reader,
+        VideoWriter(
+            target,
+            info_of=reader,
+            width=reader.info.width,
+            height=reader.info.height,
+            settings=settings,
+        ) as writer,
+    ):
         for frame in reader:
             writer.write(frame)
 
@@ -59,12 +65,24 @@ def test_as_many_frames_come_out_as_went_in(tmp_path, suffix, num_frames):
     assert os.listdir(tmp_path) == [target.name]
 
 
-@pytest.mark.parametrize(("source", "target"), [(".mkv", ".mkv"), (".mp4", ".mp4"), (".mkv", ".mp4"), (".mp4", ".mov"), (".mkv", ".webm")])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [(".mkv", ".mkv"), (".mp4", ".mp4"), (".mkv", ".mp4"), (".mp4", ".mov"), (".mkv", ".webm")],
+)
 def test_variable_frame_times_are_copied_exactly(tmp_path, source, target):
     pts = [0, 10, 50, 60, 300, 310, 900]
     clip = make_clip(tmp_path / f"in{source}", pts=pts, time_base=Fraction(1, 1000))
     copy(clip, tmp_path / f"out{target}")
     assert [f.pts_seconds for f in frames_of(tmp_path / f"out{target}")] == [p / 1000 for p in pts]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_last_frame_lasts_as_long_as_it_did(tmp_path, suffix):
+    """Nothing follows it, so its duration cannot be told from the next time stamp."""
+    frames = some_frames(3)
+    write(tmp_path / f"out{suffix}", [*frames[:2], dataclasses.replace(frames[2], duration=10)])
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert container.duration == pytest.approx(480_000, abs=1000)
 
 
 def test_a_late_beginning_is_kept(tmp_path):
@@ -74,7 +92,16 @@ def test_a_late_beginning_is_kept(tmp_path):
     assert [f.pts for f in frames_of(tmp_path / "out.mp4")] == [f.pts for f in frames_of(clip)]
 
 
-@pytest.mark.parametrize(("source", "target"), [("in.mp4", "out.mp4"), ("in.mp4", "out.mkv"), ("in.mkv", "out.mp4"), ("in.webm", "out.webm"), ("in.webm", "out.mp4")])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("in.mp4", "out.mp4"),
+        ("in.mp4", "out.mkv"),
+        ("in.mkv", "out.mp4"),
+        ("in.webm", "out.webm"),
+        ("in.webm", "out.mp4"),
+    ],
+)
 def test_audio_is_copied_byte_by_byte(tmp_path, source, target):
     codec = "libvpx-vp9" if source.endswith("webm") else "libx264"
     clip = make_clip(tmp_path / source, num_frames=25, audio=True, codec=codec)
@@ -109,7 +136,10 @@ def test_subtitles_chapters_and_metadata_come_along(tmp_path):
         chapters=[(0, 1, "one"), (1, 2, "two")],
         metadata={"title": "A title", "comment": "by hand"},
     )
-    for name, texts in {"out.mkv": [b"hello <i>you</i>", b"bye"], "out.webm": [b"hello you", b"bye"]}.items():
+    for name, texts in {
+        "out.mkv": [b"hello <i>you</i>", b"bye"],
+        "out.webm": [b"hello you", b"bye"],
+    }.items():
         copy(clip, tmp_path / name)
         assert packets_of(tmp_path / name, "subtitles") == [(0.2, texts[0]), (1.2, texts[1])]
         with av.open(str(tmp_path / name)) as container:
@@ -118,7 +148,11 @@ def test_subtitles_chapters_and_metadata_come_along(tmp_path):
 
 
 def test_subtitles_become_mov_text_in_mp4_and_return(tmp_path):
-    clip = make_clip(tmp_path / "in.mkv", num_frames=50, subtitles=[(0.2, 0.8, "hello <i>you</i>"), (1.2, 1.6, "bye")])
+    clip = make_clip(
+        tmp_path / "in.mkv",
+        num_frames=50,
+        subtitles=[(0.2, 0.8, "hello <i>you</i>"), (1.2, 1.6, "bye")],
+    )
     copy(clip, tmp_path / "out.mp4")
     shown = [(t, d[2:]) for t, d in packets_of(tmp_path / "out.mp4", "subtitles") if len(d) > 2]
     assert shown == [(0.2, b"hello you"), (1.2, b"bye")]
@@ -128,18 +162,32 @@ def test_subtitles_become_mov_text_in_mp4_and_return(tmp_path):
 
 
 def test_chapters_are_cut_with_the_video(tmp_path):
-    clip = make_clip(tmp_path / "in.mkv", num_frames=50, chapters=[(0, 1, "one"), (1, 1.5, "two"), (1.5, 2, "three")])
+    clip = make_clip(
+        tmp_path / "in.mkv",
+        num_frames=50,
+        chapters=[(0, 1, "one"), (1, 1.5, "two"), (1.5, 2, "three")],
+    )
     copy(clip, tmp_path / "out.mkv", start_seconds=0.8, duration_seconds=0.6)
     with av.open(str(tmp_path / "out.mkv")) as container:
         chapters = [
-            (c["metadata"]["title"], float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]))
+            (
+                c["metadata"]["title"],
+                float(c["start"] * c["time_base"]),
+                float(c["end"] * c["time_base"]),
+            )
             for c in container.chapters()
         ]
-    assert chapters == [("one", 0.0, pytest.approx(0.2)), ("two", pytest.approx(0.2), pytest.approx(0.6))]
+    assert chapters == [
+        ("one", 0.0, pytest.approx(0.2)),
+        ("two", pytest.approx(0.2), pytest.approx(0.6)),
+    ]
 
 
 def test_a_stream_that_does_not_fit_is_left_out_with_a_warning(tmp_path, caplog):
-    for source, codec, target in (("in.mp4", "libx264", "out.webm"), ("in.webm", "libvpx-vp9", "out.mov")):
+    for source, codec, target in (
+        ("in.mp4", "libx264", "out.webm"),
+        ("in.webm", "libvpx-vp9", "out.mov"),
+    ):
         clip = make_clip(tmp_path / source, num_frames=5, audio=True, codec=codec)
         with caplog.at_level(logging.WARNING):
             copy(clip, tmp_path / target)
@@ -160,7 +208,7 @@ def test_pixel_shape_is_kept(tmp_path, suffix):
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9", "ffv1", "prores"])
 def test_odd_and_portrait_sizes_are_kept(tmp_path, codec, size):
     if codec == "hevc" and size[0] < 64:
-        return
+        pytest.skip("refused, see test_hevc_refuses_what_x265_crashes_on")
     width, height = size
     target = tmp_path / "out.mkv"
     write(target, some_frames(2, width, height), EncoderSettings(codec=codec, threads=1))
@@ -173,7 +221,8 @@ def test_odd_and_portrait_sizes_are_kept(tmp_path, codec, size):
 def test_ffv1_returns_every_bit(tmp_path, suffix, size):
     generator = np.random.default_rng(0)
     frames = [
-        Frame(generator.integers(0, 256, (*size, 3), dtype=np.uint8), i, Fraction(1, 25)) for i in range(3)
+        Frame(generator.integers(0, 256, (*size, 3), dtype=np.uint8), i, Fraction(1, 25))
+        for i in range(3)
     ]
     write(tmp_path / f"out{suffix}", frames, EncoderSettings(codec="ffv1"))
     with VideoReader(tmp_path / f"out{suffix}") as reader:
@@ -218,11 +267,18 @@ def test_the_input_may_be_overwritten(tmp_path):
     assert len(frames_of(clip)) == 5
 
 
+def write_and_be_interrupted(writer):
+    writer.write(some_frames(1)[0])
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out_%03d.png"])
 def test_an_exception_leaves_nothing(tmp_path, name):
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / name, width=32, height=32) as writer:
-        writer.write(some_frames(1)[0])
-        raise KeyboardInterrupt
+    with (
+        pytest.raises(KeyboardInterrupt),
+        VideoWriter(tmp_path / name, width=32, height=32) as writer,
+    ):
+        write_and_be_interrupted(writer)
     assert os.listdir(tmp_path) == []
 
 
@@ -233,10 +289,13 @@ def test_a_full_disk_leaves_nothing(tmp_path, name):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(VideoWriteError, match="cannot write|no space"):
+        with pytest.raises(VideoWriteError, match=r"cannot write|no space"):
             write(
                 tmp_path / name,
-                [Frame(generator.integers(0, 256, (64, 64, 3), np.uint8), i, Fraction(1, 25)) for i in range(9)],
+                [
+                    Frame(generator.integers(0, 256, (64, 64, 3), np.uint8), i, Fraction(1, 25))
+                    for i in range(9)
+                ],
                 EncoderSettings(crf=0 if name.endswith("p4") else 1),
             )
     finally:
@@ -246,7 +305,9 @@ def test_a_full_disk_leaves_nothing(tmp_path, name):
 
 def test_a_full_device_is_named(tmp_path):
     with pytest.raises(VideoWriteError, match="no space is left for `/dev/full`"):
-        write("/dev/full", some_frames(60, 64, 64), EncoderSettings(crf=1), output_format="matroska")
+        write(
+            "/dev/full", some_frames(60, 64, 64), EncoderSettings(crf=1), output_format="matroska"
+        )
 
 
 @pytest.mark.parametrize(
@@ -257,7 +318,12 @@ def test_a_full_device_is_named(tmp_path):
         ("out.xyz", {}, "no container format is known", ".mkv"),
         ("out.mp4", {"codec": "nonsense"}, "unknown video codec `nonsense`", "h264"),
         ("out.mp4", {"codec": "aac"}, "`aac` is not a video codec", "h264"),
-        ("out.mp4", {"pix_fmt": "rgb24"}, "libx264 cannot encode the pixel format rgb24", "yuv420p"),
+        (
+            "out.mp4",
+            {"pix_fmt": "rgb24"},
+            "libx264 cannot encode the pixel format rgb24",
+            "yuv420p",
+        ),
         ("out.mp4", {"preset": "nonsense"}, "libx264 refused its settings", "preset"),
         ("out.webm", {"codec": "h264"}, "cannot hold libx264 video", ".mkv"),
         ("out.mp4", {"codec": "h264_nvenc"}, "h264_nvenc", "hardware|permission"),
@@ -266,7 +332,7 @@ def test_a_full_device_is_named(tmp_path):
 def test_what_cannot_be_written_is_a_sentence(tmp_path, name, settings, message, hint):
     with pytest.raises(VideoWriteError, match=message) as caught:
         write(tmp_path / name, some_frames(1), EncoderSettings(**settings))
-    assert __import__("re").search(hint, caught.value.hint)
+    assert re.search(hint, caught.value.hint)
     assert os.listdir(tmp_path) == []
 
 
@@ -311,7 +377,9 @@ with VideoReader("-") as reader, VideoWriter(
     for frame in reader:
         writer.write(frame)
 """
-    run = subprocess.run([sys.executable, "-c", code], input=clip.read_bytes(), capture_output=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], input=clip.read_bytes(), capture_output=True, check=True
+    )
     result = tmp_path / "result"
     result.write_bytes(run.stdout)
     assert len(frames_of(result)) == 30
@@ -321,26 +389,40 @@ with VideoReader("-") as reader, VideoWriter(
 def test_a_closed_pipe_is_a_sentence():
     read_end, write_end = os.pipe()
     os.close(read_end)
-    with os.fdopen(write_end, "wb", buffering=0) as pipe:
-        with pytest.raises(VideoWriteError, match="has stopped"):
-            write(pipe, some_frames(40), output_format="matroska")
+    with (
+        os.fdopen(write_end, "wb", buffering=0) as pipe,
+        pytest.raises(VideoWriteError, match="has stopped"),
+    ):
+        write(pipe, some_frames(40), output_format="matroska")
 
 
 class Pipe(io.BytesIO):
+    """Counts as arrived only what was flushed, like a buffered pipe."""
+
+    arrived = 0
+
     def seekable(self):
         return False
 
+    def flush(self):
+        self.arrived = len(self.getvalue())
 
-@pytest.mark.parametrize(("codec", "output_format"), [("h264", "mpegts"), ("hevc", "nut"), ("ffv1", "nut"), ("vp9", "nut")])
+
+@pytest.mark.parametrize(
+    ("codec", "output_format"),
+    [("h264", "mpegts"), ("hevc", "nut"), ("ffv1", "nut"), ("vp9", "nut")],
+)
 def test_low_latency_gives_out_each_frame_at_once(codec, output_format):
     pipe = Pipe()
     settings = EncoderSettings(codec=codec, low_latency=True, threads=1)
-    with VideoWriter(pipe, width=64, height=64, settings=settings, output_format=output_format) as writer:
-        sizes = [len(pipe.getvalue())]
+    with VideoWriter(
+        pipe, width=64, height=64, settings=settings, output_format=output_format
+    ) as writer:
+        sizes = [pipe.arrived]
         for frame in some_frames(6, 64, 64):
             writer.write(frame)
-            sizes.append(len(pipe.getvalue()))
-    assert all(before < after for before, after in zip(sizes, sizes[1:], strict=False))
+            sizes.append(pipe.arrived)
+    assert all(before < after for before, after in itertools.pairwise(sizes))
 
 
 def test_hevc_refuses_what_x265_crashes_on(tmp_path):
@@ -350,11 +432,13 @@ def test_hevc_refuses_what_x265_crashes_on(tmp_path):
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3])
 def test_short_hevc_videos_have_sane_times(tmp_path, num_frames):
-    """x265 took the decoding times of 1 or 2 frames from uninitialised memory: writing failed at random."""
-    write(tmp_path / "out.mkv", some_frames(num_frames, 64, 48), EncoderSettings(codec="hevc"))
-    with av.open(str(tmp_path / "out.mkv")) as container:
-        assert all(p.dts is None or p.dts > -1000 for p in container.demux() if p.size)
-    assert [f.pts for f in frames_of(tmp_path / "out.mkv")] == [i * 40 for i in range(num_frames)]
+    """x265 took the times of 1 or 2 frames from uninitialised memory: failures at random."""
+    write(tmp_path / "out.mp4", some_frames(num_frames, 64, 48), EncoderSettings(codec="hevc"))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert all(-9000 < p.dts < 9000 for p in container.demux() if p.size)
+    assert [f.pts_seconds for f in frames_of(tmp_path / "out.mp4")] == [
+        i / 25 for i in range(num_frames)
+    ]
 
 
 def test_bad_settings_are_refused():

@@ -2,7 +2,7 @@
 
 8-bit pictures go through swscale with every argument spelt out (left alone it assumes BT.601).
 Deeper pictures use the matrices below in float32: FFmpeg 8.1's swscale is off by up to 3 levels of
-10-bit between YUV and 16-bit RGB, and wraps around (errors of 1000 levels) with accurate rounding on.
+10-bit between YUV and 16-bit RGB, and with accurate rounding it wraps around (1000 levels).
 There swscale only resamples the chroma.
 """
 
@@ -15,6 +15,8 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
+
+from instantvir_models.media.frame import Pixels
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +63,10 @@ def color_tags_of(frame: av.VideoFrame) -> ColorTags:
 
 
 def resolved(tags: ColorTags, *, pix_fmt: str, height: int) -> ColorTags:
-    """The range and matrix that a conversion of `pix_fmt` uses; transfer and primaries stay as tagged.
+    """The tags with the range and matrix that a conversion of `pix_fmt` uses filled in.
 
-    Untagged video is BT.709 from 720 lines on and BT.601 below, limited range except for gray and the
-    `yuvj` formats. RGB formats have matrix 0 and full range.
+    Untagged video is BT.709 from 720 lines on and BT.601 below, limited range except for gray and
+    the `yuvj` formats; transfer and primaries stay as they are. RGB has matrix 0, full range.
     """
     if is_rgb(pix_fmt):
         return replace(tags, range=RANGE_FULL, matrix=MATRIX_RGB)
@@ -80,6 +82,7 @@ def resolved(tags: ColorTags, *, pix_fmt: str, height: int) -> ColorTags:
 
 
 def is_rgb(pix_fmt: str) -> bool:
+    """Whether the format holds RGB, directly or through a palette."""
     return bool(av.VideoFormat(pix_fmt).is_rgb) or pix_fmt.startswith("pal")
 
 
@@ -90,10 +93,11 @@ def bit_depth_of(pix_fmt: str) -> int:
 
 
 def has_alpha(pix_fmt: str) -> bool:
+    """Whether the format has a channel of opacity."""
     return any(component.is_alpha for component in av.VideoFormat(pix_fmt).components)
 
 
-def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     """[H, W, 3] full-range RGB, uint8 for 8-bit formats and uint16 (0..65535) for deeper ones.
 
     `tags` are `resolved` ones.
@@ -102,15 +106,13 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> NDArray[np.uint8] | NDArray
     if _is_plain_gray(pix_fmt):
         return _gray_to_rgb(frame, tags)
     if bit_depth_of(pix_fmt) <= 8:
-        return np.ascontiguousarray(_to_rgb24(frame, tags).to_ndarray())
+        return _uint8_array(_to_rgb24(frame, tags))
     if is_rgb(pix_fmt) or "f16" in pix_fmt or "f32" in pix_fmt:
         return _deep_rgb(frame)
     return _deep_yuv_to_rgb(frame, tags)
 
 
-def from_rgb(
-    pixels: NDArray[np.uint8] | NDArray[np.uint16], pix_fmt: str, tags: ColorTags
-) -> av.VideoFrame:
+def from_rgb(pixels: Pixels, pix_fmt: str, tags: ColorTags) -> av.VideoFrame:
     """A frame in `pix_fmt` from full-range RGB [H, W, 3], tagged with `tags` (`resolved` ones)."""
     depth = bit_depth_of(pix_fmt)
     if depth <= 8:
@@ -128,9 +130,7 @@ def _is_plain_gray(pix_fmt: str) -> bool:
     return pix_fmt == "gray" or (pix_fmt.startswith("gray") and pix_fmt[4:].rstrip("le").isdigit())
 
 
-def _gray_to_rgb(
-    frame: av.VideoFrame, tags: ColorTags
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _gray_to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     """Not through swscale, which takes gray for full range whatever its tag says."""
     depth = bit_depth_of(frame.format.name)
     dtype = np.uint8 if depth == 8 else np.uint16
@@ -172,9 +172,16 @@ def _deep_rgb(frame: av.VideoFrame) -> NDArray[np.uint16]:
     if name.startswith("gbrp") and not name.startswith("gbrpf"):
         if not name.endswith("le"):
             frame = frame.reformat(format=name.removesuffix("be") + "le", threads=1)
-        return _scale_integers(frame.to_ndarray(), 2 ** bit_depth_of(name) - 1, 65535)
-    pixels: NDArray[np.uint16] = frame.reformat(format="rgb48le", threads=1).to_ndarray()
-    return np.ascontiguousarray(pixels)
+        return _scale_integers(_uint16_array(frame), 2 ** bit_depth_of(name) - 1, 65535)
+    return _uint16_array(frame.reformat(format="rgb48le", threads=1))
+
+
+def _uint8_array(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(frame.to_ndarray(), np.uint8)
+
+
+def _uint16_array(frame: av.VideoFrame) -> NDArray[np.uint16]:
+    return np.ascontiguousarray(frame.to_ndarray(), np.uint16)
 
 
 def _from_deep_rgb(pixels: NDArray[np.uint16], pix_fmt: str, depth: int) -> av.VideoFrame:
@@ -200,7 +207,8 @@ def _deep_yuv_to_rgb(frame: av.VideoFrame, tags: ColorTags) -> NDArray[np.uint16
     red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
     green = (y - kr * red - kb * blue) / (1 - kr - kb)
     rgb = np.stack([red, green, blue], axis=-1)
-    return np.rint(rgb.clip(0, 1) * 65535).astype(np.uint16)
+    levels: NDArray[np.uint16] = np.rint(rgb.clip(0, 1) * 65535).astype(np.uint16)
+    return levels
 
 
 def _from_deep_yuv(
@@ -243,8 +251,8 @@ def _code_range(depth: int, color_range: int) -> tuple[np.float32, np.float32, n
 
 def _plane(
     plane: av.video.plane.VideoPlane, width: int, dtype: type[np.uint8] | type[np.uint16]
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    values = np.frombuffer(plane, np.dtype(dtype).newbyteorder("<"))
+) -> Pixels:
+    values = np.frombuffer(memoryview(plane), np.dtype(dtype).newbyteorder("<"))
     rows = values.reshape(-1, plane.line_size // values.itemsize)
     return rows[: plane.height, :width]
 
@@ -255,7 +263,7 @@ def _frame_of_planes(planes: list[NDArray[np.uint16]], pix_fmt: str) -> av.Video
     for target, values in zip(frame.planes, planes, strict=True):
         rows = np.zeros((target.buffer_size // target.line_size, target.line_size // 2), "<u2")
         rows[:height, :width] = values
-        target.update(rows)
+        target.update(rows.tobytes())
     return frame
 
 
@@ -268,13 +276,13 @@ def _scale_integers(
     return scaled.astype(np.uint16)
 
 
-def _as_uint8(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+def _as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels  # type: ignore[return-value]
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _as_uint16(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint16]:
+def _as_uint16(pixels: Pixels) -> NDArray[np.uint16]:
     if pixels.dtype == np.uint16:
         return pixels  # type: ignore[return-value]
     return pixels.astype(np.uint16) * 257

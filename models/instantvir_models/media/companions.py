@@ -1,4 +1,4 @@
-"""The audio, subtitles, chapters and metadata that travel with a restored video, copied unchanged."""
+"""Audio, subtitles, chapters and metadata that travel with a restored video, unchanged."""
 
 from __future__ import annotations
 
@@ -23,11 +23,23 @@ _STALE_METADATA = re.compile(
     r"(?i)encoder|duration|major_brand|minor_version|compatible_brands|rotate|vendor_id|software"
     r"|bps|number_of_(frames|bytes)|_statistics.*"
 )
-_PLAIN_TEXT_SUBTITLES = {"subrip": "text", "text": "text", "webvtt": "text", "ass": "ass", "mov_text": "mov"}
-_TEXT_SUBTITLE_OF_FORMAT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
+_PLAIN_TEXT_SUBTITLES = {
+    "subrip": "text",
+    "text": "text",
+    "webvtt": "text",
+    "ass": "ass",
+    "mov_text": "mov",
+}
+_TEXT_SUBTITLE_OF_FORMAT = {
+    "mp4": "mov_text",
+    "mov": "mov_text",
+    "matroska": "subrip",
+    "webm": "webvtt",
+}
 
 
 def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """The metadata without what describes the source's coding."""
     return {key: value for key, value in metadata.items() if not _STALE_METADATA.fullmatch(key)}
 
 
@@ -47,8 +59,8 @@ class Span:
 class Companions:
     """Copies the packets that a `Demuxer` set aside into an output container.
 
-    With a `span`, packets outside it are left out and times are counted from its beginning. With `probe`
-    each stream is first tried alone: some containers accept a codec and then refuse to begin.
+    With a `span`, packets outside it are left out and times are counted from its beginning. With
+    `probe` each stream is first tried alone: some containers accept a codec and then refuse it.
     """
 
     def __init__(
@@ -61,7 +73,9 @@ class Companions:
         self._targets: dict[int, Stream] = {}
         self._rewrite: dict[int, Callable[[bytes], bytes]] = {}
         if demuxer.waiting.overflowed:
-            logger.warning("the writer came too late for the audio and subtitles; part of them is lost")
+            logger.warning(
+                "the writer came too late for the audio and subtitles; part of them is lost"
+            )
         for stream in demuxer.others:
             self._add(stream)
 
@@ -105,7 +119,9 @@ class Companions:
             return None
         target.time_base = stream.time_base
         is_mov = target_codec == "mov_text"
-        self._rewrite[stream.index] = lambda data: _write_text(_read_text(data, source_kind), is_mov)
+        self._rewrite[stream.index] = lambda data: _write_text(
+            _read_text(data, source_kind), is_mov
+        )
         logger.info("%s subtitles become %s", codec, target_codec)
         return target
 
@@ -113,10 +129,10 @@ class Companions:
         if self._span is None:
             return True
         time = packet.pts if packet.pts is not None else packet.dts
-        return time is not None and self._span.holds(time * Fraction(packet.time_base))
+        return time is not None and self._span.holds(time * Fraction(packet.time_base or 1))
 
     def _moved(self, packet: av.Packet[Stream], target: Stream) -> av.Packet[Stream]:
-        time_base = Fraction(packet.time_base)
+        time_base = Fraction(packet.time_base or 1)
         rewrite = self._rewrite.get(packet.stream_index)
         if rewrite is not None:
             copy = av.Packet(rewrite(bytes(packet)))
@@ -137,7 +153,7 @@ def copy_description(source: InputContainer, output: OutputContainer, span: Span
     chapters = []
     for chapter in source.chapters():
         if span is not None:
-            time_base = Fraction(chapter["time_base"])
+            time_base = Fraction(chapter["time_base"] or 1)
             begin = round(span.begin_seconds / time_base)
             end = None if span.end_seconds is None else round(span.end_seconds / time_base)
             start = max(chapter["start"], begin)

@@ -25,7 +25,7 @@ def to_unit(frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Tensor:
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:
     """uint8 [T, H, W, 3], from float [1, T, 3, H, W] clamped to [-1, 1]; halves round to even.
 
-    A value that is not a number is a fault upstream and raises ValueError rather than becoming black.
+    A value that is not a number is a fault upstream: it raises ValueError, not a black pixel.
     """
     return _to_integers(x, 255).astype(np.uint8)
 

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 logger = logging.getLogger(__name__)
 
-# A keyframe search lands on the video; audio of the same moment can lie this much earlier in the file.
+# A keyframe search lands on the video; audio of the same moment can lie this much earlier.
 PREROLL_SECONDS = Fraction(1)
 # Streams are interleaved within about a second, so audio of the last frames can follow them.
 POSTROLL_SECONDS = Fraction(1)
@@ -85,7 +85,7 @@ class Demuxer:
         self.promised_end_seconds = _promised_end_seconds(container, video)
 
     def seek_to_start(self) -> None:
-        """Try to go to a keyframe at or before the start; a source that cannot seek stays at its head."""
+        """Try to go to a keyframe at or before the start; else stay at the head."""
         assert self.start_seconds is not None
         preroll = PREROLL_SECONDS if self.others else 0
         target = self.first_seconds + max(Fraction(0), self.start_seconds - preroll)
@@ -137,7 +137,7 @@ class Demuxer:
 
     def _decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
         try:
-            return self.video.codec_context.decode(packet)  # type: ignore[arg-type]
+            return self.video.codec_context.decode(packet)
         except av.error.EOFError:
             return []
         except av.FFmpegError as error:
@@ -155,7 +155,7 @@ class Demuxer:
         return seconds > self.end_seconds + POSTROLL_SECONDS
 
     def missing_frames(self) -> int:
-        """Frames that the container promised and that were not in the file; 0 until it was read to its end."""
+        """Promised frames that were not in the file; 0 until it was read to its end."""
         if not self._reached_end:
             return 0
         if self.promised_frames is not None:
@@ -195,4 +195,4 @@ def main_video_stream(container: InputContainer) -> VideoStream | None:
         if not Disposition(stream.disposition) & Disposition.attached_pic
     ]
     best = container.streams.best("video")
-    return best if best in moving else (moving[0] if moving else None)  # type: ignore[return-value]
+    return best if best in moving else (moving[0] if moving else None)

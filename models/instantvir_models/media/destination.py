@@ -14,12 +14,14 @@ Destination = str | Path | BinaryIO
 
 
 def name_of(destination: Destination) -> str:
+    """How messages call the destination."""
     if isinstance(destination, (str, Path)):
         return "standard output" if str(destination) == "-" else f"`{destination}`"
     return f"`{getattr(destination, 'name', None) or 'the given stream'}`"
 
 
 def is_address(destination: Destination) -> bool:
+    """Whether it is something like `rtmp://host/name` rather than a path."""
     return isinstance(destination, str) and bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", destination))
 
 
@@ -50,12 +52,16 @@ def partial_path(path: Path) -> Path:
 def check_writable(path: Path) -> None:
     """VideoWriteError if no file of this name can be made."""
     if path.is_dir():
-        raise VideoWriteError(f"`{path}` is a directory", hint=f"name a file: `{path / 'restored.mp4'}`")
+        raise VideoWriteError(
+            f"`{path}` is a directory", hint=f"name a file: `{path / 'restored.mp4'}`"
+        )
     if not path.parent.is_dir():
         raise VideoWriteError(
-            f"the folder `{path.parent}` does not exist", hint=f"create it: mkdir -p '{path.parent}'"
+            f"the folder `{path.parent}` does not exist",
+            hint=f"create it: mkdir -p '{path.parent}'",
         )
     if not os.access(path.parent, os.W_OK):
         raise VideoWriteError(
-            f"the folder `{path.parent}` is not writable", hint="check its permissions or choose another"
+            f"the folder `{path.parent}` is not writable",
+            hint="check its permissions or choose another",
         )

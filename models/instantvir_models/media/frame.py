@@ -9,13 +9,16 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+"""[H, W, 3] full-range RGB: uint8 0..255, or uint16 0..65535 for more than 8 bits."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One decoded picture and the moment at which it is shown."""
 
-    pixels: NDArray[np.uint8] | NDArray[np.uint16]
-    """[H, W, 3] full-range RGB: uint8 0..255, or uint16 0..65535 where the source has more than 8 bits."""
+    pixels: Pixels
+    """[H, W, 3] full-range RGB: uint8 0..255, or uint16 0..65535 if the source has more bits."""
     pts: int
     """Presentation time in units of `time_base`; strictly increasing within one reader."""
     time_base: Fraction

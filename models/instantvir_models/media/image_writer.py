@@ -19,6 +19,7 @@ _NUMBER = re.compile(r"%0?\d*d")
 
 
 def is_image_pattern(destination: object) -> bool:
+    """Whether it is something like `out_%05d.png`."""
     if not isinstance(destination, (str, Path)):
         return False
     path = Path(destination)

@@ -21,10 +21,13 @@ def decode_image(path: Path) -> tuple[av.VideoFrame, str]:
             frame = next(container.decode(video=0), None)
         except av.FFmpegError as error:
             raise VideoOpenError(
-                f"`{path}` cannot be decoded: {error.strerror}", hint="replace the image or leave it out"
+                f"`{path}` cannot be decoded: {error.strerror}",
+                hint="replace the image or leave it out",
             ) from error
         if frame is None:
-            raise VideoOpenError(f"`{path}` holds no picture", hint="replace the image or leave it out")
+            raise VideoOpenError(
+                f"`{path}` holds no picture", hint="replace the image or leave it out"
+            )
         return frame, container.streams.video[0].codec_context.name
 
 

@@ -8,7 +8,19 @@ from fractions import Fraction
 from instantvir_models.media.color import ColorTags
 
 LOSSLESS_CODECS = frozenset(
-    {"ffv1", "rawvideo", "png", "apng", "huffyuv", "ffvhuff", "utvideo", "qtrle", "magicyuv", "tiff", "bmp"}
+    {
+        "ffv1",
+        "rawvideo",
+        "png",
+        "apng",
+        "huffyuv",
+        "ffvhuff",
+        "utvideo",
+        "qtrle",
+        "magicyuv",
+        "tiff",
+        "bmp",
+    }
 )
 
 
@@ -55,7 +67,7 @@ class VideoInfo:
     pix_fmt: str
     codec_name: str
     is_lossless: bool
-    """True where the codec never loses anything (an H.264 file with crf 0 cannot be told: False)."""
+    """True where the codec never loses anything (H.264 with crf 0 cannot be told: False)."""
     color: ColorTags
     """As tagged by the source."""
     conversion: ColorTags

@@ -6,8 +6,9 @@ import struct
 from dataclasses import dataclass
 
 import av
-import numpy as np
-from numpy.typing import NDArray
+from av.sidedata.sidedata import SideData
+
+from instantvir_models.media.frame import Pixels
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Orientation:
             return 90 if self.flip_x else 270
         return 180 if self.flip_y else 0
 
-    def upright(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    def upright(self, pixels: Pixels) -> Pixels:
         """[H, W, 3] as it is meant to be seen; H and W are swapped by a quarter turn."""
         if self == Orientation():
             return pixels
         if self.is_transposed:
             pixels = pixels.swapaxes(0, 1)
         pixels = pixels[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
-        return np.ascontiguousarray(pixels)
+        return pixels.copy()
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
@@ -45,6 +46,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     if matrix is None:
         return Orientation()
     # x' = a x + c y and y' = b x + d y, in 16.16 fixed point
+    assert isinstance(matrix, SideData)
     a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(False, flip_x=a < 0, flip_y=d < 0)

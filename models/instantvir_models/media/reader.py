@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+from av.audio.codeccontext import AudioCodecContext
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
@@ -37,14 +38,14 @@ class VideoReader:
     Args:
         source: a path or URL; `-` for standard input; a binary file object; or images: a list of
             files, a glob pattern (`frames/*.png`) or a numbered one (`frames/%05d.png`).
-        start_seconds: frames shown before this time (counted from the start of the video) are dropped.
+        start_seconds: frames before this time, counted from the start of the video, are dropped.
         duration_seconds: frames shown later than this after the start are not delivered.
-        input_format: FFmpeg's name of the input format or device (`rawvideo`, `v4l2`, `lavfi`), where it
-            cannot be told from the data.
+        input_format: FFmpeg's name of the input format or device (`rawvideo`, `v4l2`, `lavfi`),
+            where it cannot be told from the data.
         input_options: FFmpeg's options for that format, such as `{"video_size": "64x64"}`.
         frame_rate: frames per second of images (25 if not given); other sources have their own.
         threads: of the decoder; None takes up to 4.
-        other_streams: keep audio and subtitle packets for a `VideoWriter` (up to 64 MiB of them wait).
+        other_streams: keep audio and subtitle packets for a `VideoWriter` (up to 64 MiB wait).
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
@@ -94,7 +95,7 @@ class VideoReader:
         except BaseException:
             self.close()
             raise
-        # One generator for the reader's whole life: a second one would lose the frames the codec holds.
+        # One generator for the reader's whole life: a second would lose what the codec holds.
         self._frames = self._deliver()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -114,7 +115,8 @@ class VideoReader:
 
     def __repr__(self) -> str:
         info = self.info
-        return f"VideoReader({self._name}, {info.width}x{info.height}, {info.codec_name} {info.pix_fmt})"
+        size = f"{info.width}x{info.height}"
+        return f"VideoReader({self._name}, {size}, {info.codec_name} {info.pix_fmt})"
 
     def close(self) -> None:
         """Release the source; reading further is an error."""
@@ -152,9 +154,10 @@ class VideoReader:
         undecodable, missing = self._demuxer.undecodable_packets, self._demuxer.missing_frames()
         parts = []
         if missing:
+            promised = self._delivered_frames + undecodable + missing
             parts.append(
-                f"{self._name} is cut short: it promises {self._delivered_frames + undecodable + missing}"
-                f" frames, {self._delivered_frames} could be read"
+                f"{self._name} is cut short: "
+                f"it promises {promised} frames, {self._delivered_frames} could be read"
             )
         elif self._demuxer.read_error:
             parts.append(f"{self._name} could not be read to its end ({self._demuxer.read_error})")
@@ -208,10 +211,14 @@ class VideoReader:
         begin = self._demuxer.first_seconds + (self._start or 0)
         return self._first_decoded_pts * self._time_base > begin + _CUT_TOLERANCE_SECONDS
 
-    def _demux(self, container: InputContainer, threads: int | None, other_streams: bool) -> Demuxer:
+    def _demux(
+        self, container: InputContainer, threads: int | None, other_streams: bool
+    ) -> Demuxer:
         video = main_video_stream(container)
         if video is None:
-            raise VideoOpenError(f"{self._name} has no video stream", hint=_found_instead(container))
+            raise VideoOpenError(
+                f"{self._name} has no video stream", hint=_found_instead(container)
+            )
         if video.codec_context is None:
             raise VideoOpenError(
                 f"{self._name} has video of a kind that this FFmpeg cannot decode",
@@ -282,11 +289,13 @@ class VideoReader:
             yield self._convert(frame)
 
     def _convert(self, frame: av.VideoFrame) -> Frame:
+        pts = frame.pts or 0
         if (frame.width, frame.height) != (self._first.width, self._first.height):
             raise VideoOpenError(
-                f"the picture of {self._name} changes from {self._first.width}x{self._first.height} "
-                f"to {frame.width}x{frame.height} at {float(frame.pts * self._time_base):.2f} s",
-                hint="scale it to one size first, for example with `ffmpeg -i in -vf scale=W:H out`",
+                f"the picture of {self._name} changes "
+                f"from {self._first.width}x{self._first.height} "
+                f"to {frame.width}x{frame.height} at {float(pts * self._time_base):.2f} s",
+                hint="scale it to one size first: `ffmpeg -i in -vf scale=W:H out`",
             )
         self._delivered_frames += 1
         self._corrupt_frames += bool(frame.is_corrupt)
@@ -294,7 +303,7 @@ class VideoReader:
             color.color_tags_of(frame), pix_fmt=frame.format.name, height=frame.height
         )
         pixels = self._orientation.upright(color.to_rgb(frame, tags))
-        return Frame(pixels, frame.pts, self._time_base, frame.duration or 0)
+        return Frame(pixels, pts, self._time_base, frame.duration or 0)
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         self._orientation = orientation_of(first)
@@ -397,13 +406,12 @@ def _codec_name(stream: Stream) -> str:
 
 def _summary(stream: Stream) -> StreamSummary:
     context = stream.codec_context
-    is_audio = stream.type == "audio" and context is not None
     return StreamSummary(
         kind=stream.type,
         codec_name=_codec_name(stream),
         language=stream.language,
-        sample_rate=context.sample_rate if is_audio else None,
-        channels=context.layout.nb_channels if is_audio else None,
+        sample_rate=context.sample_rate if isinstance(context, AudioCodecContext) else None,
+        channels=context.layout.nb_channels if isinstance(context, AudioCodecContext) else None,
     )
 
 
@@ -423,7 +431,9 @@ def _count(number: int, noun: str) -> str:
 
 
 def _as_fraction(value: float | Fraction) -> Fraction:
-    fraction = value if isinstance(value, Fraction) else Fraction(value).limit_denominator(1_000_000)
+    fraction = (
+        value if isinstance(value, Fraction) else Fraction(value).limit_denominator(1_000_000)
+    )
     if fraction <= 0:
         raise ValueError(f"a frame rate must be positive, got {value}")
     return fraction
@@ -435,5 +445,7 @@ def _span_seconds(
     if value is None:
         return None
     if value < 0 or (value == 0 and not allow_zero):
-        raise ValueError(f"{name} must be {'at least' if allow_zero else 'more than'} 0, got {value}")
+        raise ValueError(
+            f"{name} must be {'at least' if allow_zero else 'more than'} 0, got {value}"
+        )
     return value if isinstance(value, Fraction) else Fraction(value).limit_denominator(1_000_000)

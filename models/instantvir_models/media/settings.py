@@ -54,7 +54,9 @@ _DIALS = {
     "libx265": _Dials(
         "crf", 20, "preset", "fast", (("x265-params", "log-level=error"),), low_latency=_TUNE
     ),
-    "libsvtav1": _Dials("crf", 28, "preset", "8", low_latency=(("svtav1-params", "pred-struct=1"),)),
+    "libsvtav1": _Dials(
+        "crf", 28, "preset", "8", low_latency=(("svtav1-params", "pred-struct=1"),)
+    ),
     "libvpx-vp9": _Dials(
         "crf",
         28,
@@ -77,9 +79,9 @@ class EncoderSettings:
     """What the user asked of the encoder; None leaves the choice to us."""
 
     codec: str | None = None
-    """h264, hevc, av1, vp9, prores, ffv1, or FFmpeg's name of an encoder. None: by the container."""
+    """h264, hevc, av1, vp9, prores, ffv1, or FFmpeg's name of an encoder. None: by container."""
     crf: int | None = None
-    """Constant rate factor, lower is better and larger. None: 18 for H.264, and alike for others."""
+    """Constant rate factor, lower is better and larger. None: 18 for H.264 and alike."""
     preset: str | None = None
     """The encoder's speed preset (`fast` for x264, `8` for SVT-AV1)."""
     pix_fmt: str | None = None
@@ -154,10 +156,11 @@ def _pix_fmts_of(codec: str) -> list[str]:
 
 
 def _refuse_what_crashes(codec: str, width: int) -> None:
-    # x265 4.2 writes outside its memory for many widths below one coding tree unit, whoever calls it.
+    # x265 4.2 writes outside its memory for many widths below one coding tree unit.
     if codec == "libx265" and width < 64:
         raise VideoWriteError(
-            f"libx265 cannot be trusted with a width of {width} pixels", hint="use h264, or 64 pixels or more"
+            f"libx265 cannot be trusted with a width of {width} pixels",
+            hint="use h264, or 64 pixels or more",
         )
 
 
@@ -166,7 +169,7 @@ def _friendly_names() -> list[str]:
 
 
 def _usual_pix_fmt(codec: str, pix_fmts: list[str], bit_depth: int) -> str:
-    """RGB where nothing may be lost, else 4:2:0, in the source's depth or the nearest one offered."""
+    """RGB where nothing may be lost, else 4:2:0, in the source's depth or the nearest."""
     if codec == "ffv1":
         return "bgr0" if bit_depth <= 8 else "gbrp16le"
     if not pix_fmts:

@@ -32,7 +32,7 @@ def name_of(source: Source) -> str:
 
 
 def image_files(source: Source) -> list[Path] | None:
-    """The files of an image sequence (a list, a glob, or a pattern such as `%05d.png`), else None."""
+    """The files of an image sequence (list, glob, or pattern such as `%05d.png`), else None."""
     if isinstance(source, (str, Path)):
         text = str(source)
         if text == "-" or "://" in text or Path(text).exists():
@@ -43,7 +43,9 @@ def image_files(source: Source) -> list[Path] | None:
             return None
         files = sorted(Path(name) for name in glob.glob(text))
         if not files:
-            raise VideoOpenError(f"no file matches `{text}`", hint="quote the pattern and check the folder")
+            raise VideoOpenError(
+                f"no file matches `{text}`", hint="quote the pattern and check the folder"
+            )
         return files
     if isinstance(source, Sequence):
         if not source:
@@ -103,7 +105,9 @@ def _numbered_files(pattern: Path) -> list[Path]:
     matches = [number.fullmatch(path.name) for path in pattern.parent.glob("*")]
     found = sorted((int(match[1]), match[0]) for match in matches if match)
     if not found:
-        raise VideoOpenError(f"no file matches `{pattern}`", hint="check the folder and the number of digits")
+        raise VideoOpenError(
+            f"no file matches `{pattern}`", hint="check the folder and the number of digits"
+        )
     return [pattern.parent / name for _, name in found]
 
 
@@ -125,10 +129,13 @@ def _check_path(text: str, *, is_device: bool) -> None:
         raise VideoOpenError(f"`{text}` does not exist", hint="check the spelling and the folder")
     if path.is_dir():
         raise VideoOpenError(
-            f"`{text}` is a directory", hint=f"name a file, or its images as a pattern: '{text}/*.png'"
+            f"`{text}` is a directory",
+            hint=f"name a file, or its images as a pattern: '{text}/*.png'",
         )
     if path.is_file() and path.stat().st_size == 0:
-        raise VideoOpenError(f"`{text}` is empty", hint="the file has 0 bytes; copy or record it again")
+        raise VideoOpenError(
+            f"`{text}` is empty", hint="the file has 0 bytes; copy or record it again"
+        )
 
 
 def _hint_for(error: Exception) -> str:

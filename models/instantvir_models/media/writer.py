@@ -16,7 +16,7 @@ import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from instantvir_models.errors import InstantVIRError, VideoWriteError
+from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import color
 from instantvir_models.media.companions import Companions, Span, copy_description, kept_metadata
 from instantvir_models.media.destination import (
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 _MATROSKA_FORMATS = frozenset({"matroska", "webm"})
 _MOV_FORMATS = frozenset({"mp4", "mov", "ipod", "3gp"})
-# Matroska takes the pixel shape from a field that PyAV cannot set; these codecs carry it themselves.
+# Matroska takes the pixel shape from a field that PyAV cannot set; these codecs carry it.
 _CODECS_WITH_ASPECT = frozenset({"libx264", "libx265", "h264_nvenc", "hevc_nvenc", "mpeg4"})
 
 
@@ -45,8 +45,8 @@ class VideoWriter:
     """Encodes frames into a file that appears under its name only when `close` has succeeded.
 
     Args:
-        destination: a path, a pattern for images (`out_%05d.png`), `-` for standard output, an address
-            (`rtmp://...`), or a binary file object.
+        destination: a path, a pattern for images (`out_%05d.png`), `-` for standard output, an
+            address (`rtmp://...`), or a binary file object.
         info_of: the reader whose times, colours, metadata, chapters, audio and subtitles the output
             takes over; it must be open, and is best attached before its frames are read.
         width, height: of the frames to be written.
@@ -55,11 +55,11 @@ class VideoWriter:
         output_format: FFmpeg's name of the container; needed for standard output and file objects.
 
     Raises:
-        VideoWriteError: whatever goes wrong with the output, on opening, writing or closing. Nothing is
-            left behind then.
+        VideoWriteError: whatever goes wrong with the output, on opening, writing or closing.
+            Nothing is left behind then.
 
-    As a context manager it closes on success and aborts on an exception. With a reader that was trimmed
-    the output begins at time 0 and its audio covers the same span, to the packet.
+    As a context manager it closes on success and aborts on an exception. With a reader that was
+    trimmed the output begins at time 0 and its audio covers the same span, to the packet.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class VideoWriter:
         self._span = _span_of(info_of)
         self._num_frames = 0
         self._last_pts: int | None = None
+        self._durations: dict[int | None, int] = {}
         self._begin_seconds: Fraction | None = None
         self._is_open = True
         self._images: ImageSequenceWriter | None = None
@@ -193,16 +194,18 @@ class VideoWriter:
     def _new_container(self, target: object, output_format: str | None) -> OutputContainer:
         options = {} if self._partial else {"flush_packets": "1"}
         suffix = Path(str(target)).suffix.lower() if isinstance(target, str) else ""
-        if output_format in _MOV_FORMATS or (output_format is None and suffix in {".mp4", ".mov", ".m4v"}):
+        if output_format in _MOV_FORMATS or (
+            output_format is None and suffix in {".mp4", ".mov", ".m4v"}
+        ):
             # use_metadata_tags would keep unknown keys but hides the standard ones from players.
             whole = "+faststart"
             live = "frag_keyframe+empty_moov+default_base_moof"
             options["movflags"] = whole if self._partial else live
         if output_format in _MATROSKA_FORMATS or suffix in {".mkv", ".webm"}:
-            # Else the audio's priming samples, which lie before 0, would delay every frame by 21 ms.
+            # Else the audio's priming samples, before time 0, would delay every frame by 21 ms.
             options["avoid_negative_ts"] = "disabled"
         try:
-            return av.open(target, "w", format=output_format, container_options=options)  # type: ignore[call-overload,no-any-return]
+            return av.open(target, "w", format=output_format, container_options=options)
         except ValueError as error:
             raise VideoWriteError(
                 f"{self._name}: no container format is known for this name",
@@ -227,7 +230,9 @@ class VideoWriter:
         encoder = self._encoder
         self._has_constant_rate = container.format.name in _CONSTANT_RATE_FORMATS
         keeps_times = self._reader is not None and not self._has_constant_rate
-        self._time_base = self._reader.info.time_base if keeps_times and self._reader else 1 / self._rate
+        self._time_base = (
+            self._reader.info.time_base if keeps_times and self._reader else 1 / self._rate
+        )
         stream = container.add_stream(
             encoder.codec,
             rate=self._rate,
@@ -237,6 +242,7 @@ class VideoWriter:
             pix_fmt=encoder.pix_fmt,
             time_base=self._time_base,
         )
+        assert isinstance(stream, VideoStream)
         context = stream.codec_context
         stream.time_base = self._time_base
         if encoder.threads:
@@ -245,7 +251,7 @@ class VideoWriter:
         context.color_trc, context.color_primaries = self._tags.transfer, self._tags.primaries
         if self._reader is not None:
             self._describe_like(self._reader, stream)
-        return stream  # type: ignore[no-any-return]
+        return stream
 
     def _describe_like(self, reader: VideoReader, stream: VideoStream) -> None:
         aspect = reader.info.sample_aspect_ratio
@@ -254,7 +260,11 @@ class VideoWriter:
             assert self._container is not None
             is_matroska = self._container.format.name in _MATROSKA_FORMATS
             if is_matroska and self._encoder.codec not in _CODECS_WITH_ASPECT:
-                logger.warning("the pixel shape %s is lost: %s cannot carry it here", aspect, self._encoder.codec)
+                logger.warning(
+                    "the pixel shape %s is lost: %s cannot carry it here",
+                    aspect,
+                    self._encoder.codec,
+                )
         if reader.demuxer is not None:
             video = reader.demuxer.video
             stream.metadata.update(kept_metadata(dict(video.metadata)))
@@ -273,7 +283,8 @@ class VideoWriter:
         pts = self._output_pts(frame)
         self._last_pts = pts
         picture.pts, picture.time_base = pts, self._time_base
-        picture.duration = round(frame.duration * frame.time_base / self._time_base)
+        if frame.duration:
+            self._durations[pts] = round(frame.duration * frame.time_base / self._time_base)
         return picture
 
     def _output_pts(self, frame: Frame) -> int:
@@ -287,18 +298,21 @@ class VideoWriter:
         if self._has_constant_rate:
             return self._last_pts + 1
         raise ValueError(
-            f"frames must come in order of time: {pts} after {self._last_pts} (x {self._time_base} s)"
+            f"frames must come in order of time: "
+            f"{pts} after {self._last_pts} (x {self._time_base} s)"
         )
 
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         assert self._container is not None
         for packet in packets:
+            # Encoders put in one frame period, which is wrong for the last frame of a variable rate.
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
             self._container.mux(packet)
 
     def _last_packets(self) -> list[av.Packet[VideoStream]]:
         packets = self._stream.encode(None)
         if self._encoder.codec == "libx265" and self._num_frames <= 2:
-            # x265 4.2 takes the dts of so short a video from uninitialised memory. It reorders nothing.
+            # x265 4.2 takes the dts of so short a video from uninitialised memory.
             for packet in packets:
                 packet.dts = packet.pts
         return packets
@@ -311,7 +325,9 @@ class VideoWriter:
     def _finish(self) -> None:
         assert self._container is not None
         if self._num_frames == 0:
-            raise VideoWriteError(f"no frame was written to {self._name}", hint="the input gave none")
+            raise VideoWriteError(
+                f"no frame was written to {self._name}", hint="the input gave none"
+            )
         self._mux(self._last_packets())
         if self._companions is not None:
             self._companions.write_waiting()
@@ -337,7 +353,7 @@ class VideoWriter:
                 f"{self._name} cannot hold {self._encoder.codec} video",
                 hint="write .mkv, which holds every codec, or choose another codec",
             ) from error
-        except (InstantVIRError, BaseException):
+        except BaseException:
             self.abort()
             raise
 
@@ -345,7 +361,8 @@ class VideoWriter:
         number, reason = error.errno, error.strerror or str(error)
         if number == errno.ENOSPC:
             return VideoWriteError(
-                f"no space is left for {self._name}", hint="free some space or write to another disk"
+                f"no space is left for {self._name}",
+                hint="free some space or write to another disk",
             )
         if isinstance(error, BrokenPipeError):
             return VideoWriteError(
@@ -357,7 +374,8 @@ class VideoWriter:
                 hint="check crf, preset and pixel format; hardware encoders need their hardware",
             )
         return VideoWriteError(
-            f"cannot write {self._name}: {reason}", hint="check the folder, its permissions and the disk"
+            f"cannot write {self._name}: {reason}",
+            hint="check the folder, its permissions and the disk",
         )
 
 

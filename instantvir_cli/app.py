@@ -1,0 +1,188 @@
+"""The `instantvir` command: one verb per file, one place where errors become exit statuses."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from instantvir_cli import __version__
+from instantvir_cli.exit_status import STATUS_OF, ExitStatus
+from instantvir_models.errors import InstantVIRError
+
+
+class Commands(TyperGroup):
+    """Turns an expected error into a sentence, a hint and an exit status; lets bugs traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InstantVIRError as error:
+            from instantvir_cli.console import fail
+
+            fail(str(error), error.hint)
+            raise typer.Exit(STATUS_OF.get(type(error), ExitStatus.FAILURE)) from error
+        except KeyboardInterrupt:
+            from instantvir_cli.console import fail
+
+            fail("interrupted; no unfinished file was left behind", None)
+            raise typer.Exit(ExitStatus.INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Restore degraded video in one causal pass: deblur, super-resolve, inpaint, denoise.",
+)
+
+TaskOption = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="deblur, sr, inpaint or denoise; may repeat"),
+]
+OperatorOption = Annotated[
+    str | None,
+    typer.Option("--operator", help="What happened to the video, exactly: `blur:sigma=3+noise:std=5`"),
+]
+ModelOption = Annotated[str, typer.Option(help="`tiny` (built in) or a .safetensors file")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+CodecOption = Annotated[
+    str | None, typer.Option(help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a summary as JSON on standard output")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"instantvir {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def restore(
+    inputs: Annotated[list[str], typer.Argument(help="Videos, image patterns, or `-`", metavar="IN...")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="File, folder (with `/`), image pattern or `-`")
+    ] = None,
+    task: TaskOption = None,
+    operator: OperatorOption = None,
+    blur_sigma: Annotated[float | None, typer.Option(help="Blur in pixels; estimated if not given")] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Noise in levels of 255; estimated if not given")
+    ] = None,
+    scale: Annotated[int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None,
+    model: ModelOption = "tiny",
+    device: DeviceOption = "auto",
+    tile: Annotated[int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None,
+    codec: CodecOption = None,
+    crf: Annotated[int | None, typer.Option(help="Quality of the output, lower is better")] = None,
+    preset: Annotated[str | None, typer.Option(help="Speed preset of the encoder")] = None,
+    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the output")] = None,
+    output_format: Annotated[
+        str | None, typer.Option("--format", help="Container, for `-o -` (such as nut or matroska)")
+    ] = None,
+    start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds to restore")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="The clean video, to report the gain in dB")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write OUT.compare.mp4 and OUT.compare.png")
+    ] = False,
+    compare_style: Annotated[str, typer.Option(help="side or wipe")] = "side",
+    overwrite: OverwriteOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing")] = False,
+    json_summary: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Restore IN and write the result beside it (IN.restored.mp4) or to --output."""
+    from instantvir_cli.restore import RestoreRequest, restore_all  # torch loads here
+
+    restore_all(
+        RestoreRequest(
+            inputs=tuple(inputs), output=output, tasks=tuple(task or ()), operator=operator,
+            blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask, model=model, device=device,
+            tile=tile, threads=threads, codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt,
+            output_format=output_format, start=start, duration=duration, reference=reference,
+            compare=compare, compare_style=compare_style, overwrite=overwrite, dry_run=dry_run,
+            json_summary=json_summary, quiet=quiet,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def degrade(
+    source: Annotated[str, typer.Argument(help="Clean video", metavar="IN")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
+    operator: Annotated[str, typer.Option(help="Such as `blur:sigma=3+noise:std=5`")],
+    seed: Annotated[int, typer.Option(help="Of the noise and of random masks")] = 0,
+    codec: CodecOption = None,
+    crf: Annotated[int | None, typer.Option(help="Quality, for lossy codecs")] = None,
+    start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds to degrade")] = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a measurement y = A x + n of IN, with a note of A beside it that `restore` picks up."""
+    from instantvir_cli.degrade import degrade_file
+
+    degrade_file(
+        source, output, spec=operator, seed=seed, codec=codec, crf=crf, start=start,
+        duration=duration, overwrite=overwrite, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def benchmark(
+    clip: Annotated[str | None, typer.Argument(help="Video; generated if not given", metavar="[CLIP]")] = None,
+    task: Annotated[str, typer.Option(help="deblur, sr, inpaint or denoise")] = "deblur",
+    size: Annotated[str, typer.Option(help="Of the generated clip: WIDTHxHEIGHT")] = "832x480",
+    frames: Annotated[int, typer.Option(help="Frames of the generated clip")] = 48,
+    repeats: Annotated[int, typer.Option(help="Counted runs")] = 3,
+    warmup: Annotated[int, typer.Option(help="Runs before them")] = 1,
+    model: ModelOption = "tiny",
+    device: DeviceOption = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None,
+    json_summary: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure the whole command, decode to encode: FPS by stage, delay per block, memory."""
+    from instantvir_cli.benchmark import BenchmarkRequest, run_benchmark
+
+    run_benchmark(
+        BenchmarkRequest(
+            clip=clip, task=task, size=size, frames=frames, repeats=repeats, warmup=warmup,
+            model=model, device=device, dtype=dtype, threads=threads, json_summary=json_summary,
+            quiet=quiet,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def distill(
+    clips: Annotated[Path, typer.Option(help="Folder of clean .mp4 clips")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")],
+    recipe: Annotated[str, typer.Option(help="Name of the recipe")] = "tiny",
+    workers: Annotated[int | None, typer.Option(help="Processes of one thread each")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a student by a recipe; run it again after a stop and it continues."""
+    from instantvir_cli.distill import distill_recipe
+
+    distill_recipe(recipe, clips=clips, folder=output, workers=workers, quiet=quiet)

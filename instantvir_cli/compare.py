@@ -1,0 +1,104 @@
+"""Input beside output: a video and a sheet of stills for the eye."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from instantvir_models.errors import VideoWriteError
+from instantvir_models.media import EncoderSettings, Frame, VideoWriter
+
+SHEET_ROWS = 4
+WIPE_SECONDS = 4
+STYLES = ("side", "wipe")
+
+
+class Comparison:
+    """Collects pairs of input and restored frames; one video and one picture come out.
+
+    Args:
+        video_path, sheet_path: where they go.
+        width, height: of the restored frames.
+        style: `side` puts both beside each other, `wipe` moves a line across them.
+        frame_rate: of the video.
+    """
+
+    def __init__(
+        self, video_path: Path, sheet_path: Path, *, width: int, height: int, style: str,
+        frame_rate: Fraction | None,
+    ) -> None:  # fmt: skip
+        self._size = (width, height)
+        self._style = style
+        self._frame_rate = float(frame_rate or 25)
+        self._sheet_path = sheet_path
+        self._sheet: list[tuple[float, NDArray[np.uint8]]] = []
+        self._stride = 1
+        self._count = 0
+        self._writer = VideoWriter(
+            video_path,
+            width=2 * width if style == "side" else width,
+            height=height,
+            settings=EncoderSettings(),
+            frame_rate=frame_rate,
+        )
+
+    def add(self, original: Frame, restored: Frame) -> None:
+        """Take one pair."""
+        before, after = _as_uint8(original.pixels), _as_uint8(restored.pixels)
+        if before.shape != after.shape:
+            before = cv2.resize(before, self._size, interpolation=cv2.INTER_CUBIC)
+        self._writer.write(
+            Frame(self._composed(before, after), restored.pts, restored.time_base, restored.duration)
+        )
+        if self._count % self._stride == 0:
+            row = np.concatenate([_labelled(before, "input"), _labelled(after, "restored")], 1)
+            self._sheet.append((restored.pts_seconds, row))
+            if len(self._sheet) > SHEET_ROWS:  # keep every other: memory stays constant
+                self._sheet = self._sheet[::2]
+                self._stride *= 2
+        self._count += 1
+
+    def close(self) -> None:
+        """Finish the video and write the sheet."""
+        self._writer.close()
+        sheet = np.concatenate([row for _, row in self._sheet])
+        if not cv2.imwrite(str(self._sheet_path), sheet[..., ::-1]):
+            raise VideoWriteError(f"cannot write `{self._sheet_path}`")
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        self._writer.abort()
+
+    def _composed(
+        self, before: NDArray[np.uint8], after: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        if self._style == "side":
+            return np.concatenate([before, after], 1)
+        width = self._size[0]
+        phase = self._count / (WIPE_SECONDS * self._frame_rate) % 1
+        edge = round(width * (1 - abs(2 * phase - 1)))
+        wiped = after.copy()
+        wiped[:, :edge] = before[:, :edge]
+        wiped[:, max(0, edge - 1) : edge + 1] = 255
+        return wiped
+
+
+def _as_uint8(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return np.asarray(pixels, np.uint8)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _labelled(pixels: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
+    """A copy with `label` written in the upper left corner."""
+    picture = np.ascontiguousarray(pixels)
+    scale = max(0.3, min(pixels.shape[:2]) / 700)
+    place = (round(10 * scale) + 2, round(34 * scale) + 2)
+    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(
+            picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour,
+            max(1, round(thickness * scale * 2)), cv2.LINE_AA,
+        )  # fmt: skip
+    return picture

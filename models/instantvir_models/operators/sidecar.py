@@ -1,0 +1,52 @@
+"""The note that travels with a measurement: which operator made it.
+
+`clip.mkv` has its note in `clip.mkv.operator.json`; a mask lies beside it.
+"""
+
+import json
+from pathlib import Path
+
+from instantvir_models.errors import UsageError
+from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.spec import Degradation, parse_degradation, save_mask
+
+FORMAT = "instantvir-operator-1"
+
+
+def sidecar_path(video: Path) -> Path:
+    """Where the note of `video` lies."""
+    return video.with_name(video.name + ".operator.json")
+
+
+def write_sidecar(video: Path, degradation: Degradation, *, seed: int) -> Path:
+    """The path of the note, written beside `video` with the mask, if there is one."""
+    spec = degradation.spec
+    if isinstance(degradation.operator, Mask):
+        mask_path = save_mask(degradation.operator.mask, video.with_name(video.name + ".mask"))
+        spec = spec.replace(degradation.operator.spec, f"mask:path={mask_path.name}", 1)
+    path = sidecar_path(video)
+    note = {"format": FORMAT, "operator": spec, "made_with": degradation.spec, "seed": seed}
+    path.write_text(json.dumps(note, indent=2) + "\n")
+    return path
+
+
+def read_sidecar(video: Path) -> Degradation | None:
+    """The degradation noted beside `video`, or None without a note.
+
+    Raises:
+        UsageError: if the note is not one of ours or its mask is missing.
+    """
+    path = sidecar_path(video)
+    if not path.is_file():
+        return None
+    try:
+        note = json.loads(path.read_text())
+        if note["format"] != FORMAT:
+            raise ValueError(f"format is {note['format']!r}, expected {FORMAT!r}")
+        spec = str(note["operator"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"`{path}` is not an operator note of ours ({error})",
+            hint="remove it, or say `--operator` yourself",
+        ) from error
+    return parse_degradation(spec, base=video.parent)
