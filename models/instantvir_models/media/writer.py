@@ -305,7 +305,7 @@ class VideoWriter:
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         assert self._container is not None
         for packet in packets:
-            # Encoders put in one frame period, which is wrong for the last frame of a variable rate.
+            # Encoders put in one frame period: wrong for the last frame of a variable rate.
             packet.duration = self._durations.pop(packet.pts, packet.duration)
             self._container.mux(packet)
 

@@ -1,0 +1,199 @@
+"""Unknown parameters read off the video itself: noise, blur and missing pixels.
+
+Frames are uint8 or uint16 arrays [T, h, w, 3], a dozen or fewer.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instantvir_models.measurement import LEVEL
+
+Confidence = Literal["high", "medium", "low"]
+Frames = NDArray[np.uint8] | NDArray[np.uint16]
+
+PATCH = 8
+"""Side of a noise patch in pixels of the half-size diagonal band."""
+
+FLATTEST = 0.1
+"""Quantile of patches that are taken as free of texture."""
+
+FLATTEST_BIAS = 0.93
+"""What that quantile of the standard deviation of 192 Gaussian samples is, in units of sigma."""
+
+BLUR_SIGMAS = np.arange(0.0, 6.01, 0.05)
+
+HOLE_LEVELS = (0, 127, 128, 255)
+"""Values of missing pixels: black, the mid-grey that `degrade` writes, white."""
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A number read off a video."""
+
+    value: float
+    std: float
+    """Uncertainty, one standard deviation."""
+    confidence: Confidence
+
+
+@dataclass(frozen=True)
+class EstimatedMask:
+    """Missing pixels found in a video."""
+
+    mask: Tensor
+    """[1, 1, H, W], or [T, 1, H, W] if they change; 1 where a pixel is known."""
+    missing_fraction: float
+    confidence: Confidence
+    per_frame: bool
+
+
+def estimate_noise_std(frames: Frames) -> Estimated:
+    """Standard deviation of white noise in the [-1, 1] range.
+
+    The spread of the finest diagonal Haar band over small patches; the flattest tenth of the
+    patches shows the noise, the others show texture too. Clipped patches do not count.
+    """
+    each = [_frame_noise(frame) for frame in _as_levels(frames)]
+    values = np.array([value for value, _ in each])
+    usable = float(np.mean([share for _, share in each]))
+    value = float(np.median(values))
+    std = max(float(values.std()), 0.05 * value, 0.2)
+    confidence: Confidence = "high" if usable > 0.3 else "medium" if usable > 0.05 else "low"
+    return Estimated(value * LEVEL, std * LEVEL, confidence)
+
+
+def _frame_noise(frame: NDArray[np.float32]) -> tuple[float, float]:
+    """Noise of one frame in levels, and the share of patches that could be used."""
+    height, width = (size // (2 * PATCH) * 2 * PATCH for size in frame.shape[:2])
+    if not height or not width:
+        return 0.0, 0.0
+    frame = frame[:height, :width]
+    a, b, c, d = frame[::2, ::2], frame[::2, 1::2], frame[1::2, ::2], frame[1::2, 1::2]
+    diagonal = _patches((a - b - c + d) / 2)
+    mean = _patches((a + b + c + d) / 4).mean((1, 2))
+    spread = np.sqrt((diagonal**2).mean((1, 2)))
+    margin = np.maximum(3 * spread, 2).min()
+    usable = (mean > margin + 1) & (mean < 254 - margin)
+    if usable.sum() < 4:
+        return float(np.quantile(spread, FLATTEST)) / FLATTEST_BIAS, 0.0
+    return float(np.quantile(spread[usable], FLATTEST)) / FLATTEST_BIAS, float(usable.mean())
+
+
+def _patches(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n, PATCH * PATCH, 3] from [h, w, 3]."""
+    rows, columns = x.shape[0] // PATCH, x.shape[1] // PATCH
+    grid = x.reshape(rows, PATCH, columns, PATCH, 3).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(rows * columns, PATCH * PATCH, 3)
+
+
+def estimate_blur_sigma(frames: Frames, noise_std: float) -> Estimated:
+    """Standard deviation of a Gaussian blur in pixels; 0 for a sharp video.
+
+    Fits log power = c - p log f - (2 pi sigma f)^2 to the radial spectrum above the noise floor,
+    with the exponent p held near that of natural pictures.
+    """
+    fits = [_fitted_sigma(*_radial_spectrum(frame), noise_std) for frame in _as_levels(frames)[:6]]
+    values = np.array([value for value, _ in fits])
+    errors = np.array([error for _, error in fits])
+    value, std = float(np.median(values)), float(max(values.std(), 0.15, 0.12 * np.median(values)))
+    if value < 0.5:
+        value = 0.0
+    fit_error = float(np.median(errors))
+    confidence: Confidence = "high" if fit_error < 0.25 else "medium" if fit_error < 0.6 else "low"
+    if confidence == "high" and value == 0.0:
+        confidence = "medium"
+    return Estimated(value, std, confidence)
+
+
+def _radial_spectrum(frame: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Frequencies in cycles per pixel and mean power in [-1, 1] units at them."""
+    luma = frame @ np.array([0.299, 0.587, 0.114], np.float32) * LEVEL
+    height, width = (size // 2 * 2 for size in luma.shape)
+    power = cv2.dct(np.ascontiguousarray(luma[:height, :width])) ** 2
+    v = np.arange(height)[:, None] / (2 * height)
+    u = np.arange(width)[None] / (2 * width)
+    radius = np.sqrt(u**2 + v**2)
+    edges = np.linspace(0.02, 0.48, 47)
+    which = np.digitize(radius, edges)
+    total = np.bincount(which.ravel(), power.ravel(), len(edges) + 1)[1:-1]
+    count = np.bincount(which.ravel(), minlength=len(edges) + 1)[1:-1]
+    return (edges[1:] + edges[:-1]) / 2, total / np.maximum(count, 1)
+
+
+def _fitted_sigma(
+    frequency: NDArray[np.float64], power: NDArray[np.float64], noise_std: float
+) -> tuple[float, float]:
+    """(sigma, root mean square misfit in nepers) of the best fit over a grid of sigmas."""
+    luma_noise = 0.45 * noise_std**2 + (0.4 * LEVEL) ** 2  # luma averages three channels
+    signal = power - luma_noise
+    usable = signal > 1.0 * luma_noise
+    usable[np.argmin(usable) if not usable.all() else len(usable) :] = False  # up to the floor
+    if usable.sum() < 4:
+        return 0.0, 9.0
+    f, log_power = frequency[usable], np.log(signal[usable])
+    best = (0.0, math.inf, 9.0)
+    for sigma in BLUR_SIGMAS:
+        target = log_power + (2 * math.pi * sigma * f) ** 2
+        p = float(np.clip(-np.polyfit(np.log(f), target, 1)[0], 1.8, 2.8))
+        rest = target + p * np.log(f)
+        error = float(np.std(rest))
+        if error < best[1]:
+            best = (float(sigma), error, error)
+    return best[0], best[2]
+
+
+def estimate_mask(frames: Frames) -> EstimatedMask:
+    """Pixels that hold nothing: of one extreme value, scattered or thin, unlike their neighbours.
+
+    Large areas of one value (letterbox bars, night skies) are picture, not holes.
+    """
+    levels = _as_levels(frames)
+    found = [_holes(levels, hole) for hole in HOLE_LEVELS]
+    holes = max(found, key=lambda h: float(h.mean()))
+    always = holes.all(0)
+    ever = float(holes.mean())
+    fraction = float(always.mean())
+    if ever < 0.001:
+        known = torch.ones(1, 1, *holes.shape[1:])
+        return EstimatedMask(known, 0.0, "high", False)
+    per_frame = len(holes) > 1 and fraction < 0.6 * ever
+    kept = holes if per_frame else always[None]
+    missing = float(kept.mean())
+    mask = torch.from_numpy(1 - kept.astype(np.float32))[:, None]
+    confidence: Confidence = "high" if missing > 0.02 and len(holes) > 1 else "medium"
+    return EstimatedMask(mask, missing, confidence, per_frame)
+
+
+def _holes(levels: NDArray[np.float32], hole: int) -> NDArray[np.bool_]:
+    """[T, h, w], True where all channels are `hole`, the surroundings differ and are not solid."""
+    candidates = (np.abs(levels - hole) <= 0.5).all(-1)
+    if candidates.mean() < 0.001:
+        return np.zeros_like(candidates)
+    out = np.empty_like(candidates)
+    for t, (frame, candidate) in enumerate(zip(levels, candidates, strict=True)):
+        solid = cv2.erode(candidate.astype(np.uint8), np.ones((7, 7), np.uint8))
+        solid = cv2.dilate(solid, np.ones((15, 15), np.uint8)).astype(bool)
+        known = (~candidate).astype(np.float32)
+        weight = cv2.boxFilter(known, -1, (9, 9), normalize=False)
+        around = cv2.boxFilter(frame.mean(-1) * known, -1, (9, 9), normalize=False)
+        contrast = np.abs(around / np.maximum(weight, 1) - hole)
+        # an exact mid-grey in all three channels is rare in pictures, black and white are not
+        is_unlike = contrast > (12 if hole in (0, 255) else -1)
+        out[t] = candidate & ~solid & (weight > 0) & is_unlike
+    if out.mean() < 0.3 * candidates.mean():  # mostly picture that happens to have this value
+        return np.zeros_like(candidates)
+    return out
+
+
+def _as_levels(frames: Frames) -> NDArray[np.float32]:
+    """float32 levels 0..255."""
+    if frames.dtype == np.uint8:
+        return frames.astype(np.float32)
+    return frames.astype(np.float32) / 257
