@@ -1,0 +1,291 @@
+"""The laws of every operator, over one list. A new operator gets them by adding its name."""
+
+import pytest
+import torch
+
+from instantvir_models.errors import UsageError
+from instantvir_models.measurement import Measurement, degrade
+from instantvir_models.operators.base import CG_TOLERANCE
+from instantvir_models.operators.blur import (
+    GaussianBlur,
+    PointSpread,
+    TemporalBlur,
+    even_spectrum,
+    gaussian_kernel,
+    rotated_gaussian,
+)
+from instantvir_models.operators.compose import Composition, Identity
+from instantvir_models.operators.consistency import data_consistency, relative_residual
+from instantvir_models.operators.downsample import Downsample
+from instantvir_models.operators.mask import Mask, pull_push
+
+SHAPE = (2, 5, 3, 24, 36)  # B, T, C, H, W: no two neighbours equal
+
+
+def random_mask(frames):
+    return (torch.rand(frames, 1, *SHAPE[-2:], generator=torch.Generator().manual_seed(0)) > 0.5).double()
+
+
+def lopsided_psf(rows, columns):
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+OPERATORS = {
+    "identity": lambda: Identity(),
+    "blur": lambda: GaussianBlur(1.5),
+    "wide blur": lambda: GaussianBlur(9.0),
+    "anisotropic blur": lambda: GaussianBlur(0.7, 2.0),
+    "rotated blur": lambda: PointSpread(rotated_gaussian(2, 0.7, 30), spec="blur:sigma=2,sigma_short=0.7,angle=30"),
+    "lopsided point spread": lambda: PointSpread(lopsided_psf(5, 4), spec="psf:path=k.png"),
+    "point spread larger than the frame": lambda: PointSpread(lopsided_psf(31, 7), spec="psf:path=k.png"),
+    "temporal average": lambda: TemporalBlur.uniform(3),
+    "temporal Gaussian longer than the clip": lambda: TemporalBlur.gaussian(13, 2.0),
+    "area x2": lambda: Downsample(2),
+    "area x3": lambda: Downsample(3),
+    "bicubic x2": lambda: Downsample(2, "bicubic"),
+    "bicubic x4": lambda: Downsample(4, "bicubic"),
+    "mask": lambda: Mask(random_mask(1)),
+    "mask per frame": lambda: Mask(random_mask(3)),
+    "blur then down": lambda: Composition([GaussianBlur(1.0), Downsample(2)]),
+    "temporal then mask": lambda: Composition([TemporalBlur.uniform(3), Mask(random_mask(1))]),
+}
+NAMES = list(OPERATORS)
+
+# Blurs lose high frequencies for good, so only a regularised inverse exists for them.
+EXACTLY_INVERTIBLE = ["identity", "area x2", "area x3", "bicubic x2", "bicubic x4", "mask", "mask per frame"]
+ITERATIVE = ["rotated", "lopsided", "point spread", "then"]
+
+
+def random_video(dtype=torch.float64):
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def natural_video(frames=3, height=48, width=72):
+    """[1, T, 3, H, W]: smooth noise, hard edges and a moving square."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.zeros(1, 3, height, width + 8)
+    for cells, gain in ((3, 0.4), (6, 0.25), (12, 0.15), (24, 0.08)):
+        noise = torch.randn(1, 3, cells, cells, generator=generator)
+        x += gain * torch.nn.functional.interpolate(noise, size=x.shape[-2:], mode="bicubic")
+    x[..., height // 3 :, width // 2 :] += 0.3
+    clip = torch.stack([x[..., t : t + width] for t in range(frames)], 1)
+    for t in range(frames):
+        clip[:, t, :, 10:22, 8 + 2 * t : 20 + 2 * t] = torch.tensor([0.6, -0.5, 0.1])[:, None, None]
+    return clip.clamp(-1, 1)
+
+
+def psnr(x_hat, x):
+    return float(-10 * torch.log10(((x_hat - x) / 2).square().mean()))
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_adjoint_is_the_transpose(name):
+    operator = OPERATORS[name]()
+    x = random_video()
+    y = torch.randn(operator.A(x).shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+    left, right = (operator.A(x) * y).sum(), (x * operator.A_adjoint(y)).sum()
+    scale = operator.A(x).norm() * y.norm()
+    assert abs(left - right) < 1e-12 * scale
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_operator_is_linear(name):
+    operator = OPERATORS[name]()
+    a, b = random_video(), random_video().flip(-1)
+    assert relative(operator.A(2 * a - 3 * b), 2 * operator.A(a) - 3 * operator.A(b)) < 1e-12
+
+
+@pytest.mark.parametrize("name", EXACTLY_INVERTIBLE)
+def test_the_pseudo_inverse_explains_a_clean_measurement(name):
+    operator = OPERATORS[name]()
+    y = operator.A(random_video())
+    assert relative(operator.A(operator.A_dagger(y)), y) < 1e-4
+
+
+@pytest.mark.parametrize("weight", [0.1, 30.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_solve_solves_the_normal_equation(name, weight):
+    operator = OPERATORS[name]()
+    b = random_video()
+    v = operator.solve(b, weight)
+    tolerance = 2 * CG_TOLERANCE if any(word in name for word in ITERATIVE) else 1e-9
+    assert relative(v + weight * operator.A_adjoint(operator.A(v)), b) < tolerance
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_follow_the_sizes_that_are_announced(name):
+    operator = OPERATORS[name]()
+    y = operator.A(random_video())
+    assert tuple(y.shape[-2:]) == operator.measured_size(*SHAPE[-2:])
+    assert operator.clean_size(*y.shape[-2:]) == SHAPE[-2:]
+    for back in (operator.A_adjoint(y), operator.A_dagger(y), operator.initial_estimate(y, 0.01)):
+        assert back.shape == SHAPE
+        assert torch.isfinite(back).all()
+    known = operator.known_pixels(y)
+    assert known is None or torch.broadcast_shapes(known.shape, (*SHAPE[:2], 1, *SHAPE[-2:]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_dtype_is_kept(name, dtype):
+    operator = OPERATORS[name]()
+    y = operator.A(random_video(dtype))
+    assert y.dtype == dtype
+    assert operator.initial_estimate(y).dtype == dtype
+    assert operator.solve(random_video(dtype), 2.0).dtype == dtype
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_flow_and_equal_the_adjoint(name):
+    operator = OPERATORS[name]()
+    x = random_video().requires_grad_()
+    y = operator.A(x)
+    towards = torch.randn(y.shape, generator=torch.Generator().manual_seed(3), dtype=y.dtype)
+    (gradient,) = torch.autograd.grad((y * towards).sum(), x)
+    assert relative(gradient, operator.A_adjoint(towards)) < 1e-12
+    weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    operator.solve(x, weight).square().sum().backward()
+    assert weight.grad is not None
+    assert torch.isfinite(weight.grad)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", NAMES)
+def test_the_device_is_kept(name):
+    operator = OPERATORS[name]()
+    y = operator.A(random_video(torch.float32).cuda())
+    assert y.is_cuda
+    assert operator.initial_estimate(y).is_cuda
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_traits_are_sane(name):
+    traits = OPERATORS[name]().traits
+    assert 0 < traits.known_fraction <= 1
+    assert traits.scale >= 1
+    assert traits.blur_sigma >= 0
+
+
+def test_traits_of_a_blur_are_its_sigma():
+    assert GaussianBlur(2.5).traits.blur_sigma == 2.5
+    assert PointSpread(rotated_gaussian(2, 2, 0), spec="x").traits.blur_sigma == pytest.approx(2, 0.01)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 3.0])
+def test_blur_equals_convolution_with_mirrored_borders(sigma):
+    x = random_video()
+    taps = gaussian_kernel(sigma)
+    by_image = PointSpread(torch.outer(taps, taps), spec="x").A(x)
+    assert relative(GaussianBlur(sigma).A(x), by_image) < 1e-12
+
+
+def test_an_even_spectrum_is_one_at_rest():
+    assert float(even_spectrum(gaussian_kernel(2.0), 16)[0]) == pytest.approx(1.0)
+
+
+def test_area_downsampling_is_average_pooling():
+    x = random_video().flatten(0, 1)
+    expected = torch.nn.functional.avg_pool2d(x, 3)
+    assert relative(Downsample(3).A(x[None])[0], expected) < 1e-12
+
+
+def test_bicubic_downsampling_is_the_antialiased_one_inside():
+    x = random_video().flatten(0, 1)
+    size = (SHAPE[-2] // 2, SHAPE[-1] // 2)
+    expected = torch.nn.functional.interpolate(x, size=size, mode="bicubic", antialias=True)
+    actual = Downsample(2, "bicubic").A(x[None])[0]
+    inside = (..., slice(3, -3), slice(3, -3))
+    torch.testing.assert_close(actual[inside], expected[inside], rtol=1e-6, atol=1e-6)
+
+
+def test_a_video_that_does_not_divide_is_named():
+    with pytest.raises(UsageError, match="a frame of 13x8 cannot be shrunk by 4"):
+        Downsample(4).A(torch.zeros(1, 1, 3, 8, 13))
+
+
+def test_masks_follow_the_frames_and_the_last_one_stays():
+    mask = random_mask(3)
+    operator = Mask(mask)
+    x = random_video()
+    expected = x * mask[[0, 1, 2, 2, 2]]
+    torch.testing.assert_close(operator.A(x), expected)
+    torch.testing.assert_close(operator.at_frame(1).A(x[:, 1:]), expected[:, 1:])
+    torch.testing.assert_close(operator.at_frame(99).A(x), x * mask[[2, 2, 2, 2, 2]])
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(3, 4), torch.full((1, 1, 2, 2), 0.5)])
+def test_a_mask_that_is_none_is_refused(bad):
+    with pytest.raises(ValueError, match="a mask"):
+        Mask(bad)
+
+
+def test_pull_push_keeps_flat_areas_flat():
+    known = (torch.rand(1, 2, 1, 33, 47, generator=torch.Generator().manual_seed(0)) > 0.7).float()
+    filled = pull_push(0.25 * known.expand(1, 2, 3, 33, 47), known)
+    torch.testing.assert_close(filled, torch.full_like(filled, 0.25), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("operator", "noise_std"),
+    [(GaussianBlur(1.5), 0.01), (Downsample(2), 0.0), (Downsample(4, "bicubic"), 0.0)],
+)
+def test_the_initial_estimate_beats_the_obvious(operator, noise_std):
+    x = natural_video()
+    y = degrade(x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0)).y
+    obvious = torch.nn.functional.interpolate(y[0], size=x.shape[-2:], mode="bilinear")[None]
+    assert psnr(operator.initial_estimate(y, noise_std), x) > psnr(obvious, x) + 0.5
+
+
+def test_the_initial_estimate_fills_holes():
+    mask = (torch.rand(1, 1, 48, 72, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    x = natural_video()
+    estimate = Mask(mask).initial_estimate(x * mask)
+    assert psnr(estimate, x) > psnr(x * mask, x) + 10
+    torch.testing.assert_close(estimate * mask, x * mask)
+
+
+def consistent_pairs():
+    mask = (torch.rand(1, 1, 48, 72, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    return {
+        "denoise": (Identity(), 0.2),
+        "deblur": (GaussianBlur(1.5), 0.02),
+        "sr": (Downsample(4), 0.0),
+        "sr noisy": (Downsample(2, "bicubic"), 0.02),
+        "inpaint": (Mask(mask), 0.0),
+        "inpaint noisy": (Mask(mask), 0.05),
+        "temporal": (TemporalBlur.uniform(3), 0.01),
+    }
+
+
+@pytest.mark.parametrize("name", consistent_pairs())
+def test_consistency_never_moves_away_from_the_measurement(name):
+    operator, noise_std = consistent_pairs()[name]
+    x = natural_video()
+    measurement = degrade(x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0))
+    x_hat = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    corrected = data_consistency(x_hat, measurement, estimate_std=0.1)
+    assert relative_residual(corrected, measurement) <= relative_residual(x_hat, measurement)
+
+
+@pytest.mark.parametrize("name", consistent_pairs())
+def test_consistency_makes_an_honest_estimate_better(name):
+    """With the estimate's true error as its std, the correction is a Bayes update: it helps."""
+    operator, noise_std = consistent_pairs()[name]
+    x = natural_video()
+    measurement = degrade(x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0))
+    x_hat = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    corrected = data_consistency(x_hat, measurement, estimate_std=0.1)
+    assert psnr(corrected, x) > psnr(x_hat, x)
+
+
+@pytest.mark.parametrize("name", consistent_pairs())
+def test_consistency_leaves_the_truth_alone(name):
+    operator, _ = consistent_pairs()[name]
+    x = natural_video()
+    measurement = Measurement(y=operator.A(x), operator=operator, noise_std=0.0)
+    corrected = data_consistency(x, measurement, estimate_std=0.1)
+    torch.testing.assert_close(corrected, x, rtol=0, atol=2e-3)
