@@ -29,6 +29,9 @@ FLATTEST_BIAS = 0.93
 
 BLUR_SIGMAS = np.arange(0.0, 6.01, 0.05)
 
+SMALLEST_SIDE = 16
+"""Frames with a shorter side have no spectrum worth the name."""
+
 HOLE_LEVELS = (0, 127, 128, 255)
 """Values of missing pixels: black, the mid-grey that `degrade` writes, white."""
 
@@ -99,6 +102,8 @@ def estimate_blur_sigma(frames: Frames, noise_std: float) -> Estimated:
     Fits log power = c - p log f - (2 pi sigma f)^2 to the radial spectrum above the noise floor,
     with the exponent p held near that of natural pictures.
     """
+    if min(frames.shape[1:3]) < SMALLEST_SIDE:
+        return Estimated(0.0, 0.5, "low")
     fits = [_fitted_sigma(*_radial_spectrum(frame), noise_std) for frame in _as_levels(frames)[:6]]
     values = np.array([value for value, _ in fits])
     errors = np.array([error for _, error in fits])
