@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
 from instantvir_models.media import Frame, VideoReader
+from instantvir_models.metrics import psnr
 
 
 class Gain:
@@ -44,8 +45,8 @@ class Gain:
         if before.shape != restored.pixels.shape:
             height, width = restored.pixels.shape[:2]
             before = cv2.resize(before, (width, height), interpolation=cv2.INTER_CUBIC)
-        self._before.append(_psnr(before, clean.pixels))
-        self._after.append(_psnr(restored.pixels, clean.pixels))
+        self._before.append(float(psnr(before[None], clean.pixels[None])[0]))
+        self._after.append(float(psnr(restored.pixels[None], clean.pixels[None])[0]))
 
     def close(self) -> None:
         """Release the reference."""
@@ -60,17 +61,6 @@ class Gain:
     def output_psnr(self) -> float:
         """dB, mean over frames."""
         return float(np.mean(self._after))
-
-
-def _unit(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:
-    return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-
-
-def _psnr(
-    a: NDArray[np.uint8] | NDArray[np.uint16], b: NDArray[np.uint8] | NDArray[np.uint16]
-) -> float:
-    error = float(np.mean((_unit(a) - _unit(b)) ** 2, dtype=np.float64))
-    return -10 * float(np.log10(max(error, 1e-10)))
 
 
 def _size(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> str:

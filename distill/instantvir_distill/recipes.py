@@ -9,8 +9,8 @@ def tiny() -> DistillConfig:
     """The embedded student as it is shipped: supervised regression over all tasks at once."""
     return DistillConfig(
         phases=(
-            Phase(steps=7000, crop=64, frames=6, clips_per_worker=4),
-            Phase(steps=1500, crop=96, frames=6, clips_per_worker=4),
+            Phase(steps=8000, crop=64, frames=6, clips_per_worker=4),
+            Phase(steps=2000, crop=96, frames=6, clips_per_worker=4),
         )
     )
 

@@ -1,0 +1,330 @@
+"""Stories of `instantvir restore` and `degrade`, each on a tiny clip, through the real command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from instantvir_cli.app import app
+from instantvir_cli.exit_status import ExitStatus
+from instantvir_models.media import VideoReader
+from tests.media_clips import make_clip, packets_of
+
+COMMAND = [sys.executable, "-c", "from instantvir_cli.app import app; app()"]
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def frames_of(path):
+    with VideoReader(path) as reader:
+        return [frame.pixels for frame in reader]
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "in.mp4"
+    make_clip(path, width=48, height=32, num_frames=7, audio=True)
+    return path
+
+
+def assert_fails(result, status, sentence, hint=""):
+    assert result.exit_code == status, result.stderr
+    assert "error:" in result.stderr
+    flat = " ".join(result.stderr.split())
+    assert sentence in flat
+    assert hint in flat
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_video_comes_back_whole_beside_the_input(clip):
+    result = run("restore", clip, "--task", "denoise")
+    assert result.exit_code == 0, result.stderr
+    target = clip.with_name("in.restored.mp4")
+    assert len(frames_of(target)) == 7
+    assert packets_of(target, "audio") == packets_of(clip, "audio")
+    assert "estimated noise" in result.stderr
+    assert sorted(p.name for p in clip.parent.iterdir()) == ["in.mp4", "in.restored.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("args", "size"),
+    [
+        (["--task", "deblur", "--blur-sigma", 2], (48, 32)),
+        (["--task", "sr", "--scale", 2], (96, 64)),
+        (["--task", "sr", "--task", "denoise", "--noise", 5], (192, 128)),
+        (["--operator", "blur:sigma=1+noise:std=2"], (48, 32)),
+    ],
+)
+def test_every_task_writes_its_size(clip, tmp_path, args, size):
+    target = tmp_path / "out.mkv"
+    result = run("restore", clip, *args, "-o", target, "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["frames"] == 7
+    assert tuple(summary["output_size"]) == size
+    assert summary["residual"] is not None
+    assert len(summary["model_sha256"]) == 64
+    assert set(summary["stage_seconds"]) == {
+        "decode", "convert", "estimate", "student", "consistency", "encode"
+    }  # fmt: skip
+    with VideoReader(target) as reader:
+        assert (reader.info.width, reader.info.height) == size
+
+
+def test_degrade_leaves_a_note_that_restore_picks_up(clip, tmp_path):
+    measurement = tmp_path / "y.mkv"
+    spec = "mask:keep=0.5+noise:std=0"
+    assert run("degrade", clip, "-o", measurement, "--operator", spec, "--seed", 4).exit_code == 0
+    assert (tmp_path / "y.mkv.operator.json").exists()
+    assert (tmp_path / "y.mkv.png").exists()
+    result = run("restore", measurement, "-o", tmp_path / "x.mkv", "--codec", "ffv1",
+                 "--reference", clip, "--json")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["is_operator_known"]
+    assert summary["output_psnr"] > summary["input_psnr"] + 10
+    known = cv2.imread(str(tmp_path / "y.mkv.png"), cv2.IMREAD_GRAYSCALE) > 0
+    for y, x in zip(frames_of(measurement), frames_of(tmp_path / "x.mkv"), strict=True):
+        np.testing.assert_array_equal(x[known], y[known])  # what was measured is kept bit for bit
+
+
+def test_degrade_is_reproducible_and_crops_to_the_factor(clip, tmp_path):
+    for name in ("a.mkv", "b.mkv"):
+        spec = "down:factor=5+noise:std=9"
+        result = run("degrade", clip, "-o", tmp_path / name, "--operator", spec)
+        assert result.exit_code == 0, result.stderr
+        assert "cropped 48x32 to 45x30" in result.stderr
+    a, b = frames_of(tmp_path / "a.mkv"), frames_of(tmp_path / "b.mkv")
+    np.testing.assert_array_equal(a, b)
+    assert a[0].shape == (6, 9, 3)
+
+
+def test_a_temporal_blur_in_windows_equals_the_whole_clip(tmp_path):
+    import torch
+
+    from instantvir_cli.degrade import measured
+    from instantvir_models.media import to_uint8, to_unit
+    from instantvir_models.operators.spec import parse_degradation
+
+    path = tmp_path / "in.mkv"
+    make_clip(path, width=16, height=16, num_frames=11, codec="ffv1", pix_fmt="bgr0")
+    degradation = parse_degradation("temporal:kernel=uniform,size=5")
+    with VideoReader(path) as reader:
+        streamed = [frame.pixels for frame in measured(iter(reader), degradation, seed=0)]
+    whole = to_uint8(degradation.operator.A(to_unit(np.stack(frames_of(path))).to(torch.float64)))
+    assert np.abs(np.stack(streamed).astype(int) - whole).max() <= 1
+
+
+def test_the_operator_of_a_guess_is_not_called_known(clip, tmp_path):
+    result = run("restore", clip, "--task", "deblur", "-o", tmp_path / "o.mp4", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert not json.loads(result.stdout)["is_operator_known"]
+    assert "estimated operator" in result.stderr
+
+
+def test_several_inputs_go_into_a_folder(clip, tmp_path):
+    second = tmp_path / "second.mp4"
+    make_clip(second, width=32, height=32, num_frames=2)
+    result = run("restore", clip, second, "--task", "denoise", "--noise", 3, "-o", f"{tmp_path}/out/", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert len(json.loads(result.stdout)) == 2
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "in.restored.mp4", "second.restored.mp4"
+    ]  # fmt: skip
+
+
+def test_dry_run_says_what_it_would_do_and_writes_nothing(clip):
+    result = run("restore", clip, "--task", "denoise", "--dry-run", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["output"] is None
+    assert "in.restored.mp4" in result.stderr
+    assert [p.name for p in clip.parent.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("style", ["side", "wipe"])
+def test_compare_writes_a_video_and_a_sheet(clip, tmp_path, style):
+    target = tmp_path / "o.mp4"
+    result = run("restore", clip, "--task", "sr", "--scale", 2, "-o", target,
+                 "--compare", "--compare-style", style)  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    width = 192 if style == "side" else 96
+    assert frames_of(tmp_path / "o.compare.mp4")[0].shape == (64, width, 3)
+    assert cv2.imread(str(tmp_path / "o.compare.png")).shape[1] == 192
+
+
+def test_start_and_duration_cut_the_video(clip, tmp_path):
+    target = tmp_path / "o.mp4"
+    result = run("restore", clip, "--task", "denoise", "--noise", 2, "-o", target,
+                 "--start", 0.08, "--duration", 0.12)  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert len(frames_of(target)) == 3
+
+
+def test_ten_bits_stay_ten_bits(tmp_path):
+    source = tmp_path / "in.mkv"
+    make_clip(source, width=32, height=32, num_frames=4, codec="ffv1", pix_fmt="yuv420p10le")
+    result = run("restore", source, "--task", "denoise", "--noise", 1, "-o", tmp_path / "o.mp4")
+    assert result.exit_code == 0, result.stderr
+    with VideoReader(tmp_path / "o.mp4") as reader:
+        assert reader.info.bit_depth == 10
+
+
+def test_quiet_says_nothing(clip, tmp_path):
+    result = run("restore", clip, "--task", "denoise", "-o", tmp_path / "o.mp4", "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert result.stdout == ""
+
+
+def test_no_task_is_a_question(clip):
+    assert_fails(run("restore", clip), ExitStatus.USAGE, "nothing says what is wrong", "--task deblur")
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence", "hint"),
+    [
+        (["--task", "debluur"], "there is no task called `debluur`", "did you mean `deblur`"),
+        (["--operator", "blurr:sigma=1"], "no operator called `blurr`", "did you mean `blur`"),
+        (["--task", "denoise", "--blur-sigma", "2"], "`--blur-sigma` has no effect", ""),
+        (["--task", "denoise", "--noise", "999"], "`--noise` is 999", ""),
+        (["--task", "denoise", "--device", "tpu"], "`--device` is `tpu`", "`auto`, `cpu` or `cuda`"),
+        (["--task", "denoise", "--tile", "100"], "a multiple of 64", ""),
+        (["--task", "inpaint"], "no missing pixels were found", "--mask"),
+        (["--task", "inpaint", "--mask", "nowhere.png"], "no such file: `nowhere.png`", ""),
+    ],
+)
+def test_usage_errors_are_named(clip, args, sentence, hint):
+    result = run("restore", clip, *args)
+    assert_fails(result, ExitStatus.USAGE, sentence, hint)
+    assert [p.name for p in clip.parent.iterdir()] == ["in.mp4"]
+
+
+def test_a_mask_of_the_wrong_size_is_named(clip, tmp_path):
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((8, 8), 255, np.uint8))
+    result = run("restore", clip, "--task", "inpaint", "--mask", tmp_path / "mask.png")
+    assert_fails(result, ExitStatus.USAGE, "the mask is 8x8 but the video is 48x32")
+
+
+def test_bad_inputs_are_named(tmp_path):
+    task = ("--task", "denoise")
+    missing = run("restore", tmp_path / "nope.mp4", *task)
+    assert_fails(missing, ExitStatus.BAD_INPUT, "nope.mp4")
+    assert_fails(run("restore", tmp_path, *task), ExitStatus.BAD_INPUT, "directory")
+    (tmp_path / "text.mp4").write_text("this is no video")
+    assert run("restore", tmp_path / "text.mp4", *task).exit_code == ExitStatus.BAD_INPUT
+    (tmp_path / "empty.mp4").touch()
+    assert run("restore", tmp_path / "empty.mp4", *task).exit_code == ExitStatus.BAD_INPUT
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.mp4", "text.mp4"]
+
+
+def test_bad_outputs_are_named(clip, tmp_path):
+    task = ("--task", "denoise", "--noise", 2)
+    result = run("restore", clip, *task, "-o", tmp_path / "no" / "such" / "folder.mp4")
+    assert result.exit_code == ExitStatus.BAD_OUTPUT
+    result = run("restore", clip, *task, "-o", tmp_path / "o.mp4", "--codec", "h265x")
+    assert result.exit_code == ExitStatus.BAD_OUTPUT
+    assert_fails(run("restore", clip, *task, "-o", clip), ExitStatus.USAGE, "is the input itself")
+    (tmp_path / "there.mp4").write_text("precious")
+    result = run("restore", clip, *task, "-o", tmp_path / "there.mp4")
+    assert_fails(result, ExitStatus.USAGE, "exists already", "--overwrite")
+    assert (tmp_path / "there.mp4").read_text() == "precious"
+    assert run("restore", clip, *task, "-o", tmp_path / "there.mp4", "--overwrite").exit_code == 0
+
+
+def test_bad_models_are_named(clip, tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from instantvir_models.checkpoints.load import WEIGHTS_FOLDER, load_student, save_student
+
+    task = ("--task", "denoise", "--noise", 2)
+    result = run("restore", clip, *task, "--model", "huge")
+    assert_fails(result, ExitStatus.NO_CHECKPOINT, "no model called `huge`", "--model tiny")
+
+    weights = WEIGHTS_FOLDER / "tiny.safetensors"
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(weights.read_bytes()[:5000])
+    assert_fails(run("restore", clip, *task, "--model", cut), ExitStatus.NO_CHECKPOINT, "not a readable")
+
+    foreign = tmp_path / "foreign.safetensors"
+    save_file(load_file(weights), foreign)
+    assert_fails(run("restore", clip, *task, "--model", foreign), ExitStatus.NO_CHECKPOINT, "no instantvir student")
+
+    student = load_student().student
+    with torch.no_grad():
+        student.head.bias[0] = float("nan")
+    save_student(student, tmp_path / "nan.safetensors")
+    result = run("restore", clip, *task, "--model", tmp_path / "nan.safetensors")
+    assert_fails(result, ExitStatus.NO_CHECKPOINT, "not finite")
+
+
+def test_a_truncated_video_restores_what_decodes(clip, tmp_path):
+    source = tmp_path / "cut.mkv"
+    make_clip(source, width=64, height=64, num_frames=40)
+    data = source.read_bytes()
+    source.write_bytes(data[: len(data) * 2 // 3])
+    result = run("restore", source, "--task", "denoise", "--noise", 2, "-o", tmp_path / "o.mkv")
+    assert result.exit_code == ExitStatus.PARTIAL, result.stderr
+    assert "damaged" in result.stderr
+    assert 0 < len(frames_of(tmp_path / "o.mkv")) < 40
+
+
+def test_a_full_disk_leaves_nothing(clip, tmp_path):
+    """`ulimit -f` makes the kernel refuse to let the output grow, as a full disk does."""
+    source = tmp_path / "long.mkv"
+    make_clip(source, width=128, height=128, num_frames=30)
+    command = " ".join(
+        [f"'{part}'" if " " in part else part for part in COMMAND]
+        + ["restore", str(source), "--operator", "identity+noise:std=1", "-o", str(tmp_path / "o.mkv"), "--codec", "ffv1"]
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"trap '' XFSZ; ulimit -f 40; exec {command}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == ExitStatus.BAD_OUTPUT, done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "long.mkv"]
+
+
+def test_standard_input_and_output(clip):
+    done = subprocess.run(
+        [*COMMAND, "restore", "-", "--task", "denoise", "--noise", "2", "-o", "-", "--format", "nut"],
+        input=_as_nut(clip), capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    import io
+
+    assert len(frames_of(io.BytesIO(done.stdout))) == 7
+
+
+def _as_nut(clip):
+    path = clip.with_name("pipe.nut")
+    make_clip(path, width=48, height=32, num_frames=7, codec="ffv1", pix_fmt="yuv420p")
+    return path.read_bytes()
+
+
+def test_ctrl_c_leaves_no_half_file(tmp_path):
+    source = tmp_path / "long.mp4"
+    make_clip(source, width=256, height=256, num_frames=60)
+    process = subprocess.Popen(
+        [*COMMAND, "restore", str(source), "--operator", "blur:sigma=2+noise:std=1"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.05)
+    assert len(list(tmp_path.iterdir())) == 2, "the writer never started"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == ExitStatus.INTERRUPTED, stderr
+    assert "interrupted" in stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["long.mp4"]
