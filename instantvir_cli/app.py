@@ -44,7 +44,9 @@ TaskOption = Annotated[
 ]
 OperatorOption = Annotated[
     str | None,
-    typer.Option("--operator", help="What happened to the video, exactly: `blur:sigma=3+noise:std=5`"),
+    typer.Option(
+        "--operator", help="What happened to the video, exactly: `blur:sigma=3+noise:std=5`"
+    ),
 ]
 ModelOption = Annotated[str, typer.Option(help="`tiny` (built in) or a .safetensors file")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
@@ -52,7 +54,9 @@ CodecOption = Annotated[
     str | None, typer.Option(help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a summary as JSON on standard output")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print a summary as JSON on standard output")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output")]
 
 
@@ -65,7 +69,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
     ] = False,
 ) -> None:
     pass
@@ -73,21 +78,30 @@ def _main(
 
 @app.command()
 def restore(
-    inputs: Annotated[list[str], typer.Argument(help="Videos, image patterns, or `-`", metavar="IN...")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Videos, image patterns, or `-`", metavar="IN...")
+    ],
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="File, folder (with `/`), image pattern or `-`")
+        str | None,
+        typer.Option("--output", "-o", help="File, folder (with `/`), image pattern or `-`"),
     ] = None,
     task: TaskOption = None,
     operator: OperatorOption = None,
-    blur_sigma: Annotated[float | None, typer.Option(help="Blur in pixels; estimated if not given")] = None,
+    blur_sigma: Annotated[
+        float | None, typer.Option(help="Blur in pixels; estimated if not given")
+    ] = None,
     noise: Annotated[
         float | None, typer.Option(help="Noise in levels of 255; estimated if not given")
     ] = None,
-    scale: Annotated[int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")] = None,
+    scale: Annotated[
+        int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
+    ] = None,
     mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None,
     model: ModelOption = "tiny",
     device: DeviceOption = "auto",
-    tile: Annotated[int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None,
     codec: CodecOption = None,
     crf: Annotated[int | None, typer.Option(help="Quality of the output, lower is better")] = None,
@@ -106,7 +120,9 @@ def restore(
     ] = False,
     compare_style: Annotated[str, typer.Option(help="side or wipe")] = "side",
     overwrite: OverwriteOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; write nothing")
+    ] = False,
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -149,7 +165,9 @@ def degrade(
 
 @app.command()
 def benchmark(
-    clip: Annotated[str | None, typer.Argument(help="Video; generated if not given", metavar="[CLIP]")] = None,
+    clip: Annotated[
+        str | None, typer.Argument(help="Video; generated if not given", metavar="[CLIP]")
+    ] = None,
     task: Annotated[str, typer.Option(help="deblur, sr, inpaint or denoise")] = "deblur",
     size: Annotated[str, typer.Option(help="Of the generated clip: WIDTHxHEIGHT")] = "832x480",
     frames: Annotated[int, typer.Option(help="Frames of the generated clip")] = 48,
@@ -177,7 +195,9 @@ def benchmark(
 @app.command()
 def distill(
     clips: Annotated[Path, typer.Option(help="Folder of clean .mp4 clips")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")
+    ],
     recipe: Annotated[str, typer.Option(help="Name of the recipe")] = "tiny",
     workers: Annotated[int | None, typer.Option(help="Processes of one thread each")] = None,
     quiet: QuietOption = False,

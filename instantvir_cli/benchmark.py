@@ -102,7 +102,9 @@ def run_benchmark(request: BenchmarkRequest) -> None:
 
 def _check(request: BenchmarkRequest) -> None:
     if request.task not in SPEC_OF_TASK:
-        raise UsageError(f"there is no task called `{request.task}`", hint=f"use {', '.join(SPEC_OF_TASK)}")
+        raise UsageError(
+            f"there is no task called `{request.task}`", hint=f"use {', '.join(SPEC_OF_TASK)}"
+        )
     if request.dtype != "auto" and request.dtype not in DTYPES:
         raise UsageError(f"`--dtype` is `{request.dtype}`; it is auto, float32 or bfloat16")
     if request.repeats < 1 or request.warmup < 0 or request.frames < 1:
@@ -122,7 +124,9 @@ def _generated(folder: Path, request: BenchmarkRequest) -> Path:
     """A moving texture as an H.264 file, so that decoding is real."""
     width, height = _size(request.size)
     path = folder / "generated.mp4"
-    with VideoWriter(path, width=width, height=height, settings=EncoderSettings(), frame_rate=25) as writer:
+    with VideoWriter(
+        path, width=width, height=height, settings=EncoderSettings(), frame_rate=25
+    ) as writer:
         for frame in _moving_texture(width, height, request.frames):
             writer.write(frame)
     return path
@@ -164,7 +168,10 @@ def _degradation(task: str, reader: VideoReader) -> Degradation:
 
 
 def _summary(
-    request: BenchmarkRequest, reports: list[PipelineReport], loaded: LoadedStudent, dtype: torch.dtype
+    request: BenchmarkRequest,
+    reports: list[PipelineReport],
+    loaded: LoadedStudent,
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
     blocks = np.concatenate([report.session.block_seconds for report in reports])
     stages = {
@@ -223,13 +230,17 @@ def _print_tables(summary: dict[str, Any]) -> None:
     table.add_column("measure")
     table.add_column("median", justify="right")
     table.add_column("min .. max", justify="right")
-    table.add_row("whole command, FPS", f"{fps['median']:.2f}", f"{fps['low']:.2f} .. {fps['high']:.2f}")
+    table.add_row(
+        "whole command, FPS", f"{fps['median']:.2f}", f"{fps['low']:.2f} .. {fps['high']:.2f}"
+    )
     table.add_row(
         "first frame, s", f"{first['median']:.2f}", f"{first['low']:.2f} .. {first['high']:.2f}"
     )
     for name, spread in summary["stage_ms_per_frame"].items():
         table.add_row(
-            f"{name}, ms/frame", f"{spread['median']:.1f}", f"{spread['low']:.1f} .. {spread['high']:.1f}"
+            f"{name}, ms/frame",
+            f"{spread['median']:.1f}",
+            f"{spread['low']:.1f} .. {spread['high']:.1f}",
         )
     for name, value in summary["block_ms"].items():
         table.add_row(f"block {name}, ms", f"{value:.0f}", "")

@@ -50,7 +50,9 @@ class Comparison:
         if before.shape != after.shape:
             before = cv2.resize(before, self._size, interpolation=cv2.INTER_CUBIC)
         self._writer.write(
-            Frame(self._composed(before, after), restored.pts, restored.time_base, restored.duration)
+            Frame(
+                self._composed(before, after), restored.pts, restored.time_base, restored.duration
+            )
         )
         if self._count % self._stride == 0:
             row = np.concatenate([_labelled(before, "input"), _labelled(after, "restored")], 1)
@@ -71,9 +73,7 @@ class Comparison:
         """Leave nothing behind."""
         self._writer.abort()
 
-    def _composed(
-        self, before: NDArray[np.uint8], after: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
+    def _composed(self, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._style == "side":
             return np.concatenate([before, after], 1)
         width = self._size[0]

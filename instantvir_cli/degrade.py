@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from instantvir_cli import console
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter, to_uint8, to_unit
+from instantvir_models.media import (
+    EncoderSettings,
+    Frame,
+    VideoReader,
+    VideoWriter,
+    to_uint8,
+    to_unit,
+)
 from instantvir_models.operators.sidecar import write_sidecar
 from instantvir_models.operators.spec import ClipShape, Degradation, parse_degradation
 
@@ -44,7 +51,8 @@ def degrade_file(
     with VideoReader(source, start_seconds=start, duration_seconds=duration) as reader:
         height, width = _cropped(spec, reader)
         degradation = parse_degradation(
-            _with_seed(spec, seed), shape=ClipShape(num_frames=_count(reader), height=height, width=width)
+            _with_seed(spec, seed),
+            shape=ClipShape(num_frames=_count(reader), height=height, width=width),
         )
         h, w = degradation.operator.measured_size(height, width)
         settings = EncoderSettings(codec=codec, crf=crf)
@@ -86,7 +94,11 @@ def measured(frames: Iterator[Frame], degradation: Degradation, *, seed: int) ->
 
 
 def _measured_pixels(
-    window: list[Frame], index: int, first: int, degradation: Degradation, generator: torch.Generator
+    window: list[Frame],
+    index: int,
+    first: int,
+    degradation: Degradation,
+    generator: torch.Generator,
 ) -> NDArray[np.uint8]:
     x = to_unit(np.stack([_as_uint8(frame.pixels) for frame in window]))
     y = degradation.operator.at_frame(first).A(x)[:, index : index + 1]
@@ -122,7 +134,9 @@ def _cropped(spec: str, reader: VideoReader) -> tuple[int, int]:
             digits = part.partition("factor=")[2].partition(",")[0]
             factor *= int(digits) if digits.strip().isdigit() and int(digits) > 0 else 1
     cropped_height, cropped_width = height - height % factor, width - width % factor
-    if (cropped_height, cropped_width) != (height, width) and min(cropped_height, cropped_width) > 0:
+    if (cropped_height, cropped_width) != (height, width) and min(
+        cropped_height, cropped_width
+    ) > 0:
         console.say(f"cropped {width}x{height} to {cropped_width}x{cropped_height}")
         return cropped_height, cropped_width
     return height, width

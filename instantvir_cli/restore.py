@@ -118,9 +118,7 @@ def restore_all(request: RestoreRequest) -> None:
     use_device(request.device)
     use_threads(request.threads)
     loaded = load_student(request.model)
-    summaries = []
-    for job in jobs:
-        summaries.append(_restore_one(job, request, loaded))
+    summaries = [_restore_one(job, request, loaded) for job in jobs]
     if request.json_summary:
         typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
     if any(summary["damage"] for summary in summaries):
@@ -145,7 +143,9 @@ def use_threads(threads: int | None) -> None:
     if threads is not None and not 1 <= threads <= 256:
         raise UsageError(f"`--threads` is {threads}; it is a number from 1 to 256")
     keep_freed_memory()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     torch.set_num_threads(threads or cores)
     cv2.setNumThreads(1)
 
@@ -185,7 +185,8 @@ def _jobs(request: RestoreRequest) -> list[_Job]:
     into_folder = output is not None and (output.endswith("/") or Path(output).is_dir())
     if len(sources) > 1 and not into_folder:
         raise UsageError(
-            f"{len(sources)} inputs need a folder to go to", hint="give `-o FOLDER/`, with the slash"
+            f"{len(sources)} inputs need a folder to go to",
+            hint="give `-o FOLDER/`, with the slash",
         )
     if into_folder and not request.dry_run:
         assert output is not None
@@ -203,7 +204,14 @@ def _jobs(request: RestoreRequest) -> list[_Job]:
 def _expanded(text: str) -> list[str]:
     """Files that `text` stands for; image patterns and addresses stay as they are."""
     is_video_glob = any(c in text for c in "*?[") and not Path(text).exists()
-    if not is_video_glob or Path(text).suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}:
+    if not is_video_glob or Path(text).suffix.lower() in {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".tif",
+        ".tiff",
+        ".bmp",
+    }:
         return [text]
     found = sorted(glob.glob(text))
     if not found:
@@ -240,7 +248,12 @@ def _refuse_to_overwrite(job: _Job, request: RestoreRequest) -> None:
             raise UsageError("standard output cannot hold both the video and `--json`")
         return
     target = Path(job.destination)
-    if job.source != "-" and target.exists() and Path(job.source).exists() and target.samefile(job.source):
+    if (
+        job.source != "-"
+        and target.exists()
+        and Path(job.source).exists()
+        and target.samefile(job.source)
+    ):
         raise UsageError(f"`{target}` is the input itself", hint="choose another name with `-o`")
     written = [target]
     if request.compare:
@@ -303,7 +316,9 @@ def _resolved(
     if not says_itself:
         return resolve((), request.task_options, sample=np.empty(0, np.uint8), is_lossy=is_lossy)
     sample = np.stack([frame.pixels for frame in first])
-    return resolve(_parse_tasks(request.tasks), request.task_options, sample=sample, is_lossy=is_lossy)
+    return resolve(
+        _parse_tasks(request.tasks), request.task_options, sample=sample, is_lossy=is_lossy
+    )
 
 
 def _describe(
@@ -395,7 +410,9 @@ def _report(
     )
     if report.session.residual is not None:
         against = "" if resolved.is_operator_known else "estimated "
-        console.say(f"residual |A x - y| / |y| against the {against}operator: {report.session.residual:.4f}")
+        console.say(
+            f"residual |A x - y| / |y| against the {against}operator: {report.session.residual:.4f}"
+        )
     if gain is not None:
         console.say(
             f"PSNR against the reference: {gain.input_psnr:.2f} dB before, {gain.output_psnr:.2f} dB "

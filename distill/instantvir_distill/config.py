@@ -16,6 +16,8 @@ class Phase:
     """Frames of a training sequence."""
     clips_per_worker: int
     """Sequences per worker and step."""
+    rates: tuple[float, float] = (1.0, 1.0)
+    """Factor on the learning rates at the start and at the end; linear in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,25 +32,28 @@ class DistillConfig:
     muon_lr: float = 0.005
     adam_lr: float = 2e-3
     warmup_steps: int = 50
-    decay_fraction: float = 0.35
-    """Last part of the run over which the learning rate falls linearly to 1 %."""
     ema_decay: float = 0.998
     max_gradient_norm: float = 1.0
     temporal_weight: float = 0.15
     """Weight of the loss on frame differences."""
     lossy_fraction: float = 0.25
     """Part of the measurements that goes through H.264."""
-    validation_sources: tuple[str, ...] = ("sam2_cups", "carnd_highway", "mdn_bug", "media3_topshots")
+    validation_sources: tuple[str, ...] = (
+        "sam2_cups",
+        "carnd_highway",
+        "mdn_bug",
+        "media3_topshots",
+    )
     """Clips whose name starts so are never trained on."""
 
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
 
-    def phase_at(self, step: int) -> Phase:
-        """The phase that `step` belongs to."""
+    def phase_at(self, step: int) -> tuple[Phase, float]:
+        """The phase that `step` belongs to, and how much of it has passed, from 0 to 1."""
         for phase in self.phases:
             if step < phase.steps:
-                return phase
+                return phase, step / phase.steps
             step -= phase.steps
-        return self.phases[-1]
+        return self.phases[-1], 1.0

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.measurement import LEVEL, Measurement, degrade
 from instantvir_models.media import VideoReader, to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
-from instantvir_models.measurement import LEVEL, Measurement, degrade
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
@@ -70,7 +70,9 @@ def _decoded(path: Path, cache: Path) -> NDArray[np.uint8]:
     return np.load(stored, mmap_mode="r")
 
 
-def split(clips: Sequence[Clip], validation_sources: Sequence[str]) -> tuple[list[Clip], list[Clip]]:
+def split(
+    clips: Sequence[Clip], validation_sources: Sequence[str]
+) -> tuple[list[Clip], list[Clip]]:
     """(training, validation) clips, split by source so that no scene is on both sides."""
     held_out = [clip for clip in clips if clip.name.startswith(tuple(validation_sources))]
     return [clip for clip in clips if clip not in held_out], held_out
@@ -188,7 +190,13 @@ class Sampler:
         return self._measured(x, "inpaint", Mask(torch.from_numpy(masks).float()), noise_std)
 
     def _measured(
-        self, x: Tensor, task: str, operator: Operator, noise_std: float, *, told: Operator | None = None
+        self,
+        x: Tensor,
+        task: str,
+        operator: Operator,
+        noise_std: float,
+        *,
+        told: Operator | None = None,
     ) -> Sample:
         """x degraded, stored as 8 bits or through H.264, and described a little wrongly."""
         made = degrade(x, operator, noise_std=noise_std, generator=self.generator)

@@ -27,7 +27,9 @@ class Muon(torch.optim.Optimizer):
         lr: step in units of the root mean square of a weight update times 0.2 sqrt(max(m, n)).
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()

@@ -9,8 +9,12 @@ def tiny() -> DistillConfig:
     """The embedded student as it is shipped: supervised regression over all tasks at once."""
     return DistillConfig(
         phases=(
-            Phase(steps=8000, crop=64, frames=6, clips_per_worker=4),
-            Phase(steps=2000, crop=96, frames=6, clips_per_worker=4),
+            Phase(steps=6500, crop=64, frames=6, clips_per_worker=4),
+            Phase(steps=1500, crop=64, frames=6, clips_per_worker=4, rates=(1, 0.57)),
+            Phase(steps=2000, crop=96, frames=6, clips_per_worker=4, rates=(0.57, 0.01)),
+            # continued with longer sequences and with holes pre-filled as thin plates
+            Phase(steps=600, crop=64, frames=9, clips_per_worker=4, rates=(0.6, 0.6)),
+            Phase(steps=1200, crop=64, frames=9, clips_per_worker=4, rates=(0.6, 0.01)),
         )
     )
 

@@ -27,7 +27,9 @@ LOG_EVERY_STEPS = 50
 class Trainer:
     """One worker of a training run. Owns the student, its average, the optimisers and the data."""
 
-    def __init__(self, config: DistillConfig, clips: list[Clip], folder: Path, *, rank: int) -> None:
+    def __init__(
+        self, config: DistillConfig, clips: list[Clip], folder: Path, *, rank: int
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.folder, self.rank = config, folder, rank
         self.student = TinyStudent(config.student).to(memory_format=torch.channels_last)
@@ -66,7 +68,7 @@ class Trainer:
 
     def _samples(self) -> list[Sample]:
         """The examples of this worker at this step."""
-        phase = self.config.phase_at(self.step)
+        phase, _ = self.config.phase_at(self.step)
         self.sampler.seed(self.config.seed, self.rank, self.step)
         return [
             self.sampler.sample(TASKS[i % len(TASKS)], crop=phase.crop, frames=phase.frames)
@@ -82,9 +84,7 @@ class Trainer:
             x_hat = data_consistency(
                 estimate.x_hat[i : i + 1], sample.measurement, estimate_std=estimate.std[i]
             )
-            each.append(
-                regression(x_hat, sample.x, temporal_weight=self.config.temporal_weight)
-            )
+            each.append(regression(x_hat, sample.x, temporal_weight=self.config.temporal_weight))
         torch.stack(each).mean().backward()
         self._average_gradients()
         nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_gradient_norm)
@@ -98,11 +98,11 @@ class Trainer:
         return {s.task: float(loss.detach()) for s, loss in zip(samples, each, strict=True)}
 
     def _rate(self) -> float:
-        """Learning rate factor: linear warm-up, constant, linear decay to 1 %."""
-        config = self.config
-        decay_steps = max(1, round(config.steps * config.decay_fraction))
-        left = (config.steps - self.step) / decay_steps
-        return min((self.step + 1) / config.warmup_steps, 1.0, max(left, 0.01))
+        """Learning rate factor: linear warm-up, then what the phase says."""
+        phase, passed = self.config.phase_at(self.step)
+        first, last = phase.rates
+        warm = (self.step + 1) / self.config.warmup_steps
+        return min(warm, first + (last - first) * passed)
 
     def _average_gradients(self) -> None:
         if not dist.is_initialized():
@@ -111,7 +111,9 @@ class Trainer:
         flat = torch.cat([g.flatten() for g in gradients])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        for gradient, part in zip(
+            gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
             gradient.copy_(part.view_as(gradient))
 
     @torch.no_grad()

@@ -156,7 +156,9 @@ class _Resolver:
             operators.append(Downsample(self.options.scale or DEFAULT_SCALE))
         if mask is not None:
             operators.append(mask)
-        operator = Composition(operators) if len(operators) > 1 else next(iter(operators), Identity())
+        operator = (
+            Composition(operators) if len(operators) > 1 else next(iter(operators), Identity())
+        )
         return Resolved(
             degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
             estimates=tuple(self.estimates),

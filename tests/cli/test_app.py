@@ -55,7 +55,9 @@ def test_help_does_not_import_the_heavy_packages(args):
 
 
 def test_benchmark_reports_the_whole_command():
-    result = run("benchmark", "--size", "64x48", "--frames", 6, "--repeats", 2, "--warmup", 0, "--json")
+    result = run(
+        "benchmark", "--size", "64x48", "--frames", 6, "--repeats", 2, "--warmup", 0, "--json"
+    )
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["frames"] == 6
@@ -66,7 +68,9 @@ def test_benchmark_reports_the_whole_command():
 
 
 def test_benchmark_prints_a_table():
-    result = run("benchmark", "--size", "32x32", "--frames", 3, "--repeats", 1, "--warmup", 0, "--task", "sr")
+    result = run(
+        "benchmark", "--size", "32x32", "--frames", 3, "--repeats", 1, "--warmup", 0, "--task", "sr"
+    )
     assert result.exit_code == 0, result.stderr
     assert "whole command, FPS" in result.stdout
 

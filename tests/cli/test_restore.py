@@ -135,7 +135,18 @@ def test_the_operator_of_a_guess_is_not_called_known(clip, tmp_path):
 def test_several_inputs_go_into_a_folder(clip, tmp_path):
     second = tmp_path / "second.mp4"
     make_clip(second, width=32, height=32, num_frames=2)
-    result = run("restore", clip, second, "--task", "denoise", "--noise", 3, "-o", f"{tmp_path}/out/", "--json")
+    result = run(
+        "restore",
+        clip,
+        second,
+        "--task",
+        "denoise",
+        "--noise",
+        3,
+        "-o",
+        f"{tmp_path}/out/",
+        "--json",
+    )
     assert result.exit_code == 0, result.stderr
     assert len(json.loads(result.stdout)) == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -187,7 +198,9 @@ def test_quiet_says_nothing(clip, tmp_path):
 
 
 def test_no_task_is_a_question(clip):
-    assert_fails(run("restore", clip), ExitStatus.USAGE, "nothing says what is wrong", "--task deblur")
+    assert_fails(
+        run("restore", clip), ExitStatus.USAGE, "nothing says what is wrong", "--task deblur"
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +210,11 @@ def test_no_task_is_a_question(clip):
         (["--operator", "blurr:sigma=1"], "no operator called `blurr`", "did you mean `blur`"),
         (["--task", "denoise", "--blur-sigma", "2"], "`--blur-sigma` has no effect", ""),
         (["--task", "denoise", "--noise", "999"], "`--noise` is 999", ""),
-        (["--task", "denoise", "--device", "tpu"], "`--device` is `tpu`", "`auto`, `cpu` or `cuda`"),
+        (
+            ["--task", "denoise", "--device", "tpu"],
+            "`--device` is `tpu`",
+            "`auto`, `cpu` or `cuda`",
+        ),
         (["--task", "denoise", "--tile", "100"], "a multiple of 64", ""),
         (["--task", "inpaint"], "no missing pixels were found", "--mask"),
         (["--task", "inpaint", "--mask", "nowhere.png"], "no such file: `nowhere.png`", ""),
@@ -254,11 +271,17 @@ def test_bad_models_are_named(clip, tmp_path):
     weights = WEIGHTS_FOLDER / "tiny.safetensors"
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(weights.read_bytes()[:5000])
-    assert_fails(run("restore", clip, *task, "--model", cut), ExitStatus.NO_CHECKPOINT, "not a readable")
+    assert_fails(
+        run("restore", clip, *task, "--model", cut), ExitStatus.NO_CHECKPOINT, "not a readable"
+    )
 
     foreign = tmp_path / "foreign.safetensors"
     save_file(load_file(weights), foreign)
-    assert_fails(run("restore", clip, *task, "--model", foreign), ExitStatus.NO_CHECKPOINT, "no instantvir student")
+    assert_fails(
+        run("restore", clip, *task, "--model", foreign),
+        ExitStatus.NO_CHECKPOINT,
+        "no instantvir student",
+    )
 
     student = load_student().student
     with torch.no_grad():
@@ -285,10 +308,22 @@ def test_a_full_disk_leaves_nothing(clip, tmp_path):
     make_clip(source, width=128, height=128, num_frames=30)
     command = " ".join(
         [f"'{part}'" if " " in part else part for part in COMMAND]
-        + ["restore", str(source), "--operator", "identity+noise:std=1", "-o", str(tmp_path / "o.mkv"), "--codec", "ffv1"]
+        + [
+            "restore",
+            str(source),
+            "--operator",
+            "identity+noise:std=1",
+            "-o",
+            str(tmp_path / "o.mkv"),
+            "--codec",
+            "ffv1",
+        ]
     )
     done = subprocess.run(
-        ["bash", "-c", f"trap '' XFSZ; ulimit -f 40; exec {command}"], capture_output=True, text=True, check=False
+        ["bash", "-c", f"trap '' XFSZ; ulimit -f 40; exec {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == ExitStatus.BAD_OUTPUT, done.stderr
     assert "Traceback" not in done.stderr

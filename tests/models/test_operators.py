@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from skimage.restoration import inpaint_biharmonic
 
 from instantvir_models.errors import UsageError
 from instantvir_models.measurement import Measurement, degrade
@@ -17,17 +18,21 @@ from instantvir_models.operators.blur import (
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.consistency import data_consistency, relative_residual
 from instantvir_models.operators.downsample import Downsample
-from instantvir_models.operators.mask import Mask, pull_push
+from instantvir_models.operators.mask import Mask, bend_like_plates, pull_push
 
 SHAPE = (2, 5, 3, 24, 36)  # B, T, C, H, W: no two neighbours equal
 
 
 def random_mask(frames):
-    return (torch.rand(frames, 1, *SHAPE[-2:], generator=torch.Generator().manual_seed(0)) > 0.5).double()
+    return (
+        torch.rand(frames, 1, *SHAPE[-2:], generator=torch.Generator().manual_seed(0)) > 0.5
+    ).double()
 
 
 def lopsided_psf(rows, columns):
-    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.rand(
+        rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
 OPERATORS = {
@@ -35,9 +40,13 @@ OPERATORS = {
     "blur": lambda: GaussianBlur(1.5),
     "wide blur": lambda: GaussianBlur(9.0),
     "anisotropic blur": lambda: GaussianBlur(0.7, 2.0),
-    "rotated blur": lambda: PointSpread(rotated_gaussian(2, 0.7, 30), spec="blur:sigma=2,sigma_short=0.7,angle=30"),
+    "rotated blur": lambda: PointSpread(
+        rotated_gaussian(2, 0.7, 30), spec="blur:sigma=2,sigma_short=0.7,angle=30"
+    ),
     "lopsided point spread": lambda: PointSpread(lopsided_psf(5, 4), spec="psf:path=k.png"),
-    "point spread larger than the frame": lambda: PointSpread(lopsided_psf(31, 7), spec="psf:path=k.png"),
+    "point spread larger than the frame": lambda: PointSpread(
+        lopsided_psf(31, 7), spec="psf:path=k.png"
+    ),
     "temporal average": lambda: TemporalBlur.uniform(3),
     "temporal Gaussian longer than the clip": lambda: TemporalBlur.gaussian(13, 2.0),
     "area x2": lambda: Downsample(2),
@@ -52,7 +61,15 @@ OPERATORS = {
 NAMES = list(OPERATORS)
 
 # Blurs lose high frequencies for good, so only a regularised inverse exists for them.
-EXACTLY_INVERTIBLE = ["identity", "area x2", "area x3", "bicubic x2", "bicubic x4", "mask", "mask per frame"]
+EXACTLY_INVERTIBLE = [
+    "identity",
+    "area x2",
+    "area x3",
+    "bicubic x2",
+    "bicubic x4",
+    "mask",
+    "mask per frame",
+]
 ITERATIVE = ["rotated", "lopsided", "point spread", "then"]
 
 
@@ -172,7 +189,9 @@ def test_traits_are_sane(name):
 
 def test_traits_of_a_blur_are_its_sigma():
     assert GaussianBlur(2.5).traits.blur_sigma == 2.5
-    assert PointSpread(rotated_gaussian(2, 2, 0), spec="x").traits.blur_sigma == pytest.approx(2, 0.01)
+    assert PointSpread(rotated_gaussian(2, 2, 0), spec="x").traits.blur_sigma == pytest.approx(
+        2, 0.01
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.6, 3.0])
@@ -265,7 +284,9 @@ def consistent_pairs():
 def test_consistency_never_moves_away_from_the_measurement(name):
     operator, noise_std = consistent_pairs()[name]
     x = natural_video()
-    measurement = degrade(x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0))
+    measurement = degrade(
+        x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0)
+    )
     x_hat = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     corrected = data_consistency(x_hat, measurement, estimate_std=0.1)
     assert relative_residual(corrected, measurement) <= relative_residual(x_hat, measurement)
@@ -276,7 +297,9 @@ def test_consistency_makes_an_honest_estimate_better(name):
     """With the estimate's true error as its std, the correction is a Bayes update: it helps."""
     operator, noise_std = consistent_pairs()[name]
     x = natural_video()
-    measurement = degrade(x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0))
+    measurement = degrade(
+        x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0)
+    )
     x_hat = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     corrected = data_consistency(x_hat, measurement, estimate_std=0.1)
     assert psnr(corrected, x) > psnr(x_hat, x)
@@ -289,3 +312,36 @@ def test_consistency_leaves_the_truth_alone(name):
     measurement = Measurement(y=operator.A(x), operator=operator, noise_std=0.0)
     corrected = data_consistency(x, measurement, estimate_std=0.1)
     torch.testing.assert_close(corrected, x, rtol=0, atol=2e-3)
+
+
+def smooth_surface_with_holes():
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(80.0), indexing="ij")
+    clean = (torch.sin(x / 9) * torch.cos(y / 7) * 0.6).expand(1, 1, 3, 64, 80).clone()
+    known = torch.rand(1, 1, 64, 80, generator=torch.Generator().manual_seed(0)) < 0.5
+    return clean, known.float()
+
+
+def test_plates_bend_towards_the_biharmonic_solution():
+    clean, known = smooth_surface_with_holes()
+    measured = (clean * known)[0, 0]
+    expected = inpaint_biharmonic(measured[0].numpy(), known[0, 0].numpy() == 0)
+    bent = bend_like_plates(measured, 1 - known[0], steps=200)
+    inside = (slice(None), slice(6, -6), slice(6, -6))  # scikit-image treats borders differently
+    expected = torch.from_numpy(expected).float().expand(3, -1, -1)
+    torch.testing.assert_close(bent[inside], expected[inside], rtol=0, atol=2e-3)
+
+
+def test_filled_holes_keep_known_pixels_and_beat_an_average():
+    clean, known = smooth_surface_with_holes()
+    operator = Mask(known)
+    filled = operator.initial_estimate(operator.A(clean))
+    assert torch.equal(filled * known, clean * known)
+    averaged = pull_push(clean * known, known[None])
+    error = (filled - clean).square().mean().sqrt()
+    assert error < 0.3 * ((averaged - clean) * (1 - known)).square().mean().sqrt()
+
+
+def test_a_mask_without_holes_changes_nothing():
+    operator = Mask(torch.ones(1, 1, 16, 16))
+    x = torch.rand(1, 2, 3, 16, 16)
+    assert torch.equal(operator.initial_estimate(x), x)

@@ -26,7 +26,9 @@ SHAPE = ClipShape(num_frames=4, height=24, width=36)
 @pytest.fixture
 def folder(tmp_path):
     """A folder with the files that the examples name."""
-    cv2.imwrite(str(tmp_path / "mask.png"), np.tile([[255, 0], [0, 255]], (12, 18)).astype(np.uint8))
+    cv2.imwrite(
+        str(tmp_path / "mask.png"), np.tile([[255, 0], [0, 255]], (12, 18)).astype(np.uint8)
+    )
     cv2.imwrite(str(tmp_path / "kernel.png"), np.full((3, 5), 99, np.uint8))
     return tmp_path
 
@@ -105,7 +107,9 @@ def test_a_saved_mask_loads_bit_for_bit(tmp_path, frames):
     assert torch.equal(load_mask(path), mask)
 
 
-@pytest.mark.parametrize("spec", ["blur:sigma=3+noise:std=2.55", "mask:keep=0.5,seed=3,per_frame=1"])
+@pytest.mark.parametrize(
+    "spec", ["blur:sigma=3+noise:std=2.55", "mask:keep=0.5,seed=3,per_frame=1"]
+)
 def test_the_note_beside_a_video_reads_back(tmp_path, spec):
     degradation = parse_degradation(spec, shape=SHAPE)
     write_sidecar(tmp_path / "clip.mkv", degradation, seed=3)
@@ -114,7 +118,7 @@ def test_the_note_beside_a_video_reads_back(tmp_path, spec):
     x = torch.rand(1, 4, 3, 24, 36)
     torch.testing.assert_close(noted.operator.A(x), degradation.operator.A(x))
     assert noted.noise_std == pytest.approx(degradation.noise_std)
-    assert isinstance(noted.operator, type(degradation.operator)) or isinstance(noted.operator, Mask)
+    assert isinstance(noted.operator, (type(degradation.operator), Mask))
 
 
 def test_no_note_is_none_and_a_bad_one_is_named(tmp_path):

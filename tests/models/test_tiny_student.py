@@ -141,7 +141,10 @@ def test_a_batch_equals_its_members():
     student = random_student()
     a, b = conditioned(moving_clip(3, 32, 32), 0.05), conditioned(-moving_clip(3, 32, 32), 0.2)
     both = Conditioning(
-        *(torch.cat([getattr(a, f), getattr(b, f)]) for f in ("x_init", "y_view", "known", "traits"))
+        *(
+            torch.cat([getattr(a, f), getattr(b, f)])
+            for f in ("x_init", "y_view", "known", "traits")
+        )
     )
     with torch.inference_mode():
         together = student.restore_sequence(both)

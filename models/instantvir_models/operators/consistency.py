@@ -9,7 +9,9 @@ EXACT_STD = 1e-4
 """Standard deviation given to a pixel that is known exactly, in the [-1, 1] range."""
 
 
-def data_consistency(x_hat: Tensor, measurement: Measurement, *, estimate_std: Tensor | float) -> Tensor:
+def data_consistency(
+    x_hat: Tensor, measurement: Measurement, *, estimate_std: Tensor | float
+) -> Tensor:
     """The most probable x given both y and the estimate, [B, T, 3, H, W].
 
     argmin_x |A x - y|^2 / noise^2 + |x - x_hat|^2 / estimate^2, in closed form:

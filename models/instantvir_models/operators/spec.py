@@ -1,7 +1,7 @@
 """Degradations as text: `blur:sigma=3+noise:std=5`, one grammar for command line, library and files.
 
-    spec   = part { "+" part }          first part acts first on the clean video
-    part   = name [ ":" key "=" value { "," key "=" value } ]
+spec   = part { "+" part }          first part acts first on the clean video
+part   = name [ ":" key "=" value { "," key "=" value } ]
 """
 
 import difflib
@@ -102,9 +102,7 @@ class _Options:
             raise UsageError(f"`{self.part}` needs `{key}=`", hint=_examples_of(self.part))
         return value
 
-    def number(
-        self, key: str, low: float, high: float, default: float | None = None
-    ) -> float:
+    def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
         """The value of `key` as a number in [low, high]."""
         text = self.text(key, None if default is None else str(default))
         try:
@@ -112,7 +110,9 @@ class _Options:
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            raise UsageError(f"`{key}` in `{self.part}` is {text}; it is a number from {low:g} to {high:g}")
+            raise UsageError(
+                f"`{key}` in `{self.part}` is {text}; it is a number from {low:g} to {high:g}"
+            )
         return value
 
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
@@ -164,9 +164,13 @@ def parse_degradation(
     for part in spec.split("+"):
         name, _, text = (piece.strip() for piece in part.partition(":"))
         if not name:
-            raise UsageError(f"`{spec}` has an empty part", hint="for example `blur:sigma=3+noise:std=5`")
+            raise UsageError(
+                f"`{spec}` has an empty part", hint="for example `blur:sigma=3+noise:std=5`"
+            )
         if noise_std is not None:
-            raise UsageError(f"`{part.strip()}` comes after the noise in `{spec}`", hint="put `noise` last")
+            raise UsageError(
+                f"`{part.strip()}` comes after the noise in `{spec}`", hint="put `noise` last"
+            )
         options = _Options(name, text)
         if name == "noise":
             noise_std = options.number("std", 0, 255) * LEVEL
@@ -257,7 +261,9 @@ def _mask(options: _Options, context: _Context) -> Operator:
     generator = torch.Generator().manual_seed(seed)
     size = (shape.num_frames if per_frame else 1, 1, shape.height, shape.width)
     known = (torch.rand(size, generator=generator) < keep).float()
-    return Mask(known, spec=f"mask:keep={keep:g},seed={seed}" + (",per_frame=1" if per_frame else ""))
+    return Mask(
+        known, spec=f"mask:keep={keep:g},seed={seed}" + (",per_frame=1" if per_frame else "")
+    )
 
 
 _MAKERS: dict[str, Callable[[_Options, _Context], Operator]] = {
@@ -308,7 +314,9 @@ def _read_gray(path: Path) -> NDArray[np.uint8]:
         raise UsageError(f"no such file: `{path}`")
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:
-        raise UsageError(f"`{path}` is not an image", hint="use a PNG, white where pixels are known")
+        raise UsageError(
+            f"`{path}` is not an image", hint="use a PNG, white where pixels are known"
+        )
     return np.asarray(image, np.uint8)
 
 

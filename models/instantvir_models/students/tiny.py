@@ -80,14 +80,18 @@ class _Film(nn.Module):
     def __init__(self, widths: list[int]) -> None:
         super().__init__()
         self.widths = widths
-        self.hidden = nn.Sequential(nn.Linear(NUM_TRAITS, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
+        self.hidden = nn.Sequential(
+            nn.Linear(NUM_TRAITS, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU()
+        )
         self.out = nn.Linear(64, 2 * sum(widths) + 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, traits: Tensor) -> tuple[list[Tensor], Tensor]:
         """[B, 2 width] for each layer, and the student's own error [B]."""
-        *codes, log_std = self.out(self.hidden(traits)).split([*(2 * w for w in self.widths), 1], -1)
+        *codes, log_std = self.out(self.hidden(traits)).split(
+            [*(2 * w for w in self.widths), 1], -1
+        )
         return codes, 0.06 * torch.exp(log_std[:, 0].clamp(-4, 3))
 
 
@@ -136,7 +140,9 @@ class _WindowAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, *, first_frame: int, frames_per_block: int, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, *, first_frame: int, frames_per_block: int, cache: KVCache | None
+    ) -> Tensor:
         """x [B, T, C, h, w] plus what it attends to.
 
         Without a cache the frames are a whole sequence and the block-causal mask is applied.
@@ -174,7 +180,9 @@ class TinyStudent(nn.Module):
         self.attention = _WindowAttention(config)
         self.bottom = _Residual(bottom)
         self.from_bottom = nn.ConvTranspose2d(bottom, coarse, 2, stride=2)
-        self.coarse_out = nn.ModuleList(_Residual(coarse) for _ in range(config.coarse_layers - half))
+        self.coarse_out = nn.ModuleList(
+            _Residual(coarse) for _ in range(config.coarse_layers - half)
+        )
         self.from_coarse = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
         self.memory = _Fuse(fine, config.state_channels)
         self.fine_out = _Residual(fine)
@@ -256,9 +264,7 @@ class TinyStudent(nn.Module):
     def _enter(self, stem: Tensor) -> Tensor:
         return self.enter(stem.contiguous(memory_format=torch.channels_last))
 
-    def _look_ahead(
-        self, x: list[Tensor], guides: NDArray[np.uint8], code: Tensor
-    ) -> list[Tensor]:
+    def _look_ahead(self, x: list[Tensor], guides: NDArray[np.uint8], code: Tensor) -> list[Tensor]:
         """Backward recurrence inside each block: frame t takes from t + 1; x[t] [B, C, h, w]."""
         out = list(x)
         for t in reversed(range(len(x))):
@@ -306,7 +312,9 @@ def _modulated_conv(conv: nn.Conv2d, x: Tensor, code: Tensor) -> Tensor:
         return _modulated(conv(x), code)
     assert conv.bias is not None
     scale, shift = (1 + code[0, : len(conv.bias)]), code[0, len(conv.bias) :]
-    weight = (conv.weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+    weight = (conv.weight * scale[:, None, None, None]).contiguous(
+        memory_format=torch.channels_last
+    )
     return F.conv2d(x, weight, conv.bias * scale + shift, padding=conv.padding)
 
 
