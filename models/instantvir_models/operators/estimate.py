@@ -32,6 +32,15 @@ BLUR_SIGMAS = np.arange(0.0, 6.01, 0.05)
 SMALLEST_SIDE = 16
 """Frames with a shorter side have no spectrum worth the name."""
 
+KNEE_BINS = 3
+"""Bins of the radial spectrum over which its fall is taken."""
+
+SLACK = 0.6
+"""Where the spectrum falls by less than this part of its steepest fall so far, noise begins."""
+
+STEEP = 5.0
+"""A fall by this power of the frequency shows blur; sharp pictures stay below."""
+
 HOLE_LEVELS = (0, 127, 128, 255)
 """Values of missing pixels: black, the mid-grey that `degrade` writes, white."""
 
@@ -132,13 +141,27 @@ def _radial_spectrum(frame: NDArray[np.float32]) -> tuple[NDArray[np.float64], N
     return (edges[1:] + edges[:-1]) / 2, total / np.maximum(count, 1)
 
 
+def _codec_floor(frequency: NDArray[np.float64], power: NDArray[np.float64]) -> float:
+    """Power at which the spectrum stops falling like that of a blurred picture; 0 if it never does.
+
+    On a log-log plot a blurred picture falls ever more steeply. Where the fall slackens, what is
+    left is noise. A codec's is not white, so the finest band alone does not show it.
+    """
+    log_f, log_power = np.log(frequency), np.log(np.maximum(power, 1e-12))
+    fall = (log_power[:-KNEE_BINS] - log_power[KNEE_BINS:]) / (log_f[KNEE_BINS:] - log_f[:-KNEE_BINS])
+    steepest = np.maximum.accumulate(fall)
+    slack = np.flatnonzero((fall < SLACK * steepest) & (steepest > STEEP))
+    return float(power[slack[0]]) if len(slack) else 0.0
+
+
 def _fitted_sigma(
     frequency: NDArray[np.float64], power: NDArray[np.float64], noise_std: float
 ) -> tuple[float, float]:
     """(sigma, root mean square misfit in nepers) of the best fit over a grid of sigmas."""
-    luma_noise = 0.45 * noise_std**2 + (0.4 * LEVEL) ** 2  # luma averages three channels
-    signal = power - luma_noise
-    usable = signal > 1.0 * luma_noise
+    white = 0.45 * noise_std**2 + (0.4 * LEVEL) ** 2  # luma averages three channels
+    floor = max(white, _codec_floor(frequency, power))
+    signal = power - floor
+    usable = signal > floor
     usable[np.argmin(usable) if not usable.all() else len(usable) :] = False  # up to the floor
     if usable.sum() < 4:
         return 0.0, 9.0
