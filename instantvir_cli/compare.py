@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,7 +47,8 @@ class Comparison:
 
     def add(self, original: Frame, restored: Frame) -> None:
         """Take one pair."""
-        before, after = _as_uint8(original.pixels), _as_uint8(restored.pixels)
+        before: Any = _as_uint8(original.pixels)
+        after = _as_uint8(restored.pixels)
         if before.shape != after.shape:
             before = cv2.resize(before, self._size, interpolation=cv2.INTER_CUBIC)
         self._writer.write(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,7 +42,7 @@ class Gain:
                 f"the reference `{self._path}` is {_size(clean.pixels)} "
                 f"but the output is {_size(restored.pixels)}"
             )
-        before = original.pixels
+        before: Any = original.pixels
         if before.shape != restored.pixels.shape:
             height, width = restored.pixels.shape[:2]
             before = cv2.resize(before, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -315,7 +315,7 @@ def _resolved(
             return Resolved(degradation=known, is_operator_known=True)
     if not says_itself:
         return resolve((), request.task_options, sample=np.empty(0, np.uint8), is_lossy=is_lossy)
-    sample = np.stack([frame.pixels for frame in first])
+    sample: Any = np.stack([frame.pixels for frame in first])
     return resolve(
         _parse_tasks(request.tasks), request.task_options, sample=sample, is_lossy=is_lossy
     )

@@ -19,7 +19,7 @@ from instantvir_models.media.round_trip import h264_round_trip
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
-from instantvir_models.operators.downsample import Downsample
+from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Mask
 
 TASKS = ("denoise", "deblur", "sr", "inpaint")
@@ -162,7 +162,7 @@ class Sampler:
 
     def _super_resolution(self, x: Tensor) -> Sample:
         rng = self.rng
-        kernel = "area" if rng.random() < 0.5 else "bicubic"
+        kernel: DownsampleKernel = "area" if rng.random() < 0.5 else "bicubic"
         if rng.random() < 0.6:
             factor, noise_std = 4, 0.0
         else:

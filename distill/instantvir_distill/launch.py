@@ -20,7 +20,9 @@ def distill(config: DistillConfig, *, clips: Path, folder: Path) -> Path:
         RuntimeError: if a worker dies.
     """
     load_clips(clips, cache=folder / "clips")  # decode once, before the workers share the cache
-    mp.spawn(_worker, args=(config, clips, folder), nprocs=config.workers, daemon=True)
+    mp.spawn(  # type: ignore[attr-defined, no-untyped-call]
+        _worker, args=(config, clips, folder), nprocs=config.workers, daemon=True
+    )
     return folder / "student.safetensors"
 
 

@@ -32,7 +32,8 @@ class Trainer:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.folder, self.rank = config, folder, rank
-        self.student = TinyStudent(config.student).to(memory_format=torch.channels_last)
+        student = TinyStudent(config.student)
+        self.student: TinyStudent = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
         named = list(self.student.named_parameters())
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -168,7 +169,9 @@ def run_worker(config: DistillConfig, clips: list[Clip], folder: Path, *, rank: 
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     if config.workers > 1:
-        store = dist.FileStore(str(folder / f"rendezvous-{os.getppid()}"), config.workers)
+        store = torch.distributed.FileStore(  # type: ignore[attr-defined]
+            str(folder / f"rendezvous-{os.getppid()}"), config.workers
+        )
         dist.init_process_group("gloo", store=store, rank=rank, world_size=config.workers)
     Trainer(config, clips, folder, rank=rank).run()
     if dist.is_initialized():

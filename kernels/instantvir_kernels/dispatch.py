@@ -33,5 +33,5 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block:
     mask = None
     if q.shape[1] > tokens_per_block:
         mask = reference.block_causal_mask(q.shape[1], k.shape[1], tokens_per_block, q.device)
-    heads_first = (t.transpose(1, 2) for t in (q, k, v))
-    return F.scaled_dot_product_attention(*heads_first, attn_mask=mask).transpose(1, 2)
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # heads first
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)

@@ -51,8 +51,8 @@ def _frame_ssim(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 def _window_mean(x: NDArray[np.float32]) -> NDArray[np.float64]:
     """Gaussian-weighted mean around every pixel whose window lies inside the frame."""
     size = (2 * SSIM_RADIUS + 1,) * 2
-    blurred: NDArray[np.float64] = cv2.GaussianBlur(x.astype(np.float64), size, SSIM_SIGMA)
-    return blurred[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]
+    blurred = cv2.GaussianBlur(x.astype(np.float64), size, SSIM_SIGMA)
+    return np.asarray(blurred, np.float64)[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]
 
 
 def _unit(frames: Frames) -> NDArray[np.float32]:

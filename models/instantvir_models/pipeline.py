@@ -139,7 +139,7 @@ def restore_video(
     started = time.perf_counter()
     first_frame: float | None = None
 
-    def deliver(originals: deque[Frame], pixels: np.ndarray) -> None:  # type: ignore[type-arg]
+    def deliver(originals: deque[Frame], pixels: np.ndarray) -> None:
         nonlocal first_frame
         for restored_pixels in pixels:
             if first_frame is None:

@@ -141,7 +141,7 @@ class Session:
         )
 
     def _restore_ready(self, *, is_end: bool) -> Pixels:
-        out = []
+        out: list[Pixels] = []
         while True:
             waiting = self._first_in_window + len(self._window) - self._next_out
             size = self._student.frames_per_block
@@ -153,9 +153,10 @@ class Session:
                 break
             out.append(self._restore_block(size))
         if not out:
-            kind = np.uint16 if self._bit_depth_is_16 else np.uint8
+            kind: type[Any] = np.uint16 if self._bit_depth_is_16 else np.uint8
             return np.empty((0, *self.output_size, 3), kind)
-        return np.concatenate(out)
+        restored: Pixels = np.concatenate(out)  # type: ignore[assignment]
+        return restored
 
     def _restore_block(self, size: int) -> Pixels:
         """The next `size` frames; forgets the measured frames no later block needs."""

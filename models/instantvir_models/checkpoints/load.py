@@ -79,7 +79,8 @@ def _read(path: Path) -> TinyStudent:
     student = TinyStudent(_config(metadata.get("config", ""), path))
     _check(tensors, student, path)
     student.load_state_dict(tensors)
-    return student.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return student.eval().requires_grad_(False)
 
 
 def _config(text: str, path: Path) -> TinyConfig:

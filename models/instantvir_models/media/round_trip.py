@@ -25,6 +25,7 @@ def h264_round_trip(frames: NDArray[np.uint8], *, crf: int) -> NDArray[np.uint8]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     buffer.seek(0)
-    with av.open(buffer) as container:
+    with av.open(buffer, "r") as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    return np.stack(decoded)[:, :height, :width]
+    frames = np.stack(decoded).astype(np.uint8, copy=False)
+    return frames[:, :height, :width]

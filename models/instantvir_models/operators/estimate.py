@@ -98,7 +98,7 @@ def _frame_noise(frame: NDArray[np.float32]) -> tuple[float, float]:
     return float(np.quantile(spread[usable], FLATTEST)) / FLATTEST_BIAS, float(usable.mean())
 
 
-def _patches(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _patches(x: NDArray[np.floating]) -> NDArray[np.floating]:
     """[n, PATCH * PATCH, 3] from [h, w, 3]."""
     rows, columns = x.shape[0] // PATCH, x.shape[1] // PATCH
     grid = x.reshape(rows, PATCH, columns, PATCH, 3).transpose(0, 2, 1, 3, 4)
@@ -148,7 +148,9 @@ def _codec_floor(frequency: NDArray[np.float64], power: NDArray[np.float64]) -> 
     left is noise. A codec's is not white, so the finest band alone does not show it.
     """
     log_f, log_power = np.log(frequency), np.log(np.maximum(power, 1e-12))
-    fall = (log_power[:-KNEE_BINS] - log_power[KNEE_BINS:]) / (log_f[KNEE_BINS:] - log_f[:-KNEE_BINS])
+    fall = (log_power[:-KNEE_BINS] - log_power[KNEE_BINS:]) / (
+        log_f[KNEE_BINS:] - log_f[:-KNEE_BINS]
+    )
     steepest = np.maximum.accumulate(fall)
     slack = np.flatnonzero((fall < SLACK * steepest) & (steepest > STEEP))
     return float(power[slack[0]]) if len(slack) else 0.0
@@ -185,7 +187,7 @@ def estimate_mask(frames: Frames) -> EstimatedMask:
     levels = _as_levels(frames)
     found = [_holes(levels, hole) for hole in HOLE_LEVELS]
     holes = max(found, key=lambda h: float(h.mean()))
-    always = holes.all(0)
+    always: NDArray[np.bool_] = np.asarray(holes.all(0))
     ever = float(holes.mean())
     fraction = float(always.mean())
     if ever < 0.001:
@@ -201,20 +203,20 @@ def estimate_mask(frames: Frames) -> EstimatedMask:
 
 def _holes(levels: NDArray[np.float32], hole: int) -> NDArray[np.bool_]:
     """[T, h, w], True where all channels are `hole`, the surroundings differ and are not solid."""
-    candidates = (np.abs(levels - hole) <= 0.5).all(-1)
+    candidates: NDArray[np.bool_] = np.asarray((np.abs(levels - hole) <= 0.5).all(-1))
     if candidates.mean() < 0.001:
         return np.zeros_like(candidates)
     out = np.empty_like(candidates)
     for t, (frame, candidate) in enumerate(zip(levels, candidates, strict=True)):
-        solid = cv2.erode(candidate.astype(np.uint8), np.ones((7, 7), np.uint8))
-        solid = cv2.dilate(solid, np.ones((15, 15), np.uint8)).astype(bool)
+        core = cv2.erode(candidate.astype(np.uint8), np.ones((7, 7), np.uint8))
+        solid = cv2.dilate(core, np.ones((15, 15), np.uint8)) > 0
         known = (~candidate).astype(np.float32)
         weight = cv2.boxFilter(known, -1, (9, 9), normalize=False)
         around = cv2.boxFilter(frame.mean(-1) * known, -1, (9, 9), normalize=False)
         contrast = np.abs(around / np.maximum(weight, 1) - hole)
         # an exact mid-grey in all three channels is rare in pictures, black and white are not
         is_unlike = contrast > (12 if hole in (0, 255) else -1)
-        out[t] = candidate & ~solid & (weight > 0) & is_unlike
+        out[t] = candidate & np.logical_not(solid) & (weight > 0) & is_unlike
     if out.mean() < 0.3 * candidates.mean():  # mostly picture that happens to have this value
         return np.zeros_like(candidates)
     return out
@@ -224,4 +226,4 @@ def _as_levels(frames: Frames) -> NDArray[np.float32]:
     """float32 levels 0..255."""
     if frames.dtype == np.uint8:
         return frames.astype(np.float32)
-    return frames.astype(np.float32) / 257
+    return frames.astype(np.float32) / np.float32(257)

@@ -1,6 +1,7 @@
 """Where each pixel of one frame was in another: dense optical flow, and warping by it."""
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,9 +36,9 @@ def backward_flow(
     height, width = here.shape
     if min(height, width) < SMALLEST_SIDE:
         flow = np.zeros((height, width, 2), np.float32)
-        warped = there
+        warped: Any = there
     else:
-        flow = _flow_estimator().calc(here, there, None)
+        flow = _flow_estimator().calc(here, there, None)  # type: ignore[call-overload]
         grid_x, grid_y = _grid(height, width)
         warped = cv2.remap(
             there,

@@ -48,7 +48,9 @@ StateT = TypeVar("StateT")
 class Student(Protocol[StateT]):
     """A network that restores block after block in one causal pass each."""
 
-    frames_per_block: int
+    @property
+    def frames_per_block(self) -> int:
+        """Frames that are restored together."""
 
     def new_state(self) -> StateT:
         """The memory of one video before its first block."""
