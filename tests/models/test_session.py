@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.spec import Degradation
+from instantvir_models.operators.spec import Degradation, parse_degradation
 from instantvir_models.session import Session
-from instantvir_models.students.tiny import TinyConfig, TinyStudent
+from instantvir_models.students.tiny import STATE_LIMIT, TinyConfig, TinyStudent
 
 HEIGHT, WIDTH = 24, 40
 
@@ -167,3 +168,31 @@ def test_frames_of_another_size_are_refused(student):
         session.push(moving_frames(2, 8, 8))
     with pytest.raises(UsageError, match="uint8 or uint16, got float32"):
         session.push(moving_frames(2).astype(np.float32))
+
+
+def white_noise(num_frames):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (num_frames, 64, 96, 3), dtype=np.uint8)
+
+
+def embedded_session(spec):
+    return Session(load_student().student, parse_degradation(spec), height=64, width=96)
+
+
+def test_the_memory_stays_bounded_on_what_no_camera_records():
+    # grew by half with every block, until 9,000 frames later the output was NaN
+    session = embedded_session("blur:sigma=3+noise:std=2.55")
+    for frame in white_noise(60):
+        session.push(frame[None])
+    assert session._state.hidden.abs().max() <= STATE_LIMIT
+
+
+def test_a_shock_to_the_memory_is_forgotten():
+    calm, shocked = (embedded_session("identity+noise:std=25") for _ in range(2))
+    frames = white_noise(60) // 4 + 96
+    for session in (calm, shocked):
+        session.push(frames[:12])
+    shocked._state.hidden = shocked._state.hidden + 100
+    difference = calm.push(frames[12:]).astype(int) - shocked.push(frames[12:])
+    assert np.abs(difference[:3]).max() > 5
+    assert np.abs(difference[-3:]).max() <= 2

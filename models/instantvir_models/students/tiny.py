@@ -33,6 +33,10 @@ SIZE_MULTIPLE = 8
 PERIODS_FRAMES = (64, 32, 16, 8)
 """Periods of the rotary time code; integers, so that positions wrap exactly and never grow."""
 
+STATE_LIMIT = 16.0
+"""Largest magnitude of a feature carried to the next frame. Twice what real videos reach; without
+it, white noise told to be a strong blur made the memory grow without end."""
+
 INPUT_CHANNELS = 7  # initial estimate, measurement, known mask
 
 
@@ -124,6 +128,10 @@ class _Fuse(nn.Module):
     def forward(self, x: Tensor, neighbour: Tensor, mismatch: Tensor, code: Tensor) -> Tensor:
         mixed = self.mix(x).add_(self.take(torch.cat([neighbour, mismatch], 1)))
         return self.conv(_modulated(mixed, code).relu_()).add_(x)
+
+    def carried(self, x: Tensor) -> Tensor:
+        """What the neighbouring frame may take from x, [n, state_channels, h, w]."""
+        return self.keep(x).clamp_(-STATE_LIMIT, STATE_LIMIT)
 
 
 class _WindowAttention(nn.Module):
@@ -270,7 +278,7 @@ class TinyStudent(nn.Module):
         for t in reversed(range(len(x))):
             is_last = t == len(x) - 1 or (t + 1) % self.frames_per_block == 0
             there = None if is_last else guides[:, t + 1]
-            hidden = None if is_last else self.look_ahead.keep(out[t + 1])
+            hidden = None if is_last else self.look_ahead.carried(out[t + 1])
             out[t] = self._fused(self.look_ahead, x[t], hidden, guides[:, t], there, code)
         return out
 
@@ -279,7 +287,7 @@ class TinyStudent(nn.Module):
     ) -> Tensor:
         """One step of the forward recurrence over the video; x [B, C, h, w]."""
         fused = self._fused(self.memory, x, state.hidden, guide, state.guide, code)
-        state.hidden, state.guide = self.memory.keep(fused), guide
+        state.hidden, state.guide = self.memory.carried(fused), guide
         return fused
 
     def _fused(
