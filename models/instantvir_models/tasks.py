@@ -17,6 +17,7 @@ from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.estimate import (
     estimate_blur_sigma,
+    estimate_codec_noise_std,
     estimate_mask,
     estimate_noise_std,
 )
@@ -150,6 +151,8 @@ class _Resolver:
         operators: list[Operator] = []
         if Task.DEBLUR in self.tasks:
             operators += self._blur(noise_std)
+            if operators and is_lossy:
+                noise_std = self._with_codec_noise(noise_std)
         if Task.SR in self.tasks:
             # the factor is the user's, the kernel a guess
             self.is_known = False
@@ -173,6 +176,22 @@ class _Resolver:
         noise_std, estimate = _noise(self.sample)
         self.estimates.append(estimate)
         return noise_std
+
+    def _with_codec_noise(self, noise_std: float) -> float:
+        """The noise an inverse filter has to reckon with, unless the user said it."""
+        codec_std = estimate_codec_noise_std(self.sample)
+        if self.options.noise_levels is not None or codec_std <= noise_std:
+            return noise_std
+        self.estimates.append(
+            EstimatedParameter(
+                name="codec noise",
+                value=codec_std / LEVEL,
+                std=0.4 * codec_std / LEVEL,
+                unit="levels of 255",
+                confidence="medium",
+            )
+        )
+        return codec_std
 
     def _blur(self, noise_std: float) -> list[Operator]:
         sigma = self.options.blur_sigma
