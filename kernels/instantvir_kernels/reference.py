@@ -16,6 +16,22 @@ def block_causal_mask(
     return key_block[None, :] <= query_block[:, None]
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(D) + key_bias) v, every query sees every key, accumulated in float32.
+
+    Args:
+        q: [B, Q, N, D]. k, v: [B, K, N, D], any strides; the order of the keys does not matter.
+        key_bias: [K] added to the scores of each key; log(n) makes one key stand for n equal ones.
+
+    Returns:
+        [B, Q, N, D] in the dtype of `q`.
+    """
+    scores = _scores(q, k)
+    if key_bias is not None:
+        scores = scores + key_bias.float()
+    return _weighted(scores, v).to(q.dtype)
+
+
 def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block: int) -> Tensor:
     """softmax(q k^T / sqrt(D), masked to earlier-or-same blocks) v, accumulated in float32.
 
@@ -26,7 +42,13 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block:
     Returns:
         [B, Q, N, D] in the dtype of `q`.
     """
-    scores = torch.einsum("bqnd,bknd->bnqk", q.float(), k.float()) * q.shape[-1] ** -0.5
     allowed = block_causal_mask(q.shape[1], k.shape[1], tokens_per_block, q.device)
-    weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
-    return torch.einsum("bnqk,bknd->bqnd", weights, v.float()).to(q.dtype)
+    return _weighted(_scores(q, k).masked_fill(~allowed, float("-inf")), v).to(q.dtype)
+
+
+def _scores(q: Tensor, k: Tensor) -> Tensor:
+    return torch.einsum("bqnd,bknd->bnqk", q.float(), k.float()) * q.shape[-1] ** -0.5
+
+
+def _weighted(scores: Tensor, v: Tensor) -> Tensor:
+    return torch.einsum("bnqk,bknd->bqnd", scores.softmax(-1), v.float())

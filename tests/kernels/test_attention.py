@@ -27,6 +27,17 @@ def test_every_backend_equals_the_reference(
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["sdpa", "reference"])
+def test_a_bias_of_log_n_makes_one_key_stand_for_n_equal_ones(monkeypatch, backend):
+    monkeypatch.setenv("INSTANTVIR_KERNELS", backend)
+    q, k, v = random_qkv(1, 4, 6, 2, 8)
+    k[:, 4:], v[:, 4:] = k[:, 3:4], v[:, 3:4]
+    bias = torch.tensor([1.0, 1.0, 1.0, 3.0]).log()  # keys 3, 4 and 5 are the same
+    expected = reference.attention(q, k, v)
+    actual = dispatch.attention(q, k[:, :4], v[:, :4], key_bias=bias)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_future_is_invisible():
     q, k, v = random_qkv(1, 18, 18, 2, 8)
     before = dispatch.block_causal_attention(q, k, v, tokens_per_block=6)
