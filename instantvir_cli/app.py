@@ -198,11 +198,19 @@ def distill(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")
     ],
-    recipe: Annotated[str, typer.Option(help="Name of the recipe")] = "tiny",
+    recipe: Annotated[
+        str, typer.Option(help="`tiny` (from scratch) or `refine` (trains a student on)")
+    ] = "tiny",
+    initial_weights: Annotated[
+        str | None, typer.Option("--init", help="Student to start from, as `--model` names it")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes of one thread each")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train a student by a recipe; run it again after a stop and it continues."""
     from instantvir_cli.distill import distill_recipe
 
-    distill_recipe(recipe, clips=clips, folder=output, workers=workers, quiet=quiet)
+    distill_recipe(
+        recipe, clips=clips, folder=output, initial_weights=initial_weights, workers=workers,
+        quiet=quiet,
+    )  # fmt: skip

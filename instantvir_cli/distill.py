@@ -9,11 +9,18 @@ from instantvir_models.errors import UsageError
 
 
 def distill_recipe(
-    name: str, *, clips: Path, folder: Path, workers: int | None, quiet: bool
+    name: str,
+    *,
+    clips: Path,
+    folder: Path,
+    initial_weights: str | None,
+    workers: int | None,
+    quiet: bool,
 ) -> None:
     """Train by the recipe `name`, or continue the run in `folder`."""
     from instantvir_distill.launch import distill
     from instantvir_distill.recipes import RECIPES
+    from instantvir_models.checkpoints.load import load_student
 
     console.set_up(quiet=quiet)
     if name not in RECIPES:
@@ -23,6 +30,9 @@ def distill_recipe(
     if workers is not None and not 1 <= workers <= 64:
         raise UsageError(f"`--workers` is {workers}; it is a number from 1 to 64")
     config = RECIPES[name]()
+    if initial_weights is not None:
+        load_student(initial_weights)  # says now what is wrong with it
+        config = replace(config, initial_weights=initial_weights)
     if workers is not None:
         config = replace(config, workers=workers)
     console.say(

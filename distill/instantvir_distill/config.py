@@ -26,6 +26,9 @@ class DistillConfig:
 
     student: TinyConfig = field(default_factory=TinyConfig)
     phases: tuple[Phase, ...]
+    initial_weights: str | None = None
+    """Where training starts: a student as `--model` names it, which then also sets the size of the
+    network; None starts from random weights."""
     workers: int = 2
     """Processes of one thread each; their gradients are averaged."""
     seed: int = 0

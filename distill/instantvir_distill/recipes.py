@@ -19,4 +19,15 @@ def tiny() -> DistillConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], DistillConfig]] = {"tiny": tiny}
+def refine() -> DistillConfig:
+    """A trained student trained on, such as the embedded one with clips of your own."""
+    return DistillConfig(
+        initial_weights="tiny",
+        phases=(
+            Phase(steps=2500, crop=64, frames=9, clips_per_worker=4, rates=(0.7, 0.5)),
+            Phase(steps=2000, crop=64, frames=9, clips_per_worker=4, rates=(0.5, 0.01)),
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], DistillConfig]] = {"tiny": tiny, "refine": refine}

@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instantvir_distill.config import DistillConfig
 from instantvir_distill.data import TASKS, Clip, Sample, Sampler
 from instantvir_distill.losses import regression
 from instantvir_distill.optimizer import Muon, is_matrix
+from instantvir_models.checkpoints.load import load_student, save_student
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.tiny import TinyStudent
@@ -32,8 +32,7 @@ class Trainer:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.folder, self.rank = config, folder, rank
-        student = TinyStudent(config.student)
-        self.student: TinyStudent = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.student = _first_student(config)
         self.average = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
         named = list(self.student.named_parameters())
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -140,8 +139,10 @@ class Trainer:
         partial = self._checkpoint.with_suffix(".part")
         torch.save(state, partial)
         os.replace(partial, self._checkpoint)
+        averaged = TinyStudent(self.student.config)
+        averaged.load_state_dict(self.average)
         weights = self.folder / "student.part"
-        save_file({k: v.contiguous() for k, v in self.average.items()}, weights)
+        save_student(averaged, weights, dtype=torch.float32)
         os.replace(weights, self.folder / "student.safetensors")
         (self.folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2))
 
@@ -154,6 +155,14 @@ class Trainer:
         self.average = state["average"]
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
+
+
+def _first_student(config: DistillConfig) -> TinyStudent:
+    """The student at step 0, channels last."""
+    if config.initial_weights is not None:
+        return load_student(config.initial_weights).student.train().requires_grad_(True)
+    student: TinyStudent = TinyStudent(config.student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return student
 
 
 def _joined(blocks: list[Conditioning]) -> Conditioning:

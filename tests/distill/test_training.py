@@ -14,6 +14,7 @@ from instantvir_distill.losses import charbonnier, regression
 from instantvir_distill.optimizer import Muon, orthogonalised
 from instantvir_distill.recipes import RECIPES
 from instantvir_distill.trainer import Trainer
+from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.students.tiny import TinyConfig
 
@@ -61,6 +62,26 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path):
     assert expected.keys() == actual.keys()
     for name in expected:
         torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=0)
+
+
+def test_training_goes_on_from_given_weights_and_its_result_is_a_model(tmp_path):
+    """What a run wrote could not be given to `--model`."""
+    first = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
+    first._save()
+    written = load_student(str(tmp_path / "student.safetensors"))
+    for name, tensor in first.average.items():
+        torch.testing.assert_close(written.student.state_dict()[name], tensor, rtol=0, atol=0)
+
+    onward = replace(
+        SMALL, student=TinyConfig(), initial_weights=str(tmp_path / "student.safetensors")
+    )
+    second = Trainer(onward, [clip("a_1")], tmp_path / "onward", rank=0)
+    assert second.student.config == SMALL.student
+    for name, tensor in first.average.items():
+        torch.testing.assert_close(second.student.state_dict()[name], tensor, rtol=0, atol=0)
+    samples = second._samples()
+    second._update(samples)
+    assert not torch.equal(second.student.head.weight, written.student.head.weight)
 
 
 def test_training_lowers_the_loss_on_one_example(tmp_path):
