@@ -206,13 +206,16 @@ RIVALS: dict[str, tuple[Rival, ...]] = {
         Rival(
             "FFmpeg nlmeans",
             _ffmpeg_nlmeans,
-            tuple(product(("yuv444p", "gbrp"), (6.0, 8.0, 10.0, 12.0, 15.0), (9, 15))),
+            (
+                *product(("yuv444p",), (8.0, 10.0, 12.0, 14.0), (9, 15)),
+                *product(("gbrp",), (15.0, 18.0, 21.0, 25.0), (15,)),  # plane by plane: wants more
+            ),
         ),
         Rival("OpenCV NLM", _per_frame(_opencv_nlm), tuple(product((10.0, 14.0, 18.0, 22.0), (21,)))),
         Rival(
             "OpenCV NLM, colour",
             _per_frame(_opencv_nlm_colored),
-            tuple(product((10.0, 15.0, 20.0), (10.0, 20.0, 30.0))),
+            tuple(product((10.0, 14.0, 18.0), (14.0, 24.0))),
         ),
         Rival("OpenCV NLM, 5 frames", _opencv_nlm_multi, ((10.0, 2), (14.0, 2), (18.0, 2))),
     ),

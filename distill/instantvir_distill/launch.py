@@ -1,6 +1,8 @@
 """Starts the workers of a training run and waits for them."""
 
 import os
+import threading
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch.multiprocessing as mp
@@ -28,5 +30,17 @@ def distill(config: DistillConfig, *, clips: Path, folder: Path) -> Path:
 
 def _worker(rank: int, config: DistillConfig, clips: Path, folder: Path) -> None:
     os.setsid()  # the scheduler shares time per session: a worker is worth as much as a shell
+    threading.Thread(target=_die_with_the_parent, daemon=True).start()
     training, _ = split(load_clips(clips, cache=folder / "clips"), config.validation_sources)
     run_worker(config, training, folder, rank=rank)
+
+
+def _die_with_the_parent() -> None:
+    """Ends this process once the one that started it is gone, however it went.
+
+    A worker has a session of its own, so the signal that killed the parent did not reach it.
+    """
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -16,6 +16,7 @@ from instantvir_distill.data import TASKS, Clip, Sample, Sampler
 from instantvir_distill.losses import regression
 from instantvir_distill.optimizer import Muon, is_matrix
 from instantvir_models.checkpoints.load import load_student, save_student
+from instantvir_models.cpu import fastest_dtype
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.tiny import TinyStudent
@@ -78,7 +79,11 @@ class Trainer:
     def _update(self, samples: list[Sample]) -> dict[str, float]:
         """One optimiser step; the loss of each task."""
         batch = _joined([condition(sample.measurement) for sample in samples])
-        estimate = self.student.restore_sequence(batch)
+        # as it will run: weights stay float32, products are bfloat16 where the CPU computes in it
+        with torch.autocast(
+            "cpu", dtype=fastest_dtype(), enabled=fastest_dtype() == torch.bfloat16
+        ):
+            estimate = self.student.restore_sequence(batch)
         each = []
         for i, sample in enumerate(samples):
             x_hat = data_consistency(

@@ -1,7 +1,12 @@
 """Stories of a training run: it learns, resumes exactly and keeps validation apart."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +87,49 @@ def test_training_goes_on_from_given_weights_and_its_result_is_a_model(tmp_path)
     samples = second._samples()
     second._update(samples)
     assert not torch.equal(second.student.head.weight, written.student.head.weight)
+
+
+def _wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def _is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_workers_end_when_the_run_is_killed(tmp_path):
+    """They trained on, and a second run in the same folder then wrote over them."""
+    script = (
+        "import os, pathlib, sys, time; sys.path[:0] = sys.argv[2].split(os.pathsep)\n"
+        "from instantvir_distill import launch\n"
+        "launch.load_clips = lambda *a, **k: []\n"
+        "if __name__ == '__main__':\n"
+        "    from instantvir_distill.recipes import tiny\n"
+        "    launch.distill(tiny(), clips=pathlib.Path(sys.argv[1]), folder=pathlib.Path(sys.argv[1]))\n"
+        "else:\n"
+        "    def forever(*a, rank, **k):\n"
+        "        pathlib.Path(sys.argv[1], f'pid-{rank}').write_text(str(os.getpid()))\n"
+        "        time.sleep(600)\n"
+        "    launch.run_worker = forever\n"
+    )
+    (tmp_path / "run.py").write_text(script)
+    roots = os.pathsep.join(map(str, (Path(p).resolve() for p in sys.path if p)))
+    run = subprocess.Popen([sys.executable, tmp_path / "run.py", tmp_path, roots])
+    try:
+        assert _wait_until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+        pids = [int(path.read_text()) for path in tmp_path.glob("pid-*")]
+        assert all(map(_is_running, pids))
+    finally:
+        run.kill()
+        run.wait()
+    assert _wait_until(lambda: not any(map(_is_running, pids)), 20)
 
 
 def test_training_lowers_the_loss_on_one_example(tmp_path):
