@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -105,7 +106,10 @@ def _is_running(pid):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_workers_end_when_the_run_is_killed(tmp_path):
-    """They trained on, and a second run in the same folder then wrote over them."""
+    """They trained on, and a second run in the same folder then wrote over them.
+
+    torch sends them SIGINT, which what a shell starts in the background ignores.
+    """
     script = (
         "import os, pathlib, sys, time; sys.path[:0] = sys.argv[2].split(os.pathsep)\n"
         "from instantvir_distill import launch\n"
@@ -121,7 +125,10 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
     )
     (tmp_path / "run.py").write_text(script)
     roots = os.pathsep.join(map(str, (Path(p).resolve() for p in sys.path if p)))
-    run = subprocess.Popen([sys.executable, tmp_path / "run.py", tmp_path, roots])
+    run = subprocess.Popen(
+        [sys.executable, tmp_path / "run.py", tmp_path, roots],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
     try:
         assert _wait_until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
         pids = [int(path.read_text()) for path in tmp_path.glob("pid-*")]
