@@ -26,6 +26,8 @@ class DistillConfig:
 
     student: TinyConfig = field(default_factory=TinyConfig)
     phases: tuple[Phase, ...]
+    mix: tuple[str, ...] = ("denoise", "deblur", "sr", "inpaint")
+    """Tasks of consecutive sequences, over workers and steps, again and again."""
     initial_weights: str | None = None
     """Where training starts: a student as `--model` names it, which then also sets the size of the
     network; None starts from random weights."""

@@ -23,8 +23,9 @@ def refine() -> DistillConfig:
     """A trained student trained on, such as the embedded one with clips of your own."""
     return DistillConfig(
         initial_weights="tiny",
+        mix=("denoise", "inpaint", "deblur", "denoise", "denoise", "inpaint", "sr", "denoise"),
         phases=(
-            Phase(steps=2500, crop=64, frames=9, clips_per_worker=4, rates=(0.7, 0.5)),
+            Phase(steps=1600, crop=64, frames=9, clips_per_worker=4, rates=(0.7, 0.5)),
             Phase(steps=2000, crop=64, frames=9, clips_per_worker=4, rates=(0.5, 0.01)),
         ),
     )

@@ -71,10 +71,12 @@ class Trainer:
         """The examples of this worker at this step."""
         phase, _ = self.config.phase_at(self.step)
         self.sampler.seed(self.config.seed, self.rank, self.step)
-        return [
-            self.sampler.sample(TASKS[i % len(TASKS)], crop=phase.crop, frames=phase.frames)
-            for i in range(phase.clips_per_worker)
+        first = (self.step * self.config.workers + self.rank) * phase.clips_per_worker
+        tasks = [
+            self.config.mix[i % len(self.config.mix)]
+            for i in range(first, first + phase.clips_per_worker)
         ]
+        return [self.sampler.sample(task, crop=phase.crop, frames=phase.frames) for task in tasks]
 
     def _update(self, samples: list[Sample]) -> dict[str, float]:
         """One optimiser step; the loss of each task."""
