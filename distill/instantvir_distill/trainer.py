@@ -131,7 +131,8 @@ class Trainer:
 
     def _log(self, losses: dict[str, list[float]]) -> None:
         row = {"step": self.step, "time": round(time.time(), 1), "rate": round(self._rate(), 4)}
-        row |= {task: round(sum(v) / max(1, len(v)), 5) for task, v in losses.items()}
+        # this worker's share of the mix may lack a task
+        row |= {task: round(sum(v) / len(v), 5) for task, v in losses.items() if v}
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
 
