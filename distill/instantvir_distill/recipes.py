@@ -25,8 +25,8 @@ def refine() -> DistillConfig:
         initial_weights="tiny",
         mix=("denoise", "inpaint", "deblur", "denoise", "denoise", "inpaint", "sr", "denoise"),
         phases=(
-            Phase(steps=1600, crop=64, frames=9, clips_per_worker=4, rates=(0.7, 0.5)),
-            Phase(steps=2000, crop=64, frames=9, clips_per_worker=4, rates=(0.5, 0.01)),
+            Phase(steps=1000, crop=64, frames=9, clips_per_worker=4, rates=(0.7, 0.57)),
+            Phase(steps=1200, crop=64, frames=9, clips_per_worker=4, rates=(0.57, 0.01)),
         ),
     )
 
