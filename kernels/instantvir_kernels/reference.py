@@ -214,7 +214,7 @@ def haar_patchify(pixels: Tensor, *, frames_per_token: int) -> tuple[Tensor, Ten
         pixels: [B, T, 3, H, W], T a multiple of `frames_per_token`, H and W of 8.
         frames_per_token: 4 or 1.
     """
-    bands = pixels.transpose(1, 2)  # [B, c, T, H, W], one axis after the other split in two
+    bands = pixels.float().transpose(1, 2)  # [B, c, T, H, W], one axis after the other split
     if frames_per_token == 4:
         for dim in (4, 3, 2):  # the outermost split comes first in the order of bands: T, H, W
             bands = _split_bands(bands, dim)
@@ -224,7 +224,7 @@ def haar_patchify(pixels: Tensor, *, frames_per_token: int) -> tuple[Tensor, Ten
         patch_t = 1
     batch, channels, t, h, w = bands.shape
     grid = bands.reshape(batch, channels, t // patch_t, patch_t, h // 4, 4, w // 4, 4)
-    tokens = grid.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
+    tokens = grid.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).to(pixels.dtype)
     low = 3 * patch_t * 16
     return tokens[..., :low].contiguous(), tokens[..., low:].contiguous()
 
@@ -232,13 +232,13 @@ def haar_patchify(pixels: Tensor, *, frames_per_token: int) -> tuple[Tensor, Ten
 def haar_unpatchify(low: Tensor, high: Tensor, *, frames_per_token: int) -> Tensor:
     """Pixels [B, T, 3, H, W] of `haar_patchify`'s tokens: its exact inverse."""
     patch_t = 2 if frames_per_token == 4 else 1
-    tokens = torch.cat([low, high], -1)
+    tokens = torch.cat([low, high], -1).float()
     batch, t, h, w, _ = tokens.shape
     grid = tokens.reshape(batch, t, h, w, -1, patch_t, 4, 4)
     bands = grid.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(batch, -1, t * patch_t, 4 * h, 4 * w)
     for dim in (2, 3, 4) if frames_per_token == 4 else (4, 3):
         bands = _merge_bands(bands, dim)
-    return bands.transpose(1, 2)
+    return bands.transpose(1, 2).to(low.dtype)
 
 
 def _split_bands(x: Tensor, dim: int) -> Tensor:

@@ -16,6 +16,13 @@ HEAD_DIMS = (64, 96, 128)
 ATTENTION, BACKWARD_QUERIES, BACKWARD_KEYS = "attention", "backward_queries", "backward_keys"
 KERNELS = (ATTENTION, BACKWARD_QUERIES, BACKWARD_KEYS)
 
+ROW_WARPS = 4
+"""Warps of one program of the kernels around attention; they move bytes, so one size fits all."""
+CONV_TILE = (16, 64)
+"""Places along a line and channels of one program of the depthwise convolution."""
+HAAR_TOKENS = 8
+"""Tokens of one program of the Haar kernels."""
+
 
 @dataclass(frozen=True)
 class Tile:

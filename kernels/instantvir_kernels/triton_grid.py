@@ -29,14 +29,13 @@ def depthwise_causal_conv(
             frame_ptr = x_ptr + (batch * num_frames + source) * plane
         for dy in tl.static_range(3):
             row = line + (dy - 1)
-            has_row = (row >= 0) & (row < height)
             for dx in tl.static_range(3):
                 column = columns + (dx - 1)
-                inside = has_row & (column >= 0) & (column < width)
+                # an empty range of columns for a line above or below the grid
+                end = tl.where((row < 0) | (row >= height), 0, width)
+                inside = ((column >= 0) & (column < end))[:, None] & has_channel[None, :]
                 offsets = (row * width + column)[:, None] * channels + channel[None, :]
-                tap = tl.load(
-                    frame_ptr + offsets, mask=inside[:, None] & has_channel[None, :], other=0.0
-                ).to(tl.float32)
+                tap = tl.load(frame_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
                 taps = weight_ptr + channel * 27 + (dt * 9 + dy * 3 + dx)
                 weight = tl.load(taps, mask=has_channel, other=0.0).to(tl.float32)
                 acc += tap * weight[None, :]

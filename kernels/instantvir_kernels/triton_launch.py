@@ -25,10 +25,6 @@ from instantvir_kernels.triton_grid import haar_unpatchify as unpatchify_kernel
 from instantvir_kernels.triton_steps import norm_rope_write as norm_rope_write_kernel
 from instantvir_kernels.triton_steps import residual_norm as residual_norm_kernel
 
-ROW_WARPS = 4
-CONV_TILE = (16, 64)
-"""Places along a line, channels."""
-HAAR_TOKENS = 8
 PRECISION = "tf32x3"
 """Of a float32 product where a card has no better one; 16-bit types ignore it."""
 
@@ -192,7 +188,7 @@ def _residual_norm(
         x.contiguous(), y.contiguous(), *rows, total, out,
         tokens, tokens // groups, *rows[0].stride()[:2], width, eps,
         HAS_RESIDUAL=residual, HAS_GATE=gate is not None, HAS_NORM=norm,
-        BLOCK_M=triton.next_power_of_2(width), num_warps=ROW_WARPS,
+        BLOCK_M=triton.next_power_of_2(width), num_warps=tiles.ROW_WARPS,
     )  # fmt: skip
 
 
@@ -210,7 +206,7 @@ def norm_rope_write(
         *q.stride()[:2], *k.stride()[:2], *v.stride()[:2],
         *k_ring.stride()[:2], *v_ring.stride()[:2],
         tokens, first_slot, k_ring.shape[1], width, eps,
-        HEAD_DIM=dim, BLOCK_M=triton.next_power_of_2(width), num_warps=ROW_WARPS,
+        HEAD_DIM=dim, BLOCK_M=triton.next_power_of_2(width), num_warps=tiles.ROW_WARPS,
     )  # fmt: skip
     return q_out
 
@@ -222,11 +218,11 @@ def depthwise_causal_conv(
     x, memory, weight = x.contiguous(), memory.contiguous(), weight.contiguous()
     batch, frames, height, width, channels = x.shape
     out = torch.empty_like(x)
-    block_w, block_c = CONV_TILE
+    block_w, block_c = tiles.CONV_TILE
     grid = (triton.cdiv(width, block_w), frames * height, batch * triton.cdiv(channels, block_c))
     conv_kernel[grid](
         x, memory, weight, bias, out, frames, height, width, channels,
-        RESIDUAL=residual, BLOCK_W=block_w, BLOCK_C=block_c, num_warps=ROW_WARPS,
+        RESIDUAL=residual, BLOCK_W=block_w, BLOCK_C=block_c, num_warps=tiles.ROW_WARPS,
     )  # fmt: skip
     return out
 
@@ -240,9 +236,9 @@ def haar_patchify(pixels: Tensor, *, frames_per_token: int) -> tuple[Tensor, Ten
     low = pixels.new_empty(*grid, places)
     high = pixels.new_empty(*grid, places * (7 if frames_per_token == 4 else 3))
     tokens = grid[1] * grid[2] * grid[3]
-    patchify_kernel[(triton.cdiv(tokens, HAAR_TOKENS), batch)](
+    patchify_kernel[(triton.cdiv(tokens, tiles.HAAR_TOKENS), batch)](
         pixels, low, high, tokens, frames, height, width, FRAMES=frames_per_token,
-        BLOCK_TOKENS=HAAR_TOKENS, BLOCK_PLACES=triton.next_power_of_2(places), num_warps=ROW_WARPS,
+        BLOCK_TOKENS=tiles.HAAR_TOKENS, BLOCK_PLACES=triton.next_power_of_2(places), num_warps=tiles.ROW_WARPS,
     )  # fmt: skip
     return low, high
 
@@ -253,8 +249,8 @@ def haar_unpatchify(low: Tensor, high: Tensor, *, frames_per_token: int) -> Tens
     batch, t, h, w, places = low.shape
     pixels = low.new_empty(batch, t * frames_per_token, 3, 8 * h, 8 * w)
     tokens = t * h * w
-    unpatchify_kernel[(triton.cdiv(tokens, HAAR_TOKENS), batch)](
+    unpatchify_kernel[(triton.cdiv(tokens, tiles.HAAR_TOKENS), batch)](
         low, high, pixels, tokens, t * frames_per_token, 8 * h, 8 * w, FRAMES=frames_per_token,
-        BLOCK_TOKENS=HAAR_TOKENS, BLOCK_PLACES=triton.next_power_of_2(places), num_warps=ROW_WARPS,
+        BLOCK_TOKENS=tiles.HAAR_TOKENS, BLOCK_PLACES=triton.next_power_of_2(places), num_warps=tiles.ROW_WARPS,
     )  # fmt: skip
     return pixels

@@ -8,11 +8,11 @@ BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp
 
 @BOTH
 @pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("frames", [1, 2])
 def test_depthwise_causal_conv(normal, assert_same, dtype, residual, frames):
     """17 places and 72 channels leave ragged tiles on both sides."""
-    x = normal(2, frames, 3, 17, 72, dtype=dtype)
-    memory = normal(2, 2, 3, 17, 72, dtype=dtype)
+    x = normal(1, frames, 2, 17, 72, dtype=dtype)
+    memory = normal(1, 2, 2, 17, 72, dtype=dtype)
     weight, bias = 0.2 * normal(72, 1, 3, 3, 3, dtype=dtype), normal(72, dtype=dtype)
     actual = triton_launch.depthwise_causal_conv(x, memory, weight, bias, residual=residual)
     expected = reference.depthwise_causal_conv(x, memory, weight, bias, residual=residual)
@@ -20,9 +20,9 @@ def test_depthwise_causal_conv(normal, assert_same, dtype, residual, frames):
 
 
 def test_convolving_in_pieces_with_the_memory_equals_the_whole(normal):
-    x = normal(1, 5, 3, 4, 8)
+    x = normal(2, 5, 3, 4, 8)
     weight, bias = normal(8, 1, 3, 3, 3), normal(8)
-    memory = torch.zeros(1, 2, 3, 4, 8)
+    memory = torch.zeros(2, 2, 3, 4, 8)
     whole = triton_launch.depthwise_causal_conv(x, memory, weight, bias, residual=True)
     parts = []
     for piece in x.split([2, 1, 2], 1):
