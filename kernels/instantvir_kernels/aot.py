@@ -82,8 +82,8 @@ def specimens(capability: int) -> Iterator[Specimen]:
             main = dim == 128 and dtype == "bf16"
             yield attention_specimen("attention", tile, dim, dtype, is_default=main)
             yield attention_specimen("attention-bias", tile, dim, dtype, bias=True, is_default=main)
-            yield attention_specimen("attention-lse", tile, dim, dtype, lse=True, is_default=main)
-            yield attention_specimen("attention-int8", tile, dim, dtype, kv="i8", is_default=main)
+            yield attention_specimen("attention-lse", tile, dim, dtype, lse=True)
+            yield attention_specimen("attention-int8", tile, dim, dtype, kv="i8")
             if capability >= 89:
                 yield attention_specimen("attention-e4m3", tile, dim, dtype, kv="fp8e4nv")
     for kernel in (tiles.BACKWARD_QUERIES, tiles.BACKWARD_KEYS):

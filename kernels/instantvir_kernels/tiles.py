@@ -5,6 +5,7 @@ within shared memory); `python -m instantvir_kernels.tune` replaces them by meas
 """
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,10 +108,35 @@ def table() -> dict[int, dict[str, dict[int, Tile]]]:
     }
 
 
-def write_table(tiles: dict[int, dict[str, dict[int, Tile]]], *, origin: str, path: Path) -> None:
-    """Store a table where `table` finds it, with a note of where its numbers are from."""
+@cache
+def _faster_than_sdpa() -> dict[str, list[int]]:
+    return json.loads(TABLE_PATH.read_text(encoding="utf-8"))["faster_than_sdpa"]
+
+
+def is_faster_than_sdpa(capability: tuple[int, int], head_dim: int) -> bool:
+    """Whether `tune` measured our attention to beat PyTorch's on this architecture."""
+    architecture = architecture_of(capability)
+    if architecture is None:
+        return False
+    return head_dim in _faster_than_sdpa().get(str(architecture.capability), [])
+
+
+def write_table(
+    tiles: dict[int, dict[str, dict[int, Tile]]],
+    *,
+    origin: str,
+    faster_than_sdpa: dict[int, list[int]],
+    path: Path,
+) -> None:
+    """Store a table where `table` finds it, with a note of where its numbers are from.
+
+    Args:
+        tiles: architecture -> kernel -> head dimension -> tile.
+        faster_than_sdpa: architecture -> head dimensions at which ours was measured faster.
+    """
     stored = {
         "origin": origin,
+        "faster_than_sdpa": {str(key): dims for key, dims in faster_than_sdpa.items()},
         "columns": ["block_q", "block_k", "num_warps", "num_stages"],
         "tiles": {
             str(capability): {
@@ -123,4 +149,9 @@ def write_table(tiles: dict[int, dict[str, dict[int, Tile]]], *, origin: str, pa
             for capability, kernels in tiles.items()
         },
     }
-    path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    text = re.sub(r"\[[\d,\s]+\]", _on_one_line, json.dumps(stored, indent=1))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return "[" + ", ".join(re.findall(r"\d+", numbers[0])) + "]"

@@ -7,8 +7,7 @@ BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp
 
 
 @BOTH
-@pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize(("frames", "residual"), [(1, False), (2, True)])
 def test_depthwise_causal_conv(normal, assert_same, dtype, residual, frames):
     """17 places and 72 channels leave ragged tiles on both sides."""
     x = normal(1, frames, 2, 17, 72, dtype=dtype)
