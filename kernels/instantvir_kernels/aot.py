@@ -287,9 +287,7 @@ def key_of(capability: int, specimen: Specimen) -> str:
     return f"sm_{capability}/{specimen.name}"
 
 
-def compile_all(
-    jobs: Sequence[tuple[int, Specimen]], *, workers: int = 2
-) -> dict[str, Report]:
+def compile_all(jobs: Sequence[tuple[int, Specimen]], *, workers: int = 2) -> dict[str, Report]:
     """Reports of all jobs by `key_of`, compiled in `workers` processes."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -321,7 +319,9 @@ def write_baseline(baseline: Baseline, path: Path = BASELINE_PATH) -> None:
         f"  {json.dumps(key)}: {json.dumps(asdict(report))}"
         for key, report in sorted(baseline.reports.items())
     ]
-    text = f'{{\n "triton": "{baseline.triton}",\n "kernels": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+    text = (
+        f'{{\n "triton": "{baseline.triton}",\n "kernels": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+    )
     path.write_text(text, encoding="utf-8")
 
 

@@ -9,7 +9,6 @@ and all earlier ones. The same comparison also cuts the ragged last tile.
 import triton
 import triton.language as tl
 
-
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 

@@ -87,9 +87,7 @@ def haar_patchify(
                 for dt in tl.static_range(STEP_T):
                     for dy in tl.static_range(2):
                         for dx in tl.static_range(2):
-                            negative = (
-                                (time_band & dt) ^ (y_band & dy) ^ (x_band & dx)
-                            )
+                            negative = (time_band & dt) ^ (y_band & dy) ^ (x_band & dx)
                             offset = (dt * 3) * plane + dy * width + dx
                             pixel = tl.load(base + offset, mask=inside, other=0.0).to(tl.float32)
                             if negative:
@@ -97,9 +95,7 @@ def haar_patchify(
                             else:
                                 value += pixel
                 # bands count (T, H, W) in binary in 3-D, (W, H) in 2-D: that is LeanVAE's order
-                band = (
-                    time_band * 4 + y_band * 2 + x_band if FRAMES == 4 else x_band * 2 + y_band
-                )
+                band = time_band * 4 + y_band * 2 + x_band if FRAMES == 4 else x_band * 2 + y_band
                 if band == 0:
                     target = low_ptr + rows * PLACES + place[None, :]
                     tl.store(target, value.to(low_ptr.dtype.element_ty), mask=inside)
@@ -154,9 +150,7 @@ def haar_unpatchify(
                             if band > 0:
                                 source = high_ptr + rows * high_width + (band - 1) * PLACES
                                 part = tl.load(source + place[None, :], mask=inside, other=0.0)
-                                negative = (
-                                    (time_band & dt) ^ (y_band & dy) ^ (x_band & dx)
-                                )
+                                negative = (time_band & dt) ^ (y_band & dy) ^ (x_band & dx)
                                 if negative:
                                     value -= part.to(tl.float32)
                                 else:

@@ -5,11 +5,11 @@ Imports triton; `dispatch` imports this module only where it is about to be used
 
 import math
 from functools import cache
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from instantvir_kernels import tiles
 from instantvir_kernels.reference import Quantised
@@ -42,15 +42,13 @@ def quantised_attention(q: Tensor, k: Quantised, v: Quantised) -> Tensor:
 def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block: int) -> Tensor:
     """`reference.block_causal_attention`; differentiable, and tiles nobody sees are skipped."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
-        return _BlockCausalAttention.apply(q, k, v, tokens_per_block)
+        return _BlockCausalAttention.apply(q, k, v, tokens_per_block)  # type: ignore[no-untyped-call]
     return _forward(q, k, v, tokens_per_block=tokens_per_block)
 
 
 class _BlockCausalAttention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, tokens_per_block: int
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, tokens_per_block: int) -> Tensor:
         lse = q.new_empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32)
         out = _forward(q, k, v, tokens_per_block=tokens_per_block, lse=lse)
         ctx.save_for_backward(q, k, v, out, lse)
@@ -58,7 +56,7 @@ class _BlockCausalAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, out, lse = ctx.saved_tensors
         return *_backward(q, k, v, out, lse, d_out, ctx.tokens_per_block), None
 

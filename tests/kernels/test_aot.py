@@ -31,7 +31,7 @@ def check(jobs, reports):
 def test_every_kernel_compiles_for_every_target_without_spills():
     """And with tensor cores where it multiplies, within the target's limits, as in the baseline."""
     jobs, reports = compiled(everything=False)
-    print(*aot.table_lines(reports), sep="\n")
+    print(*aot.table_lines(reports), sep="\n")  # noqa: T201
     check(jobs, reports)
 
 

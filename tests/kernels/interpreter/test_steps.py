@@ -22,9 +22,7 @@ def test_layer_norm_modulate(normal, assert_same, dtype, width, rows):
 def test_gated_residual(normal, assert_same, dtype, width):
     x, y = normal(2, 6, width, dtype=dtype), normal(2, 6, width, dtype=dtype)
     gate = normal(2, 2, width)
-    assert_same(
-        triton_launch.gated_residual(x, y, gate), reference.gated_residual(x, y, gate)
-    )
+    assert_same(triton_launch.gated_residual(x, y, gate), reference.gated_residual(x, y, gate))
 
 
 @BOTH
