@@ -177,10 +177,19 @@ def benchmark(
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None,
+    roofline: Annotated[
+        bool,
+        typer.Option("--roofline", help="Predict the large student on cards; measure nothing"),
+    ] = False,
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Measure the whole command, decode to encode: FPS by stage, delay per block, memory."""
+    if roofline:
+        from instantvir_cli.roofline import run_roofline
+
+        run_roofline(size=size, as_json=json_summary)
+        return
     from instantvir_cli.benchmark import BenchmarkRequest, run_benchmark
 
     run_benchmark(

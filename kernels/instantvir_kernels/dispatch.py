@@ -1,17 +1,28 @@
-"""The one entry point for attention: picks the implementation that runs best here."""
+"""The entry points: each picks the implementation that runs best here and says once which.
 
+`INSTANTVIR_KERNELS` overrides the choice: auto, triton, flex, sdpa or reference. What cannot be had
+falls back, with a warning that says why. Contracts are those of `reference`.
+"""
+
+import logging
 import os
+from functools import cache, lru_cache
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from instantvir_kernels import reference
+from instantvir_kernels.choice import BACKENDS, Call, Choice, Kind, choose
+from instantvir_kernels.machine import machine_of
+from instantvir_kernels.reference import Quantised
 
-BACKENDS = ("auto", "sdpa", "reference")
+logger = logging.getLogger(__name__)
 
 
 def backend() -> str:
-    """The attention backend in force; `INSTANTVIR_KERNELS` overrides the automatic choice.
+    """The backend that `INSTANTVIR_KERNELS` asks for, `auto` if it asks for none.
 
     Raises:
         ValueError: if the variable names no backend.
@@ -19,7 +30,7 @@ def backend() -> str:
     name = os.environ.get("INSTANTVIR_KERNELS", "auto")
     if name not in BACKENDS:
         raise ValueError(f"INSTANTVIR_KERNELS is {name!r}; use one of {', '.join(BACKENDS)}")
-    return "sdpa" if name == "auto" else name
+    return name
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None) -> Tensor:
@@ -28,26 +39,175 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None
     Same contract as `reference.attention`. This is the streaming case: keys and values are read in
     place, whatever their strides, such as a prefix of a `KVCache` buffer.
     """
-    if backend() == "reference":
-        return reference.attention(q, k, v, key_bias=key_bias)
-    bias = None if key_bias is None else key_bias.to(q.dtype).expand(q.shape[1], -1)
-    return _sdpa(q, k, v, bias)
+    match _chosen(Kind.ATTENTION, q, k, v, has_bias=key_bias is not None):
+        case "triton":
+            from instantvir_kernels import triton_launch
+
+            return triton_launch.attention(q, k, v, key_bias=key_bias)
+        case "flex":
+            return _flex(q, k, v, tokens_per_block=k.shape[1])
+        case "sdpa":
+            bias = None if key_bias is None else key_bias.to(q.dtype).expand(q.shape[1], -1)
+            return _sdpa(q, k, v, bias)
+    return reference.attention(q, k, v, key_bias=key_bias)
 
 
 def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block: int) -> Tensor:
     """softmax(q k^T / sqrt(D), masked to earlier-or-same blocks) v, [B, Q, N, D].
 
-    Same contract as `reference.block_causal_attention`: a whole sequence at once, as in training.
-    Queries that are one block see every key, so no mask is built.
+    Same contract as `reference.block_causal_attention`: a whole sequence at once, as in training;
+    differentiable. Queries that are one block see every key, so no mask is built.
     """
-    if q.shape[1] <= tokens_per_block:
+    if q.shape[1] <= tokens_per_block and not _needs_gradient(q, k, v):
         return attention(q, k, v)
-    if backend() == "reference":
-        return reference.block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
-    mask = reference.block_causal_mask(q.shape[1], k.shape[1], tokens_per_block, q.device)
-    return _sdpa(q, k, v, mask)
+    match _chosen(Kind.BLOCK_CAUSAL, q, k, v):
+        case "triton":
+            from instantvir_kernels import triton_launch
+
+            return triton_launch.block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
+        case "flex":
+            return _flex(q, k, v, tokens_per_block=tokens_per_block)
+        case "sdpa":
+            return _sdpa(q, k, v, _mask(q, k, tokens_per_block))
+    return reference.block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
+
+
+def quantised_attention(q: Tensor, k: Quantised, v: Quantised) -> Tensor:
+    """`attention` over keys and values kept in 8 bits; same contract as the reference's."""
+    if _chosen(Kind.QUANTISED, q) == "triton":
+        from instantvir_kernels import triton_launch
+
+        return triton_launch.quantised_attention(q, k, v)
+    return reference.quantised_attention(q, k, v)
+
+
+def layer_norm_modulate(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """LayerNorm(x) (1 + scale) + shift, [B, S, M]; same contract as the reference's."""
+    return _steps(x, scale, shift).layer_norm_modulate(x, scale, shift, eps=eps)
+
+
+def gated_residual(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+    """x + gate y, [B, S, M]; same contract as the reference's."""
+    return _steps(x, y, gate).gated_residual(x, y, gate)
+
+
+def gated_residual_norm(
+    x: Tensor, y: Tensor, gate: Tensor | None, scale: Tensor, shift: Tensor, *, eps: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """(x + gate y, its modulated LayerNorm); same contract as the reference's."""
+    return _steps(x, y, scale, shift).gated_residual_norm(x, y, gate, scale, shift, eps=eps)
+
+
+def norm_rope_write(
+    q: Tensor, k: Tensor, v: Tensor, k_ring: Tensor, v_ring: Tensor, *,
+    q_weight: Tensor, k_weight: Tensor, cos: Tensor, sin: Tensor, first_slot: int,
+    eps: float = 1e-6,
+) -> Tensor:  # fmt: skip
+    """Normed and rotated queries; keys and values go into the ring. The reference's contract."""
+    return _steps(q, k, v, q_weight, k_weight).norm_rope_write(
+        q, k, v, k_ring, v_ring, q_weight=q_weight, k_weight=k_weight, cos=cos, sin=sin,
+        first_slot=first_slot, eps=eps,
+    )  # fmt: skip
+
+
+def depthwise_causal_conv(
+    x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, *, residual: bool
+) -> Tensor:
+    """Depthwise 3x3x3 convolution that looks back in time, [B, T, H, W, C]; the reference's contract."""
+    steps = _steps(x, weight, bias)
+    return steps.depthwise_causal_conv(x, memory, weight, bias, residual=residual)
+
+
+def haar_patchify(pixels: Tensor, *, frames_per_token: int) -> tuple[Tensor, Tensor]:
+    """Haar bands of pixels as patches, (low, high); same contract as the reference's."""
+    return _steps(pixels).haar_patchify(pixels, frames_per_token=frames_per_token)
+
+
+def haar_unpatchify(low: Tensor, high: Tensor, *, frames_per_token: int) -> Tensor:
+    """Pixels of `haar_patchify`'s tokens; same contract as the reference's."""
+    return _steps(low, high).haar_unpatchify(low, high, frames_per_token=frames_per_token)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """gelu(x weight^T + bias), tanh approximation; on a card in the epilogue of the product.
+
+    cuBLASLt applies it before the result leaves the chip, and PyTorch reaches that by a function of
+    its own; a product of ours would lose more to cuBLAS than the saved pass is worth.
+    """
+    if _steps(x, weight, bias) is reference or x.dtype == torch.float32:
+        return reference.linear_gelu(x, weight, bias)
+    out = torch._addmm_activation(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
+    return out.view(*x.shape[:-1], -1)
+
+
+def _needs_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def _chosen(kind: Kind, q: Tensor, *others: Tensor, has_bias: bool = False) -> str:
+    call = Call(
+        kind=kind,
+        device=q.device.type,
+        dtype=q.dtype,
+        head_dim=None if kind is Kind.STEP else q.shape[-1],
+        has_bias=has_bias,
+        needs_gradient=_needs_gradient(q, *others),
+    )
+    requested = backend()
+    if requested == "reference":  # asks nothing of the machine
+        return requested
+    choice = choose(requested, call, machine_of(q.device))
+    _say_once(kind, choice)
+    return choice.backend
+
+
+def _steps(x: Tensor, *others: Tensor) -> Any:
+    """The module whose functions run the steps on these tensors."""
+    if _chosen(Kind.STEP, x, *others) == "triton":
+        from instantvir_kernels import triton_launch
+
+        return triton_launch
+    return reference
+
+
+@cache
+def _say_once(kind: Kind, choice: Choice) -> None:
+    say = logger.warning if choice.is_fallback else logger.info
+    say("%s runs on %s: %s", kind.value, choice.backend, choice.reason)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # heads first
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+
+def _mask(q: Tensor, k: Tensor, tokens_per_block: int) -> Tensor | None:
+    if q.shape[1] <= tokens_per_block and k.shape[1] % tokens_per_block == 0:
+        return None  # the last block sees everything
+    return reference.block_causal_mask(q.shape[1], k.shape[1], tokens_per_block, q.device)
+
+
+@lru_cache(maxsize=8)
+def _flex_mask(queries: int, keys: int, tokens_per_block: int, device: torch.device) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return key // tokens_per_block <= (query + (keys - queries)) // tokens_per_block
+
+    return create_block_mask(sees, None, None, queries, keys, device=device)
+
+
+@cache
+def _compiled_flex() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def _flex(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block: int) -> Tensor:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    run = _compiled_flex() if q.is_cuda else flex_attention  # compiling takes a minute on a CPU
+    mask = _flex_mask(q.shape[1], k.shape[1], tokens_per_block, q.device)
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    return run(q, k, v, block_mask=mask).transpose(1, 2)

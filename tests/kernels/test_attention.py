@@ -15,7 +15,7 @@ def random_qkv(batch, queries, keys, heads, dim):
     )
 
 
-@pytest.mark.parametrize("backend", ["sdpa", "reference"])
+@pytest.mark.parametrize("backend", ["flex", "sdpa", "reference"])
 @pytest.mark.parametrize(("batch", "queries", "keys", "heads", "dim", "per_block"), SHAPES)
 def test_every_backend_equals_the_reference(
     monkeypatch, backend, batch, queries, keys, heads, dim, per_block
