@@ -175,7 +175,9 @@ class _Bottleneck(nn.Module):
         self.phi = nn.Parameter(torch.randn(config.latent_channels, width) / width**0.5)
         self.Q = nn.Parameter(torch.randn(width, config.latent_channels) / width**0.5)
         self.weights = nn.ParameterList(nn.Parameter(torch.tensor(0.5)) for _ in range(steps))
-        self.threshold = nn.ParameterList(nn.Parameter(torch.full((1,), 0.01)) for _ in range(steps))
+        self.threshold = nn.ParameterList(
+            nn.Parameter(torch.full((1,), 0.01)) for _ in range(steps)
+        )
         self.forward_l = nn.ModuleList(
             _Layers(width, config.ista_layers, is_residual=False) for _ in range(steps)
         )
@@ -255,7 +257,7 @@ def _haar_2d(x: Tensor) -> Tensor:
 
 def _haar_3d(x: Tensor) -> Tensor:
     """[B, T, 3, H, W] -> [B, T/2, 24, H/2, W/2]; bands count in binary: time, row, column."""
-    bands = []
+    bands: list[Tensor] = []
     for over_time in _sum_and_difference(x, 1):
         for over_rows in _sum_and_difference(over_time, 3):
             bands += _sum_and_difference(over_rows, 4)

@@ -5,6 +5,7 @@ Parameter names are those of the published checkpoint (`Wan2.1_VAE.pth`). Tensor
 it is neither merged nor doubled.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -37,11 +38,21 @@ class WanVaeConfig:
     latent_channels: int = 16
 
 
-class _CausalConv(nn.Conv3d):
+class _Streaming(nn.Module):
+    """A layer that needs what came before in its stream."""
+
+    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        """The output for the next frames x of the stream whose past is in `memory`."""
+        raise NotImplementedError
+
+
+class _CausalConv(nn.Conv3d, _Streaming):
     """A convolution with kernel (3, s, s) that sees the present and two frames before it."""
 
     def __init__(self, channels_in: int, channels_out: int, side: int = 3) -> None:
-        super().__init__(channels_in, channels_out, (3, side, side), padding=(0, side // 2, side // 2))
+        super().__init__(
+            channels_in, channels_out, (3, side, side), padding=(0, side // 2, side // 2)
+        )
 
     def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
         return self(memory.extended(self, x, frames=2, dim=2))
@@ -58,7 +69,7 @@ class _ChannelNorm(nn.Module):
         return F.normalize(x, dim=1) * (self.gamma * len(self.gamma) ** 0.5)
 
 
-class _Residual(nn.Module):
+class _Residual(_Streaming):
     """x + conv(silu(norm(conv(silu(norm(x))))))."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -75,7 +86,7 @@ class _Residual(nn.Module):
         return _run(self.residual, x, memory).add_(self.shortcut(x))
 
 
-class _FrameAttention(nn.Module):
+class _FrameAttention(_Streaming):
     """Every pixel of a latent frame attends to its whole frame."""
 
     def __init__(self, channels: int) -> None:
@@ -93,7 +104,7 @@ class _FrameAttention(nn.Module):
         return x + update
 
 
-class _Downsample(nn.Module):
+class _Downsample(_Streaming):
     """Half the height and width, and with `over_time` half the frames after the first."""
 
     def __init__(self, channels: int, *, over_time: bool) -> None:
@@ -118,7 +129,7 @@ class _Downsample(nn.Module):
         return torch.cat([x[:, :, :1], self.time_conv(x)], 2)
 
 
-class _Upsample(nn.Module):
+class _Upsample(_Streaming):
     """Twice the height and width, and with `over_time` twice the frames after the first."""
 
     def __init__(self, channels: int, *, over_time: bool) -> None:
@@ -154,12 +165,12 @@ def _head(channels: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(_ChannelNorm(channels), nn.SiLU(), _CausalConv(channels, channels_out))
 
 
-class _Encoder(nn.Module):
+class _Encoder(_Streaming):
     def __init__(self, config: WanVaeConfig) -> None:
         super().__init__()
         widths = [config.base_channels * m for m in (1, *config.level_multiples)]
         layers: list[nn.Module] = []
-        for level, (width_in, width) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for level, (width_in, width) in enumerate(itertools.pairwise(widths)):
             layers.append(_Residual(width_in, width))
             layers += [_Residual(width, width) for _ in range(config.residuals_per_level - 1)]
             if level < len(widths) - 2:
@@ -174,7 +185,7 @@ class _Encoder(nn.Module):
         return _run(self.head, _run(self.middle, x, memory), memory)
 
 
-class _Decoder(nn.Module):
+class _Decoder(_Streaming):
     def __init__(self, config: WanVaeConfig) -> None:
         super().__init__()
         widths = [config.base_channels * m for m in reversed((1, *config.level_multiples))]
@@ -222,7 +233,7 @@ class WanVAE(nn.Module):
 
 def _run(layers: nn.Sequential, x: Tensor, memory: CausalMemory) -> Tensor:
     for layer in layers:
-        x = layer.stream(x, memory) if hasattr(layer, "stream") else layer(x)
+        x = layer.stream(x, memory) if isinstance(layer, _Streaming) else layer(x)
     return x
 
 

@@ -277,10 +277,9 @@ class WanTransformer(nn.Module):
         half = self.config.freq_dim // 2
         frequency = 10000.0 ** -(torch.arange(half, dtype=torch.float64) / half)
         wave = torch.cat([(timestep * frequency).cos(), (timestep * frequency).sin()])
-        first, last = self.time_embedding[0], self.time_embedding[2]
-        time = wave[None].to(first.weight.device, torch.float32)
-        time = _float_linear(last, F.silu(_float_linear(first, time)))
-        codes = _float_linear(self.time_projection[1], F.silu(time))
+        time = wave[None].to(self.patch_embedding.weight.device, torch.float32)
+        time = _in_float(self.time_embedding, time)
+        codes = _in_float(self.time_projection, time)
         return time, codes.unflatten(-1, (6, -1))
 
     def _text_keys(self, text: TextRows) -> _TextKeys:
@@ -296,7 +295,8 @@ class WanTransformer(nn.Module):
             bias = torch.zeros(rows.shape[1], device=rows.device)
             bias[-1] = math.log(padding)
         embedded = self.text_embedding(rows)
-        pairs = [layer.cross_attn.keys_and_values(embedded) for layer in self.blocks]
+        layers = (layer for layer in self.blocks if isinstance(layer, _Layer))
+        pairs = [layer.cross_attn.keys_and_values(embedded) for layer in layers]
         return _TextKeys([k for k, _ in pairs], [v for _, v in pairs], bias)
 
     def _unpatched(self, tokens: Tensor, size: tuple[int, int, int]) -> Tensor:
@@ -316,6 +316,12 @@ def _gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
     return torch.addcmul(x.float(), update.float(), gate).to(x.dtype)
 
 
-def _float_linear(linear: nn.Linear, x: Tensor) -> Tensor:
-    assert linear.bias is not None
-    return F.linear(x, linear.weight.float(), linear.bias.float())
+def _in_float(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """`layers` (linear or without weights) computed in float32 whatever their weights are in."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            assert layer.bias is not None
+            x = F.linear(x, layer.weight.float(), layer.bias.float())
+        else:
+            x = layer(x)
+    return x
