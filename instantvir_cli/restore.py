@@ -144,7 +144,7 @@ def _check(request: RestoreRequest) -> None:
         ("--blur-sigma", request.blur_sigma, 0, 50),
         ("--noise", request.noise, 0, 255),
         ("--scale", request.scale, 2, 8),
-        ("--vram", request.vram, 0.001, 10_000),
+        ("--vram", request.vram, 1e-6, 10_000),
     ):
         if value is not None and not low <= value <= high:
             raise UsageError(f"`{name}` is {value:g}; it is a number from {low} to {high}")

@@ -88,7 +88,17 @@ def test_restore_downloads_once_then_asks_nothing_and_works_offline(
 
     def restore(environment):
         return run(
-            ["restore", clip, "--operator", "noise:std=5", "--model", "org/small", "--overwrite"],
+            [
+                "restore",
+                clip,
+                "--operator",
+                "noise:std=5",
+                "--model",
+                "org/small",
+                "--overwrite",
+                "--threads",
+                "1",
+            ],
             environment,
         )
 

@@ -297,7 +297,9 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content, sentence):
 
 def test_an_unknown_network_is_refused_by_name(tmp_path):
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=re.escape("no network known here (such as conv.weight)")):
+    with pytest.raises(
+        CheckpointError, match=re.escape("no network known here (such as conv.weight)")
+    ):
         convert(tmp_path / "model.pt", tmp_path / "out")
 
 
