@@ -48,7 +48,16 @@ OperatorOption = Annotated[
         "--operator", help="What happened to the video, exactly: `blur:sigma=3+noise:std=5`"
     ),
 ]
-ModelOption = Annotated[str, typer.Option(help="`tiny` (built in) or a .safetensors file")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        help="tiny (built in), wan-lean, wan, ORG/REPO[@revision], a folder or a .safetensors file"
+    ),
+]
+PromptOption = Annotated[
+    str | None,
+    typer.Option(help="What is seen, for models that read text; or a file of precomputed rows"),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 CodecOption = Annotated[
     str | None, typer.Option(help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder")
@@ -99,6 +108,11 @@ def restore(
     mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None,
     model: ModelOption = "tiny",
     device: DeviceOption = "auto",
+    prompt: PromptOption = None,
+    vram: Annotated[
+        float | None,
+        typer.Option(help="Gigabytes a full-size model may take; shortens its history"),
+    ] = None,
     tile: Annotated[
         int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")
     ] = None,
@@ -133,7 +147,7 @@ def restore(
         RestoreRequest(
             inputs=tuple(inputs), output=output, tasks=tuple(task or ()), operator=operator,
             blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask, model=model, device=device,
-            tile=tile, threads=threads, codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt,
+            prompt=prompt, vram=vram, tile=tile, threads=threads, codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt,
             output_format=output_format, start=start, duration=duration, reference=reference,
             compare=compare, compare_style=compare_style, overwrite=overwrite, dry_run=dry_run,
             json_summary=json_summary, quiet=quiet,
@@ -199,6 +213,41 @@ def benchmark(
             quiet=quiet,
         )
     )  # fmt: skip
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="model.pt, .ckpt, .pth, .safetensors or a folder", metavar="SRC")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Checkpoint folder; parts are added to it")
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="What the student was trained for: deblur, sr, ...")
+    ] = None,
+    average: Annotated[
+        bool, typer.Option("--average", help="Take the averaged weights (generator_ema)")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="keep, float32, bfloat16 or float16")] = "keep",
+    quiet: QuietOption = False,
+) -> None:
+    """Make a checkpoint folder of published weights: a Wan student, LeanVAE, the Wan autoencoder."""
+    from instantvir_cli.convert import convert_file
+
+    convert_file(source, output, task=task, use_average=average, dtype=dtype, quiet=quiet)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="Anything `--model` takes", metavar="MODEL")],
+    json_summary: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say what a checkpoint is, and check its files against their digests."""
+    from instantvir_cli.info import show_info
+
+    show_info(model, json_summary=json_summary, quiet=quiet)
 
 
 @app.command()

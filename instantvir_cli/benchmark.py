@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from instantvir_cli import __version__, console
-from instantvir_cli.restore import use_device, use_threads
-from instantvir_models.checkpoints.load import LoadedStudent, load_student
+from instantvir_cli.restore import use_threads
+from instantvir_cli.student import OpenedStudent, open_student
+from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
@@ -80,20 +81,19 @@ def run_benchmark(request: BenchmarkRequest) -> None:
     """Run and print the table or the JSON."""
     console.set_up(quiet=request.quiet)
     _check(request)
-    use_device(request.device)
     use_threads(request.threads)
-    loaded = load_student(request.model)
+    opened = open_student(request.model, device=request.device, prompt=None)
     dtype = fastest_dtype() if request.dtype == "auto" else DTYPES[request.dtype]
     with tempfile.TemporaryDirectory(prefix="instantvir-") as folder:
         clip = Path(request.clip) if request.clip else _generated(Path(folder), request)
         reports = []
         for index in range(request.warmup + request.repeats):
-            report = _run(clip, Path(folder) / "out.mp4", request, loaded, dtype)
+            report = _run(clip, Path(folder) / "out.mp4", request, opened, dtype)
             kind = "warm-up" if index < request.warmup else "run"
             console.say(f"{kind} {index + 1}: {report.fps:.2f} FPS")
             if index >= request.warmup:
                 reports.append(report)
-    summary = _summary(request, reports, loaded, dtype)
+    summary = _summary(request, reports, opened.loaded, dtype)
     if request.json_summary:
         typer.echo(json.dumps(summary, indent=2))
     else:
@@ -146,16 +146,17 @@ def _moving_texture(width: int, height: int, num_frames: int) -> Iterator[Frame]
 
 
 def _run(
-    clip: Path, target: Path, request: BenchmarkRequest, loaded: LoadedStudent, dtype: torch.dtype
+    clip: Path, target: Path, request: BenchmarkRequest, opened: OpenedStudent, dtype: torch.dtype
 ) -> PipelineReport:
     with VideoReader(clip) as reader:
         degradation = _degradation(request.task, reader)
         session = Session(
-            loaded.student,
+            opened.loaded.student,
             degradation,
             height=reader.info.height,
             width=reader.info.width,
             dtype=dtype,
+            device=opened.device,
         )
         height, width = session.output_size
         with VideoWriter(target, info_of=reader, width=width, height=height) as writer:

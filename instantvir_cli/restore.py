@@ -28,7 +28,8 @@ from instantvir_cli import __version__, console
 from instantvir_cli.compare import STYLES, Comparison
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.gain import Gain
-from instantvir_models.checkpoints.load import LoadedStudent, load_student
+from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
+from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.cpu import keep_freed_memory
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
@@ -58,6 +59,8 @@ class RestoreRequest:
     mask: Path | None
     model: str
     device: str
+    prompt: str | None
+    vram: float | None
     tile: int | None
     threads: int | None
     codec: str | None
@@ -115,27 +118,13 @@ def restore_all(request: RestoreRequest) -> None:
     console.set_up(quiet=request.quiet)
     _check(request)
     jobs = _jobs(request)
-    use_device(request.device)
     use_threads(request.threads)
-    loaded = load_student(request.model)
-    summaries = [_restore_one(job, request, loaded) for job in jobs]
+    opened = open_student(request.model, device=request.device, prompt=request.prompt)
+    summaries = [_restore_one(job, request, opened) for job in jobs]
     if request.json_summary:
         typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
     if any(summary["damage"] for summary in summaries):
         raise typer.Exit(ExitStatus.PARTIAL)
-
-
-def use_device(device: str) -> None:
-    """Refuse a device that the embedded student cannot run on."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"`--device` is `{device}`", hint="it is `auto`, `cpu` or `cuda`")
-    if device == "cuda":
-        reason = (
-            "the embedded student runs on the CPU only"
-            if torch.cuda.is_available()
-            else "no CUDA device is available"
-        )
-        raise UsageError(f"cannot use `--device cuda`: {reason}", hint="use `--device auto`")
 
 
 def use_threads(threads: int | None) -> None:
@@ -155,6 +144,7 @@ def _check(request: RestoreRequest) -> None:
         ("--blur-sigma", request.blur_sigma, 0, 50),
         ("--noise", request.noise, 0, 255),
         ("--scale", request.scale, 2, 8),
+        ("--vram", request.vram, 1e-6, 10_000),
     ):
         if value is not None and not low <= value <= high:
             raise UsageError(f"`{name}` is {value:g}; it is a number from {low} to {high}")
@@ -268,8 +258,9 @@ def _comparison_paths(job: _Job) -> list[Path]:
     return [stem.with_name(f"{stem.name}.compare.{suffix}") for suffix in ("mp4", "png")]
 
 
-def _restore_one(job: _Job, request: RestoreRequest, loaded: LoadedStudent) -> dict[str, Any]:
+def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> dict[str, Any]:
     """The summary of one restored video."""
+    loaded = opened.loaded
     with ExitStack() as stack:
         reader = stack.enter_context(
             VideoReader(job.source, start_seconds=request.start, duration_seconds=request.duration)
@@ -277,14 +268,17 @@ def _restore_one(job: _Job, request: RestoreRequest, loaded: LoadedStudent) -> d
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
         resolved = _resolved(job, request, reader, first)
+        warn_of_another_task(loaded, resolved.degradation)
+        clean_size = resolved.degradation.operator.clean_size(reader.info.height, reader.info.width)
         session = Session(
-            loaded.student,
+            fitted(opened, clean_size, vram_gigabytes=request.vram),
             resolved.degradation,
             height=reader.info.height,
             width=reader.info.width,
             tile_pixels=request.tile,
+            device=opened.device,
         )
-        _describe(job, reader, session, resolved, loaded)
+        _describe(job, reader, session, resolved, opened)
         if request.dry_run:
             return _summary(job, reader, session, resolved, loaded, None, None)
         gain = None
@@ -322,7 +316,7 @@ def _resolved(
 
 
 def _describe(
-    job: _Job, reader: VideoReader, session: Session, resolved: Resolved, loaded: LoadedStudent
+    job: _Job, reader: VideoReader, session: Session, resolved: Resolved, opened: OpenedStudent
 ) -> None:
     for estimate in resolved.estimates:
         console.say(
@@ -336,7 +330,7 @@ def _describe(
     console.say(
         f"{job.source} ({reader.info.width}x{reader.info.height}) -> {job.destination} "
         f"({width}x{height}); operator {resolved.degradation.spec} ({knowledge}); "
-        f"model {loaded.name} on cpu"
+        f"model {opened.loaded.name} on {opened.device.type}"
     )
 
 

@@ -20,13 +20,10 @@ from instantvir_models.measurement import Measurement
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.spec import Degradation
-from instantvir_models.students.base import Conditioning, Student, condition
+from instantvir_models.students.base import Student, condition
 from instantvir_models.students.tiled import HALO_PIXELS, TiledStudent
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
-
-TILE_ABOVE_PIXELS = 1_400_000
-"""Frames with more pixels are restored in tiles."""
 
 TILE_PIXELS = 12 * HALO_PIXELS
 """Side of a tile where none is asked for."""
@@ -63,6 +60,7 @@ class Session:
         height, width: size of the measured frames in pixels.
         tile_pixels: side of the tiles, a multiple of 64; None decides by size, 0 never tiles.
         dtype: of the student's arithmetic; None takes bfloat16 where the CPU computes in it.
+        device: where everything between the pixels is computed; the student must be there.
 
     Raises:
         UsageError: if a mask in the operator does not fit the frames.
@@ -77,6 +75,7 @@ class Session:
         width: int,
         tile_pixels: int | None = None,
         dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.degradation = degradation
         self.measured_size = (height, width)
@@ -84,6 +83,7 @@ class Session:
         self._student = _tiled_if_large(student, self.output_size, tile_pixels)
         self._state = self._student.new_state()
         self._dtype = fastest_dtype() if dtype is None else dtype
+        self._device = torch.device(device)
         self._check_operator()
 
         self._radius = degradation.operator.temporal_radius
@@ -124,6 +124,11 @@ class Session:
         return self._student.frames_per_block
 
     @property
+    def _next_block_frames(self) -> int:
+        is_first = self._next_out == 0
+        return self._student.first_block_frames if is_first else self._student.frames_per_block
+
+    @property
     def report(self) -> SessionReport:
         """Counts, times and the residual so far."""
         residual = None
@@ -144,7 +149,7 @@ class Session:
         out: list[Pixels] = []
         while True:
             waiting = self._first_in_window + len(self._window) - self._next_out
-            size = self._student.frames_per_block
+            size = self._next_block_frames
             if is_end and 0 < waiting <= size + self._radius:
                 size = min(size, waiting)
             elif waiting < size + self._radius:
@@ -164,7 +169,7 @@ class Session:
         before = self._next_out - self._first_in_window
         window = self._window[: before + size + self._radius]
         measurement = Measurement(
-            y=torch.stack(window)[None],
+            y=torch.stack(window)[None].to(self._device),
             operator=self.degradation.operator.at_frame(self._first_in_window),
             noise_std=self.degradation.noise_std,
             is_lossy=self.degradation.is_lossy,
@@ -173,7 +178,7 @@ class Session:
         with torch.inference_mode():
             x = self._estimate(measurement, inside)
         finished = time.perf_counter()
-        pixels = (to_uint16 if self._bit_depth_is_16 else to_uint8)(x)
+        pixels = (to_uint16 if self._bit_depth_is_16 else to_uint8)(x.cpu())
         self._convert_seconds += time.perf_counter() - finished
 
         self._next_out += size
@@ -187,12 +192,10 @@ class Session:
         """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""
         started = time.perf_counter()
         whole = condition(measurement)
-        block = Conditioning(
-            whole.x_init[:, inside], whole.y_view[:, inside], whole.known[:, inside], whole.traits
-        )
+        block = whole.during(inside)
         self._estimate_seconds += (now := time.perf_counter()) - started
         use_bfloat16 = self._dtype == torch.bfloat16
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=use_bfloat16):
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
             estimate = self._student.restore_block(block, self._state)
         self._student_seconds += (then := time.perf_counter()) - now
 
@@ -235,5 +238,6 @@ def _tiled_if_large(
     student: Student[Any], size: tuple[int, int], tile_pixels: int | None
 ) -> Student[Any]:
     if tile_pixels is None:
-        tile_pixels = TILE_PIXELS if size[0] * size[1] > TILE_ABOVE_PIXELS else 0
+        largest = student.tile_above_pixels
+        tile_pixels = TILE_PIXELS if largest is not None and size[0] * size[1] > largest else 0
     return TiledStudent(student, tile_pixels=tile_pixels) if tile_pixels else student

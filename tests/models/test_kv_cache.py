@@ -4,20 +4,43 @@ import torch
 from instantvir_models.kv_cache import KVCache
 
 
-def test_window_keeps_the_newest():
-    cache = KVCache(4)
-    for start in (0, 2, 4):
-        block = torch.arange(start, start + 2.0).reshape(1, 2, 1, 1)
+def kept(cache, sizes):
+    """Sorted keys after blocks of `sizes` tokens that count up from 0; values are their negatives."""
+    start = 0
+    for size in sizes:
+        block = torch.arange(start, start + float(size)).reshape(1, size, 1, 1)
         keys, values = cache.append(block, -block)
-    assert keys.flatten().tolist() == [2, 3, 4, 5]
-    assert values.flatten().tolist() == [-2, -3, -4, -5]
+        start += size
+    assert torch.equal(values, -keys)
+    return sorted(keys.flatten().int().tolist())
 
 
-def test_memory_is_constant():
+def test_window_keeps_the_newest():
+    assert kept(KVCache(4), [2, 2, 2]) == [2, 3, 4, 5]
+
+
+def test_the_sink_keeps_the_first():
+    assert kept(KVCache(3, sink=2), [3, 3, 3]) == [0, 1, 6, 7, 8]
+
+
+@pytest.mark.parametrize("sink", [0, 1, 4, 7])
+def test_blocks_of_any_size_keep_sink_and_window(sink):
+    sizes = [5, 1, 3, 4, 2, 5, 5, 1, 1, 3]
+    for count in range(1, len(sizes) + 1):
+        total = sum(sizes[:count])
+        expected = sorted({*range(min(sink, total)), *range(max(0, total - 5), total)})
+        assert set(expected) <= set(kept(KVCache(5, sink=sink), sizes[:count]))
+        assert len(kept(KVCache(5, sink=sink), sizes[:count])) == min(total, sink + 5)
+
+
+def test_the_buffer_is_written_in_place():
     cache = KVCache(6)
+    places = set()
     for _ in range(100):
-        cache.append(torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1))
+        keys, _ = cache.append(torch.zeros(1, 4, 1, 1), torch.zeros(1, 4, 1, 1))
+        places.add(keys.data_ptr())
     assert len(cache) == 6
+    assert len(places) == 1
 
 
 def test_a_block_larger_than_the_window_is_refused():
@@ -30,3 +53,4 @@ def test_clear_forgets():
     cache.append(torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1))
     cache.clear()
     assert len(cache) == 0
+    assert kept(cache, [2]) == [0, 1]

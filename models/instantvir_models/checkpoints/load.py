@@ -1,16 +1,22 @@
-"""Loading a student: the one embedded in the package, or one from a file."""
+"""Loading a student by name: embedded, published, from the Hub, from a folder or a file."""
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint
+from instantvir_models.checkpoints.folder import load_folder
+from instantvir_models.checkpoints.hub import fetch
+from instantvir_models.checkpoints.registry import registry
+from instantvir_models.checkpoints.tensors import check_tensors, read_tensors, sha256_of
 from instantvir_models.errors import CheckpointError
+from instantvir_models.students.base import Student
 from instantvir_models.students.tiny import TinyConfig, TinyStudent
 
 EMBEDDED = "tiny"
@@ -19,39 +25,96 @@ EMBEDDED = "tiny"
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
 
+REPO_PATTERN = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
+
+
 @dataclass(frozen=True)
 class LoadedStudent:
     """A student ready to use, and what it is."""
 
-    student: TinyStudent
+    student: Student[Any]
     name: str
     sha256: str
-    """Of the safetensors file."""
+    """Of the safetensors file; of config.json, which lists those of its folder, for a folder."""
+    checkpoint: WanCheckpoint | None = None
+    """What a folder says about itself."""
+    revision: str | None = None
+    """Commit of a student from the Hub."""
 
 
-def load_student(name: str = EMBEDDED) -> LoadedStudent:
-    """The student called `name`: `tiny`, or the path of a `.safetensors` file.
+@dataclass(frozen=True)
+class Located:
+    """Where the weights behind a name are."""
+
+    path: Path
+    """A safetensors file or a folder."""
+    revision: str | None = None
+
+
+def load_student(
+    name: str = EMBEDDED,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> LoadedStudent:
+    """The student called `name`, ready on `device`.
+
+    Args:
+        name: `tiny`, a name in the registry, ORG/REPO[@revision] on the Hub, the folder of a
+            checkpoint, or a `.safetensors` file of a tiny student.
+        dtype: of the weights of a full-size student; a tiny one is always float32.
 
     Raises:
-        CheckpointError: if there is none, the file is damaged, or it holds something else.
+        CheckpointError: if there is none, it is damaged, or it holds something else.
+    """
+    located = locate(name)
+    if located.path.is_dir():
+        student, checkpoint = load_folder(located.path, device=device, dtype=dtype)
+        digest = sha256_of(located.path / CONFIG_NAME)
+        return LoadedStudent(student, name, digest, checkpoint, located.revision)
+    digest = sha256_of(located.path)
+    if name == EMBEDDED:
+        expected = (WEIGHTS_FOLDER / "tiny.sha256").read_text().split()[0]
+        if digest != expected:
+            raise CheckpointError(
+                f"the embedded model is damaged: sha256 is {digest}, expected {expected}",
+                hint="install the package again",
+            )
+    return LoadedStudent(_read(located.path), name, digest)
+
+
+def locate(name: str) -> Located:
+    """Where the weights behind `name` are; downloads them if they are on the Hub.
+
+    Raises:
+        CheckpointError: if nothing is called so, or it cannot be downloaded.
     """
     if name == EMBEDDED:
-        path = WEIGHTS_FOLDER / "tiny.safetensors"
-        expected = (WEIGHTS_FOLDER / "tiny.sha256").read_text().split()[0]
-    else:
-        path, expected = Path(name), None
-    if not path.is_file():
-        raise CheckpointError(
-            f"no model called `{name}`",
-            hint=f"`--model {EMBEDDED}` is built in; anything else is the path of a .safetensors file",
-        )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if expected is not None and digest != expected:
-        raise CheckpointError(
-            f"the embedded model is damaged: sha256 is {digest}, expected {expected}",
-            hint="install the package again",
-        )
-    return LoadedStudent(_read(path), name, digest)
+        return Located(WEIGHTS_FOLDER / "tiny.safetensors")
+    published = registry().get(name)
+    if published is not None:
+        if published.repo is None:
+            raise CheckpointError(
+                f"`{name}` ({published.about}) has no public weights yet",
+                hint=f"with the authors' files: `instantvir convert model.pt -o DIR --task TASK`, "
+                f"`instantvir convert {published.autoencoder_source} -o DIR`, then `--model DIR`",
+            )
+        snapshot = fetch(published.repo, published.revision, config_sha256=published.config_sha256)
+        return Located(snapshot.folder, snapshot.commit)
+    path = Path(name)
+    if path.exists():
+        return Located(path)
+    if match := REPO_PATTERN.match(name):
+        if path.suffix == ".safetensors":
+            raise CheckpointError(f"there is no file `{name}`")
+        snapshot = fetch(match["repo"], match["revision"])
+        return Located(snapshot.folder, snapshot.commit)
+    names = ", ".join(f"`{known}`" for known in registry())
+    raise CheckpointError(
+        f"no model called `{name}`",
+        hint=f"`--model {EMBEDDED}` is built in; others are {names}, ORG/REPO[@revision] on the Hub, "
+        "a checkpoint folder, or the path of a .safetensors file",
+    )
 
 
 def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16) -> str:
@@ -63,22 +126,16 @@ def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch
 
 
 def _read(path: Path) -> TinyStudent:
-    try:
-        with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {key: stored.get_tensor(key).float() for key in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"`{path}` is not a readable safetensors file ({error})", hint="download it again"
-        ) from error
+    stored, metadata = read_tensors(path)
     if metadata.get("format") != "instantvir-tiny":
         raise CheckpointError(
             f"`{path}` holds no instantvir student",
-            hint="a student's file says `format: instantvir-tiny` in its metadata",
+            hint="a tiny student says `format: instantvir-tiny` in its metadata; other people's "
+            "weights go through `instantvir convert`",
         )
     student = TinyStudent(_config(metadata.get("config", ""), path))
-    _check(tensors, student, path)
-    student.load_state_dict(tensors)
+    check_tensors(stored, student.state_dict(), f"`{path}`")
+    student.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
     student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return student.eval().requires_grad_(False)
 
@@ -93,25 +150,3 @@ def _config(text: str, path: Path) -> TinyConfig:
         return TinyConfig(**values)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` has no usable configuration: {error}") from error
-
-
-def _check(tensors: dict[str, torch.Tensor], student: TinyStudent, path: Path) -> None:
-    expected = student.state_dict()
-    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
-    if missing or extra:
-        raise CheckpointError(
-            f"`{path}` does not fit its configuration: {len(missing)} tensors are missing "
-            f"({', '.join(sorted(missing)[:3])}), {len(extra)} are unknown "
-            f"({', '.join(sorted(extra)[:3])})"
-        )
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"`{path}`: `{name}` has shape {tuple(tensor.shape)}, "
-                f"expected {tuple(expected[name].shape)}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"`{path}`: `{name}` holds values that are not finite",
-                hint="the file is damaged or its training diverged; use another",
-            )

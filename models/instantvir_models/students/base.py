@@ -25,6 +25,18 @@ class Conditioning:
     """[B, T, 1, H, W], 1 where a pixel was measured."""
     traits: Tensor
     """[B, NUM_TRAITS] operator and noise in numbers of order one."""
+    y_small: Tensor | None = None
+    """[B, T, 3, h, w] the measurement at its own size where that is smaller; None if it is not."""
+
+    def during(self, frames: slice) -> "Conditioning":
+        """The part inside `frames`."""
+        return Conditioning(
+            x_init=self.x_init[:, frames],
+            y_view=self.y_view[:, frames],
+            known=self.known[:, frames],
+            traits=self.traits,
+            y_small=None if self.y_small is None else self.y_small[:, frames],
+        )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,6 +63,14 @@ class Student(Protocol[StateT]):
     @property
     def frames_per_block(self) -> int:
         """Frames that are restored together."""
+
+    @property
+    def first_block_frames(self) -> int:
+        """Frames of the first block, which may differ where latents cover several frames."""
+
+    @property
+    def tile_above_pixels(self) -> int | None:
+        """Frames with more pixels are better restored in tiles; None never asks for tiles."""
 
     def new_state(self) -> StateT:
         """The memory of one video before its first block."""
@@ -100,6 +120,7 @@ def condition(measurement: Measurement) -> Conditioning:
                 )
             ]
         ).expand(len(y), NUM_TRAITS),
+        y_small=None if y.shape[-2:] == x_init.shape[-2:] else y,
     )
 
 

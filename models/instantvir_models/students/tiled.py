@@ -47,6 +47,8 @@ class TiledStudent(Generic[StateT]):
         self.student = student
         self.tile_pixels = tile_pixels
         self.frames_per_block = student.frames_per_block
+        self.first_block_frames = student.first_block_frames
+        self.tile_above_pixels = None
 
     def new_state(self) -> TiledState[StateT]:
         return TiledState()
@@ -68,7 +70,14 @@ def _cut(block: Conditioning, read: tuple[slice, slice]) -> Conditioning:
     def cut(t: Tensor) -> Tensor:
         return t[(..., *read)]
 
-    return Conditioning(cut(block.x_init), cut(block.y_view), cut(block.known), block.traits)
+    y_small = None
+    if block.y_small is not None:
+        scale = block.size[1] // block.y_small.shape[-1]
+        rows, columns = (slice(s.start // scale, -(-s.stop // scale)) for s in read)
+        y_small = block.y_small[..., rows, columns]
+    return Conditioning(
+        cut(block.x_init), cut(block.y_view), cut(block.known), block.traits, y_small
+    )
 
 
 def _tiles(height: int, width: int, side: int) -> Iterator[_Tile]:

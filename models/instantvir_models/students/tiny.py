@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instantvir_kernels.dispatch import block_causal_attention
+from instantvir_kernels.dispatch import attention, block_causal_attention
 from instantvir_models.autoencoders.haar import haar, inverse_haar
 from instantvir_models.kv_cache import KVCache
 from instantvir_models.students.alignment import backward_flow, flow_guide, warp
@@ -29,6 +29,9 @@ from instantvir_models.students.base import NUM_TRAITS, Conditioning, Estimate
 
 SIZE_MULTIPLE = 8
 """Frames are padded to a multiple of this: three levels of 2x2 Haar."""
+
+TILE_ABOVE_PIXELS = 1_400_000
+"""Larger frames than this (such as 1440x960) are restored in tiles."""
 
 PERIODS_FRAMES = (64, 32, 16, 8)
 """Periods of the rotary time code; integers, so that positions wrap exactly and never grow."""
@@ -162,9 +165,9 @@ class _WindowAttention(nn.Module):
         v = v.flatten(1, 2)
         tokens_per_block = frames_per_block * self.window**2
         if cache is not None:
-            k, v = cache.append(k, v)
-            tokens_per_block = k.shape[1]
-        attended = block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
+            attended = attention(q, *cache.append(k, v))
+        else:
+            attended = block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
         return x + restore(self.out(attended.flatten(-2)).view_as(windows))
 
 
@@ -204,6 +207,14 @@ class TinyStudent(nn.Module):
     @property
     def frames_per_block(self) -> int:
         return self.config.frames_per_block
+
+    @property
+    def first_block_frames(self) -> int:
+        return self.config.frames_per_block
+
+    @property
+    def tile_above_pixels(self) -> int | None:
+        return TILE_ABOVE_PIXELS
 
     def new_state(self) -> TinyState:
         blocks = self.config.past_blocks + 1

@@ -1,0 +1,81 @@
+"""Pixels <-> latents, as a stream: the protocol, and the memory of causal convolutions.
+
+1 + 4k frames are 1 + k latents: the first frame stands alone, then four frames make a latent.
+A stream is encoded in chunks of 1 + 4k frames first and 4k later, and decoded in chunks of any
+number of latents; the result does not depend on the chunks.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+TEMPORAL_FACTOR = 4
+"""Frames per latent, after the first frame."""
+
+SPATIAL_FACTOR = 8
+"""Pixels along each side of a latent pixel."""
+
+
+class CausalMemory:
+    """The last input frames of every causal convolution of one stream; owned by its session."""
+
+    def __init__(self) -> None:
+        self._tails: dict[nn.Module, Tensor] = {}
+
+    def has_met(self, layer: nn.Module) -> bool:
+        """Whether `layer` has already seen frames of this stream."""
+        return layer in self._tails
+
+    def extended(self, layer: nn.Module, x: Tensor, *, frames: int, dim: int) -> Tensor:
+        """x with the `frames` frames before it put in front along `dim`; zeros before the first.
+
+        Keeps the last `frames` frames for the next call.
+        """
+        tail = self._tails.get(layer)
+        if tail is None:
+            shape = list(x.shape)
+            shape[dim] = frames
+            tail = x.new_zeros(shape)
+        extended = torch.cat([tail, x], dim)
+        self._tails[layer] = extended.narrow(dim, extended.shape[dim] - frames, frames).clone()
+        return extended
+
+    def keep(self, layer: nn.Module, x: Tensor, *, frames: int, dim: int) -> None:
+        """Remember the last `frames` frames of x, zeros in front if there are fewer."""
+        self._tails.pop(layer, None)
+        self.extended(layer, x, frames=frames, dim=dim)
+
+    def num_bytes(self) -> int:
+        """Memory held."""
+        return sum(tail.numel() * tail.element_size() for tail in self._tails.values())
+
+
+class Autoencoder(Protocol):
+    """Encodes and decodes streams; keeps no state of its own."""
+
+    def encode(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        """Latents [B, L, c, H/8, W/8] of the next frames x [B, T, 3, H, W] in [-1, 1].
+
+        H and W are multiples of 8, T is 1 + 4k at the start of a stream and 4k later.
+        """
+
+    def decode(self, z: Tensor, memory: CausalMemory) -> Tensor:
+        """Frames [B, T, 3, H, W], about [-1, 1] and not clamped, of the next latents z."""
+
+
+def check_frames(x: Tensor, *, is_first: bool) -> None:
+    """Refuse frames [B, T, 3, H, W] that do not make whole latents.
+
+    Raises:
+        ValueError: if T, H or W does not fit.
+    """
+    _, frames, _, height, width = x.shape
+    wanted = 1 if is_first else 0
+    if frames % TEMPORAL_FACTOR != wanted or frames == 0:
+        raise ValueError(
+            f"{frames} frames are no whole number of latents; "
+            f"{'a stream starts with 1 + 4k' if is_first else 'go on with 4k'}"
+        )
+    if height % SPATIAL_FACTOR or width % SPATIAL_FACTOR:
+        raise ValueError(f"frames have sides that divide by {SPATIAL_FACTOR}, got {width}x{height}")

@@ -1,0 +1,247 @@
+"""The autoencoder of Wan2.1: causal 3-D convolutions, 4x8x8 compression, 16 channels.
+
+Parameter names are those of the published checkpoint (`Wan2.1_VAE.pth`). Tensors inside are
+[B, C, T, H, W]. The first frame of a stream takes its own way through every change of frame rate:
+it is neither merged nor doubled.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from instantvir_kernels.dispatch import attention
+from instantvir_models.autoencoders.base import CausalMemory, check_frames
+
+LATENT_MEAN = (
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+)  # fmt: skip
+LATENT_STD = (
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+)  # fmt: skip
+"""Statistics of the raw latent of Wan2.1; students see (z - mean) / std."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanVaeConfig:
+    """Size of a Wan autoencoder; the defaults are the published one."""
+
+    base_channels: int = 96
+    level_multiples: tuple[int, ...] = (1, 2, 4, 4)
+    """Channels of each level over `base_channels`, from full size to an eighth."""
+    residuals_per_level: int = 2
+    """In the encoder; the decoder has one more."""
+    latent_channels: int = 16
+
+
+class _Streaming(nn.Module):
+    """A layer that needs what came before in its stream."""
+
+    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        """The output for the next frames x of the stream whose past is in `memory`."""
+        raise NotImplementedError
+
+
+class _CausalConv(nn.Conv3d, _Streaming):
+    """A convolution with kernel (3, s, s) that sees the present and two frames before it."""
+
+    def __init__(self, channels_in: int, channels_out: int, side: int = 3) -> None:
+        super().__init__(
+            channels_in, channels_out, (3, side, side), padding=(0, side // 2, side // 2)
+        )
+
+    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        return self(memory.extended(self, x, frames=2, dim=2))
+
+
+class _ChannelNorm(nn.Module):
+    """x / |x| sqrt(C) gamma over the channels of [B, C, ...]."""
+
+    def __init__(self, channels: int, num_dims: int = 3) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels, *(1,) * num_dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=1) * (self.gamma * len(self.gamma) ** 0.5)
+
+
+class _Residual(_Streaming):
+    """x + conv(silu(norm(conv(silu(norm(x))))))."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            _ChannelNorm(channels_in), nn.SiLU(), _CausalConv(channels_in, channels_out),
+            _ChannelNorm(channels_out), nn.SiLU(), nn.Identity(),
+            _CausalConv(channels_out, channels_out),
+        )  # fmt: skip
+        is_same = channels_in == channels_out
+        self.shortcut = nn.Identity() if is_same else nn.Conv3d(channels_in, channels_out, 1)
+
+    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        return _run(self.residual, x, memory).add_(self.shortcut(x))
+
+
+class _FrameAttention(_Streaming):
+    """Every pixel of a latent frame attends to its whole frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = _ChannelNorm(channels, num_dims=2)
+        self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.proj = nn.Conv2d(channels, channels, 1)
+
+    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        frames = x.transpose(1, 2).flatten(0, 1)
+        tokens = self.to_qkv(self.norm(frames)).flatten(2).mT  # [B*T, h*w, 3C]
+        q, k, v = (t.contiguous() for t in tokens[:, :, None].chunk(3, -1))
+        attended = attention(q, k, v)[:, :, 0].mT.reshape(frames.shape)
+        update = self.proj(attended).unflatten(0, (len(x), -1)).transpose(1, 2)
+        return x + update
+
+
+class _Downsample(_Streaming):
+    """Half the height and width, and with `over_time` half the frames after the first."""
+
+    def __init__(self, channels: int, *, over_time: bool) -> None:
+        super().__init__()
+        self.resample = nn.Sequential(
+            nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(channels, channels, 3, stride=2)
+        )
+        self.time_conv = None
+        if over_time:
+            self.time_conv = nn.Conv3d(channels, channels, (3, 1, 1), stride=(2, 1, 1))
+
+    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        x = _frame_by_frame(self.resample, x)
+        if self.time_conv is None:
+            return x
+        is_first = not memory.has_met(self)
+        history = memory.extended(self, x, frames=1, dim=2)
+        if not is_first:
+            return self.time_conv(history)
+        if x.shape[2] == 1:
+            return x
+        return torch.cat([x[:, :, :1], self.time_conv(x)], 2)
+
+
+class _Upsample(_Streaming):
+    """Twice the height and width, and with `over_time` twice the frames after the first."""
+
+    def __init__(self, channels: int, *, over_time: bool) -> None:
+        super().__init__()
+        self.resample = nn.Sequential(
+            nn.Upsample(scale_factor=2.0, mode="nearest-exact"),
+            nn.Conv2d(channels, channels // 2, 3, padding=1),
+        )
+        self.time_conv = _CausalConv(channels, 2 * channels, side=1) if over_time else None
+
+    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        if self.time_conv is not None:
+            x = self._doubled(self.time_conv, x, memory)
+        return _frame_by_frame(self.resample, x)
+
+    def _doubled(self, conv: _CausalConv, x: Tensor, memory: CausalMemory) -> Tensor:
+        """x with every frame but the first of the stream made two."""
+        alone = x[:, :, : 0 if memory.has_met(conv) else 1]
+        history = memory.extended(conv, x[:, :, alone.shape[2] :], frames=2, dim=2)
+        if history.shape[2] == 2:
+            return alone
+        pairs = conv(history).unflatten(1, (2, -1))
+        return torch.cat([alone, torch.stack(pairs.unbind(1), 3).flatten(2, 3)], 2)
+
+
+def _middle(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        _Residual(channels, channels), _FrameAttention(channels), _Residual(channels, channels)
+    )
+
+
+def _head(channels: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(_ChannelNorm(channels), nn.SiLU(), _CausalConv(channels, channels_out))
+
+
+class _Encoder(_Streaming):
+    def __init__(self, config: WanVaeConfig) -> None:
+        super().__init__()
+        widths = [config.base_channels * m for m in (1, *config.level_multiples)]
+        layers: list[nn.Module] = []
+        for level, (width_in, width) in enumerate(itertools.pairwise(widths)):
+            layers.append(_Residual(width_in, width))
+            layers += [_Residual(width, width) for _ in range(config.residuals_per_level - 1)]
+            if level < len(widths) - 2:
+                layers.append(_Downsample(width, over_time=level > 0))
+        self.conv1 = _CausalConv(3, widths[0])
+        self.downsamples = nn.Sequential(*layers)
+        self.middle = _middle(widths[-1])
+        self.head = _head(widths[-1], 2 * config.latent_channels)
+
+    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        x = _run(self.downsamples, self.conv1.stream(x, memory), memory)
+        return _run(self.head, _run(self.middle, x, memory), memory)
+
+
+class _Decoder(_Streaming):
+    def __init__(self, config: WanVaeConfig) -> None:
+        super().__init__()
+        widths = [config.base_channels * m for m in reversed((1, *config.level_multiples))]
+        widths = [widths[0], *widths[:-1]]  # a level starts with what the one before it left
+        layers: list[nn.Module] = []
+        width_in = widths[0]
+        for level, width in enumerate(widths[1:]):
+            layers.append(_Residual(width_in, width))
+            layers += [_Residual(width, width) for _ in range(config.residuals_per_level)]
+            width_in = width
+            if level < len(widths) - 2:
+                layers.append(_Upsample(width, over_time=level < 2))
+                width_in = width // 2
+        self.conv1 = _CausalConv(config.latent_channels, widths[0])
+        self.middle = _middle(widths[0])
+        self.upsamples = nn.Sequential(*layers)
+        self.head = _head(width_in, 3)
+
+    def stream(self, z: Tensor, memory: CausalMemory) -> Tensor:
+        x = _run(self.middle, self.conv1.stream(z, memory), memory)
+        return _run(self.head, _run(self.upsamples, x, memory), memory)
+
+
+class WanVAE(nn.Module):
+    """The Wan2.1 autoencoder; implements `Autoencoder` with normalised latents."""
+
+    def __init__(self, config: WanVaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = _Encoder(config)
+        self.conv1 = nn.Conv3d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        self.conv2 = nn.Conv3d(config.latent_channels, config.latent_channels, 1)
+        self.decoder = _Decoder(config)
+
+    def encode(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        check_frames(x, is_first=not memory.has_met(self.encoder.conv1))
+        raw = self.conv1(self.encoder.stream(x.transpose(1, 2), memory)).chunk(2, 1)[0]
+        mean, std = _statistics(raw)
+        return ((raw - mean) / std).transpose(1, 2)
+
+    def decode(self, z: Tensor, memory: CausalMemory) -> Tensor:
+        mean, std = _statistics(z := z.transpose(1, 2))
+        return self.decoder.stream(self.conv2(z * std + mean), memory).transpose(1, 2)
+
+
+def _run(layers: nn.Sequential, x: Tensor, memory: CausalMemory) -> Tensor:
+    for layer in layers:
+        x = layer.stream(x, memory) if isinstance(layer, _Streaming) else layer(x)
+    return x
+
+
+def _frame_by_frame(layer: nn.Module, x: Tensor) -> Tensor:
+    frames = layer(x.transpose(1, 2).flatten(0, 1))
+    return frames.unflatten(0, (len(x), -1)).transpose(1, 2)
+
+
+def _statistics(z: Tensor) -> tuple[Tensor, Tensor]:
+    mean, std = (z.new_tensor(values)[:, None, None, None] for values in (LATENT_MEAN, LATENT_STD))
+    return mean, std

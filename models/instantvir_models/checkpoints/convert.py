@@ -1,0 +1,294 @@
+"""Other people's checkpoints to ours: recognise the layout by its keys, check every tensor.
+
+Known layouts: the `model.pt` of InstantViR, CausVid and Self-Forcing trainings, Wan2.1's own and
+diffusers' files of transformer and autoencoder, LeanVAE's `.ckpt`, bare dictionaries of any of them,
+as pickle or safetensors, whole or in shards.
+"""
+
+import json
+import pickle
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
+from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
+from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
+from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, save_network
+from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
+from instantvir_models.checkpoints.tensors import check_tensors, read_tensors
+from instantvir_models.errors import CheckpointError
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
+
+PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin"}
+
+OUTER_KEYS = ("generator", "state_dict", "model")
+"""Where a training keeps the student's tensors, first match wins."""
+
+AVERAGED_KEY = "generator_ema"
+
+WRAPPER_PREFIXES = (
+    "module.", "_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module.",
+    "model.", "autoencoder.", "vae.",
+)  # fmt: skip
+"""Left in key names by wrappers; taken off as often as they occur."""
+
+TRAINING_ONLY = re.compile(r"^std_layer\.")
+"""LeanVAE's tensors that inference does not use."""
+
+PUBLISHED_HEAD_DIM = 128
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A network found in a file."""
+
+    layout: str
+    """For people, such as `Wan transformer, diffusers names`."""
+    config: WanConfig | LeanConfig | WanVaeConfig
+    tensors: dict[str, Tensor]
+    """Under the official names."""
+    dropped: tuple[str, ...] = ()
+    """Names of tensors that only training uses."""
+
+
+def convert(
+    source: Path,
+    folder: Path,
+    *,
+    task: str | None = None,
+    use_average: bool = False,
+    dtype: torch.dtype | None = None,
+) -> tuple[Recognised, WanCheckpoint]:
+    """Add the network in `source` to the checkpoint in `folder`, which is made if need be.
+
+    Args:
+        source: a file, or a folder with the shards of one network.
+        task: what the student was trained for, kept in the configuration.
+        use_average: take the moving average of the weights where the file holds one.
+        dtype: of the stored tensors; None keeps each as it is.
+
+    Raises:
+        CheckpointError: if the file is damaged, unsafe, of no known layout, or does not fit it.
+    """
+    found = recognise(read_any(source, use_average=use_average), num_heads=_noted_heads(source))
+    config = read_config(folder) if (folder / CONFIG_NAME).exists() else WanCheckpoint()
+    names = [config.source, f"{source.name} ({found.layout})"]
+    config = replace(config, task=task or config.task, source="; ".join(filter(None, names)))
+    match found.config:
+        case WanConfig():
+            config, part = replace(config, transformer=found.config), TRANSFORMER
+        case LeanConfig():
+            config, part = replace(config, lean=found.config, wan_vae=None), AUTOENCODER
+        case WanVaeConfig():
+            config, part = replace(config, wan_vae=found.config, lean=None), AUTOENCODER
+    tensors = found.tensors
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    return found, save_network(folder, config, part, tensors)
+
+
+def recognise(tensors: dict[str, Tensor], *, num_heads: int | None = None) -> Recognised:
+    """The network that `tensors` are, by their names and shapes, under official names.
+
+    Args:
+        num_heads: of a Wan transformer whose heads are not 128 wide; shapes do not tell.
+
+    Raises:
+        CheckpointError: if they are none of the known layouts, or not exactly its tensors.
+    """
+    tensors = {_stripped(name): tensor for name, tensor in tensors.items()}
+    dropped = tuple(sorted(name for name in tensors if TRAINING_ONLY.match(name)))
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in dropped}
+    if "latent_bottleneck.phi" in tensors:
+        return _checked("LeanVAE", LeanVAE, _lean_config(tensors), tensors, dropped)
+    if "encoder.conv1.weight" in tensors and "conv2.weight" in tensors:
+        config = _wan_vae_config(tensors, "encoder.conv1.weight", "conv2.weight")
+        return _checked("Wan autoencoder, official names", WanVAE, config, tensors)
+    if "encoder.conv_in.weight" in tensors and "post_quant_conv.weight" in tensors:
+        config = _wan_vae_config(tensors, "encoder.conv_in.weight", "post_quant_conv.weight")
+        official = _renamed(tensors, _meta(WanVAE, config), wan_vae_to_diffusers)
+        return _checked("Wan autoencoder, diffusers names", WanVAE, config, official)
+    if "patch_embedding.weight" in tensors:
+        is_foreign = "condition_embedder.time_proj.weight" in tensors
+        transformer_config = _transformer_config(tensors, num_heads, is_foreign=is_foreign)
+        layout = f"Wan transformer, {'diffusers' if is_foreign else 'official'} names"
+        if is_foreign:
+            network = _meta(WanTransformer, transformer_config)
+            tensors = _renamed(tensors, network, transformer_to_diffusers)
+        return _checked(layout, WanTransformer, transformer_config, tensors)
+    some = ", ".join(sorted(tensors)[:5])
+    raise CheckpointError(
+        f"these {len(tensors)} tensors are no network known here (such as {some})",
+        hint="known are the Wan2.1 transformer and autoencoder, and LeanVAE with 16 channels",
+    )
+
+
+def read_any(source: Path, *, use_average: bool = False) -> dict[str, Tensor]:
+    """The tensors in `source`: a safetensors file, a pickle, or a folder with shards.
+
+    Raises:
+        CheckpointError: if there is none, or a pickle holds anything but tensors and plain values.
+    """
+    if source.is_dir():
+        files = sorted(
+            p for p in source.iterdir() if p.suffix in {".safetensors", *PICKLE_SUFFIXES}
+        )
+        safe = [p for p in files if p.suffix == ".safetensors"]
+        if not files:
+            raise CheckpointError(f"`{source}` holds no weights", hint="give the file itself")
+        tensors: dict[str, Tensor] = {}
+        for path in safe or files:
+            tensors |= read_any(path, use_average=use_average)
+        return tensors
+    if not source.is_file():
+        raise CheckpointError(f"there is no file `{source}`")
+    if source.suffix in PICKLE_SUFFIXES:
+        return _unwrapped(_read_pickle(source), use_average=use_average)
+    return read_tensors(source)[0]
+
+
+def _read_pickle(path: Path) -> Any:
+    """What a pickle holds, without running any code in it."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"`{path}` holds more than tensors, and opening it could run code: refused",
+            hint="ask its author for safetensors, or save its state dict alone where you trust it",
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        first_line = (str(error).splitlines() or ["it cannot be read"])[0]
+        raise CheckpointError(f"`{path}` is damaged: {first_line}") from error
+
+
+def _unwrapped(stored: Any, *, use_average: bool) -> dict[str, Tensor]:
+    keys = (AVERAGED_KEY,) if use_average else OUTER_KEYS
+    if isinstance(stored, dict):
+        for key in keys:
+            if isinstance(stored.get(key), dict):
+                return _unwrapped_tensors(stored[key])
+        if use_average:
+            raise CheckpointError(f"the file holds no averaged weights (`{AVERAGED_KEY}`)")
+    return _unwrapped_tensors(stored)
+
+
+def _unwrapped_tensors(stored: Any) -> dict[str, Tensor]:
+    tensors = stored if isinstance(stored, dict) else {}
+    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise CheckpointError(
+            "the file holds no dictionary of tensors", hint=f"known outer keys: {OUTER_KEYS}"
+        )
+    return tensors
+
+
+def _stripped(name: str) -> str:
+    while True:
+        for prefix in WRAPPER_PREFIXES:
+            if name.startswith(prefix):
+                name = name.removeprefix(prefix)
+                break
+        else:
+            return re.sub(
+                r"(_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.", "", name
+            )
+
+
+def _checked(
+    layout: str,
+    kind: type[nn.Module],
+    config: WanConfig | LeanConfig | WanVaeConfig,
+    tensors: dict[str, Tensor],
+    dropped: tuple[str, ...] = (),
+) -> Recognised:
+    expected = _meta(kind, config).state_dict()
+    check_tensors(tensors, expected, f"this {layout}")
+    return Recognised(layout, config, {name: tensors[name] for name in expected}, dropped)
+
+
+def _meta(kind: type[nn.Module], config: object) -> nn.Module:
+    with torch.device("meta"):
+        return kind(config)
+
+
+def _renamed(tensors: dict[str, Tensor], network: nn.Module, to_foreign: Any) -> dict[str, Tensor]:
+    """Tensors under our names; what has none keeps its own and is reported as unknown later."""
+    ours = {to_foreign(name): name for name in network.state_dict()}
+    return {ours.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+def _shape(tensors: dict[str, Tensor], name: str) -> torch.Size:
+    if name not in tensors:
+        raise CheckpointError(f"the tensor `{name}` is missing, so the file is incomplete")
+    return tensors[name].shape
+
+
+def _count(tensors: dict[str, Tensor], pattern: str) -> int:
+    """Largest number that `pattern` captures in a name, plus one."""
+    found = (re.match(pattern, name) for name in tensors)
+    return max((int(match[1]) for match in found if match), default=-1) + 1
+
+
+def _transformer_config(
+    tensors: dict[str, Tensor], num_heads: int | None, *, is_foreign: bool
+) -> WanConfig:
+    if is_foreign:
+        ffn, text, time = (
+            "blocks.0.ffn.net.0.proj.weight",
+            "condition_embedder.text_embedder.linear_1.weight",
+            "condition_embedder.time_embedder.linear_1.weight",
+        )
+    else:
+        ffn, text, time = (
+            "blocks.0.ffn.0.weight",
+            "text_embedding.0.weight",
+            "time_embedding.0.weight",
+        )
+    dim, channels = _shape(tensors, "patch_embedding.weight")[:2]
+    if num_heads is None and dim % PUBLISHED_HEAD_DIM:
+        raise CheckpointError(
+            f"a transformer of width {dim} does not have heads of {PUBLISHED_HEAD_DIM} channels",
+            hint="put its config.json beside the weights; it names the number of heads",
+        )
+    return WanConfig(
+        dim=dim,
+        ffn_dim=_shape(tensors, ffn)[0],
+        num_heads=num_heads or dim // PUBLISHED_HEAD_DIM,
+        num_layers=_count(tensors, r"blocks\.(\d+)\."),
+        latent_channels=channels,
+        text_dim=_shape(tensors, text)[1],
+        freq_dim=_shape(tensors, time)[1],
+    )
+
+
+def _lean_config(tensors: dict[str, Tensor]) -> LeanConfig:
+    return LeanConfig(
+        latent_channels=_shape(tensors, "latent_bottleneck.phi")[0],
+        low_channels=_shape(tensors, "encoder.video_low_proj.1.weight")[0],
+        high_channels=_shape(tensors, "encoder.video_high_proj.1.weight")[0],
+        separate_layers=_count(tensors, r"encoder\.low_layer\.dconv_layer\.(\d+)\."),
+        fusion_layers=_count(tensors, r"encoder\.fusion_layer\.dconv_layer\.(\d+)\."),
+        ista_steps=_count(tensors, r"latent_bottleneck\.forward_l\.(\d+)\."),
+        ista_layers=_count(tensors, r"latent_bottleneck\.forward_l\.0\.dconv_layer\.(\d+)\."),
+    )
+
+
+def _wan_vae_config(tensors: dict[str, Tensor], first: str, last: str) -> WanVaeConfig:
+    return WanVaeConfig(
+        base_channels=_shape(tensors, first)[0], latent_channels=_shape(tensors, last)[0]
+    )
+
+
+def _noted_heads(source: Path) -> int | None:
+    """The number of heads that a config.json beside the weights names, Wan's or diffusers'."""
+    path = (source if source.is_dir() else source.parent) / CONFIG_NAME
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        heads = noted.get("num_attention_heads") or noted.get("num_heads")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return heads if isinstance(heads, int) else None

@@ -1,0 +1,155 @@
+"""Checkpoints from the Hugging Face Hub: downloaded once, pinned, verified by sha256.
+
+Mirrors, caches, tokens and offline mode follow huggingface_hub's own environment variables
+(HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE).
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instantvir_models.checkpoints.config import CONFIG_NAME, read_config
+from instantvir_models.checkpoints.folder import damaged_files
+from instantvir_models.checkpoints.tensors import sha256_of
+from instantvir_models.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+PATTERNS = [CONFIG_NAME, "*.safetensors", "README.md"]
+MARKER_FOLDER = "instantvir-verified"
+"""Beside the snapshots of a repository in the cache: an empty file for each verified commit."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint folder in the cache."""
+
+    folder: Path
+    commit: str
+    """Full hash."""
+
+
+def fetch(repo: str, revision: str | None = None, *, config_sha256: str | None = None) -> Snapshot:
+    """The checkpoint `repo` at `revision` from the cache, else downloaded and verified.
+
+    Without a revision the newest one is resolved at the first use and kept from then on.
+
+    Raises:
+        CheckpointError: if it cannot be reached, does not exist, is private, or stays damaged
+            after a second download.
+    """
+    cached = _cached(repo, revision)
+    if cached is not None and _is_verified(cached):
+        return cached
+    snapshot = cached or _download(repo, revision)
+    damaged = damaged_files(snapshot.folder, read_config(snapshot.folder))
+    if damaged:
+        logger.warning("%s of %s is damaged; downloading it again", ", ".join(damaged), repo)
+        for name in damaged:
+            _forget(snapshot.folder / name)
+        snapshot = _download(repo, snapshot.commit)
+        damaged = damaged_files(snapshot.folder, read_config(snapshot.folder))
+    if damaged:
+        raise CheckpointError(
+            f"`{repo}` is damaged: {', '.join(damaged)} differs from its sha256, twice",
+            hint="the publisher or the mirror has a broken file; report it there",
+        )
+    found = sha256_of(snapshot.folder / CONFIG_NAME)
+    if config_sha256 is not None and found != config_sha256:
+        raise CheckpointError(
+            f"`{repo}` is not what this version of instantvir was made for: its {CONFIG_NAME} has "
+            f"sha256 {found}, expected {config_sha256}"
+        )
+    _mark_verified(snapshot)
+    if revision != snapshot.commit:
+        logger.info(
+            "%s is at commit %s; `%s@%s` pins it", repo, snapshot.commit, repo, snapshot.commit
+        )
+    return snapshot
+
+
+def _cached(repo: str, revision: str | None) -> Snapshot | None:
+    """The complete snapshot in the cache, found without a request."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            repo, revision=revision, allow_patterns=PATTERNS, local_files_only=True
+        )
+        snapshot = Snapshot(Path(folder), Path(folder).name)
+        names = read_config(snapshot.folder).sha256
+    except (LocalEntryNotFoundError, HfHubHTTPError, CheckpointError, FileNotFoundError):
+        return None
+    return snapshot if all((snapshot.folder / name).is_file() for name in names) else None
+
+
+def _download(repo: str, revision: str | None) -> Snapshot:
+    from huggingface_hub import errors, snapshot_download
+
+    at = f" at revision `{revision}`" if revision else ""
+    try:
+        folder = snapshot_download(repo, revision=revision, allow_patterns=PATTERNS)
+    except errors.GatedRepoError as error:
+        raise _refusal(repo, "its owner asks you to accept terms first", error) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"`{repo}` has no revision `{revision}`") from error
+    except errors.RepositoryNotFoundError as error:
+        raise _refusal(repo, "it does not exist or is private", error) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise _offline(repo, at) from error
+    except errors.LocalEntryNotFoundError as error:
+        if _is_offline():
+            raise _offline(repo, at) from error
+        raise CheckpointError(
+            f"`{repo}`{at} cannot be downloaded: the Hub does not answer",
+            hint="check the connection, or set HF_ENDPOINT to a mirror",
+        ) from error
+    except errors.HfHubHTTPError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"`{repo}`{at} cannot be downloaded: {first_line}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"`{repo}`{at} cannot be downloaded: {error}") from error
+    return Snapshot(Path(folder), Path(folder).name)
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _offline(repo: str, at: str) -> CheckpointError:
+    return CheckpointError(
+        f"`{repo}`{at} is not in the cache, and HF_HUB_OFFLINE forbids to download it",
+        hint="run once without HF_HUB_OFFLINE",
+    )
+
+
+def _refusal(repo: str, why: str, error: Any) -> CheckpointError:
+    return CheckpointError(
+        f"`{repo}` cannot be downloaded: {why}",
+        hint="check the name; for a private or gated one, log in with `hf auth login` or set HF_TOKEN",
+    )
+
+
+def _marker(snapshot: Snapshot) -> Path:
+    return snapshot.folder.parents[1] / MARKER_FOLDER / snapshot.commit
+
+
+def _is_verified(snapshot: Snapshot) -> bool:
+    return _marker(snapshot).is_file()
+
+
+def _mark_verified(snapshot: Snapshot) -> None:
+    marker = _marker(snapshot)
+    marker.parent.mkdir(exist_ok=True)
+    marker.touch()
+
+
+def _forget(path: Path) -> None:
+    """Remove a cached file and the blob it points to."""
+    blob = path.resolve()
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""Safetensors files read with care: they may come from anywhere."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from instantvir_models.errors import CheckpointError
+
+LARGEST_HEADER_BYTES = 16 * 2**20
+"""A header lists names and shapes: 825 tensors take 0.1 MB."""
+
+LISTED_KEYS = 5
+"""Keys named in a message."""
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors by name, metadata) of a safetensors file, memory-mapped.
+
+    Raises:
+        CheckpointError: if the file is missing, cut short, no safetensors file, or has a header
+            too large to be one of a network.
+    """
+    check_header(path)
+    try:
+        with safe_open(path, framework="pt") as stored:
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+            return tensors, stored.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def check_header(path: Path) -> None:
+    """Refuse a file that cannot be a safetensors file before anything large is allocated.
+
+    Raises:
+        CheckpointError: likewise.
+    """
+    try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    if size < 8 or header_bytes > size - 8:
+        raise _unreadable(path, f"it ends after {size} bytes, within its header")
+    if header_bytes > LARGEST_HEADER_BYTES:
+        raise _unreadable(path, f"its header claims {header_bytes / 2**20:.0f} MiB")
+
+
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+    """Refuse tensors that are not exactly those of `expected` in name, shape and kind.
+
+    Raises:
+        CheckpointError: naming what is missing, unknown, of another shape, of a type that is no
+            floating point, or not finite.
+    """
+    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    if missing or extra:
+        raise CheckpointError(
+            f"{what} does not fit its configuration: {len(missing)} tensors are missing"
+            f"{_listed(missing)}, {len(extra)} are unknown{_listed(extra)}"
+        )
+    wrong = [
+        f"`{name}` has shape {tuple(tensors[name].shape)}, expected {tuple(wanted.shape)}"
+        for name, wanted in expected.items()
+        if tensors[name].shape != wanted.shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{what}: {'; '.join(wrong[:LISTED_KEYS])}")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{what}: `{name}` is stored as {tensor.dtype}, expected a floating point type",
+                hint="quantised checkpoints are not supported; use the original weights",
+            )
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{what}: `{name}` holds values that are not finite",
+                hint="the file is damaged or its training diverged; use another",
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed(keys: Iterable[str]) -> str:
+    names = sorted(keys)
+    if not names:
+        return ""
+    more = ", ..." if len(names) > LISTED_KEYS else ""
+    return f" ({', '.join(names[:LISTED_KEYS])}{more})"
+
+
+def _unreadable(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"`{path}` is not a readable safetensors file: {why}", hint="download or convert it again"
+    )

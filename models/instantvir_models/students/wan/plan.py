@@ -1,0 +1,177 @@
+"""What a full-size student costs before it runs: memory by part, and arithmetic per block."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from instantvir_models.autoencoders.base import SPATIAL_FACTOR, TEMPORAL_FACTOR, CausalMemory
+from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
+from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
+from instantvir_models.errors import UsageError
+from instantvir_models.students.wan.student import TOKEN_PIXELS, WanSettings
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
+
+AutoencoderConfig = LeanConfig | WanVaeConfig
+
+LIVE_HIDDEN_TENSORS = 2
+"""Feed-forward activations alive at once; the rest of a layer is smaller."""
+
+LIVE_STREAM_TENSORS = 8
+"""Tensors of the model's width alive at once: residual stream, q, k, v, float32 copies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """Bytes on the device that holds the student, by part."""
+
+    weights: int
+    cache: int
+    """Keys and values of self-attention and of the prompt, when the window is full."""
+    autoencoder_state: int
+    activations: int
+    """The larger of one transformer layer and the decoder at full size; an estimate."""
+    window_latents: int
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.weights + self.cache + self.autoencoder_state + self.activations
+
+    def __str__(self) -> str:
+        parts = {
+            "weights": self.weights,
+            f"cache of {self.window_latents} latents": self.cache,
+            "autoencoder state": self.autoencoder_state,
+            "activations": self.activations,
+        }
+        listed = ", ".join(f"{name} {count / 1e9:.2f}" for name, count in parts.items())
+        return f"{self.total / 1e9:.2f} GB ({listed})"
+
+
+def plan_memory(
+    transformer: WanConfig,
+    autoencoder: AutoencoderConfig,
+    settings: WanSettings,
+    *,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+) -> MemoryPlan:
+    """The memory that restoring frames of `height` x `width` pixels (of the output) takes."""
+    size = dtype.itemsize
+    tokens = tokens_per_latent(height, width)
+    kept = settings.window_latents + settings.sink_latents
+    keys = kept * tokens + transformer.text_len
+    block_tokens = settings.latents_per_block * tokens
+    layer = (
+        block_tokens
+        * size
+        * (LIVE_HIDDEN_TENSORS * transformer.ffn_dim + LIVE_STREAM_TENSORS * transformer.dim)
+    )
+    return MemoryPlan(
+        weights=(_count(WanTransformer, transformer) + _count_autoencoder(autoencoder)) * size,
+        cache=2 * transformer.num_layers * keys * transformer.dim * size,
+        autoencoder_state=_state_elements(autoencoder, *_padded(height, width)) * size,
+        activations=max(layer, _decoder_elements(autoencoder, settings, height, width) * size),
+        window_latents=settings.window_latents,
+    )
+
+
+def settings_that_fit(
+    transformer: WanConfig,
+    autoencoder: AutoencoderConfig,
+    settings: WanSettings,
+    *,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    budget_bytes: float,
+) -> WanSettings:
+    """`settings` with the longest history, up to what they ask for, that fits the budget.
+
+    Raises:
+        UsageError: if not even one block fits.
+    """
+    step = settings.latents_per_block
+    for window in range(settings.window_latents, step - 1, -1):
+        if (settings.window_latents - window) % step:
+            continue
+        fitting = replace(settings, window_latents=window)
+        plan = plan_memory(
+            transformer, autoencoder, fitting, height=height, width=width, dtype=dtype
+        )
+        if plan.total <= budget_bytes:
+            return fitting
+    raise UsageError(
+        f"{width}x{height} needs at least {plan}, more than the {budget_bytes / 1e9:.1f} GB allowed",
+        hint="restore in tiles (`--tile 512`), or smaller frames",
+    )
+
+
+def transformer_flops(
+    config: WanConfig, settings: WanSettings, *, height: int, width: int, past_blocks: int
+) -> float:
+    """Floating point operations (twice the multiplications) of one block after `past_blocks`."""
+    block = settings.latents_per_block * tokens_per_latent(height, width)
+    keys = (past_blocks + 1) * block
+    weights_per_token = 6 * config.dim**2 + 2 * config.dim * config.ffn_dim  # no text k and v
+    patches = 2 * 4 * config.latent_channels * config.dim
+    linear = 2 * block * (config.num_layers * weights_per_token + patches)
+    self_attention = 4 * block * keys * config.dim * config.num_layers
+    cross_attention = 4 * block * config.text_len * config.dim * config.num_layers
+    return float(linear + self_attention + cross_attention)
+
+
+def tokens_per_latent(height: int, width: int) -> int:
+    """Tokens of one latent frame, padding included."""
+    return -(-height // TOKEN_PIXELS) * -(-width // TOKEN_PIXELS)
+
+
+def _padded(height: int, width: int) -> tuple[int, int]:
+    return (-(-height // TOKEN_PIXELS) * TOKEN_PIXELS, -(-width // TOKEN_PIXELS) * TOKEN_PIXELS)
+
+
+@lru_cache(maxsize=8)
+def _network(config: AutoencoderConfig) -> LeanVAE | WanVAE:
+    """An autoencoder without weights, to measure shapes with."""
+    with torch.device("meta"):
+        return LeanVAE(config) if isinstance(config, LeanConfig) else WanVAE(config)
+
+
+def _count(kind: Any, config: Any) -> int:
+    with torch.device("meta"):
+        return _parameters(kind(config))
+
+
+def _count_autoencoder(config: AutoencoderConfig) -> int:
+    return _parameters(_network(config))
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@lru_cache(maxsize=8)
+def _state_elements(config: AutoencoderConfig, height: int, width: int) -> int:
+    """Numbers that encoder and decoder remember between blocks, found by running them on nothing."""
+    network, memory = _network(config), CausalMemory()
+    h, w = height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
+    with torch.inference_mode():
+        network.encode(torch.empty(1, 5, 3, height, width, device="meta"), memory)
+        network.decode(torch.empty(1, 2, config.latent_channels, h, w, device="meta"), memory)
+    return memory.num_bytes() // torch.float32.itemsize
+
+
+def _decoder_elements(
+    config: AutoencoderConfig, settings: WanSettings, height: int, width: int
+) -> int:
+    """Numbers alive at once where the decoder is widest."""
+    height, width = _padded(height, width)
+    frames = TEMPORAL_FACTOR * settings.latents_per_block
+    if isinstance(config, WanVaeConfig):  # input, padded input, output and normed copy of a layer
+        return 4 * frames * config.base_channels * 2 * height * width
+    tokens = settings.latents_per_block * (height // SPATIAL_FACTOR) * (width // SPATIAL_FACTOR)
+    return tokens * (2 * int(config.channels * 8 / 3) * 2 + 4 * config.channels)

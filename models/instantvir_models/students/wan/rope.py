@@ -1,0 +1,46 @@
+"""Rotary positions in time, height and width."""
+
+import torch
+from torch import Tensor
+
+BASE = 10000.0
+
+
+def rotations(
+    size: tuple[int, int, int], *, first_frame: int, head_dim: int, device: torch.device
+) -> Tensor:
+    """Unit complex numbers [F*h*w, D/2] that rotate the channel pairs of each token.
+
+    Of the D/2 pairs, a third (rounded down) tells the row, as many the column, the rest the frame.
+    Computed where needed, so there is no last position. Scores depend on distances alone, hence
+    keys that were rotated once stay right in a sliding window.
+
+    Args:
+        size: (F, h, w) tokens, raster order.
+        first_frame: absolute index of the first of the F frames.
+    """
+    frames, height, width = size
+    spatial = head_dim // 6
+    temporal = head_dim // 2 - 2 * spatial
+    angles = torch.cat(
+        [
+            _angles(first_frame, frames, temporal)[:, None, None].expand(-1, height, width, -1),
+            _angles(0, height, spatial)[None, :, None].expand(frames, -1, width, -1),
+            _angles(0, width, spatial)[None, None].expand(frames, height, -1, -1),
+        ],
+        -1,
+    ).flatten(0, 2)
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64).to(device)
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """x [B, S, N, D] with its adjacent channel pairs rotated by `rotation` [S, D/2]."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation[:, None]).flatten(-2).to(x.dtype)
+
+
+def _angles(start: int, count: int, pairs: int) -> Tensor:
+    """Radians [count, pairs], float64: positions in the thousands still turn exactly."""
+    position = torch.arange(start, start + count, dtype=torch.float64)
+    frequency = BASE ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
+    return torch.outer(position, frequency)

@@ -1,0 +1,161 @@
+"""The full-size student: encode the measurement, one pass of the transformer, decode."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from instantvir_models.autoencoders.base import (
+    SPATIAL_FACTOR,
+    TEMPORAL_FACTOR,
+    Autoencoder,
+    CausalMemory,
+)
+from instantvir_models.students.base import Conditioning, Estimate
+from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
+from instantvir_models.students.wan.transformer import PATCH, TextRows, WanMemory, WanTransformer
+
+TOKEN_PIXELS = PATCH * SPATIAL_FACTOR
+"""Pixels along each side of a token; frames are padded to a multiple of it."""
+
+
+class SrInput(StrEnum):
+    """What a student is shown of a video that was made smaller."""
+
+    LATENT = "latent"
+    """The small video is encoded and its latent enlarged: how the published students were trained."""
+    PIXELS = "pixels"
+    """The initial estimate at full size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanSettings:
+    """How a student is run; kept in its checkpoint."""
+
+    timestep: int = 522
+    shift: float = 8.0
+    """Of the noise schedule."""
+    latents_per_block: int = 3
+    window_latents: int = 21
+    """Latest latents attended to, those of the current block included."""
+    sink_latents: int = 0
+    """First latents of a video attended to for ever."""
+    sr_input: SrInput = SrInput.LATENT
+    estimate_std: float = 0.05
+    """How far the student is off, in the [-1, 1] range; weighs it against the measurement."""
+
+    def __post_init__(self) -> None:
+        if self.latents_per_block < 1 or self.window_latents < self.latents_per_block:
+            raise ValueError(
+                f"a window of {self.window_latents} latents does not hold a block of "
+                f"{self.latents_per_block}"
+            )
+        if self.sink_latents < 0 or self.estimate_std <= 0:
+            raise ValueError("sink_latents is 0 or more, estimate_std above 0")
+        sigma_at(self.timestep, shift=self.shift)
+
+
+@dataclass
+class WanState:
+    """The memory of one video."""
+
+    transformer: WanMemory = field(default_factory=WanMemory)
+    autoencoder: CausalMemory = field(default_factory=CausalMemory)
+    has_started: bool = False
+
+
+@dataclass(frozen=True)
+class WanStudent:
+    """A causal Wan transformer between the halves of an autoencoder; implements `Student`.
+
+    The measurement takes the place of the noisy latent at one fixed timestep; no noise is added.
+    """
+
+    transformer: WanTransformer
+    autoencoder: Autoencoder
+    settings: WanSettings
+    text: TextRows
+
+    @property
+    def frames_per_block(self) -> int:
+        return TEMPORAL_FACTOR * self.settings.latents_per_block
+
+    @property
+    def first_block_frames(self) -> int:
+        return self.frames_per_block - (TEMPORAL_FACTOR - 1)
+
+    @property
+    def tile_above_pixels(self) -> int | None:
+        return None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of what passes between the networks."""
+        return self.transformer.patch_embedding.weight.dtype
+
+    def with_text(self, text: TextRows) -> "WanStudent":
+        """The same student (weights shared) for another prompt."""
+        return replace(self, text=text)
+
+    def new_state(self) -> WanState:
+        return WanState()
+
+    def restore_block(self, block: Conditioning, state: WanState) -> Estimate:
+        y, enlargement = self._shown(block)
+        frames = y.shape[1]
+        multiple = SPATIAL_FACTOR if enlargement % PATCH == 0 else TOKEN_PIXELS
+        y = _padded(y, multiple, is_first=not state.has_started)
+        state.has_started = True
+        with torch.autocast(y.device.type, enabled=False):
+            z_y = self.autoencoder.encode(y.to(self.dtype), state.autoencoder)
+            z = self._clean(enlarged(z_y, enlargement), state.transformer)
+            x_hat = self.autoencoder.decode(z.to(self.dtype), state.autoencoder)
+        height, width = block.size
+        x_hat = x_hat[:, :frames, :, :height, :width].float().clamp(-1, 1)
+        std = x_hat.new_full((len(x_hat),), self.settings.estimate_std)
+        return Estimate(x_hat=x_hat, std=std)
+
+    def _shown(self, block: Conditioning) -> tuple[Tensor, int]:
+        """The frames to encode, and the factor by which their latent is enlarged."""
+        if block.y_small is None:
+            return block.y_view, 1
+        if self.settings.sr_input is SrInput.PIXELS:
+            return block.x_init, 1
+        return block.y_small, block.size[1] // block.y_small.shape[-1]
+
+    def _clean(self, z_y: Tensor, memory: WanMemory) -> Tensor:
+        """The clean latent of one block, float32."""
+        settings = self.settings
+        velocity = self.transformer.velocity_of_block(
+            z_y,
+            timestep=settings.timestep,
+            text=self.text,
+            memory=memory,
+            window_latents=settings.window_latents,
+            sink_latents=settings.sink_latents,
+        )
+        sigma = sigma_at(settings.timestep, shift=settings.shift)
+        return clean_from_velocity(z_y, velocity, sigma=sigma)
+
+
+def enlarged(z: Tensor, factor: int) -> Tensor:
+    """Latents [B, L, c, h, w] -> [B, L, c, factor h, factor w], bilinear, corners not aligned."""
+    if factor == 1:
+        return z
+    flat = F.interpolate(z.flatten(0, 1), scale_factor=factor, mode="bilinear")
+    return flat.unflatten(0, z.shape[:2])
+
+
+def _padded(y: Tensor, multiple: int, *, is_first: bool) -> Tensor:
+    """Frames [B, T, 3, H, W] with the last one, row and column repeated to whole latents."""
+    _, frames, _, height, width = y.shape
+    missing = -(frames - 1 if is_first else frames) % TEMPORAL_FACTOR
+    if missing:
+        y = torch.cat([y, y[:, -1:].expand(-1, missing, -1, -1, -1)], 1)
+    below, right = -height % multiple, -width % multiple
+    if not below and not right:
+        return y
+    flat = F.pad(y.flatten(0, 1), (0, right, 0, below), mode="replicate")
+    return flat.unflatten(0, y.shape[:2])

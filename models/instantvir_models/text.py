@@ -1,0 +1,135 @@
+"""A prompt as the rows a Wan student attends to: from a file, from the cache, or from umT5.
+
+The text encoder (umT5-xxl, 5.7 billion weights) is only needed the first time a prompt is used;
+its rows are kept on disk as safetensors, 8 kB each.
+"""
+
+import hashlib
+import html
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from instantvir_models.checkpoints.tensors import read_tensors
+from instantvir_models.errors import CheckpointError, UsageError
+from instantvir_models.students.wan.transformer import TextRows
+
+FORMAT = "instantvir-text"
+ROWS = "rows"
+ENCODER_VARIABLE = "INSTANTVIR_TEXT_ENCODER"
+"""Names the text encoder: a folder or a repository on the Hub with tokenizer and weights."""
+
+DEFAULT_ENCODER = "google/umt5-xxl"
+
+
+def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
+    """The rows of `prompt`: the path of a file of rows, or a text.
+
+    A text is looked up in the cache; if it is not there it is encoded and kept.
+
+    Args:
+        text_dim, text_len: what the student attends to.
+
+    Raises:
+        UsageError: if the text encoder is needed and not installed.
+        CheckpointError: if the file or the encoder does not fit the student.
+    """
+    if prompt.endswith(".safetensors"):
+        return load_rows(Path(prompt), text_dim=text_dim, text_len=text_len)
+    text = cleaned(prompt)
+    path = cache_path(text, text_dim=text_dim, text_len=text_len)
+    if not path.is_file():
+        save_rows(encode(text, text_len=text_len), path, text=text)
+    return load_rows(path, text_dim=text_dim, text_len=text_len)
+
+
+def load_rows(path: Path, *, text_dim: int, text_len: int) -> TextRows:
+    """Precomputed rows [1, n, text_dim] from a safetensors file.
+
+    Raises:
+        CheckpointError: if the file holds something else or rows of another student.
+    """
+    tensors, _ = read_tensors(path)
+    rows = tensors.get(ROWS)
+    if rows is None or rows.ndim != 3 or rows.shape[::2] != (1, text_dim):
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        raise CheckpointError(
+            f"`{path}` holds no prompt for this student: expected `{ROWS}` of shape "
+            f"(1, n, {text_dim}), found {found}"
+        )
+    if rows.shape[1] > text_len:
+        raise CheckpointError(f"the prompt has {rows.shape[1]} rows, the student reads {text_len}")
+    return TextRows(rows.float(), text_len)
+
+
+def save_rows(rows: Tensor, path: Path, *, text: str) -> None:
+    """Write rows [1, n, text_dim] as bfloat16 with their text beside them; all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    metadata = {"format": FORMAT, "text": text}
+    save_file({ROWS: rows.to(torch.bfloat16).contiguous()}, unfinished, metadata=metadata)
+    unfinished.replace(path)
+
+
+def cache_path(text: str, *, text_dim: int, text_len: int) -> Path:
+    """Where the rows of `text` are kept."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    encoder = os.environ.get(ENCODER_VARIABLE, DEFAULT_ENCODER)
+    key = hashlib.sha256(f"{encoder}|{text_dim}|{text_len}|{text}".encode()).hexdigest()
+    return base / "instantvir" / "prompts" / f"{key}.safetensors"
+
+
+def cleaned(text: str) -> str:
+    """The text as the training of Wan cleaned it: HTML entities resolved, white space collapsed.
+
+    Broken Unicode is mended where the `ftfy` package is installed, as in the training.
+    """
+    try:
+        import ftfy
+
+        text = ftfy.fix_text(text)
+    except ImportError:
+        pass
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
+
+
+def encode(text: str, *, text_len: int) -> Tensor:
+    """The rows [1, n, text_dim] umT5 gives `text`, padding left off.
+
+    Raises:
+        UsageError: if transformers is not installed.
+        CheckpointError: if the encoder's weights cannot be loaded.
+    """
+    tokenizer, encoder = _text_encoder()
+    tokens = tokenizer(
+        [text], max_length=text_len, truncation=True, return_tensors="pt", add_special_tokens=True
+    )
+    with torch.inference_mode():
+        return encoder(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+
+
+def _text_encoder() -> tuple[Any, Any]:
+    try:
+        from transformers import AutoTokenizer, UMT5EncoderModel
+    except ImportError as error:
+        raise UsageError(
+            "a prompt in words needs the text encoder, which is not installed",
+            hint="`pip install 'instantvir[text]'`, or give a file of precomputed rows: "
+            "`--prompt ROWS.safetensors`",
+        ) from error
+    name = os.environ.get(ENCODER_VARIABLE, DEFAULT_ENCODER)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        encoder = UMT5EncoderModel.from_pretrained(name, dtype=torch.bfloat16)
+    except (OSError, ValueError, ImportError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"the text encoder `{name}` cannot be loaded: {first_line}",
+            hint=f"set {ENCODER_VARIABLE} to a folder or repository with umT5-xxl and its tokenizer",
+        ) from error
+    return tokenizer, encoder.eval()

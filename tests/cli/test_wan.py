@@ -1,0 +1,215 @@
+"""Stories of the full-size student on the command line, with a small checkpoint."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from instantvir_cli.app import app
+from instantvir_cli.exit_status import ExitStatus
+from instantvir_models.checkpoints.config import WanCheckpoint
+from instantvir_models.checkpoints.folder import save_folder
+from instantvir_models.media import VideoReader
+from instantvir_models.students.wan.plan import plan_memory
+from instantvir_models.students.wan.student import WanSettings
+from instantvir_models.text import cache_path, save_rows
+from tests.media_clips import make_clip
+from tests.wan_small import LEAN, TRANSFORMER, small_autoencoder, small_student, small_text
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def said(result):
+    """Standard error with its line breaks taken out."""
+    return " ".join(result.stderr.split())
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    folder = tmp_path / "checkpoint"
+    save_folder(small_student(), folder, WanCheckpoint(task="deblur"))
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "in.mp4", width=40, height=24, num_frames=13)
+
+
+def frames_of(path):
+    with VideoReader(path) as reader:
+        return [frame.pixels for frame in reader]
+
+
+def restore(clip, checkpoint, *options, operator="blur:sigma=1"):
+    return run(
+        "restore", clip, "--operator", operator, "--model", checkpoint, "--threads", 1,
+        "--overwrite", *options,
+    )  # fmt: skip
+
+
+def test_a_video_goes_through_the_whole_path(clip, checkpoint):
+    result = restore(clip, checkpoint, "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["frames"] == 13
+    assert summary["model"] == str(checkpoint)
+    assert "memory for 40x24: " in said(result)
+    assert "no prompt: the student restores without words" in said(result)
+    assert "trained for" not in said(result)
+    assert len(frames_of(clip.with_name("in.restored.mp4"))) == 13
+
+
+def test_super_resolution_through_the_latent(clip, checkpoint):
+    result = restore(clip, checkpoint, operator="down:factor=4,kernel=area")
+    assert result.exit_code == 0, result.stderr
+    restored = frames_of(clip.with_name("in.restored.mp4"))
+    assert restored[0].shape == (96, 160, 3)
+    assert "was trained for deblur, this video needs sr; expect poor results" in said(result)
+
+
+def test_precomputed_rows_need_no_text_encoder(clip, checkpoint, tmp_path):
+    rows = tmp_path / "rows.safetensors"
+    save_rows(small_text(rows=4).rows, rows, text="a red square")
+    plain = restore(clip, checkpoint)
+    without = frames_of(clip.with_name("in.restored.mp4"))
+    result = restore(clip, checkpoint, "--prompt", rows)
+    assert plain.exit_code == result.exit_code == 0, result.stderr
+    assert "no prompt" not in said(result)
+    assert any(
+        (a != b).any()
+        for a, b in zip(without, frames_of(clip.with_name("in.restored.mp4")), strict=True)
+    )
+
+
+def test_rows_of_another_student_are_refused(clip, checkpoint, tmp_path):
+    rows = tmp_path / "rows.safetensors"
+    save_rows(torch.zeros(1, 4, 99), rows, text="")
+    result = restore(clip, checkpoint, "--prompt", rows)
+    assert result.exit_code == ExitStatus.NO_CHECKPOINT
+    assert "holds no prompt for this student: expected `rows` of shape (1, n, 16)" in said(result)
+
+
+def test_a_prompt_without_text_encoder_says_how_to_install_it(
+    clip, checkpoint, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    result = restore(clip, checkpoint, "--prompt", "a red square")
+    assert result.exit_code == ExitStatus.USAGE
+    assert "needs the text encoder, which is not installed" in said(result)
+    assert "pip install 'instantvir[text]'" in said(result)
+
+
+def test_a_prompt_in_words_is_encoded_once(clip, checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    kept = cache_path("a red square", text_dim=TRANSFORMER.text_dim, text_len=TRANSFORMER.text_len)
+    save_rows(small_text(rows=4).rows, kept, text="a red square")
+    result = restore(clip, checkpoint, "--prompt", "a  red &amp;#32;square\n")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_the_tiny_student_reads_no_prompt(clip):
+    result = run(
+        "restore", clip, "--operator", "blur:sigma=1+noise:std=5", "--prompt", "x", "--vram", 4,
+        "--threads", 1, "--duration", 0.1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "`--prompt` has no effect" in said(result)
+    assert "`--vram` has no effect" in said(result)
+
+
+def test_little_memory_shortens_the_history_or_is_refused(clip, checkpoint):
+    full, short = (
+        plan_memory(
+            TRANSFORMER, LEAN, WanSettings(window_latents=window),
+            height=24, width=40, dtype=torch.float32,
+        ).total
+        for window in (21, 9)
+    )  # fmt: skip
+    assert "history cut" not in said(restore(clip, checkpoint, "--vram", full * 1.001e-9))
+    result = restore(clip, checkpoint, "--vram", short * 1.001e-9)
+    assert result.exit_code == 0, result.stderr
+    assert "history cut by 12 latents to fit" in said(result)
+    refused = restore(clip, checkpoint, "--vram", short * 0.5e-9)
+    assert refused.exit_code == ExitStatus.USAGE
+    assert "40x24 needs at least" in said(refused)
+
+
+def test_convert_info_restore(clip, tmp_path):
+    student, folder = small_student(), tmp_path / "made"
+    torch.save(
+        {"generator": {f"model.{k}": v for k, v in student.transformer.state_dict().items()}},
+        tmp_path / "model.pt",
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"num_heads": TRANSFORMER.num_heads}))
+    torch.save({"state_dict": small_autoencoder("wan").state_dict()}, tmp_path / "vae.pth")
+
+    first = run("convert", tmp_path / "model.pt", "-o", folder, "--task", "deblur")
+    assert first.exit_code == 0, first.stderr
+    assert "Wan transformer, official names" in said(first)
+    assert "still needs an autoencoder" in said(first)
+    early = restore(clip, folder)
+    assert early.exit_code == ExitStatus.NO_CHECKPOINT
+    assert "has no autoencoder" in said(early)
+
+    second = run("convert", tmp_path / "vae.pth", "-o", folder)
+    assert second.exit_code == 0, second.stderr
+    assert "is complete" in said(second)
+
+    info = run("info", folder, "--json")
+    assert info.exit_code == 0, info.stderr
+    summary = json.loads(info.stdout)
+    assert (summary["task"], summary["autoencoder"]) == ("deblur", "Wan")
+    assert summary["damaged"] == []
+    stored = [tensor for name in summary["files"] for tensor in load_file(folder / name).values()]
+    assert sum(tensor.numel() for tensor in stored) == summary["weights"]
+
+    config = json.loads((folder / "config.json").read_text())
+    config["transformer"]["text_len"] = TRANSFORMER.text_len
+    (folder / "config.json").write_text(json.dumps(config))
+    result = restore(clip, folder)
+    assert result.exit_code == 0, result.stderr
+
+
+def test_info_finds_a_flipped_byte(checkpoint):
+    path = checkpoint / "transformer.safetensors"
+    tensors = load_file(path)
+    tensors["head.head.bias"] += 1
+    save_file(tensors, path)
+    result = run("info", checkpoint)
+    assert result.exit_code == ExitStatus.NO_CHECKPOINT
+    assert "transformer.safetensors differs from its sha256" in said(result)
+
+
+def test_info_of_the_embedded_student():
+    result = run("info", "tiny")
+    assert result.exit_code == 0
+    assert "tiny student" in result.stdout
+    assert "frames_per_block" in result.stdout
+
+
+def test_names_without_public_weights_say_so(clip):
+    result = run("restore", clip, "--model", "wan-lean")
+    assert result.exit_code == ExitStatus.NO_CHECKPOINT
+    assert "has no public weights yet" in said(result)
+    assert "instantvir convert LeanVAE-dim16.ckpt -o DIR" in said(result)
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("--task", "fly"), "there is no task called `fly`"),
+        (("--dtype", "int4"), "`--dtype` is `int4`"),
+    ],
+)
+def test_convert_refuses_what_it_does_not_know(tmp_path, args, sentence):
+    result = run("convert", tmp_path / "model.pt", "-o", tmp_path, *args)
+    assert result.exit_code == ExitStatus.USAGE
+    assert sentence in said(result)

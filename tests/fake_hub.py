@@ -1,0 +1,140 @@
+"""A Hugging Face Hub small enough for tests: one commit per repository, large files redirected."""
+
+import hashlib
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+LARGE_BYTES = 10_000
+"""Files from this size on are stored elsewhere, as the Hub does with large ones."""
+
+
+@dataclass
+class Repo:
+    """Files by name, and how the server misbehaves."""
+
+    files: dict[str, bytes]
+    is_private: bool = False
+    flips: int = 0
+    """Downloads of large files that arrive with one byte flipped."""
+    stalls: bool = False
+    """Large files stop half-way and never end."""
+
+    @property
+    def commit(self):
+        return hashlib.sha1(b"".join(self.files.values())).hexdigest()
+
+
+@dataclass
+class Hub:
+    """The state of the server; `requests` lists what was asked for."""
+
+    repos: dict[str, Repo] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def endpoint(self):
+        return f"http://127.0.0.1:{self.port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        self.hub.requests.append(f"{self.command} {self.path}")
+        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        if parts[0] == "blob":
+            return self._blob("/".join(parts[1:3]), parts[3])
+        is_api = parts[:2] == ["api", "models"]
+        name = "/".join(parts[2:4] if is_api else parts[:2])
+        repo = self.hub.repos.get(name)
+        if repo is None or repo.is_private:
+            return self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+        rest = parts[4:] if is_api else parts[2:]
+        revision = rest[1] if len(rest) > 1 else "main"
+        if revision not in ("main", repo.commit):
+            return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        if is_api:
+            return self._api(name, repo, rest[0] if rest else "revision")
+        return self._resolve(name, repo, "/".join(rest[2:]))
+
+    def _api(self, name, repo, kind):
+        if kind == "tree":
+            answer = [self._entry(path, data) for path, data in repo.files.items()]
+        else:
+            siblings = [{"rfilename": path} for path in repo.files]
+            answer = {"id": name, "sha": repo.commit, "siblings": siblings, "private": False}
+        return self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+    def _entry(self, path, data):
+        entry = {"type": "file", "path": path, "size": len(data), "oid": "0" * 40}
+        if len(data) >= LARGE_BYTES:
+            digest = hashlib.sha256(data).hexdigest()
+            entry["lfs"] = {"oid": digest, "size": len(data), "pointerSize": 134}
+        return entry
+
+    def _resolve(self, name, repo, path):
+        data = repo.files.get(path)
+        if data is None:
+            return self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+        headers = {"X-Repo-Commit": repo.commit, "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
+        if len(data) < LARGE_BYTES:
+            return self._send(200, data, headers)
+        headers["X-Linked-ETag"] = f'"{hashlib.sha256(data).hexdigest()}"'
+        headers["X-Linked-Size"] = str(len(data))
+        # another host name, as with the real store: the client reads the headers above first
+        headers["Location"] = f"http://localhost:{self.hub.port}/blob/{name}/{path}"
+        return self._send(302, b"", headers)
+
+    def _blob(self, name, path):
+        repo = self.hub.repos[name]
+        data = repo.files[path]
+        if self.command == "GET" and repo.flips:
+            repo.flips -= 1
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        if self.command == "GET" and repo.stalls:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.wfile.flush()
+            time.sleep(30)
+            return None
+        return self._send(200, data, {})
+
+    def _send(self, status, body, headers):
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def running_hub():
+    """A `Hub` that answers on this machine until the block ends."""
+    hub = Hub()
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    hub.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()

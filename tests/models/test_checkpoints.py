@@ -1,0 +1,347 @@
+"""Checkpoints of the full-size student: layouts in and out, and everything that may be wrong."""
+
+import json
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
+from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
+from instantvir_models.checkpoints.config import WanCheckpoint, from_json, read_config
+from instantvir_models.checkpoints.convert import convert, recognise
+from instantvir_models.checkpoints.folder import (
+    damaged_files,
+    files_of,
+    load_folder,
+    save_folder,
+    save_network,
+)
+from instantvir_models.checkpoints.load import load_student
+from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
+from instantvir_models.errors import CheckpointError
+from instantvir_models.students.wan.student import SrInput, WanSettings
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
+from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_student
+
+KEYS = Path(__file__).parents[1] / "data" / "keys"
+
+
+def full_size(kind):
+    config = {WanTransformer: WanConfig, LeanVAE: LeanConfig, WanVAE: WanVaeConfig}[kind]()
+    with torch.device("meta"):
+        return kind(config).state_dict()
+
+
+def published_keys(name):
+    """{key: shape} of a published checkpoint."""
+    lines = (KEYS / name).read_text().splitlines()
+    return dict(line.split(" ", 1) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (WanTransformer, "dit_wan1.3b.txt"),
+        (LeanVAE, "leanvae16.txt"),
+        (WanVAE, "wanvae.txt"),
+    ],
+)
+def test_names_and_shapes_are_the_published_ones(kind, name):
+    ours = {key: str(tuple(tensor.shape)) for key, tensor in full_size(kind).items()}
+    published = published_keys(name)
+    training_only = {"std_layer.weight", "std_layer.bias"}
+    assert ours == {k: v for k, v in published.items() if k not in training_only}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rename", "name"),
+    [
+        (WanTransformer, transformer_to_diffusers, "dit_to_diffusers.tsv"),
+        (WanVAE, wan_vae_to_diffusers, "wanvae_to_diffusers.tsv"),
+    ],
+)
+def test_diffusers_names_at_full_size(kind, rename, name):
+    pairs = dict(line.split("\t") for line in (KEYS / name).read_text().splitlines())
+    assert pairs == {key: rename(key) for key in full_size(kind)}
+    assert len(set(pairs.values())) == len(pairs)
+
+
+def wrappings(state):
+    """Every way a training keeps a student, by what people call it."""
+    prefixed = {f"model.{k}": v for k, v in state.items()}
+    critic = {k: torch.zeros_like(v) for k, v in prefixed.items()}
+    compiled = {
+        f"_fsdp_wrapped_module.model._orig_mod.{k}".replace(
+            "blocks.0.", "blocks.0._checkpoint_wrapped_module."
+        ): v
+        for k, v in state.items()
+    }
+    return {
+        "bare": state,
+        "trained": {"generator": prefixed, "critic": critic},
+        "averaged beside": {"generator": prefixed, "generator_ema": critic, "critic": critic},
+        "outer model": {"model": state},
+        "wrapped": {"generator": compiled, "critic": critic},
+        "data parallel": {"state_dict": {f"module.{k}": v for k, v in state.items()}},
+        "diffusers": {transformer_to_diffusers(k): v for k, v in state.items()},
+    }
+
+
+def as_source(stored, folder, suffix):
+    path = folder / f"model{suffix}"
+    torch.save(stored, path)
+    (folder / "config.json").write_text(json.dumps({"num_heads": TRANSFORMER.num_heads}))
+    return path
+
+
+@pytest.mark.parametrize("layout", wrappings({"x": torch.zeros(1)}))
+def test_every_layout_of_a_student_becomes_ours(tmp_path, layout):
+    state = drawn(WanTransformer(TRANSFORMER)).state_dict()
+    source = as_source(wrappings(state)[layout], tmp_path, ".pt")
+    found, config = convert(source, tmp_path / "out", task="deblur")
+    assert found.config == replace(TRANSFORMER, text_len=512)
+    written = load_file(tmp_path / "out" / "transformer.safetensors")
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[key], state[key]) for key in state)
+    assert config.task == "deblur"
+    assert damaged_files(tmp_path / "out", config) == []
+
+
+def test_averaged_weights_are_taken_on_request(tmp_path):
+    state = drawn(WanTransformer(TRANSFORMER)).state_dict()
+    source = as_source(wrappings(state)["averaged beside"], tmp_path, ".pt")
+    found, _ = convert(source, tmp_path / "out", use_average=True)
+    assert not any(tensor.any() for tensor in found.tensors.values())
+    source = as_source(wrappings(state)["trained"], tmp_path, ".pt")
+    with pytest.raises(CheckpointError, match="holds no averaged weights"):
+        convert(source, tmp_path / "other", use_average=True)
+
+
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+@pytest.mark.parametrize("layout", ["bare", "with arguments", "diffusers", "safetensors", "shards"])
+def test_every_layout_of_an_autoencoder_becomes_ours(tmp_path, kind, layout):
+    state = small_autoencoder(kind).state_dict()
+    extra = {"std_layer.weight": torch.zeros(16, 32), "std_layer.bias": torch.zeros(16)}
+    stored = state | (extra if kind == "lean" else {})
+    if layout == "with arguments":
+        stored = {
+            "args": {"latent_dim": 16},
+            "state_dict": {f"autoencoder.{k}": v for k, v in stored.items()},
+        }
+    if layout == "diffusers":
+        if kind == "lean":
+            pytest.skip("diffusers has no LeanVAE")
+        stored = {wan_vae_to_diffusers(k): v for k, v in stored.items()}
+    source = tmp_path / "vae.pth"
+    if layout == "safetensors":
+        source = tmp_path / "vae.safetensors"
+        save_file(stored, source)
+    elif layout == "shards":
+        source = tmp_path / "shards"
+        source.mkdir()
+        keys = sorted(stored)
+        for index, part in enumerate((keys[:20], keys[20:])):
+            save_file({k: stored[k] for k in part}, source / f"vae-{index}.safetensors")
+    else:
+        torch.save(stored, source)
+    found, config = convert(source, tmp_path / "out")
+    assert found.config == small_autoencoder(kind).config
+    assert found.dropped == (tuple(sorted(extra)) if kind == "lean" else ())
+    written = load_file(tmp_path / "out" / "autoencoder.safetensors")
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[key], state[key]) for key in state)
+    assert (config.lean is None) == (kind == "wan")
+
+
+def test_layout_to_ours_to_diffusers_and_back():
+    state = drawn(WanTransformer(TRANSFORMER)).state_dict()
+    theirs = {transformer_to_diffusers(k): v for k, v in state.items()}
+    back = recognise(theirs, num_heads=TRANSFORMER.num_heads).tensors
+    assert back.keys() == state.keys()
+    assert all(back[key] is state[key] for key in state)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_a_folder_gives_the_student_back(tmp_path, kind):
+    student = small_student(kind, window_latents=9, sink_latents=1, sr_input=SrInput.PIXELS)
+    save_folder(student, tmp_path, WanCheckpoint(task="sr"))
+    loaded = load_student(str(tmp_path))
+    assert loaded.checkpoint.task == "sr"
+    assert loaded.student.settings == student.settings
+    for part in ("transformer", "autoencoder"):
+        ours, theirs = (getattr(s, part).state_dict() for s in (student, loaded.student))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert loaded.student.text.rows.shape == (1, 0, TRANSFORMER.text_dim)
+
+
+def test_large_networks_are_cut_into_shards(tmp_path):
+    state = drawn(WanTransformer(TRANSFORMER)).state_dict()
+    config = WanCheckpoint(transformer=TRANSFORMER)
+    sharded = save_network(tmp_path, config, "transformer", state, shard_bytes=100_000)
+    names = files_of(sharded, "transformer")
+    assert len(names) > 2
+    assert names[0] == f"transformer-00001-of-{len(names):05}.safetensors"
+    joined = {k: v for name in names for k, v in load_file(tmp_path / name).items()}
+    assert joined.keys() == state.keys()
+    whole = save_network(tmp_path, sharded, "transformer", state)
+    assert files_of(whole, "transformer") == ["transformer.safetensors"]
+    assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == ["transformer.safetensors"]
+
+
+def saved(folder, kind="lean"):
+    save_folder(small_student(kind), folder, WanCheckpoint())
+    return folder / "transformer.safetensors"
+
+
+def rewritten(path, change):
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def drop_two(tensors):
+    del tensors["patch_embedding.bias"], tensors["blocks.1.ffn.0.weight"]
+
+
+def add_one(tensors):
+    tensors["blocks.7.extra"] = torch.zeros(1)
+
+
+def reshape_one(tensors):
+    tensors["head.head.bias"] = torch.zeros(3)
+
+
+def make_integer(tensors):
+    tensors["head.head.bias"] = tensors["head.head.bias"].to(torch.int8)
+
+
+def make_infinite(tensors):
+    tensors["head.head.bias"][0] = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (drop_two, r"2 tensors are missing \(blocks.1.ffn.0.weight, patch_embedding.bias\), 0 are"),
+        (add_one, r"0 tensors are missing, 1 are unknown \(blocks.7.extra\)"),
+        (reshape_one, r"`head.head.bias` has shape \(3,\), expected \(64,\)"),
+        (make_integer, r"`head.head.bias` is stored as torch.int8, expected a floating point type"),
+        (make_infinite, r"`head.head.bias` holds values that are not finite"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(tmp_path, change, sentence):
+    rewritten(saved(tmp_path), change)
+    with pytest.raises(CheckpointError, match=sentence):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (lambda data: data[: len(data) // 2], "not a readable safetensors file"),
+        (lambda data: data[:5], "ends after 5 bytes"),
+        (lambda data: (2**62).to_bytes(8, "little") + data[8:], "within its header"),
+        (lambda data: b"", "ends after 0 bytes"),
+    ],
+)
+def test_a_cut_or_forged_file_is_refused(tmp_path, content, sentence):
+    path = saved(tmp_path)
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(CheckpointError, match=sentence):
+        load_folder(tmp_path)
+
+
+def test_a_huge_header_is_refused_before_it_is_read(tmp_path):
+    path = saved(tmp_path)
+    size = 17 * 2**20
+    with path.open("wb") as file:
+        file.write(size.to_bytes(8, "little"))
+        file.truncate(size + 100)
+    with pytest.raises(CheckpointError, match="its header claims 17 MiB"):
+        load_folder(tmp_path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.write_text, (Path("owned"), "owned"))
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"generator": {"x": torch.zeros(1)}, "extra": Evil()}, "evil.pt")
+    with pytest.raises(CheckpointError, match="opening it could run code: refused"):
+        convert(Path("evil.pt"), tmp_path / "out")
+    assert not Path("owned").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"not a pickle at all", "is damaged|could run code"),
+        (pickle.dumps({"a": 1}), "is damaged|could run code|no dictionary of tensors"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content, sentence):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=sentence):
+        convert(path, tmp_path / "out")
+
+
+def test_an_unknown_network_is_refused_by_name(tmp_path):
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(
+        CheckpointError, match=re.escape("no network known here (such as conv.weight)")
+    ):
+        convert(tmp_path / "model.pt", tmp_path / "out")
+
+
+def test_a_missing_part_says_how_to_add_it(tmp_path):
+    state = drawn(WanTransformer(TRANSFORMER)).state_dict()
+    convert(as_source(state, tmp_path, ".pt"), tmp_path / "out")
+    with pytest.raises(CheckpointError, match="has no autoencoder") as failure:
+        load_folder(tmp_path / "out")
+    assert "instantvir convert LeanVAE.ckpt" in failure.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"format": "other"}, "the format is other"),
+        ({"format_version": 2}, "this program reads instantvir-wan version 1"),
+        ({"colour": 1}, "WanCheckpoint has no `colour`"),
+        ({"settings": {"timestep": "late"}}, "`timestep` is 'late', expected int"),
+        ({"settings": {"window_latents": 1}}, "does not hold a block of 3"),
+        ({"settings": {"sr_input": "magic"}}, "'magic' is not a valid SrInput"),
+        ({"sha256": {"../x": "0"}}, "weight files lie in the folder itself"),
+        ({"transformer": []}, "WanConfig is an object"),
+    ],
+)
+def test_a_configuration_is_read_strictly(tmp_path, change, sentence):
+    (tmp_path / "config.json").write_text(json.dumps(change))
+    with pytest.raises(CheckpointError, match=sentence):
+        read_config(tmp_path)
+
+
+def test_numbers_may_be_written_as_integers():
+    assert from_json(WanSettings, {"shift": 8}).shift == 8.0
+
+
+def test_a_published_name_without_weights_says_how_to_convert():
+    for name, autoencoder in (("wan-lean", "LeanVAE-dim16.ckpt"), ("wan", "Wan2.1_VAE.pth")):
+        with pytest.raises(CheckpointError, match=f"`{name}` .* no public weights yet") as failure:
+            load_student(name)
+        assert f"instantvir convert {autoencoder} -o DIR" in failure.value.hint
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(CheckpointError, match="no model called `huge`") as failure:
+        load_student("huge")
+    assert "`wan-lean`" in failure.value.hint
