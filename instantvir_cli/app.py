@@ -142,6 +142,92 @@ def restore(
 
 
 @app.command()
+def stream(
+    source: Annotated[
+        str, typer.Argument(help="`-`, a camera, an address or a file", metavar="[IN]")
+    ] = "-",
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--output", "-o", help="`-`, a file, an address or `camera:`; may repeat"),
+    ] = None,
+    task: TaskOption = None,
+    operator: OperatorOption = None,
+    blur_sigma: Annotated[
+        float | None, typer.Option(help="Blur in pixels; estimated if not given")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Noise in levels of 255; estimated if not given")
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None,
+    latency: Annotated[
+        int | None, typer.Option(help="Frames per block, 1 to 3: fewer come sooner (default 3)")
+    ] = None,
+    on_overload: Annotated[
+        str | None,
+        typer.Option(help="drop, skip, degrade or block; cameras and networks drop, pipes block"),
+    ] = None,
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="Open a lost camera or address again")
+    ] = False,
+    follow: Annotated[
+        float | None, typer.Option(help="The file is growing; it ends after so many still seconds")
+    ] = None,
+    input_format: Annotated[
+        str | None, typer.Option(help="FFmpeg's name of the input format or device")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw input or camera")] = None,
+    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw input")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frame rate of raw input or camera")] = None,
+    model: ModelOption = "tiny",
+    device: DeviceOption = "auto",
+    tile: Annotated[
+        int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None,
+    codec: CodecOption = None,
+    crf: Annotated[int | None, typer.Option(help="Quality of the output, lower is better")] = None,
+    preset: Annotated[str | None, typer.Option(help="Speed preset of the encoder")] = None,
+    output_pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the output")] = None,
+    output_format: Annotated[
+        str | None, typer.Option("--format", help="Container of `-o -` and addresses")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    preview: Annotated[
+        str | None, typer.Option(help="[HOST:]PORT of a page with a wipe, numbers and controls")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Secret of the page; made where others can reach it")
+    ] = None,
+    snapshots: Annotated[Path, typer.Option(help="Folder for pairs kept from the page")] = Path(),
+    metrics: Annotated[
+        str | None, typer.Option(help="[HOST:]PORT for Prometheus (needs instantvir[live])")
+    ] = None,
+    json_lines: Annotated[
+        Path | None, typer.Option(help="File that gets the status, once a second")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Restore a live source while it runs: same frames as `restore`, with a bounded delay."""
+    from instantvir_cli.stream import StreamRequest, run_stream  # torch loads here
+
+    run_stream(
+        StreamRequest(
+            source=source, outputs=tuple(outputs or ()), tasks=tuple(task or ()),
+            operator=operator, blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask,
+            latency=latency, on_overload=on_overload, reconnect=reconnect, follow=follow,
+            input_format=input_format, size=size, pix_fmt=pix_fmt, fps=fps, model=model,
+            device=device, tile=tile, threads=threads, codec=codec, crf=crf, preset=preset,
+            output_pix_fmt=output_pix_fmt, output_format=output_format, overwrite=overwrite,
+            preview=preview, token=token, snapshots=snapshots, metrics=metrics,
+            json_lines=json_lines, quiet=quiet,
+        )
+    )  # fmt: skip
+
+
+@app.command()
 def degrade(
     source: Annotated[str, typer.Argument(help="Clean video", metavar="IN")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
