@@ -1,5 +1,7 @@
 """Frames of any size and depth made to fit an output that was opened for one."""
 
+from typing import cast
+
 import cv2
 import numpy as np
 
@@ -19,13 +21,13 @@ def fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     scale = min(size[0] / height, size[1] / width)
     inner = (max(1, round(height * scale)), max(1, round(width * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    scaled: Pixels = cv2.resize(pixels, inner[::-1], interpolation=interpolation)
+    scaled = cv2.resize(pixels, inner[::-1], interpolation=interpolation)
     if inner == size:
-        return scaled
-    framed: Pixels = np.zeros((*size, 3), pixels.dtype)
+        return cast(Pixels, scaled)
+    framed = np.zeros((*size, 3), pixels.dtype)
     top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     framed[top : top + inner[0], left : left + inner[1]] = scaled
-    return framed
+    return cast(Pixels, framed)
 
 
 def blended(measured: Pixels, restored: Pixels, strength: float) -> Pixels:
@@ -35,5 +37,4 @@ def blended(measured: Pixels, restored: Pixels, strength: float) -> Pixels:
     below = fitted(measured, (restored.shape[0], restored.shape[1]))
     if strength == 0:
         return below
-    mixed: Pixels = cv2.addWeighted(restored, strength, below, 1 - strength, 0)
-    return mixed
+    return cast(Pixels, cv2.addWeighted(restored, strength, below, 1 - strength, 0))
