@@ -14,7 +14,7 @@ import numpy as np
 from instantvir_models.errors import UsageError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import blended, fitted
-from instantvir_models.live.output import LiveOutput, Restored
+from instantvir_models.live.output import KEPT_COMPANIONS, LiveOutput, Restored
 from instantvir_models.live.overload import LoadGauge, Overload
 from instantvir_models.live.source import LiveSource, SourceSettings
 from instantvir_models.live.status import Counters, LiveStatus, resident_bytes
@@ -109,6 +109,8 @@ class LiveStream:
         """Set by `start`."""
         self._replay: deque[_Captured] = deque()
         self._outputs: Sequence[LiveOutput] = ()
+        self._early_companions: deque[CompanionPacket] = deque(maxlen=KEPT_COMPANIONS)
+        self._handing_on = threading.Lock()
         self._pulse = self.watchdog.add("restoration")
         self._block: list[_Captured] = []
         self._held: deque[_Captured] = deque()
@@ -175,9 +177,7 @@ class LiveStream:
             self._session, self._kind = new_session(*first.kind[:2]), first.kind
             self._output_size = self._session.output_size
             self._look_ahead = self._session.degradation.operator.temporal_radius
-            self._outputs = new_outputs(*self._output_size)
-            for output in self._outputs:
-                output.start()
+            self._start_outputs(new_outputs(*self._output_size))
             self._restore_all()
         finally:
             self._finish()
@@ -232,8 +232,21 @@ class LiveStream:
         self._incoming.put(None)
 
     def _hand_on_companions(self, packets: list[CompanionPacket]) -> None:
-        for output in self._outputs:
-            output.offer_companions(packets)
+        with self._handing_on:
+            if not self._outputs:
+                self._early_companions.extend(packets)
+            for output in self._outputs:
+                output.offer_companions(packets)
+
+    def _start_outputs(self, outputs: Sequence[LiveOutput]) -> None:
+        """From now on audio and subtitles go there, those that came before first."""
+        with self._handing_on:
+            self._outputs = outputs
+            for output in outputs:
+                output.offer_companions(list(self._early_companions))
+            self._early_companions.clear()
+        for output in outputs:
+            output.start()
 
     def _next_captured(self) -> _Captured | None:
         try:

@@ -67,7 +67,8 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Watch no more; a stage that has just gone on is still reported."""
+        self.check()
         self._stop.set()
 
     def check(self) -> None:
