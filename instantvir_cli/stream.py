@@ -37,7 +37,7 @@ from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
-from instantvir_models.session import Session
+from instantvir_models.session import Session, block_size
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
 
 LOOPBACK = "127.0.0.1"
@@ -116,7 +116,7 @@ def run_stream(request: StreamRequest) -> None:
     source = _source_settings(request)
     overload = _overload(request, source)
     loaded = load_student(request.model)
-    frames_per_block = request.latency or loaded.student.frames_per_block
+    frames_per_block = block_size(loaded.student, request.latency)
     report = Report(json_lines=request.json_lines)
     stream = LiveStream(
         source,

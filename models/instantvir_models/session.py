@@ -87,7 +87,7 @@ class Session:
         frames_per_block: int | None = None,
     ) -> None:
         self.degradation = degradation
-        self.frames_per_block = _block_size(student, frames_per_block)
+        self.frames_per_block = block_size(student, frames_per_block)
         """Frames that are restored together."""
         self.is_student_skipped = False
         """While True, blocks are restored by the initial estimate and data consistency alone."""
@@ -248,7 +248,12 @@ class Session:
         self._bit_depth_is_16 = is_16
 
 
-def _block_size(student: Student[Any], asked: int | None) -> int:
+def block_size(student: Student[Any], asked: int | None) -> int:
+    """Frames per block that `student` is to restore: its own number, or `asked` if that suits it.
+
+    Raises:
+        UsageError: if the student was not made for such blocks.
+    """
     own = student.frames_per_block
     if asked is None:
         return own
