@@ -60,7 +60,7 @@ def main() -> None:
             report = restore_video(frames(given.frames, width, height, seen), session, sink)
     settled = np.array(seen[len(seen) // 5 :])
     slope = np.polyfit(np.arange(len(settled)) * EVERY / 1000, settled, 1)[0]
-    print(  # noqa: T201
+    print(
         f"{report.frames} frames of {given.size}: {seen[0]:.0f} MB at the start, "
         f"{settled[0]:.0f} MB after a fifth, {settled[-1]:.0f} MB at the end; "
         f"slope {slope:+.3f} MB per 1000 frames"

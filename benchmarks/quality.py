@@ -274,7 +274,7 @@ def main() -> None:
     given.out.with_suffix(".md").write_text(f"{head}\n{tables(rows)}")
     report = {"hardware": hardware(), "rows": [asdict(row) for row in rows]}
     given.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    print(head, tables(rows), sep="\n")  # noqa: T201
+    print(head, tables(rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def main() -> None:
         for kind in {torch.float32, torch.bfloat16}
     }
     for kind, rate in rates.items():
-        print(f"3x3 convolution, {kind}: {rate / 1e9:.0f} G multiply-adds per CPU second")  # noqa: T201
+        print(f"3x3 convolution, {kind}: {rate / 1e9:.0f} G multiply-adds per CPU second")
 
     student = load_student().student
     frames = student.frames_per_block
@@ -87,7 +87,7 @@ def main() -> None:
             y=y, operator=degradation.operator, noise_std=degradation.noise_std
         )
         estimate = cpu_seconds(lambda m=measurement: condition(m), 5) / frames
-        print(f"initial estimate, {task}: {estimate:.3f} CPU s per frame")  # noqa: T201
+        print(f"initial estimate, {task}: {estimate:.3f} CPU s per frame")
     state = student.new_state()
     block = condition(measurement)
 
@@ -100,7 +100,7 @@ def main() -> None:
         step()
     multiply_adds = counter.get_total_flops() / 2 / frames
     limit = multiply_adds / rates[dtype]
-    print(  # noqa: T201
+    print(
         f"student, {dtype}, {given.size}: {seconds:.3f} CPU s per frame, "
         f"{1e9 * seconds / (width * height):.0f} ns per pixel; "
         f"{multiply_adds / 1e9:.1f} G multiply-adds take {limit:.3f} s at the convolution's rate: "
@@ -108,7 +108,7 @@ def main() -> None:
     )
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         step()
-    print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=14))  # noqa: T201
+    print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=14))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,27 @@ from typer.core import TyperGroup
 
 from instantvir_cli import __version__
 from instantvir_cli.exit_status import STATUS_OF, ExitStatus
+from instantvir_cli.options import (
+    BlurSigmaOption,
+    CodecOption,
+    CrfOption,
+    DeviceOption,
+    JsonOption,
+    MaskOption,
+    ModelOption,
+    NoiseOption,
+    OperatorOption,
+    OverwriteOption,
+    PresetOption,
+    PromptOption,
+    QuietOption,
+    ScaleOption,
+    StartOption,
+    TaskOption,
+    ThreadsOption,
+    TileOption,
+    VramOption,
+)
 from instantvir_models.errors import InstantVIRError
 
 
@@ -38,36 +59,6 @@ app = typer.Typer(
     help="Restore degraded video in one causal pass: deblur, super-resolve, inpaint, denoise.",
 )
 
-TaskOption = Annotated[
-    list[str] | None,
-    typer.Option("--task", help="deblur, sr, inpaint or denoise; may repeat"),
-]
-OperatorOption = Annotated[
-    str | None,
-    typer.Option(
-        "--operator", help="What happened to the video, exactly: `blur:sigma=3+noise:std=5`"
-    ),
-]
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        help="tiny (built in), wan-lean, wan, ORG/REPO[@revision], a folder or a .safetensors file"
-    ),
-]
-PromptOption = Annotated[
-    str | None,
-    typer.Option(help="What is seen, for models that read text; or a file of precomputed rows"),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-CodecOption = Annotated[
-    str | None, typer.Option(help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors")]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print a summary as JSON on standard output")
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output")]
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -96,35 +87,24 @@ def restore(
     ] = None,
     task: TaskOption = None,
     operator: OperatorOption = None,
-    blur_sigma: Annotated[
-        float | None, typer.Option(help="Blur in pixels; estimated if not given")
-    ] = None,
-    noise: Annotated[
-        float | None, typer.Option(help="Noise in levels of 255; estimated if not given")
-    ] = None,
-    scale: Annotated[
-        int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
-    ] = None,
-    mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None,
+    blur_sigma: BlurSigmaOption = None,
+    noise: NoiseOption = None,
+    scale: ScaleOption = None,
+    mask: MaskOption = None,
     model: ModelOption = "tiny",
     device: DeviceOption = "auto",
     prompt: PromptOption = None,
-    vram: Annotated[
-        float | None,
-        typer.Option(help="Gigabytes a full-size model may take; shortens its history"),
-    ] = None,
-    tile: Annotated[
-        int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None,
+    vram: VramOption = None,
+    tile: TileOption = None,
+    threads: ThreadsOption = None,
     codec: CodecOption = None,
-    crf: Annotated[int | None, typer.Option(help="Quality of the output, lower is better")] = None,
-    preset: Annotated[str | None, typer.Option(help="Speed preset of the encoder")] = None,
+    crf: CrfOption = None,
+    preset: PresetOption = None,
     pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the output")] = None,
     output_format: Annotated[
         str | None, typer.Option("--format", help="Container, for `-o -` (such as nut or matroska)")
     ] = None,
-    start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None,
+    start: StartOption = None,
     duration: Annotated[float | None, typer.Option(help="Seconds to restore")] = None,
     reference: Annotated[
         Path | None, typer.Option(help="The clean video, to report the gain in dB")
@@ -147,10 +127,90 @@ def restore(
         RestoreRequest(
             inputs=tuple(inputs), output=output, tasks=tuple(task or ()), operator=operator,
             blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask, model=model, device=device,
-            prompt=prompt, vram=vram, tile=tile, threads=threads, codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt,
-            output_format=output_format, start=start, duration=duration, reference=reference,
-            compare=compare, compare_style=compare_style, overwrite=overwrite, dry_run=dry_run,
-            json_summary=json_summary, quiet=quiet,
+            prompt=prompt, vram=vram, tile=tile, threads=threads, codec=codec, crf=crf,
+            preset=preset, pix_fmt=pix_fmt, output_format=output_format, start=start,
+            duration=duration, reference=reference, compare=compare, compare_style=compare_style,
+            overwrite=overwrite, dry_run=dry_run, json_summary=json_summary, quiet=quiet,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def stream(
+    source: Annotated[
+        str, typer.Argument(help="`-`, a camera, an address or a file", metavar="[IN]")
+    ] = "-",
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--output", "-o", help="`-`, a file, an address or `camera:`; may repeat"),
+    ] = None,
+    task: TaskOption = None,
+    operator: OperatorOption = None,
+    blur_sigma: BlurSigmaOption = None,
+    noise: NoiseOption = None,
+    scale: ScaleOption = None,
+    mask: MaskOption = None,
+    latency: Annotated[
+        int | None, typer.Option(help="Frames per block, 1 to 3: fewer come sooner (default 3)")
+    ] = None,
+    on_overload: Annotated[
+        str | None,
+        typer.Option(help="drop, skip, degrade or block; cameras and networks drop, pipes block"),
+    ] = None,
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="Open a lost camera or address again")
+    ] = False,
+    follow: Annotated[
+        float | None, typer.Option(help="The file is growing; it ends after so many still seconds")
+    ] = None,
+    input_format: Annotated[
+        str | None, typer.Option(help="FFmpeg's name of the input format or device")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw input or camera")] = None,
+    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw input")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frame rate of raw input or camera")] = None,
+    model: ModelOption = "tiny",
+    device: DeviceOption = "auto",
+    prompt: PromptOption = None,
+    vram: VramOption = None,
+    tile: TileOption = None,
+    threads: ThreadsOption = None,
+    codec: CodecOption = None,
+    crf: CrfOption = None,
+    preset: PresetOption = None,
+    output_pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the output")] = None,
+    output_format: Annotated[
+        str | None, typer.Option("--format", help="Container of `-o -` and addresses")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    preview: Annotated[
+        str | None, typer.Option(help="[HOST:]PORT of a page with a wipe, numbers and controls")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Secret of the page; made where others can reach it")
+    ] = None,
+    snapshots: Annotated[Path, typer.Option(help="Folder for pairs kept from the page")] = Path(),
+    metrics: Annotated[
+        str | None, typer.Option(help="[HOST:]PORT for Prometheus (needs instantvir[live])")
+    ] = None,
+    json_lines: Annotated[
+        Path | None, typer.Option(help="File that gets the status, once a second")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Restore a live source while it runs: same frames as `restore`, with a bounded delay."""
+    from instantvir_cli.stream import StreamRequest, run_stream  # torch loads here
+
+    run_stream(
+        StreamRequest(
+            source=source, outputs=tuple(outputs or ()), tasks=tuple(task or ()),
+            operator=operator, blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask,
+            latency=latency, on_overload=on_overload, reconnect=reconnect, follow=follow,
+            input_format=input_format, size=size, pix_fmt=pix_fmt, fps=fps, model=model,
+            device=device, prompt=prompt, vram=vram, tile=tile, threads=threads, codec=codec,
+            crf=crf, preset=preset, output_pix_fmt=output_pix_fmt, output_format=output_format, overwrite=overwrite,
+            preview=preview, token=token, snapshots=snapshots, metrics=metrics,
+            json_lines=json_lines, quiet=quiet,
         )
     )  # fmt: skip
 
@@ -163,7 +223,7 @@ def degrade(
     seed: Annotated[int, typer.Option(help="Of the noise and of random masks")] = 0,
     codec: CodecOption = None,
     crf: Annotated[int | None, typer.Option(help="Quality, for lossy codecs")] = None,
-    start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None,
+    start: StartOption = None,
     duration: Annotated[float | None, typer.Option(help="Seconds to degrade")] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -190,7 +250,7 @@ def benchmark(
     model: ModelOption = "tiny",
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None,
+    threads: ThreadsOption = None,
     roofline: Annotated[
         bool,
         typer.Option("--roofline", help="Predict the large student on cards; measure nothing"),

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from instantvir_cli import __version__, console
-from instantvir_cli.restore import use_threads
 from instantvir_cli.student import OpenedStudent, open_student
+from instantvir_cli.threads import use_threads
 from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError

@@ -4,7 +4,6 @@ import glob
 import itertools
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,9 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
 import typer
 from rich.progress import (
     BarColumn,
@@ -26,18 +22,23 @@ from rich.progress import (
 
 from instantvir_cli import __version__, console
 from instantvir_cli.compare import STYLES, Comparison
+from instantvir_cli.degradation import (
+    check_task_options,
+    check_tile,
+    describe_estimates,
+    parse_tasks,
+    resolved_degradation,
+)
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.gain import Gain
 from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
+from instantvir_cli.threads import use_threads
 from instantvir_models.checkpoints.load import LoadedStudent
-from instantvir_models.cpu import keep_freed_memory
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
-from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
-from instantvir_models.operators.spec import Degradation
 from instantvir_models.pipeline import PipelineReport, restore_video
 from instantvir_models.session import Session
-from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, Task, TaskOptions, resolve
+from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
 
 logger = logging.getLogger(__name__)
 
@@ -127,45 +128,12 @@ def restore_all(request: RestoreRequest) -> None:
         raise typer.Exit(ExitStatus.PARTIAL)
 
 
-def use_threads(threads: int | None) -> None:
-    """Give torch the cores, and leave OpenCV one thread: it works inside torch's pauses."""
-    if threads is not None and not 1 <= threads <= 256:
-        raise UsageError(f"`--threads` is {threads}; it is a number from 1 to 256")
-    keep_freed_memory()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    torch.set_num_threads(threads or cores)
-    cv2.setNumThreads(1)
-
-
 def _check(request: RestoreRequest) -> None:
-    for name, value, low, high in (
-        ("--blur-sigma", request.blur_sigma, 0, 50),
-        ("--noise", request.noise, 0, 255),
-        ("--scale", request.scale, 2, 8),
-        ("--vram", request.vram, 1e-6, 10_000),
-    ):
-        if value is not None and not low <= value <= high:
-            raise UsageError(f"`{name}` is {value:g}; it is a number from {low} to {high}")
+    check_task_options(request.task_options)
     if request.compare_style not in STYLES:
         raise UsageError(f"`--compare-style` is `{request.compare_style}`; it is `side` or `wipe`")
-    if request.tile is not None and (request.tile < 0 or request.tile % 64):
-        raise UsageError(f"`--tile` is {request.tile}; it is a multiple of 64")
-    _parse_tasks(request.tasks)
-
-
-def _parse_tasks(names: tuple[str, ...]) -> tuple[Task, ...]:
-    import difflib
-
-    tasks = []
-    for name in names:
-        if name not in list(Task):
-            close = difflib.get_close_matches(name, list(Task), 1)
-            hint = f"did you mean `{close[0]}`?" if close else f"use {', '.join(Task)}"
-            raise UsageError(f"there is no task called `{name}`", hint=hint)
-        tasks.append(Task(name))
-    return tuple(tasks)
+    check_tile(request.tile)
+    parse_tasks(request.tasks)
 
 
 def _jobs(request: RestoreRequest) -> list[_Job]:
@@ -267,7 +235,13 @@ def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> d
         )
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
-        resolved = _resolved(job, request, reader, first)
+        resolved = resolved_degradation(
+            job.source,
+            request.tasks,
+            request.task_options,
+            sample=[frame.pixels for frame in first],
+            is_lossy=not reader.info.is_lossless,
+        )
         warn_of_another_task(loaded, resolved.degradation)
         clean_size = resolved.degradation.operator.clean_size(reader.info.height, reader.info.width)
         session = Session(
@@ -290,41 +264,10 @@ def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> d
         return _summary(job, reader, session, resolved, loaded, report, gain)
 
 
-def _resolved(
-    job: _Job, request: RestoreRequest, reader: VideoReader, first: list[Frame]
-) -> Resolved:
-    """The degradation: from options, from the note beside the video, or estimated."""
-    is_lossy = not reader.info.is_lossless
-    says_itself = bool(request.operator or request.tasks)
-    noted = None if job.source == "-" else read_sidecar(Path(job.source))
-    if noted is not None and not request.operator:
-        has_parameters = any(
-            v is not None for v in (request.blur_sigma, request.noise, request.scale, request.mask)
-        )
-        if not has_parameters:
-            console.say(f"operator from {sidecar_path(Path(job.source)).name}: {noted.spec}")
-            known = Degradation(
-                operator=noted.operator, noise_std=noted.noise_std, is_lossy=is_lossy
-            )
-            return Resolved(degradation=known, is_operator_known=True)
-    if not says_itself:
-        return resolve((), request.task_options, sample=np.empty(0, np.uint8), is_lossy=is_lossy)
-    sample: Any = np.stack([frame.pixels for frame in first])
-    return resolve(
-        _parse_tasks(request.tasks), request.task_options, sample=sample, is_lossy=is_lossy
-    )
-
-
 def _describe(
     job: _Job, reader: VideoReader, session: Session, resolved: Resolved, opened: OpenedStudent
 ) -> None:
-    for estimate in resolved.estimates:
-        console.say(
-            f"estimated {estimate.name}: {estimate.value:.2f} +- {estimate.std:.2f} {estimate.unit} "
-            f"(confidence {estimate.confidence})"
-        )
-        if estimate.confidence == "low":
-            console.warn(f"the estimate of the {estimate.name} is unsure; better say it yourself")
+    describe_estimates(resolved)
     height, width = session.output_size
     knowledge = "known" if resolved.is_operator_known else "estimated or assumed"
     console.say(

@@ -60,6 +60,8 @@ def fitted(
     Raises:
         UsageError: if frames of `size` (height, width) do not fit at all.
     """
+    if vram_gigabytes is not None and not 0 < vram_gigabytes <= 10_000:
+        raise UsageError(f"`--vram` is {vram_gigabytes:g}; it is gigabytes, more than 0")
     student = opened.loaded.student
     if not isinstance(student, WanStudent):
         if vram_gigabytes is not None:

@@ -17,6 +17,7 @@ from instantvir_distill.losses import regression
 from instantvir_distill.optimizer import Muon, is_matrix
 from instantvir_models.checkpoints.load import load_student, save_student
 from instantvir_models.cpu import fastest_dtype
+from instantvir_models.errors import UsageError
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.tiny import TinyStudent
@@ -167,10 +168,16 @@ class Trainer:
 
 def _first_student(config: DistillConfig) -> TinyStudent:
     """The student at step 0, channels last."""
-    if config.initial_weights is not None:
-        return load_student(config.initial_weights).student.train().requires_grad_(True)
-    student: TinyStudent = TinyStudent(config.student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return student
+    if config.initial_weights is None:
+        student: TinyStudent = TinyStudent(config.student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return student
+    given = load_student(config.initial_weights).student
+    if not isinstance(given, TinyStudent):
+        raise UsageError(
+            f"`{config.initial_weights}` is a full-size student; recipes train embedded ones",
+            hint="start from `tiny` or from a file that `instantvir distill` wrote",
+        )
+    return given.train().requires_grad_(True)
 
 
 def _joined(blocks: list[Conditioning]) -> Conditioning:

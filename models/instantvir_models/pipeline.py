@@ -1,6 +1,5 @@
 """Decode, restore and encode side by side, joined by short queues."""
 
-import queue
 import threading
 import time
 from collections import deque
@@ -12,12 +11,10 @@ import numpy as np
 
 from instantvir_models.media import Frame
 from instantvir_models.session import Session, SessionReport
+from instantvir_models.stages import Link, Stage, Stopped
 
 QUEUED_BLOCKS = 3
 """Blocks that wait in front of a stage at most."""
-
-PATIENCE_SECONDS = 0.1
-"""How often a waiting stage looks whether the others still run."""
 
 
 class FrameSink(Protocol):
@@ -61,57 +58,6 @@ class PipelineReport:
         }
 
 
-class _Stopped(Exception):
-    """Another stage failed or the run was interrupted."""
-
-
-class _Link:
-    """A bounded queue between two threads that gives up when the run stops."""
-
-    def __init__(self, stop: threading.Event, size: int) -> None:
-        self._queue: queue.Queue[Frame | None] = queue.Queue(size)
-        self._stop = stop
-
-    def put(self, frame: Frame | None) -> None:
-        """Hand over a frame, or None for the end; waits for room."""
-        while True:
-            if self._stop.is_set():
-                raise _Stopped
-            try:
-                return self._queue.put(frame, timeout=PATIENCE_SECONDS)
-            except queue.Full:
-                continue
-
-    def get(self) -> Frame | None:
-        """The next frame, or None at the end; waits for it."""
-        while True:
-            if self._stop.is_set():
-                raise _Stopped
-            try:
-                return self._queue.get(timeout=PATIENCE_SECONDS)
-            except queue.Empty:
-                continue
-
-
-class _Stage(threading.Thread):
-    """A thread that does one job, keeps its busy time and its failure, and stops the run on it."""
-
-    def __init__(self, name: str, job: Callable[["_Stage"], None], stop: threading.Event) -> None:
-        super().__init__(name=f"instantvir-{name}", daemon=True)
-        self._job, self._stop_all = job, stop
-        self.busy_seconds = 0.0
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._job(self)
-        except _Stopped:
-            pass
-        except BaseException as error:  # raised again in the caller's thread
-            self.failure = error
-            self._stop_all.set()
-
-
 def restore_video(
     frames: Iterable[Frame],
     session: Session,
@@ -133,9 +79,9 @@ def restore_video(
     """
     stop = threading.Event()
     size = QUEUED_BLOCKS * session.frames_per_block
-    incoming, outgoing = _Link(stop, size), _Link(stop, size)
-    decoder = _Stage("decode", lambda stage: _read(frames, incoming, stage), stop)
-    encoder = _Stage("encode", lambda stage: _write(outgoing, sink, stage), stop)
+    incoming, outgoing = Link[Frame](stop, size), Link[Frame](stop, size)
+    decoder = Stage("decode", lambda stage: _read(frames, incoming, stage), stop)
+    encoder = Stage("encode", lambda stage: _write(outgoing, sink, stage), stop)
     started = time.perf_counter()
     first_frame: float | None = None
 
@@ -160,7 +106,7 @@ def restore_video(
         deliver(originals, session.flush())
         outgoing.put(None)
         encoder.join()
-    except _Stopped:
+    except Stopped:
         pass
     finally:
         stop.set()
@@ -178,7 +124,7 @@ def restore_video(
     )
 
 
-def _read(frames: Iterable[Frame], incoming: _Link, stage: _Stage) -> None:
+def _read(frames: Iterable[Frame], incoming: Link[Frame], stage: Stage) -> None:
     iterator = iter(frames)
     while True:
         started = time.perf_counter()
@@ -189,7 +135,7 @@ def _read(frames: Iterable[Frame], incoming: _Link, stage: _Stage) -> None:
             return
 
 
-def _write(outgoing: _Link, sink: FrameSink | None, stage: _Stage) -> None:
+def _write(outgoing: Link[Frame], sink: FrameSink | None, stage: Stage) -> None:
     while (frame := outgoing.get()) is not None:
         if sink is not None:
             started = time.perf_counter()

@@ -20,13 +20,17 @@ from instantvir_models.measurement import Measurement
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.spec import Degradation
-from instantvir_models.students.base import Student, condition
+from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.tiled import HALO_PIXELS, TiledStudent
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 TILE_PIXELS = 12 * HALO_PIXELS
 """Side of a tile where none is asked for."""
+
+SKIPPED_STD = 0.06
+"""How far the initial estimate is taken to be off where the student is skipped: the tiny student's
+own error before training."""
 
 KEPT_BLOCK_TIMES = 4096
 """Latest block times kept for percentiles."""
@@ -61,9 +65,12 @@ class Session:
         tile_pixels: side of the tiles, a multiple of 64; None decides by size, 0 never tiles.
         dtype: of the student's arithmetic; None takes bfloat16 where the CPU computes in it.
         device: where everything between the pixels is computed; the student must be there.
+        frames_per_block: frames restored together, at most the student's own number, which None
+            takes. Fewer mean less delay and less look-ahead; 1 has none.
 
     Raises:
-        UsageError: if a mask in the operator does not fit the frames.
+        UsageError: if a mask in the operator does not fit the frames, or the student was not made
+            for such blocks.
     """
 
     def __init__(
@@ -76,8 +83,13 @@ class Session:
         tile_pixels: int | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
+        frames_per_block: int | None = None,
     ) -> None:
         self.degradation = degradation
+        self.frames_per_block = block_size(student, frames_per_block)
+        """Frames that are restored together."""
+        self.is_student_skipped = False
+        """While True, blocks are restored by the initial estimate and data consistency alone."""
         self.measured_size = (height, width)
         self.output_size = degradation.operator.clean_size(height, width)
         self._student = _tiled_if_large(student, self.output_size, tile_pixels)
@@ -119,14 +131,15 @@ class Session:
         return self._restore_ready(is_end=True)
 
     @property
-    def frames_per_block(self) -> int:
-        """Frames that are restored together."""
-        return self._student.frames_per_block
+    def frames_held(self) -> int:
+        """Frames that were pushed and have not come out yet."""
+        return self._frames_in - self._next_out
 
     @property
     def _next_block_frames(self) -> int:
-        is_first = self._next_out == 0
-        return self._student.first_block_frames if is_first else self._student.frames_per_block
+        if self._next_out == 0:
+            return min(self.frames_per_block, self._student.first_block_frames)
+        return self.frames_per_block
 
     @property
     def report(self) -> SessionReport:
@@ -194,9 +207,7 @@ class Session:
         whole = condition(measurement)
         block = whole.during(inside)
         self._estimate_seconds += (now := time.perf_counter()) - started
-        use_bfloat16 = self._dtype == torch.bfloat16
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
-            estimate = self._student.restore_block(block, self._state)
+        estimate = self._student_estimate(block)
         self._student_seconds += (then := time.perf_counter()) - now
 
         past = [frame[None, None] for frame in list(self._restored)[: inside.start]]
@@ -208,6 +219,13 @@ class Session:
             self._restored.extend(x[0].unbind(0))
         self._consistency_seconds += time.perf_counter() - then
         return x
+
+    def _student_estimate(self, block: Conditioning) -> Estimate:
+        if self.is_student_skipped:
+            return Estimate(x_hat=block.x_init, std=block.x_init.new_full((1,), SKIPPED_STD))
+        use_bfloat16 = self._dtype == torch.bfloat16
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
+            return self._student.restore_block(block, self._state)
 
     def _add_residual(self, x: Tensor, measurement: Measurement, inside: slice) -> None:
         error = (measurement.operator.A(x) - measurement.y)[:, inside]
@@ -232,6 +250,24 @@ class Session:
         if self._frames_in and is_16 != self._bit_depth_is_16:
             raise UsageError("the bit depth of the frames changed within a session")
         self._bit_depth_is_16 = is_16
+
+
+def block_size(student: Student[Any], asked: int | None) -> int:
+    """Frames per block that `student` is to restore: its own number, or `asked` if that suits it.
+
+    Raises:
+        UsageError: if the student was not made for such blocks.
+    """
+    own = student.frames_per_block
+    if asked is None:
+        return own
+    least = 1 if student.first_block_frames == own else own  # a latent of several frames is whole
+    if not least <= asked <= own:
+        raise UsageError(
+            f"blocks of {asked} frames do not suit this student",
+            hint=f"it restores {own if least == own else f'1 to {own}'} frames together",
+        )
+    return asked
 
 
 def _tiled_if_large(

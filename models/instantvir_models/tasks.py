@@ -107,6 +107,18 @@ def resolve(
     return _Resolver(set(tasks), options, sample).resolve(is_lossy)
 
 
+def needs_sample(tasks: Sequence[Task], options: TaskOptions) -> bool:
+    """Whether `resolve` has to look at the video; if not, an empty sample will do."""
+    if options.operator is not None:
+        return options.noise_levels is None and "noise" not in options.operator
+    if Task.INPAINT in tasks:
+        knows_blur = options.blur_sigma is not None and options.noise_levels is not None
+        return options.mask is None or (Task.DEBLUR in tasks and not knows_blur)
+    if options.noise_levels is None:
+        return True
+    return Task.DEBLUR in tasks and options.blur_sigma is None
+
+
 def _from_spec(
     options: TaskOptions, sample: NDArray[np.uint8] | NDArray[np.uint16], is_lossy: bool
 ) -> Resolved:
@@ -151,7 +163,7 @@ class _Resolver:
         operators: list[Operator] = []
         if Task.DEBLUR in self.tasks:
             operators += self._blur(noise_std)
-            if operators and is_lossy:
+            if operators and is_lossy and self.options.noise_levels is None:
                 noise_std = self._with_codec_noise(noise_std)
         if Task.SR in self.tasks:
             # the factor is the user's, the kernel a guess
@@ -178,9 +190,9 @@ class _Resolver:
         return noise_std
 
     def _with_codec_noise(self, noise_std: float) -> float:
-        """The noise an inverse filter has to reckon with, unless the user said it."""
+        """The noise an inverse filter has to reckon with."""
         codec_std = estimate_codec_noise_std(self.sample)
-        if self.options.noise_levels is not None or codec_std <= noise_std:
+        if codec_std <= noise_std:
             return noise_std
         self.estimates.append(
             EstimatedParameter(

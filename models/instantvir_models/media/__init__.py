@@ -2,6 +2,7 @@
 
 from instantvir_models.media.color import ColorTags
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
+from instantvir_models.media.demux import CompanionPacket
 from instantvir_models.media.frame import Frame, blocks
 from instantvir_models.media.info import Damage, StreamSummary, VideoInfo
 from instantvir_models.media.reader import VideoReader
@@ -10,6 +11,7 @@ from instantvir_models.media.writer import VideoWriter
 
 __all__ = [
     "ColorTags",
+    "CompanionPacket",
     "Damage",
     "EncoderSettings",
     "Frame",

@@ -6,7 +6,7 @@ import io
 import logging
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from instantvir_models.media.demux import Demuxer
+from instantvir_models.media.demux import CompanionPacket, Demuxer
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,23 @@ class Companions:
             target = self._targets.get(packet.stream_index)
             if target is not None and self._is_wanted(packet):
                 self._output.mux(self._moved(packet, target))
+
+    def write(self, packets: Iterable[CompanionPacket]) -> None:
+        """Mux packets that were taken from the demuxer by someone else."""
+        for packet in packets:
+            if packet.position >= len(self._demuxer.others):
+                continue
+            target = self._targets.get(self._demuxer.others[packet.position].index)
+            if target is not None:
+                self._output.mux(self._rebuilt(packet, target))
+
+    def _rebuilt(self, packet: CompanionPacket, target: Stream) -> av.Packet[Stream]:
+        rewrite = self._rewrite.get(self._demuxer.others[packet.position].index)
+        rebuilt = av.Packet(rewrite(packet.data) if rewrite else packet.data)
+        rebuilt.pts, rebuilt.dts, rebuilt.duration = packet.pts, packet.dts, packet.duration
+        rebuilt.time_base, rebuilt.is_keyframe = packet.time_base, packet.is_keyframe
+        rebuilt.stream = target
+        return rebuilt
 
     def _add(self, stream: Stream) -> None:
         codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"

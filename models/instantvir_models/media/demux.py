@@ -6,6 +6,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
@@ -21,6 +22,29 @@ PREROLL_SECONDS = Fraction(1)
 POSTROLL_SECONDS = Fraction(1)
 MAX_WAITING_BYTES = 64 * 2**20
 AV_TIME_BASE = 1_000_000
+
+
+@dataclass(frozen=True)
+class CompanionPacket:
+    """One packet of audio or subtitles, free of the container it came from."""
+
+    position: int
+    """Which of the demuxer's `others` it belongs to."""
+    data: bytes
+    pts: int | None
+    dts: int | None
+    duration: int
+    time_base: Fraction
+    is_keyframe: bool
+
+    def delayed(self, seconds: Fraction) -> CompanionPacket:
+        """The same packet, shown `seconds` later."""
+        shift = round(seconds / self.time_base)
+        return replace(
+            self,
+            pts=None if self.pts is None else self.pts + shift,
+            dts=None if self.dts is None else self.dts + shift,
+        )
 
 
 class PacketQueue:
@@ -61,7 +85,9 @@ class Demuxer:
         *,
         start_seconds: Fraction | None,
         duration_seconds: Fraction | None,
+        read_errors_allowed: int = 0,
     ) -> None:
+        self._read_errors_allowed = read_errors_allowed
         self.container = container
         self.video = video
         self.others = others
@@ -114,14 +140,22 @@ class Demuxer:
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
         demuxed = self.container.demux(self.video, *self.others)
+        errors_in_a_row = 0
         while True:
             try:
                 packet = next(demuxed)
             except StopIteration:
                 return
             except (av.FFmpegError, OSError) as error:
+                errors_in_a_row += 1
+                is_damage = isinstance(error, av.error.InvalidDataError)
+                if is_damage and errors_in_a_row <= self._read_errors_allowed:
+                    self.undecodable_packets += 1
+                    demuxed = self.container.demux(self.video, *self.others)
+                    continue
                 self.read_error = error.strerror or str(error)
                 return
+            errors_in_a_row = 0
             # Not `packet.dts is None`: Matroska's first B-frame packets have no dts.
             if packet.size == 0:
                 continue
@@ -153,6 +187,22 @@ class Demuxer:
             return False
         seconds = time * Fraction(packet.time_base) - self.first_seconds
         return seconds > self.end_seconds + POSTROLL_SECONDS
+
+    def take_waiting(self) -> list[CompanionPacket]:
+        """The packets set aside so far, for whoever hands them on to several outputs."""
+        positions = {stream.index: position for position, stream in enumerate(self.others)}
+        return [
+            CompanionPacket(
+                position=positions[packet.stream_index],
+                data=bytes(packet),
+                pts=packet.pts,
+                dts=packet.dts,
+                duration=packet.duration or 0,
+                time_base=Fraction(packet.time_base or 1),
+                is_keyframe=packet.is_keyframe,
+            )
+            for packet in self.waiting.drain()
+        ]
 
     def missing_frames(self) -> int:
         """Promised frames that were not in the file; 0 until it was read to its end."""

@@ -28,6 +28,9 @@ from instantvir_models.media.source import Source, image_files, name_of, open_co
 logger = logging.getLogger(__name__)
 
 DEFAULT_FRAME_RATE = Fraction(25)
+LIVE_READ_ERRORS = 100
+"""Damaged places in a row that a live source may have before it counts as lost."""
+
 # Containers round time stamps (Matroska to milliseconds), and a frame at the cut belongs inside.
 _CUT_TOLERANCE_SECONDS = Fraction(1, 2000)
 
@@ -46,10 +49,13 @@ class VideoReader:
         frame_rate: frames per second of images (25 if not given); other sources have their own.
         threads: of the decoder; None takes up to 4.
         other_streams: keep audio and subtitle packets for a `VideoWriter` (up to 64 MiB wait).
+        is_live: of a source without end: read in small pieces, past damage, and deliver frames of
+            another size when the picture changes (`info` keeps telling of the first).
+        timeout_seconds: give up on a network source that is silent for so long.
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
-            Also while iterating, if the size of the picture changes.
+            Also while iterating, if the size of the picture changes and the source is not live.
 
     The first frame is decoded on opening. Damaged data never raises: what decodes is delivered and
     `damage` tells what was not.
@@ -66,7 +72,10 @@ class VideoReader:
         frame_rate: float | Fraction | None = None,
         threads: int | None = None,
         other_streams: bool = True,
+        is_live: bool = False,
+        timeout_seconds: float | None = None,
     ) -> None:
+        self._is_live = is_live
         self._name = name_of(source)
         self._start = _span_seconds(start_seconds, "start_seconds", allow_zero=True)
         self._duration = _span_seconds(duration_seconds, "duration_seconds", allow_zero=False)
@@ -88,6 +97,8 @@ class VideoReader:
                     source,  # type: ignore[arg-type]
                     input_format=input_format,
                     input_options=input_options,
+                    is_live=is_live,
+                    timeout_seconds=timeout_seconds,
                 )
                 self._open_stream(open_source, threads, other_streams)
             self._warn_about(self._first)
@@ -227,13 +238,15 @@ class VideoReader:
         context = video.codec_context
         context.thread_count = threads or min(4, os.cpu_count() or 1)
         # Frame threads hold back as many frames as there are threads; a live source cannot wait.
-        context.thread_type = "AUTO" if os.path.isfile(str(container.name)) else "SLICE"
+        is_file = os.path.isfile(str(container.name)) and not self._is_live
+        context.thread_type = "AUTO" if is_file else "SLICE"
         return Demuxer(
             container,
             video,
             _copyable_streams(container) if other_streams else (),
             start_seconds=self._start,
             duration_seconds=self._duration,
+            read_errors_allowed=LIVE_READ_ERRORS if self._is_live else 0,
         )
 
     def _first_frame(self) -> av.VideoFrame:
@@ -290,7 +303,8 @@ class VideoReader:
 
     def _convert(self, frame: av.VideoFrame) -> Frame:
         pts = frame.pts or 0
-        if (frame.width, frame.height) != (self._first.width, self._first.height):
+        has_changed = (frame.width, frame.height) != (self._first.width, self._first.height)
+        if has_changed and not self._is_live:
             raise VideoOpenError(
                 f"the picture of {self._name} changes "
                 f"from {self._first.width}x{self._first.height} "

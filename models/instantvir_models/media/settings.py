@@ -27,6 +27,8 @@ _CODEC_OF_FORMAT = {
     "matroska": "libx264",
     "mpegts": "libx264",
     "flv": "libx264",
+    "hls": "libx264",
+    "rtsp": "libx264",
     "webm": "libvpx-vp9",
     "avi": "ffv1",
     "nut": "ffv1",
@@ -45,17 +47,29 @@ class _Dials:
     preset: str | None = None
     fixed: tuple[tuple[str, str], ...] = ()
     low_latency: tuple[tuple[str, str], ...] = ()
+    fast_preset: str | None = None
 
 
 _TUNE = (("tune", "zerolatency"),)
 _NVENC_LOW_LATENCY = (("zerolatency", "1"), ("delay", "0"))
 _DIALS = {
-    "libx264": _Dials("crf", 18, "preset", "fast", low_latency=_TUNE),
+    "libx264": _Dials("crf", 18, "preset", "fast", low_latency=_TUNE, fast_preset="veryfast"),
     "libx265": _Dials(
-        "crf", 20, "preset", "fast", (("x265-params", "log-level=error"),), low_latency=_TUNE
+        "crf",
+        20,
+        "preset",
+        "fast",
+        (("x265-params", "log-level=error"),),
+        low_latency=_TUNE,
+        fast_preset="ultrafast",
     ),
     "libsvtav1": _Dials(
-        "crf", 28, "preset", "8", low_latency=(("svtav1-params", "pred-struct=1"),)
+        "crf",
+        28,
+        "preset",
+        "8",
+        low_latency=(("svtav1-params", "pred-struct=1"),),
+        fast_preset="10",
     ),
     "libvpx-vp9": _Dials(
         "crf",
@@ -64,6 +78,7 @@ _DIALS = {
         "4",
         (("b", "0"), ("deadline", "good"), ("row-mt", "1")),
         low_latency=(("lag-in-frames", "0"), ("deadline", "realtime")),
+        fast_preset="8",
     ),
     "h264_nvenc": _Dials("cq", 19, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
     "hevc_nvenc": _Dials("cq", 21, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
@@ -89,11 +104,16 @@ class EncoderSettings:
     threads: int | None = None
     """Threads of the encoder; None leaves it to the encoder."""
     low_latency: bool = False
-    """Give out each frame at once, as a live stream needs; costs some compression."""
+    """Give out each frame at once, as a live stream needs; costs some compression. The usual speed
+    preset is then a fast one."""
+    keyframe_interval: int | None = None
+    """Frames from one keyframe to the next at most, where viewers join later; None: the encoder's."""
 
     def __post_init__(self) -> None:
         if self.crf is not None and not 0 <= self.crf <= 63:
             raise ValueError(f"crf must be between 0 and 63, got {self.crf}")
+        if self.keyframe_interval is not None and self.keyframe_interval < 1:
+            raise ValueError(f"keyframe_interval must be at least 1, got {self.keyframe_interval}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
 
@@ -208,9 +228,12 @@ def _for_odd_sizes(codec: str, pix_fmt: str, pix_fmts: list[str], width: int, he
 def _options(codec: str, settings: EncoderSettings) -> tuple[tuple[str, str], ...]:
     dials = _DIALS.get(codec, _Dials())
     options = [*dials.fixed, *(dials.low_latency if settings.low_latency else ())]
+    usual_preset = (dials.fast_preset if settings.low_latency else None) or dials.preset
+    if settings.keyframe_interval is not None and "g" not in dict(options):
+        options.append(("g", str(settings.keyframe_interval)))
     for name, option, asked, usual in (
         ("crf", dials.crf_option, settings.crf, dials.crf),
-        ("preset", dials.preset_option, settings.preset, dials.preset),
+        ("preset", dials.preset_option, settings.preset, usual_preset),
     ):
         if option is not None:
             options.append((option, str(usual if asked is None else asked)))

@@ -22,6 +22,14 @@ Source = str | Path | Sequence[str | Path] | BinaryIO
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 
+LIVE_OPTIONS = {"analyzeduration": "200000", "flags": "low_delay"}
+"""Microseconds of probing that still find the sound of a transport stream. `fflags=nobuffer` and a
+tiny `probesize` start sooner, but lose frames or the frame rate."""
+
+LIVE_BUFFER_BYTES = 4096
+USUAL_BUFFER_BYTES = 32768
+
+
 def name_of(source: Source) -> str:
     """How messages call the source."""
     if isinstance(source, (str, Path)):
@@ -59,8 +67,15 @@ def open_container(
     *,
     input_format: str | None,
     input_options: Mapping[str, str] | None,
+    is_live: bool = False,
+    timeout_seconds: float | None = None,
 ) -> InputContainer:
-    """The opened container, or VideoOpenError."""
+    """The opened container, or VideoOpenError.
+
+    Args:
+        is_live: read in small pieces and probe briefly, so that the first frame comes soon.
+        timeout_seconds: give up on a network source that is silent for so long.
+    """
     name = name_of(source)
     if isinstance(source, (str, Path)):
         if str(source) == "-":
@@ -70,9 +85,10 @@ def open_container(
             target = str(source)
     else:
         target = source
-    options = dict(input_options or {})
+    options = {**(LIVE_OPTIONS if is_live else {}), **(input_options or {})}
+    buffer_bytes = LIVE_BUFFER_BYTES if is_live else USUAL_BUFFER_BYTES
     try:
-        return _open(target, input_format, options)
+        return _open(target, input_format, options, buffer_bytes, timeout_seconds)
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise VideoOpenError(
             f"{name} is not a video that FFmpeg can read",
@@ -88,14 +104,28 @@ def open_container(
 
 
 def _open(
-    target: str | BinaryIO, input_format: str | None, options: dict[str, str]
+    target: str | BinaryIO,
+    input_format: str | None,
+    options: dict[str, str],
+    buffer_bytes: int,
+    timeout_seconds: float | None,
 ) -> InputContainer:
+    def opened(format_name: str | None) -> InputContainer:
+        return av.open(
+            target,
+            "r",
+            format=format_name,
+            options=options,
+            buffer_size=buffer_bytes,
+            timeout=timeout_seconds,
+        )
+
     try:
-        return av.open(target, "r", format=input_format, options=options)
+        return opened(input_format)
     except av.error.EOFError:
         # FFmpeg 8.1 does not recognise an MPEG-TS file of 9 or 10 packets.
         if input_format is None and str(target).lower().endswith((".ts", ".m2ts", ".mts")):
-            return av.open(target, "r", format="mpegts", options=options)
+            return opened("mpegts")
         raise
 
 

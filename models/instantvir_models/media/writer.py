@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import color
 from instantvir_models.media.companions import Companions, Span, copy_description, kept_metadata
+from instantvir_models.media.demux import CompanionPacket
 from instantvir_models.media.destination import (
     Destination,
     final_path,
@@ -53,10 +54,13 @@ class VideoWriter:
         settings: how to encode.
         frame_rate: frames per second where the source does not say (25 if nobody does).
         output_format: FFmpeg's name of the container; needed for standard output and file objects.
+        is_live: of an input without end: a file grows under its own name and is playable at any
+            moment, `abort` and failures keep what it holds, time stamps too close together are
+            moved apart, and audio comes through `write_companions`.
 
     Raises:
         VideoWriteError: whatever goes wrong with the output, on opening, writing or closing.
-            Nothing is left behind then.
+            Nothing is left behind then, unless it is live.
 
     As a context manager it closes on success and aborts on an exception. With a reader that was
     trimmed the output begins at time 0 and its audio covers the same span, to the packet.
@@ -72,7 +76,9 @@ class VideoWriter:
         settings: EncoderSettings | None = None,
         frame_rate: float | Fraction | None = None,
         output_format: str | None = None,
+        is_live: bool = False,
     ) -> None:
+        self._is_live = is_live
         if width < 1 or height < 1:
             raise ValueError(f"the size must be positive, got {width}x{height}")
         self._name = name_of(destination)
@@ -96,7 +102,7 @@ class VideoWriter:
             self._images = ImageSequenceWriter(Path(destination))
             return
         self._final = final_path(destination)
-        self._partial = partial_path(self._final) if self._final else None
+        self._partial = partial_path(self._final) if self._final and not is_live else None
         target = str(self._partial) if self._partial else stream_of(destination)
         self._pipe = None if isinstance(target, str) else target
         with self._no_remains():
@@ -126,9 +132,15 @@ class VideoWriter:
                 return
             self._mux(self._stream.encode(self._picture(frame)))
             self._num_frames += 1
-            if self._companions is not None:
+            if self._companions is not None and not self._is_live:
                 self._companions.write_waiting()
             self._flush_pipe()
+
+    def write_companions(self, packets: Iterable[CompanionPacket]) -> None:
+        """Copy audio and subtitles, to a live output."""
+        if self._companions is not None:
+            with self._no_remains():
+                self._companions.write(packets)
 
     def close(self) -> None:
         """Finish the file and give it its name. Safe to call twice."""
@@ -295,7 +307,7 @@ class VideoWriter:
         pts = round((seconds - shift) / self._time_base)
         if self._last_pts is None or pts > self._last_pts:
             return pts
-        if self._has_constant_rate:
+        if self._has_constant_rate or self._is_live:
             return self._last_pts + 1
         raise ValueError(
             f"frames must come in order of time: "
@@ -329,7 +341,7 @@ class VideoWriter:
                 f"no frame was written to {self._name}", hint="the input gave none"
             )
         self._mux(self._last_packets())
-        if self._companions is not None:
+        if self._companions is not None and not self._is_live:
             self._companions.write_waiting()
         self._container.close()
         self._flush_pipe()

@@ -1,0 +1,147 @@
+"""The outputs of `instantvir stream`: from what the user typed to open sinks."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from instantvir_models.errors import UsageError
+from instantvir_models.live.output import LiveOutput, LiveSink
+from instantvir_models.live.source import is_network_address
+from instantvir_models.live.stream import LiveStream
+from instantvir_models.live.virtual_camera import VirtualCamera
+from instantvir_models.media import EncoderSettings, VideoWriter
+from instantvir_models.media.live_io import StandardOutput
+
+CAMERA = "camera:"
+DEFAULT_FPS = 25.0
+DEFAULT_PIPE_FORMAT = "nut"
+_FORMAT_OF_SCHEME = {
+    "rtmp": "flv",
+    "rtmps": "flv",
+    "rtsp": "rtsp",
+    "udp": "mpegts",
+    "tcp": "mpegts",
+    "http": "mpegts",
+    "https": "mpegts",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputPlan:
+    """Where the restored stream goes and how it is encoded."""
+
+    destinations: tuple[str, ...]
+    encoder: EncoderSettings
+    output_format: str | None
+    fps: float | None
+    """Where the source does not say."""
+    reconnect: bool
+    overwrite: bool
+
+
+def check_outputs(plan: OutputPlan) -> None:
+    """UsageError for outputs that collide or exist already."""
+    for destination in plan.destinations:
+        if plan.destinations.count(destination) > 1:
+            raise UsageError(f"`{destination}` is given twice as an output")
+        path = Path(destination)
+        if _is_file(destination) and path.is_file() and not plan.overwrite:
+            raise UsageError(f"`{path}` exists already", hint="give `--overwrite`, or another `-o`")
+
+
+def new_outputs(
+    plan: OutputPlan,
+    stream: LiveStream,
+    height: int,
+    width: int,
+    on_event: Callable[[str], None],
+) -> list[LiveOutput]:
+    """One output per destination. Files are opened here, so that a bad path is told at once."""
+    return [
+        _new_output(destination, plan, stream, height, width, on_event)
+        for destination in plan.destinations
+    ]
+
+
+def is_consumer_gone(output: LiveOutput) -> bool:
+    """Whether the output ended because the program behind the pipe did, which is its right."""
+    return output.name == "-" and isinstance(
+        getattr(output.failure, "__cause__", None), BrokenPipeError
+    )
+
+
+def _new_output(
+    destination: str,
+    plan: OutputPlan,
+    stream: LiveStream,
+    height: int,
+    width: int,
+    on_event: Callable[[str], None],
+) -> LiveOutput:
+    pipe = StandardOutput() if destination == "-" else None
+    if destination.startswith(CAMERA):
+        open_sink: Callable[[], LiveSink] = partial(
+            VirtualCamera, destination[len(CAMERA) :] or None, height=height, width=width,
+            fps=_fps(plan, stream),
+        )  # fmt: skip
+    else:
+        open_sink = partial(_open_writer, pipe or destination, plan, stream, height, width)
+    if _is_file(destination):
+        open_sink = partial(_take, [open_sink()])
+    return LiveOutput(
+        destination,
+        open_sink,
+        queue_size=stream.settings.queue_size,
+        reconnect=plan.reconnect and is_network_address(destination),
+        is_only_one=len(plan.destinations) == 1,
+        on_event=on_event,
+        pulse=stream.watchdog.add(f"output {destination}"),
+        on_give_up=pipe.give_up if pipe else lambda: None,
+    )
+
+
+def _open_writer(
+    destination: str | StandardOutput,
+    plan: OutputPlan,
+    stream: LiveStream,
+    height: int,
+    width: int,
+) -> LiveSink:
+    assert stream.source is not None
+    return VideoWriter(
+        destination,  # type: ignore[arg-type]
+        info_of=stream.source.reader,
+        width=width,
+        height=height,
+        settings=replace(plan.encoder, keyframe_interval=max(1, round(_fps(plan, stream)))),
+        frame_rate=plan.fps,
+        output_format=plan.output_format or _usual_format(destination),
+        is_live=True,
+    )
+
+
+def _take(opened: list[LiveSink]) -> LiveSink:
+    return opened.pop()
+
+
+def _fps(plan: OutputPlan, stream: LiveStream) -> float:
+    assert stream.source is not None
+    rate = stream.source.reader.info.frame_rate
+    return plan.fps or (float(rate) if rate else DEFAULT_FPS)
+
+
+def _usual_format(destination: str | StandardOutput) -> str | None:
+    if isinstance(destination, StandardOutput):
+        return DEFAULT_PIPE_FORMAT
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", destination)
+    return _FORMAT_OF_SCHEME.get(scheme[1].lower()) if scheme else None
+
+
+def _is_file(destination: str) -> bool:
+    return (
+        destination != "-"
+        and not destination.startswith(CAMERA)
+        and not is_network_address(destination)
+    )

@@ -1,0 +1,1 @@
+"""What is live: capture, bounded delay, recovery, and the numbers of a stream that never ends."""

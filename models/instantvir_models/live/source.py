@@ -1,0 +1,222 @@
+"""Where live frames come from: a pipe, a camera, an address or a growing file, again if it is lost."""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from instantvir_models.errors import VideoOpenError
+from instantvir_models.live.watchdog import Pulse
+from instantvir_models.media import CompanionPacket, Frame, VideoReader
+from instantvir_models.media.live_io import GrowingFile, StandardInput
+
+logger = logging.getLogger(__name__)
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 30.0
+JUMP_SECONDS = 60
+"""A source that comes back with time stamps further ahead than this has started a new count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """What is captured and how."""
+
+    source: str
+    """`-`, a path, an address, or what the device calls itself."""
+    input_format: str | None = None
+    input_options: tuple[tuple[str, str], ...] = ()
+    reconnect: bool = False
+    """Open the source again when it is lost."""
+    silence_seconds: float = 10.0
+    """A network source that says nothing for so long counts as lost."""
+    follow_seconds: float | None = None
+    """The file is still being written; it has ended when it did not grow for so long."""
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is an address."""
+        return is_network_address(self.source)
+
+    @property
+    def can_come_back(self) -> bool:
+        """Whether opening it again can give more: not so for a pipe or a file."""
+        return self.is_network or self.input_format in DEVICE_FORMATS
+
+    @property
+    def cannot_wait(self) -> bool:
+        """Whether frames are lost when nobody takes them: cameras and networks."""
+        return self.can_come_back
+
+
+DEVICE_FORMATS = frozenset({"v4l2", "avfoundation", "dshow", "x11grab", "gdigrab"})
+
+
+def is_network_address(text: str) -> bool:
+    """Whether `text` is something like `rtsp://camera/1`; files as `file:...` are not."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)
+    return match is not None and match[1].lower() not in {"file", "pipe", "fd"}
+
+
+class LiveSource:
+    """Frames as they come, each later than the one before, across interruptions.
+
+    Opening waits for the first frame. After a reconnection time goes on: the outage shows as a gap
+    as long as it was.
+
+    Args:
+        stop: set it to end the source; frames already decoded still come.
+        on_event: called with a sentence when something happens.
+        on_companions: called with audio and subtitle packets, in the order they came.
+        pulse: tells a watchdog what the source is waiting for.
+
+    Raises:
+        VideoOpenError: if the source cannot be opened (the first time, or without `reconnect`).
+    """
+
+    def __init__(
+        self,
+        settings: SourceSettings,
+        *,
+        stop: threading.Event,
+        on_event: Callable[[str], None],
+        on_companions: Callable[[list[CompanionPacket]], None],
+        pulse: Pulse,
+    ) -> None:
+        self._settings = settings
+        self._stop, self._on_event, self._on_companions = stop, on_event, on_companions
+        self._pulse = pulse
+        self._shift = Fraction(0)
+        self._end_seconds: Fraction | None = None
+        self._last_arrival = time.monotonic()
+        self.reconnects = 0
+        self.loss: str | None = None
+        """How the source ended, if it did not end well."""
+        self.reader = self._first_open()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Every frame, until the source has ended for good or `stop` is set."""
+        while True:
+            yield from self._frames_of(self.reader)
+            if self._stop.is_set():
+                return
+            self.loss = self.reader.damage.message
+            if not (self._settings.reconnect and self._settings.can_come_back):
+                return
+            self._on_event(f"the input is lost ({self.loss or 'it ended'}); connecting again")
+            if not self._reopen():
+                return
+
+    def close(self) -> None:
+        """Release the source."""
+        with suppress(OSError):
+            self.reader.close()
+
+    def _frames_of(self, reader: VideoReader) -> Iterator[Frame]:
+        frames = iter(reader)
+        is_first = True
+        while not self._stop.is_set():
+            with self._pulse.busy("waiting for a frame"):
+                frame = next(frames, None)
+            self._forward_companions(reader)
+            if frame is None:
+                return
+            if is_first:
+                self._continue_time_at(frame)
+                is_first = False
+            frame = self._shifted(frame)
+            self._last_arrival = time.monotonic()
+            yield frame
+
+    def _forward_companions(self, reader: VideoReader) -> None:
+        if reader.demuxer is None or not reader.demuxer.others:
+            return
+        packets = reader.demuxer.take_waiting()
+        if packets:
+            self._on_companions([packet.delayed(self._shift) for packet in packets])
+
+    def _continue_time_at(self, first: Frame) -> None:
+        """Choose the shift for a new connection, so that time goes on where it really is."""
+        if self._end_seconds is None:
+            return
+        starts = first.pts * first.time_base
+        outage = Fraction(round(1000 * (time.monotonic() - self._last_arrival)), 1000)
+        expected = self._end_seconds + outage
+        has_continued = self._end_seconds <= starts + self._shift <= expected + JUMP_SECONDS
+        if not has_continued:
+            self._shift = expected - starts
+
+    def _shifted(self, frame: Frame) -> Frame:
+        pts = frame.pts + round(self._shift / frame.time_base)
+        seconds = pts * frame.time_base
+        self._end_seconds = seconds + frame.duration * frame.time_base
+        return replace(frame, pts=pts)
+
+    def _first_open(self) -> VideoReader:
+        if not (self._settings.reconnect and self._settings.can_come_back):
+            return self._open()
+        reader = self._open_until_it_works()
+        if reader is None:
+            raise VideoOpenError(
+                f"`{self._settings.source}` was not there before the stream was stopped"
+            )
+        return reader
+
+    def _reopen(self) -> bool:
+        with suppress(OSError):
+            self.reader.close()
+        reader = self._open_until_it_works()
+        if reader is None:
+            return False
+        self.reader, self.loss = reader, None
+        self.reconnects += 1
+        self._on_event("the input is back")
+        return True
+
+    def _open_until_it_works(self) -> VideoReader | None:
+        """The source, opened with growing pauses between attempts; None if stopped meanwhile."""
+        wait_seconds = FIRST_WAIT_SECONDS
+        while not self._stop.is_set():
+            try:
+                return self._open()
+            except VideoOpenError as error:
+                self._on_event(f"{error}; next attempt in {wait_seconds:g} s")
+            if self._stop.wait(wait_seconds):
+                break
+            wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
+        return None
+
+    def _open(self) -> VideoReader:
+        settings = self._settings
+        pipe = self._as_file()
+        try:
+            with self._pulse.busy("opening the input"):
+                return VideoReader(
+                    settings.source if pipe is None else pipe,  # type: ignore[arg-type]
+                    input_format=settings.input_format,
+                    input_options=dict(settings.input_options),
+                    is_live=True,
+                    timeout_seconds=settings.silence_seconds if settings.is_network else None,
+                )
+        except VideoOpenError as error:
+            if pipe is not None and pipe.num_bytes == 0 and not self._stop.is_set():
+                raise VideoOpenError(
+                    f"{pipe.name} is empty",
+                    hint="pipe a video into it, for example `ffmpeg ... -f nut - | ...`",
+                ) from error
+            raise
+
+    def _as_file(self) -> StandardInput | GrowingFile | None:
+        settings = self._settings
+        if settings.source == "-":
+            return StandardInput(self._stop)
+        if settings.follow_seconds is not None:
+            return GrowingFile(
+                Path(settings.source), self._stop, idle_seconds=settings.follow_seconds
+            )
+        return None

@@ -1,0 +1,59 @@
+"""Restored frames as a camera other programs can choose; needs the extra `instantvir[live]`."""
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+from instantvir_models.errors import VideoWriteError
+from instantvir_models.media import CompanionPacket, Frame
+
+
+class VirtualCamera:
+    """A sink that shows frames on a virtual camera at the rate of their time stamps.
+
+    Args:
+        device: such as `/dev/video9`; None takes the first free one.
+        fps: that the camera claims.
+
+    Raises:
+        VideoWriteError: if pyvirtualcam or a virtual camera device is missing.
+    """
+
+    def __init__(self, device: str | None, *, height: int, width: int, fps: float) -> None:
+        try:
+            import pyvirtualcam
+        except ImportError as error:
+            raise VideoWriteError(
+                "a virtual camera needs the package pyvirtualcam",
+                hint="pip install 'instantvir[live]'",
+            ) from error
+        try:
+            self._camera = pyvirtualcam.Camera(width, height, fps, device=device)
+        except RuntimeError as error:
+            raise VideoWriteError(
+                f"no virtual camera can be opened: {error}",
+                hint="on Linux: `modprobe v4l2loopback`; elsewhere install OBS Studio",
+            ) from error
+        self._starts: tuple[float, float] | None = None
+
+    def write(self, frame: Frame) -> None:
+        """Show one frame when it is due."""
+        pixels = frame.pixels
+        shown = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+        if self._starts is None:
+            self._starts = (time.monotonic(), frame.pts_seconds)
+        due = self._starts[0] + frame.pts_seconds - self._starts[1]
+        time.sleep(min(1.0, max(0.0, due - time.monotonic())))
+        self._camera.send(np.ascontiguousarray(shown))
+
+    def write_companions(self, packets: Iterable[CompanionPacket]) -> None:
+        """A camera has no sound."""
+
+    def close(self) -> None:
+        """Release the device."""
+        self._camera.close()
+
+    def abort(self) -> None:
+        """Release the device."""
+        self._camera.close()

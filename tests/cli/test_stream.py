@@ -1,0 +1,409 @@
+"""Stories of `instantvir stream` with real processes: what breaks around it must not break it."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.synthetic_camera import read_stamp
+from instantvir_cli.app import app
+from instantvir_cli.exit_status import ExitStatus
+from instantvir_models.media import VideoReader
+
+ROOT = Path(__file__).parents[2]
+STREAM = [sys.executable, "-c", "from instantvir_cli.app import app; app()", "stream"]
+CAMERA = [sys.executable, str(ROOT / "benchmarks" / "synthetic_camera.py")]
+KNOWN = ["--operator", "identity+noise:std=3", "--threads", "1"]
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join(
+        str(ROOT / folder) for folder in (".", "kernels", "models", "distill")
+    ),
+}
+PATIENCE_SECONDS = 90
+"""Until a process counts as hanging; nothing here depends on how long it takes."""
+
+
+@contextmanager
+def process(*command, **options):
+    """A process that is gone afterwards, whatever happened."""
+    started = subprocess.Popen([str(c) for c in command], env=ENVIRONMENT, **options)
+    try:
+        yield started
+    finally:
+        if started.poll() is None:
+            started.kill()
+        started.wait()
+        for pipe in (started.stdin, started.stdout, started.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def camera(*args, **options):
+    return process(*CAMERA, *args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **options)
+
+
+def stream(*args, **options):
+    options = {"stderr": subprocess.PIPE, **options}
+    return process(*STREAM, *args, *KNOWN, **options)
+
+
+def ended(process):
+    """(exit status, standard error) of a process that ends by itself."""
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    return process.returncode, (errors or b"").decode()
+
+
+def recorded(path, *args):
+    """A file of the synthetic camera, made as fast as it goes."""
+    subprocess.run(
+        [*CAMERA, "--burst", "--output", str(path), *map(str, args)], check=True, env=ENVIRONMENT
+    )
+    return path
+
+
+def numbers_in(path):
+    """Burned-in numbers of the frames of a file, and whether its time stamps only grow."""
+    with VideoReader(path) as reader:
+        frames = list(reader)
+    times = [frame.pts * frame.time_base for frame in frames]
+    assert all(b > a for a, b in pairwise(times))
+    return [read_stamp(frame.pixels)[0] for frame in frames]
+
+
+def summary_of(log):
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    (summary,) = [line["summary"] for line in lines if "summary" in line]
+    assert summary["frames_in"] == summary["frames_out"] + summary["frames_dropped"]
+    return summary
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.05)
+    return found
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "status.jsonl"
+
+
+def test_a_pipe_gets_what_restore_writes_and_a_file_beside_it(tmp_path, log):
+    path = recorded(tmp_path / "in.nut", "--frames", 10, "--audio", "pcm_s16le", "--noise", 3)
+    live, offline = tmp_path / "live.nut", tmp_path / "offline.mkv"
+    with path.open("rb") as source, live.open("wb") as pipe:
+        args = ("-o", "-", "-o", tmp_path / "also.mp4", "--json-lines", log)
+        with stream(*args, stdin=source, stdout=pipe) as restorer:
+            status, errors = ended(restorer)
+    assert status == 0, errors
+    done = CliRunner().invoke(
+        app, ["restore", str(path), *KNOWN, "-o", str(offline), "--codec", "ffv1"]
+    )
+    assert done.exit_code == 0, done.stderr
+    with VideoReader(live) as a, VideoReader(offline) as b:
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x.pixels, y.pixels)
+            assert x.pts_seconds == pytest.approx(y.pts_seconds, abs=1e-3)
+    assert numbers_in(tmp_path / "also.mp4") == list(range(10))
+    assert [output["frames_written"] for output in summary_of(log)["outputs"]] == [10, 10]
+    with av.open(str(live)) as container:
+        sound = b"".join(bytes(packet) for packet in container.demux(audio=0))
+    samples = np.frombuffer(sound, np.int16).reshape(10, -1)
+    assert (samples == np.arange(10)[:, None]).all(), "the sound of frame n has the value n"
+
+
+def test_a_killed_producer_leaves_a_whole_file(tmp_path, log):
+    target = tmp_path / "out.mp4"
+    with camera("--fps", 12, "--seconds", 100) as source:
+        args = ("-o", target, "--json-lines", log)
+        with stream(*args, stdin=source.stdout) as restorer:
+            source.stdout.close()
+            wait_for(lambda: target.exists() and target.stat().st_size > 3000, "the first fragment")
+            source.send_signal(signal.SIGKILL)
+            status, errors = ended(restorer)
+    assert status in (0, ExitStatus.PARTIAL), errors  # the last packet may be cut in two
+    summary = summary_of(log)
+    assert summary["frames_dropped"] == 0
+    numbers = numbers_in(target)
+    assert numbers == list(range(summary["frames_in"]))
+
+
+def test_a_consumer_that_leaves_ends_its_pipe_and_nothing_else(tmp_path, log):
+    path = recorded(tmp_path / "in.nut", "--frames", 60)
+    target = tmp_path / "out.mkv"
+    with path.open("rb") as source:
+        args = ("-o", "-", "-o", target, "--json-lines", log)
+        with stream(*args, stdin=source, stdout=subprocess.PIPE) as restorer:
+            assert restorer.stdout.read(100)
+            restorer.stdout.close()
+            restorer.stdout = None
+            status, errors = ended(restorer)
+    assert status == 0, errors
+    assert "the program that reads `standard output` has stopped" in " ".join(errors.split())
+    assert numbers_in(target) == list(range(60))
+    pipe, file = summary_of(log)["outputs"]
+    assert pipe["state"] == "failed"
+    assert pipe["frames_dropped"] > 0
+    assert file["frames_written"] == 60
+
+
+def test_a_stream_whose_only_consumer_left_ends(tmp_path):
+    with (
+        camera("--fps", 20, "--seconds", 300) as source,
+        stream("-o", "-", stdin=source.stdout, stdout=subprocess.PIPE) as restorer,
+    ):
+        source.stdout.close()
+        assert restorer.stdout.read(100)
+        restorer.stdout.close()
+        restorer.stdout = None
+        status, errors = ended(restorer)
+    assert status == 0, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_file_though_the_input_is_silent(tmp_path, log, number):
+    target = tmp_path / "out.mp4"
+    whole = recorded(tmp_path / "in.nut", "--frames", 20).read_bytes()
+    args = ("-o", target, "--json-lines", log)
+    with stream(*args, stdin=subprocess.PIPE) as restorer:
+        restorer.stdin.write(whole)
+        restorer.stdin.flush()  # and stays open
+        wait_for(lambda: log.exists() and '"frames_in": 20' in log.read_text(), "reading it all")
+        restorer.send_signal(number)
+        status = restorer.wait(PATIENCE_SECONDS)
+        errors = restorer.stderr.read().decode()
+    assert status == 0, errors
+    assert numbers_in(target) == list(range(20))
+    assert summary_of(log)["frames_dropped"] == 0
+
+
+def test_a_full_disk_ends_its_file_and_the_pipe_goes_on(tmp_path, log):
+    path = recorded(tmp_path / "in.nut", "--frames", 40)
+    target, live = tmp_path / "out.mkv", tmp_path / "live.nut"
+
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    # the limit holds for files, so standard output has to be a pipe; and no log
+    with path.open("rb") as source, live.open("wb") as copy:
+        args = ("-o", target, "-o", "-", "--codec", "ffv1")
+        with stream(*args, stdin=source, stdout=subprocess.PIPE, preexec_fn=small_disk) as restorer:
+            copy.write(restorer.stdout.read())
+            status, errors = ended(restorer)
+    assert status == ExitStatus.BAD_OUTPUT
+    assert "out.mkv has ended: cannot write" in " ".join(errors.split())
+    assert numbers_in(live) == list(range(40))
+    kept = numbers_in(target)
+    assert 0 < len(kept) < 40
+    assert kept == list(range(len(kept)))
+
+
+def test_a_killed_stream_leaves_a_playable_mp4(tmp_path):
+    target = tmp_path / "out.mp4"
+    with (
+        camera("--fps", 12, "--seconds", 100) as source,
+        stream("-o", target, stdin=source.stdout) as restorer,
+    ):
+        wait_for(lambda: target.exists() and target.stat().st_size > 5000, "two fragments")
+        restorer.send_signal(signal.SIGKILL)
+        restorer.wait(PATIENCE_SECONDS)
+    numbers = numbers_in(target)
+    assert len(numbers) >= 12
+    assert numbers == list(range(len(numbers)))
+
+
+def corrupted(data, *, percent, seed=0):
+    """A transport stream with bytes changed in `percent` of its 188-byte packets, sparing the first."""
+    rng = np.random.default_rng(seed)
+    packets = np.frombuffer(data, np.uint8).copy().reshape(-1, 188)
+    hit = 20 + np.flatnonzero(rng.random(len(packets) - 20) < percent / 100)
+    packets[hit, 20:120] = rng.integers(0, 256, (len(hit), 100))
+    assert len(hit)
+    return packets.tobytes()
+
+
+def test_damaged_packets_cost_frames_and_no_more(tmp_path, log):
+    path = recorded(
+        tmp_path / "in.ts", "--frames", 80, "--format", "mpegts", "--codec", "libx264",
+        "--pix-fmt", "yuv420p", "--noise", 5, "--audio", "aac",
+    )  # fmt: skip
+    path.write_bytes(corrupted(path.read_bytes(), percent=1))
+    target = tmp_path / "out.mkv"
+    with path.open("rb") as source:
+        args = ("-o", target, "--json-lines", log)
+        with stream(*args, stdin=source) as restorer:
+            status, errors = ended(restorer)
+    assert status in (0, ExitStatus.PARTIAL), errors
+    summary = summary_of(log)
+    assert 60 <= summary["frames_in"] <= 80
+    assert summary["outputs"][0]["frames_written"] == summary["frames_in"]
+    assert len(numbers_in(target)) == summary["frames_in"]
+
+
+def test_an_empty_pipe_is_a_sentence():
+    with stream("-o", "-", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as restorer:
+        status, errors = ended(restorer)
+    assert status == ExitStatus.BAD_INPUT
+    assert "standard input is empty" in " ".join(errors.split())
+    assert "Traceback" not in errors
+
+
+RTMP_SERVER = """
+import av, sys
+with av.open(sys.argv[1], options={"listen": "1", "analyzeduration": "100000"}) as container:
+    video = container.streams.video[0]
+    for packet in container.demux(video):
+        for frame in video.codec_context.decode(packet):
+            print(float(frame.pts * frame.time_base), flush=True)
+"""
+
+
+def rtmp_server(address):
+    return process(
+        sys.executable,
+        "-c",
+        RTMP_SERVER,
+        address,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_an_rtmp_server_may_be_restarted(tmp_path, log):
+    address = f"rtmp://127.0.0.1:{free_port()}/live/restored"
+    with camera("--fps", 8, "--seconds", 300) as source:
+        args = ("-o", address, "--reconnect", "--json-lines", log)
+        with rtmp_server(address) as first:
+            time.sleep(1)
+            restorer = subprocess.Popen(
+                [*STREAM, *map(str, args), *KNOWN], stdin=source.stdout,
+                stderr=subprocess.PIPE, env=ENVIRONMENT,
+            )  # fmt: skip
+            before = [float(first.stdout.readline()) for _ in range(5)]
+        try:
+            with rtmp_server(address) as second:
+                after = [float(second.stdout.readline()) for _ in range(5)]
+                restorer.send_signal(signal.SIGTERM)
+                errors = restorer.communicate(timeout=PATIENCE_SECONDS)[1].decode()
+        finally:
+            restorer.kill()
+            restorer.wait()
+    assert restorer.returncode == 0, errors
+    assert all(b > a for a, b in pairwise(before + after))
+    (output,) = summary_of(log)["outputs"]
+    assert output["reconnects"] == 1
+    assert output["frames_dropped"] > 0
+    flat = " ".join(errors.split())
+    assert "is lost" in flat
+    assert "is back" in flat
+
+
+TCP_SERVER = """
+import subprocess, sys, socket
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+connection, _ = server.accept()
+subprocess.run(sys.argv[2:], stdout=connection.fileno())
+"""
+
+
+def test_a_network_source_may_go_away_and_come_back(tmp_path, log):
+    port, target = free_port(), tmp_path / "out.mkv"
+    live = [*CAMERA, "--fps", "10", "--format", "mpegts", "--codec", "libx264", "--pix-fmt",
+            "yuv420p"]  # fmt: skip
+    server = [sys.executable, "-c", TCP_SERVER, port, *live]
+    args = (f"tcp://127.0.0.1:{port}", "-o", target, "--reconnect", "--json-lines", log)
+    with stream(*args) as restorer:
+        with process(*server, "--frames", 20) as first:
+            first.wait(PATIENCE_SECONDS)
+        with process(*server, "--frames", 20) as second:
+            second.wait(PATIENCE_SECONDS)
+        wait_for(lambda: '"reconnects": 1' in log.read_text(), "the connection")
+        time.sleep(2)
+        restorer.send_signal(signal.SIGTERM)
+        errors = restorer.communicate(timeout=PATIENCE_SECONDS)[1].decode()
+    assert restorer.returncode in (0, ExitStatus.PARTIAL), errors
+    summary = summary_of(log)
+    assert summary["reconnects"] == 1
+    assert len(numbers_in(target)) == summary["frames_out"] > 20
+
+
+def test_numbers_and_page_are_served_while_it_runs(tmp_path, log):
+    metrics, page = free_port(), free_port()
+    args = ("--preview", page, "--metrics", metrics, "--json-lines", log)
+    with (
+        camera("--fps", 10, "--seconds", 300) as source,
+        stream(*args, stdin=source.stdout) as restorer,
+    ):
+        wait_for(lambda: log.exists() and '"status"' in log.read_text(), "the first status")
+        text = fetched(f"http://127.0.0.1:{metrics}/metrics")
+        assert "instantvir_frames_in_total" in text
+        assert 'instantvir_delay_seconds{quantile="0.99"}' in text
+        assert "restored" in fetched(f"http://127.0.0.1:{page}/")
+        assert json.loads(fetched(f"http://127.0.0.1:{page}/status.json"))["frames_in"] > 0
+        restorer.send_signal(signal.SIGTERM)
+        restorer.wait(PATIENCE_SECONDS)
+        assert restorer.returncode == 0, restorer.stderr.read().decode()
+    assert summary_of(log)["outputs"] == []
+
+
+def fetched(url):
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return answer.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence", "hint"),
+    [
+        ([], "the restored stream goes nowhere", "-o -"),
+        (["-o", "-", "-o", "-"], "`-` is given twice", ""),
+        (["-o", "x.mkv", "--on-overload", "cry"], "`--on-overload` is `cry`", "drop, skip"),
+        (["-o", "x.mkv", "--latency", "9"], "blocks of 9 frames do not suit", "1 to 3 frames"),
+        (["-o", "x.mkv", "--preview", "here"], "`--preview` is `here`", ""),
+        (["-o", "x.mkv", "--pix-fmt", "gray"], "`--pix-fmt` describes raw frames", "--size"),
+        (["-o", "x.mkv", "--size", "big"], "`--size` is `big`", ""),
+        (["-o", "x.mkv", "--input-format", "rawvideo"], "raw frames do not say", "--size"),
+        (["-o", "x.mkv", "--follow", "-1"], "`--follow` is -1", ""),
+        (["-o", "x.mkv", "--task", "denoize"], "no task called `denoize`", "denoise"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(tmp_path, monkeypatch, args, sentence, hint):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["stream", "nothing.nut", "--task", "denoise", *args])
+    assert result.exit_code == ExitStatus.USAGE, result.stderr
+    flat = " ".join(result.stderr.split())
+    assert sentence in flat
+    assert hint in flat
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_is_kept(tmp_path):
+    (tmp_path / "out.mkv").write_text("precious")
+    result = CliRunner().invoke(
+        app, ["stream", "x.nut", "--task", "denoise", "-o", str(tmp_path / "out.mkv")]
+    )
+    assert result.exit_code == ExitStatus.USAGE
+    assert "exists already" in result.stderr
+    assert (tmp_path / "out.mkv").read_text() == "precious"
