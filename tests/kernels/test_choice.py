@@ -27,7 +27,7 @@ def test_plain_attention_waits_for_a_measurement():
 
 
 def test_plain_attention_runs_in_triton_where_it_was_measured_faster(monkeypatch):
-    monkeypatch.setattr("instantvir_kernels.tiles._faster_than_sdpa", lambda: {"80": [64]})
+    monkeypatch.setattr("instantvir_kernels.tiles.faster_than_sdpa", lambda: {80: [64]})
     call = replace(CALL, kind=Kind.ATTENTION, head_dim=64)
     card = Machine(capability=(8, 7))  # no table of its own: it takes that of 8.6
     assert choose("auto", call, card).backend == "sdpa"
