@@ -16,7 +16,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _forget():
     """What a process found out about its machine is found again in each test."""
-    caches = (machine.machine_of, machine._import_problem, dispatch._say_once)
+    caches = (
+        machine.machine_of, machine._import_problem, machine.launch_problem, dispatch._say_once
+    )  # fmt: skip
     for cached in caches:
         cached.cache_clear()
     yield
@@ -71,6 +73,7 @@ def test_a_broken_driver_is_found_by_a_test_launch():
 def test_a_card_that_computes_nonsense_is_not_trusted(monkeypatch):
     monkeypatch.setattr(machine, "_largest_error", lambda device: float("nan"))
     assert "a test launch was off by nan" in machine.launch_problem(CPU)
+    machine.launch_problem.cache_clear()
     monkeypatch.setattr(machine, "_largest_error", lambda device: 1e-3)
     assert machine.launch_problem(CPU) is None
 
@@ -92,3 +95,29 @@ def test_nothing_here_imports_triton_by_itself():
         "assert 'instantvir_kernels.triton_launch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+class OnCard:
+    """Stands for a tensor on a card that this machine does not have."""
+
+    def __init__(self):
+        self.device = torch.device("cuda", 0)
+        self.is_cuda, self.requires_grad = True, False
+        self.dtype, self.shape = torch.float16, (1, 40, 2, 64)
+
+
+@pytest.mark.parametrize(
+    ("problem", "backend"), [(None, "triton"), ("a test launch failed (driver)", "sdpa")]
+)
+def test_a_card_is_asked_before_triton_is_trusted_to_it(monkeypatch, caplog, problem, backend):
+    monkeypatch.setattr(dispatch, "machine_of", lambda device: machine.Machine(capability=(9, 0)))
+    monkeypatch.setattr(dispatch, "launch_problem", lambda device: problem)
+    with caplog.at_level(logging.INFO):
+        assert dispatch._chosen(dispatch.Kind.BLOCK_CAUSAL, OnCard()) == backend
+    assert (problem or "tiles that nobody sees are skipped") in caplog.text
+
+
+def test_a_card_that_needs_no_triton_is_not_kept_waiting(monkeypatch):
+    monkeypatch.setattr(dispatch, "machine_of", lambda device: machine.Machine(capability=(9, 0)))
+    monkeypatch.setattr(dispatch, "launch_problem", lambda device: pytest.fail("compiled"))
+    assert dispatch._chosen(dispatch.Kind.ATTENTION, OnCard()) == "sdpa"
