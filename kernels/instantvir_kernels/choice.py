@@ -99,10 +99,15 @@ def _automatic(call: Call, machine: Machine) -> Choice:
         if tiles.is_faster_than_sdpa(machine.capability, call.head_dim):
             return Choice("triton", "measured faster than scaled_dot_product_attention here")
         obstacle = "no measurement here says that triton is faster (instantvir_kernels.tune)"
-    elif call.kind is Kind.BLOCK_CAUSAL and call.device == "cuda":
-        if why_not_flex(call, machine) is None:  # on a CPU it is slow unless compiled for a minute
-            return Choice("flex", obstacle)
+    elif _takes_flex(call, machine):
+        return Choice("flex", obstacle)
     return Choice("sdpa", obstacle)
+
+
+def _takes_flex(call: Call, machine: Machine) -> bool:
+    """Where a mask is needed on a card; on a CPU it takes a minute to compile, and is slow without."""
+    is_masked_on_card = call.kind is Kind.BLOCK_CAUSAL and call.device == "cuda"
+    return is_masked_on_card and why_not_flex(call, machine) is None
 
 
 def why_not_triton(call: Call, machine: Machine) -> str | None:
