@@ -2,7 +2,6 @@
 
 import os
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -17,13 +16,14 @@ CHECK_TOLERANCE = 2e-2
 @cache
 def machine_of(device: torch.device) -> Machine:
     """Facts about a device that cost nothing to find; `launch_problem` knows more."""
-    problem = _import_problem()
     if device.type != "cuda":
-        return Machine(triton_problem=problem, is_interpreted=is_interpreted())
+        interpreted = is_interpreted()
+        problem = _import_problem() if interpreted else None  # else it is never asked to run
+        return Machine(triton_problem=problem, is_interpreted=interpreted)
     return Machine(
         capability=torch.cuda.get_device_capability(device),
         is_rocm=torch.version.hip is not None,
-        triton_problem=problem,
+        triton_problem=_import_problem(),
         is_interpreted=is_interpreted(),
     )
 
@@ -35,10 +35,12 @@ def is_interpreted() -> bool:
 
 @cache
 def _import_problem() -> str | None:
-    if find_spec("triton") is None:
-        return "triton is not installed (`pip install triton`, Linux only)"
     try:
         import triton  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name == "triton":
+            return "triton is not installed (`pip install triton`, Linux only)"
+        return f"triton does not load ({_first_line(error)})"
     except Exception as error:
         return f"triton does not load ({_first_line(error)})"
     return None

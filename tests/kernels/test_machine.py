@@ -33,32 +33,50 @@ def attend():
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_triton_that_is_not_installed(monkeypatch, caplog):
-    monkeypatch.setattr(machine, "find_spec", lambda name: None)
-    monkeypatch.setenv("INSTANTVIR_KERNELS", "triton")
-    attend()
-    assert "triton cannot run it: triton is not installed" in caplog.text
+CARD = torch.device("cuda", 0)
 
 
-def test_triton_that_does_not_load(monkeypatch, caplog):
-    monkeypatch.setattr(machine, "find_spec", lambda name: object())
+@pytest.fixture
+def import_of_triton(monkeypatch):
+    """Makes `import triton` raise what a test sets."""
+    failure = []
     real_import = builtins.__import__
 
     def refuse(name, *args, **kwargs):
         if name == "triton":
-            raise ImportError("libtriton.so: undefined symbol")
+            raise failure[0]
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    monkeypatch.setenv("INSTANTVIR_KERNELS", "triton")
-    attend()
-    assert "triton does not load (ImportError: libtriton.so" in caplog.text
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (ModuleNotFoundError("No module named 'triton'", name="triton"), "triton is not installed"),
+        (ModuleNotFoundError("No module named 'x'", name="x"), "triton does not load (Module"),
+        (ImportError("libtriton.so: undefined symbol"), "triton does not load (ImportError: lib"),
+        (OSError("GLIBC_2.34 not found"), "triton does not load (OSError: GLIBC"),
+    ],
+)
+@pytest.mark.parametrize("requested", ["auto", "triton"])
+def test_a_card_without_triton_runs_on_pytorch_and_says_why(
+    monkeypatch, caplog, import_of_triton, failure, sentence, requested
+):
+    import_of_triton.append(failure)
+    monkeypatch.setenv("INSTANTVIR_KERNELS", requested)
+    with caplog.at_level(logging.INFO):
+        assert dispatch._chosen(dispatch.Kind.BLOCK_CAUSAL, OnCard()) == "sdpa"
+    assert sentence in caplog.text
+    assert caplog.records[0].levelno == (logging.WARNING if requested == "triton" else logging.INFO)
 
 
 def test_triton_without_a_gpu(monkeypatch, caplog):
     monkeypatch.setenv("INSTANTVIR_KERNELS", "triton")
     attend()
-    assert "cannot run it:" in caplog.text
+    assert "triton cannot run it: the tensors are on cpu" in caplog.text
     assert caplog.records[0].levelno == logging.WARNING
 
 
@@ -87,21 +105,27 @@ def test_the_choice_is_said_once(caplog):
     assert said[0].getMessage().startswith("block-causal attention runs on ")
 
 
-def test_nothing_here_imports_triton_by_itself():
-    """It takes 0.2 s and can fail; a CPU never needs it."""
+def test_a_process_that_cannot_import_triton_restores_on_a_cpu():
+    """Nothing asks for it: not the entry points, not the student, not the roofline."""
     code = (
-        "import sys, torch; from instantvir_kernels import dispatch, machine, choice, tiles; "
+        "import sys; sys.modules['triton'] = None; "
+        "import torch; from instantvir_kernels import dispatch, graphs, aot, roofline, tune; "
+        "from instantvir_models.students.tiny import TinyStudent; "
         "q = torch.ones(1, 4, 1, 8); dispatch.attention(q, q, q); "
         "assert 'instantvir_kernels.triton_launch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    environment = {"PYTHONPATH": ":".join(sys.path), "INSTANTVIR_KERNELS": "triton"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
+    )
+    assert "attention runs on sdpa: triton cannot run it" in result.stderr
 
 
 class OnCard:
     """Stands for a tensor on a card that this machine does not have."""
 
     def __init__(self):
-        self.device = torch.device("cuda", 0)
+        self.device = CARD
         self.is_cuda, self.requires_grad = True, False
         self.dtype, self.shape = torch.float16, (1, 40, 2, 64)
 
