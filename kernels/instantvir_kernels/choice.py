@@ -9,6 +9,7 @@ import torch
 from instantvir_kernels import tiles
 
 BACKENDS = ("auto", "triton", "flex", "sdpa", "reference")
+FLEX_HEAD_DIMS = (16, 32, 64, 128, 256)
 
 
 class Kind(Enum):
@@ -98,9 +99,15 @@ def _automatic(call: Call, machine: Machine) -> Choice:
         if tiles.is_faster_than_sdpa(machine.capability, call.head_dim):
             return Choice("triton", "measured faster than scaled_dot_product_attention here")
         obstacle = "no measurement here says that triton is faster (instantvir_kernels.tune)"
-    elif call.kind is Kind.BLOCK_CAUSAL and why_not_flex(call, machine) is None:
+    elif _takes_flex(call, machine):
         return Choice("flex", obstacle)
     return Choice("sdpa", obstacle)
+
+
+def _takes_flex(call: Call, machine: Machine) -> bool:
+    """Where a mask is needed on a card; on a CPU it takes a minute to compile, and is slow without."""
+    is_masked_on_card = call.kind is Kind.BLOCK_CAUSAL and call.device == "cuda"
+    return is_masked_on_card and why_not_flex(call, machine) is None
 
 
 def why_not_triton(call: Call, machine: Machine) -> str | None:
@@ -135,6 +142,8 @@ def why_not_flex(call: Call, machine: Machine) -> str | None:
         return f"torch.compile needs triton, and {machine.triton_problem}"
     if call.device not in ("cuda", "cpu"):
         return f"FlexAttention does not run on {call.device}"
+    if call.device == "cuda" and call.head_dim not in FLEX_HEAD_DIMS:
+        return f"FlexAttention is tried for heads of {_listed(FLEX_HEAD_DIMS)} only"
     return None
 
 

@@ -6,6 +6,7 @@ falls back, with a warning that says why. Contracts are those of `reference`.
 
 import logging
 import os
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from instantvir_kernels import reference
 from instantvir_kernels.choice import BACKENDS, Call, Choice, Kind, choose
-from instantvir_kernels.machine import machine_of
+from instantvir_kernels.machine import launch_problem, machine_of
 from instantvir_kernels.reference import Quantised
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None
     Same contract as `reference.attention`. This is the streaming case: keys and values are read in
     place, whatever their strides, such as a prefix of a `KVCache` buffer.
     """
-    match _chosen(Kind.ATTENTION, q, k, v, has_bias=key_bias is not None):
+    others = (k, v) if key_bias is None else (k, v, key_bias)
+    match _chosen(Kind.ATTENTION, q, *others, has_bias=key_bias is not None):
         case "triton":
             from instantvir_kernels import triton_launch
 
@@ -58,7 +60,7 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block:
     Same contract as `reference.block_causal_attention`: a whole sequence at once, as in training;
     differentiable. Queries that are one block see every key, so no mask is built.
     """
-    if q.shape[1] <= tokens_per_block and not _needs_gradient(q, k, v):
+    if _is_one_block(q, k, tokens_per_block) and not _needs_gradient(q, k, v):
         return attention(q, k, v)
     match _chosen(Kind.BLOCK_CAUSAL, q, k, v):
         case "triton":
@@ -156,7 +158,12 @@ def _chosen(kind: Kind, q: Tensor, *others: Tensor, has_bias: bool = False) -> s
     requested = backend()
     if requested == "reference":  # asks nothing of the machine
         return requested
-    choice = choose(requested, call, machine_of(q.device))
+    machine = machine_of(q.device)
+    choice = choose(requested, call, machine)
+    if choice.backend == "triton" and q.is_cuda:
+        problem = launch_problem(q.device)
+        if problem is not None:
+            choice = choose(requested, call, replace(machine, triton_problem=problem))
     _say_once(kind, choice)
     return choice.backend
 
@@ -182,9 +189,15 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _mask(q: Tensor, k: Tensor, tokens_per_block: int) -> Tensor | None:
-    if q.shape[1] <= tokens_per_block and k.shape[1] % tokens_per_block == 0:
+    if _is_one_block(q, k, tokens_per_block):
         return None  # the last block sees everything
     return reference.block_causal_mask(q.shape[1], k.shape[1], tokens_per_block, q.device)
+
+
+def _is_one_block(q: Tensor, k: Tensor, tokens_per_block: int) -> bool:
+    """Whether all queries lie in the block of the last key, so that they see every key."""
+    first, last = k.shape[1] - q.shape[1], k.shape[1] - 1
+    return first // tokens_per_block == last // tokens_per_block
 
 
 @lru_cache(maxsize=8)

@@ -2,12 +2,11 @@
 
 import os
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from instantvir_kernels import reference, tiles
+from instantvir_kernels import reference
 from instantvir_kernels.choice import Machine
 
 CHECK_TOLERANCE = 2e-2
@@ -16,20 +15,17 @@ CHECK_TOLERANCE = 2e-2
 
 @cache
 def machine_of(device: torch.device) -> Machine:
-    """Facts about a device; on a card that triton could use, kernels must first pass a check."""
-    problem = _import_problem()
+    """Facts about a device that cost nothing to find; `launch_problem` knows more."""
     if device.type != "cuda":
-        return Machine(triton_problem=problem, is_interpreted=is_interpreted())
-    facts = Machine(
+        interpreted = is_interpreted()
+        problem = _import_problem() if interpreted else None  # else it is never asked to run
+        return Machine(triton_problem=problem, is_interpreted=interpreted)
+    return Machine(
         capability=torch.cuda.get_device_capability(device),
         is_rocm=torch.version.hip is not None,
-        triton_problem=problem,
+        triton_problem=_import_problem(),
         is_interpreted=is_interpreted(),
     )
-    has_tiles = facts.capability is not None and tiles.architecture_of(facts.capability) is not None
-    if problem is None and has_tiles and not facts.is_rocm:
-        problem = launch_problem(device)
-    return Machine(facts.capability, facts.is_rocm, problem, facts.is_interpreted)
 
 
 def is_interpreted() -> bool:
@@ -39,20 +35,24 @@ def is_interpreted() -> bool:
 
 @cache
 def _import_problem() -> str | None:
-    if find_spec("triton") is None:
-        return "triton is not installed (`pip install triton`, Linux only)"
     try:
         import triton  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name == "triton":
+            return "triton is not installed (`pip install triton`, Linux only)"
+        return f"triton does not load ({_first_line(error)})"
     except Exception as error:
         return f"triton does not load ({_first_line(error)})"
     return None
 
 
+@cache
 def launch_problem(device: torch.device) -> str | None:
     """A sentence if attention and its gradients do not run, or compute nonsense, on `device`.
 
     Compilers and drivers have bugs of their own: 40 queries of 72 keys are compared with the plain
-    formula before anything else is trusted to the card. Takes some seconds where nothing is cached.
+    formula before anything is trusted to the card. Asked once per device, and only where triton is
+    about to be used; takes some seconds where triton has cached nothing.
     """
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):

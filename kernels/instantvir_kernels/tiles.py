@@ -109,8 +109,10 @@ def table() -> dict[int, dict[str, dict[int, Tile]]]:
 
 
 @cache
-def _faster_than_sdpa() -> dict[str, list[int]]:
-    return json.loads(TABLE_PATH.read_text(encoding="utf-8"))["faster_than_sdpa"]
+def faster_than_sdpa() -> dict[int, list[int]]:
+    """Architecture -> head dimensions at which `tune` measured ours to beat PyTorch's attention."""
+    stored = json.loads(TABLE_PATH.read_text(encoding="utf-8"))["faster_than_sdpa"]
+    return {int(capability): dims for capability, dims in stored.items()}
 
 
 def is_faster_than_sdpa(capability: tuple[int, int], head_dim: int) -> bool:
@@ -118,7 +120,7 @@ def is_faster_than_sdpa(capability: tuple[int, int], head_dim: int) -> bool:
     architecture = architecture_of(capability)
     if architecture is None:
         return False
-    return head_dim in _faster_than_sdpa().get(str(architecture.capability), [])
+    return head_dim in faster_than_sdpa().get(architecture.capability, [])
 
 
 def write_table(

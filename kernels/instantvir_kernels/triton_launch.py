@@ -31,26 +31,26 @@ PRECISION = "tf32x3"
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None) -> Tensor:
     """`reference.attention`; k and v are read in place whatever their strides."""
-    return _forward(q, k, v, tokens_per_block=k.shape[1], key_bias=key_bias)
+    return forward(q, k, v, tokens_per_block=k.shape[1], key_bias=key_bias)
 
 
 def quantised_attention(q: Tensor, k: Quantised, v: Quantised) -> Tensor:
     """`reference.quantised_attention`; the 8-bit values are widened in registers."""
-    return _forward(q, k.values, v.values, tokens_per_block=k.values.shape[1], scales=(k, v))
+    return forward(q, k.values, v.values, tokens_per_block=k.values.shape[1], scales=(k, v))
 
 
 def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block: int) -> Tensor:
     """`reference.block_causal_attention`; differentiable, and tiles nobody sees are skipped."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
         return _BlockCausalAttention.apply(q, k, v, tokens_per_block)  # type: ignore[no-untyped-call]
-    return _forward(q, k, v, tokens_per_block=tokens_per_block)
+    return forward(q, k, v, tokens_per_block=tokens_per_block)
 
 
 class _BlockCausalAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, tokens_per_block: int) -> Tensor:
         lse = q.new_empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32)
-        out = _forward(q, k, v, tokens_per_block=tokens_per_block, lse=lse)
+        out = forward(q, k, v, tokens_per_block=tokens_per_block, lse=lse)
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.tokens_per_block = tokens_per_block
         return out
@@ -58,10 +58,11 @@ class _BlockCausalAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, out, lse = ctx.saved_tensors
-        return *_backward(q, k, v, out, lse, d_out, ctx.tokens_per_block), None
+        gradients = backward(q, k, v, out, lse, d_out, tokens_per_block=ctx.tokens_per_block)
+        return *gradients, None
 
 
-def _forward(
+def forward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -70,11 +71,22 @@ def _forward(
     key_bias: Tensor | None = None,
     scales: tuple[Quantised, Quantised] | None = None,
     lse: Tensor | None = None,
+    tile: Tile | None = None,
 ) -> Tensor:
+    """Attention to the end of each query's block, [B, Q, N, D].
+
+    Args:
+        q: [B, Q, N, D]. k, v: [B, K, N, D], positions right-aligned.
+        tokens_per_block: K if every query sees every key.
+        key_bias: [K].
+        scales: of k and v if those are the values of `Quantised`.
+        lse: [B, N, Q] float32 that receives the log2-sum of each row, for `backward`.
+        tile: instead of the table's.
+    """
     q, k, v = (_heads_dense(t) for t in (q, k, v))
     batch, num_queries, heads, dim = q.shape
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    tile = _tile(tiles.ATTENTION, q)
+    tile = tile or _tile(tiles.ATTENTION, q)
     k_scale, v_scale = (scales[0].scale, scales[1].scale) if scales else (q, q)
     attention_forward[(triton.cdiv(num_queries, tile.block_q), batch * heads)](
         q, k, v, out,
@@ -95,9 +107,11 @@ def _forward(
     return out
 
 
-def _backward(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, d_out: Tensor, tokens_per_block: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def backward(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, d_out: Tensor, *,
+    tokens_per_block: int, query_tile: Tile | None = None, key_tile: Tile | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """(d_q, d_k, d_v) of `forward`, given its `out` and `lse`; tiles are the table's by default."""
     q, k, v = (_heads_dense(t) for t in (q, k, v))
     d_out = d_out.contiguous()
     batch, num_queries, heads, dim = q.shape
@@ -109,11 +123,11 @@ def _backward(
         heads, num_queries, num_keys, tokens_per_block,
         math.log2(math.e) / math.sqrt(dim), 1 / math.sqrt(dim),
     )  # fmt: skip
-    tile = _tile(tiles.BACKWARD_QUERIES, q)
+    tile = query_tile or _tile(tiles.BACKWARD_QUERIES, q)
     attention_backward_queries[(triton.cdiv(num_queries, tile.block_q), batch * heads)](
         q, k, v, out, d_out, lse, delta, d_q, *numbers, **_constants(tile, dim)
     )
-    tile = _tile(tiles.BACKWARD_KEYS, q)
+    tile = key_tile or _tile(tiles.BACKWARD_KEYS, q)
     attention_backward_keys[(triton.cdiv(num_keys, tile.block_k), batch * heads)](
         q, k, v, d_out, lse, delta, d_k, d_v, *numbers, **_constants(tile, dim)
     )

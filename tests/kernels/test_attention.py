@@ -3,7 +3,13 @@ import torch
 
 from instantvir_kernels import dispatch, reference
 
-SHAPES = [(1, 6, 6, 1, 8, 6), (2, 10, 25, 3, 24, 5), (1, 7, 21, 2, 16, 7), (2, 18, 18, 4, 24, 6)]
+SHAPES = [
+    (1, 6, 9, 1, 8, 6),  # no more queries than a block has tokens, but in two blocks
+    (1, 6, 6, 1, 8, 6),
+    (2, 10, 25, 3, 24, 5),
+    (1, 7, 21, 2, 16, 7),
+    (2, 18, 18, 4, 24, 6),
+]
 
 
 def random_qkv(batch, queries, keys, heads, dim):

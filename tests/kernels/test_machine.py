@@ -16,7 +16,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _forget():
     """What a process found out about its machine is found again in each test."""
-    caches = (machine.machine_of, machine._import_problem, dispatch._say_once)
+    caches = (
+        machine.machine_of, machine._import_problem, machine.launch_problem, dispatch._say_once
+    )  # fmt: skip
     for cached in caches:
         cached.cache_clear()
     yield
@@ -31,32 +33,50 @@ def attend():
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_triton_that_is_not_installed(monkeypatch, caplog):
-    monkeypatch.setattr(machine, "find_spec", lambda name: None)
-    monkeypatch.setenv("INSTANTVIR_KERNELS", "triton")
-    attend()
-    assert "triton cannot run it: triton is not installed" in caplog.text
+CARD = torch.device("cuda", 0)
 
 
-def test_triton_that_does_not_load(monkeypatch, caplog):
-    monkeypatch.setattr(machine, "find_spec", lambda name: object())
+@pytest.fixture
+def import_of_triton(monkeypatch):
+    """Makes `import triton` raise what a test sets."""
+    failure = []
     real_import = builtins.__import__
 
     def refuse(name, *args, **kwargs):
         if name == "triton":
-            raise ImportError("libtriton.so: undefined symbol")
+            raise failure[0]
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    monkeypatch.setenv("INSTANTVIR_KERNELS", "triton")
-    attend()
-    assert "triton does not load (ImportError: libtriton.so" in caplog.text
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (ModuleNotFoundError("No module named 'triton'", name="triton"), "triton is not installed"),
+        (ModuleNotFoundError("No module named 'x'", name="x"), "triton does not load (Module"),
+        (ImportError("libtriton.so: undefined symbol"), "triton does not load (ImportError: lib"),
+        (OSError("GLIBC_2.34 not found"), "triton does not load (OSError: GLIBC"),
+    ],
+)
+@pytest.mark.parametrize("requested", ["auto", "triton"])
+def test_a_card_without_triton_runs_on_pytorch_and_says_why(
+    monkeypatch, caplog, import_of_triton, failure, sentence, requested
+):
+    import_of_triton.append(failure)
+    monkeypatch.setenv("INSTANTVIR_KERNELS", requested)
+    with caplog.at_level(logging.INFO):
+        assert dispatch._chosen(dispatch.Kind.BLOCK_CAUSAL, OnCard()) == "sdpa"
+    assert sentence in caplog.text
+    assert caplog.records[0].levelno == (logging.WARNING if requested == "triton" else logging.INFO)
 
 
 def test_triton_without_a_gpu(monkeypatch, caplog):
     monkeypatch.setenv("INSTANTVIR_KERNELS", "triton")
     attend()
-    assert "cannot run it:" in caplog.text
+    assert "triton cannot run it: the tensors are on cpu" in caplog.text
     assert caplog.records[0].levelno == logging.WARNING
 
 
@@ -71,6 +91,7 @@ def test_a_broken_driver_is_found_by_a_test_launch():
 def test_a_card_that_computes_nonsense_is_not_trusted(monkeypatch):
     monkeypatch.setattr(machine, "_largest_error", lambda device: float("nan"))
     assert "a test launch was off by nan" in machine.launch_problem(CPU)
+    machine.launch_problem.cache_clear()
     monkeypatch.setattr(machine, "_largest_error", lambda device: 1e-3)
     assert machine.launch_problem(CPU) is None
 
@@ -84,11 +105,43 @@ def test_the_choice_is_said_once(caplog):
     assert said[0].getMessage().startswith("block-causal attention runs on ")
 
 
-def test_nothing_here_imports_triton_by_itself():
-    """It takes 0.2 s and can fail; a CPU never needs it."""
+def test_a_process_that_cannot_import_triton_restores_on_a_cpu():
+    """Nothing asks for it: not the entry points, not the student, not the roofline."""
     code = (
-        "import sys, torch; from instantvir_kernels import dispatch, machine, choice, tiles; "
+        "import sys; sys.modules['triton'] = None; "
+        "import torch; from instantvir_kernels import dispatch, graphs, aot, roofline, tune; "
+        "from instantvir_models.students.tiny import TinyStudent; "
         "q = torch.ones(1, 4, 1, 8); dispatch.attention(q, q, q); "
         "assert 'instantvir_kernels.triton_launch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    environment = {"PYTHONPATH": ":".join(sys.path), "INSTANTVIR_KERNELS": "triton"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
+    )
+    assert "attention runs on sdpa: triton cannot run it" in result.stderr
+
+
+class OnCard:
+    """Stands for a tensor on a card that this machine does not have."""
+
+    def __init__(self):
+        self.device = CARD
+        self.is_cuda, self.requires_grad = True, False
+        self.dtype, self.shape = torch.float16, (1, 40, 2, 64)
+
+
+@pytest.mark.parametrize(
+    ("problem", "backend"), [(None, "triton"), ("a test launch failed (driver)", "sdpa")]
+)
+def test_a_card_is_asked_before_triton_is_trusted_to_it(monkeypatch, caplog, problem, backend):
+    monkeypatch.setattr(dispatch, "machine_of", lambda device: machine.Machine(capability=(9, 0)))
+    monkeypatch.setattr(dispatch, "launch_problem", lambda device: problem)
+    with caplog.at_level(logging.INFO):
+        assert dispatch._chosen(dispatch.Kind.BLOCK_CAUSAL, OnCard()) == backend
+    assert (problem or "tiles that nobody sees are skipped") in caplog.text
+
+
+def test_a_card_that_needs_no_triton_is_not_kept_waiting(monkeypatch):
+    monkeypatch.setattr(dispatch, "machine_of", lambda device: machine.Machine(capability=(9, 0)))
+    monkeypatch.setattr(dispatch, "launch_problem", lambda device: pytest.fail("compiled"))
+    assert dispatch._chosen(dispatch.Kind.ATTENTION, OnCard()) == "sdpa"

@@ -30,7 +30,7 @@ def test_a_table_survives_the_disk(tmp_path, monkeypatch):
     tiles.write_table(tiles.table(), origin="a test", faster_than_sdpa={90: [128]}, path=path)
     monkeypatch.setattr(tiles, "TABLE_PATH", path)
     assert tiles.table.__wrapped__() == tiles.table()
-    assert tiles._faster_than_sdpa.__wrapped__() == {"90": [128]}
+    assert tiles.faster_than_sdpa.__wrapped__() == {90: [128]}
 
 
 def test_programs_on_one_multiprocessor_are_bounded_by_what_runs_out_first():

@@ -1,0 +1,182 @@
+"""Measures tiles on the card that is here and writes the table that launches read.
+
+    python -m instantvir_kernels.tune [--output tiles.json]
+
+Only the rows of this card's architecture change; those of other cards stay. Every candidate must
+give the reference's result before it is timed. It also times PyTorch's own attention beside ours:
+`dispatch` takes ours for plain attention only where this found it faster.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from instantvir_kernels import reference, tiles
+from instantvir_kernels.tiles import Tile
+
+CANDIDATES = {
+    tiles.ATTENTION: [
+        Tile(q, k, warps, stages)
+        for q, k in ((64, 32), (64, 64), (128, 32), (128, 64), (128, 128))
+        for warps in (4, 8)
+        for stages in (2, 3, 4)
+    ],
+    tiles.BACKWARD_QUERIES: [
+        Tile(q, k, warps, stages)
+        for q, k in ((64, 32), (64, 64), (128, 32), (128, 64))
+        for warps in (4, 8)
+        for stages in (2, 3)
+    ],
+    tiles.BACKWARD_KEYS: [
+        Tile(q, k, warps, stages)
+        for q, k in ((32, 64), (64, 64), (32, 128), (64, 128))
+        for warps in (4, 8)
+        for stages in (2, 3)
+    ],
+}
+
+TOLERANCE = 2e-2
+QUERIES, KEYS, HEADS, TOKENS_PER_BLOCK = 4680, 3 * 4680, 12, 4680
+"""One block and a window of two, as at 832x480."""
+
+Job = Callable[[Tile], Sequence[Tensor]]
+"""Runs one kernel with a tile and returns what it computed."""
+
+
+def best_tile(
+    job: Job,
+    candidates: Sequence[Tile],
+    *,
+    expected: Sequence[Tensor],
+    seconds: Callable[[Callable[[], object]], float],
+    say: Callable[[str], None],
+) -> tuple[Tile, float] | None:
+    """The fastest tile that computes `expected`, and its time; None if there is none.
+
+    Args:
+        job: the kernel.
+        candidates: tiles to try; those that do not fit the card, or spill to a wrong result, drop.
+        expected: what the kernel must return, within `TOLERANCE`.
+        seconds: times a call.
+        say: receives one line per candidate.
+    """
+    found: list[tuple[float, int, Tile]] = []
+    for index, tile in enumerate(candidates):
+        try:
+            error = _largest_error(job(tile), expected)
+        except Exception as failure:  # OutOfResources and compiler failures alike: not this one
+            say(f"{tile}: {type(failure).__name__}")
+            continue
+        if not error < TOLERANCE:
+            say(f"{tile}: wrong by {error:.2g}")
+            continue
+        found.append((seconds(partial(job, tile)), index, tile))
+        say(f"{tile}: {1e3 * found[-1][0]:.3f} ms")
+    if not found:
+        return None
+    time, _, tile = min(found)
+    return tile, time
+
+
+def _largest_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    pairs = zip(actual, expected, strict=True)
+    return max((one.float() - other.float()).abs().max().item() for one, other in pairs)
+
+
+def _jobs(dim: int) -> dict[str, tuple[Job, Sequence[Tensor]]]:
+    """Each kernel at the working size, and what one head of it must compute."""
+    from instantvir_kernels import triton_launch
+
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def sample(tokens: int) -> Tensor:
+        return torch.randn(
+            1, tokens, HEADS, dim, device="cuda", generator=generator, dtype=torch.bfloat16
+        )
+
+    q, k, v, d_out = sample(QUERIES), sample(KEYS), sample(KEYS), sample(QUERIES)
+    lse = torch.empty(1, HEADS, QUERIES, device="cuda")
+    block = TOKENS_PER_BLOCK
+    out = triton_launch.forward(q, k, v, tokens_per_block=block, lse=lse)
+    leaves = [t[:, :, :1].detach().float().requires_grad_() for t in (q, k, v)]
+    plain = reference.block_causal_attention(*leaves, tokens_per_block=block)
+    d_q, d_k, d_v = torch.autograd.grad(plain, leaves, d_out[:, :, :1].float())
+
+    def attend(tile: Tile) -> Sequence[Tensor]:
+        return (triton_launch.forward(q, k, v, tokens_per_block=block, tile=tile)[:, :, :1],)
+
+    def both(query_tile: Tile | None, key_tile: Tile | None) -> tuple[Tensor, ...]:
+        gradients = triton_launch.backward(
+            q, k, v, out, lse, d_out, tokens_per_block=block, query_tile=query_tile,
+            key_tile=key_tile,
+        )  # fmt: skip
+        return tuple(t[:, :, :1] for t in gradients)
+
+    return {
+        tiles.ATTENTION: (attend, (plain.detach(),)),
+        tiles.BACKWARD_QUERIES: (lambda tile: both(tile, None), (d_q, d_k, d_v)),
+        tiles.BACKWARD_KEYS: (lambda tile: both(None, tile), (d_q, d_k, d_v)),
+    }
+
+
+def _sdpa_seconds(dim: int, seconds: Callable[[Callable[[], object]], float]) -> float:
+    shape = (1, HEADS, QUERIES, dim), (1, HEADS, KEYS, dim), (1, HEADS, KEYS, dim)
+    q, k, v = (torch.randn(s, device="cuda", dtype=torch.bfloat16) for s in shape)
+    return seconds(lambda: F.scaled_dot_product_attention(q, k, v))
+
+
+def _card_seconds(job: Callable[[], object]) -> float:
+    from triton.testing import do_bench
+
+    return float(do_bench(job, warmup=50, rep=200, return_mode="median")) / 1e3
+
+
+def main() -> int:
+    """Tune every kernel at every head dimension; 1 where there is no card to measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, default=tiles.TABLE_PATH)
+    given = parser.parse_args()
+    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+    architecture = None if capability is None else tiles.architecture_of(capability)
+    if architecture is None:
+        print("there is no NVIDIA card of compute capability 8.0 or later here", file=sys.stderr)
+        return 1
+    table = {key: {k: dict(d) for k, d in row.items()} for key, row in tiles.table().items()}
+    faster = tiles.faster_than_sdpa()
+    faster[architecture.capability] = []
+    for dim in tiles.HEAD_DIMS:
+        for kernel, (job, expected) in _jobs(dim).items():
+            print(f"{kernel}, heads of {dim}", file=sys.stderr)
+            best = best_tile(
+                job, CANDIDATES[kernel], expected=expected, seconds=_card_seconds,
+                say=lambda line: print(f"  {line}", file=sys.stderr),
+            )  # fmt: skip
+            if best is None:
+                print(f"no tile of {kernel} works for heads of {dim}", file=sys.stderr)
+                return 1
+            table[architecture.capability][kernel][dim], time = best
+            if kernel == tiles.ATTENTION:
+                rate = 4 * QUERIES * KEYS * HEADS * dim / time / 1e12
+                sdpa = _sdpa_seconds(dim, _card_seconds)
+                print(f"  best: {rate:.0f} TFLOP/s; SDPA takes {sdpa / time:.2f} x as long")
+                if math.isfinite(sdpa) and time < sdpa:
+                    faster[architecture.capability].append(dim)
+    import triton
+
+    origin = (
+        f"sm_{architecture.capability} measured on {torch.cuda.get_device_name()}, torch "
+        f"{torch.__version__}, triton {triton.__version__}; others by what the compiler reports"
+    )
+    tiles.write_table(table, origin=origin, faster_than_sdpa=faster, path=given.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
