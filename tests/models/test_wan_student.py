@@ -203,6 +203,56 @@ def test_tiles_keep_the_first_block_short():
     assert x_hat.shape == x.shape
 
 
+class Crowded:
+    """An autoencoder that runs out of memory when told to."""
+
+    def __init__(self, inner, failing_calls):
+        self.inner, self.failing_calls, self.calls = inner, failing_calls, 0
+
+    def encode(self, x, memory):
+        return self.inner.encode(x, memory)
+
+    def decode(self, z, memory):
+        self.calls += 1
+        x = self.inner.decode(z, memory)
+        if self.calls in self.failing_calls:
+            raise torch.OutOfMemoryError("no memory left")
+        return x
+
+
+def with_autoencoder(student, autoencoder):
+    return WanStudent(student.transformer, autoencoder, student.settings, student.text)
+
+
+@torch.inference_mode()
+def test_out_of_memory_halves_the_history_and_loses_nothing(student):
+    """The block is given again; it and all later ones are those of a history cut at that moment."""
+    blocks = [conditioned(torch.rand(1, n, 3, 16, 16), Identity()) for n in (9, 12, 12, 12)]
+    crowded = with_autoencoder(student, Crowded(student.autoencoder, {3}))
+    state, expected_state = crowded.new_state(), student.new_state()
+    for index, block in enumerate(blocks):
+        if index == 2:
+            expected_state.transformer.shrink(3, of=6)
+            expected_state.window_latents = 3
+        actual = crowded.restore_block(block, state).x_hat
+        expected = student.restore_block(block, expected_state).x_hat
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    assert state.window_latents == 3
+    assert crowded.autoencoder.calls == 5
+
+
+@torch.inference_mode()
+def test_out_of_memory_at_the_first_block_is_survived_and_at_the_smallest_window_raised(student):
+    block = conditioned(torch.rand(1, 9, 3, 16, 16), Identity())
+    expected = student.restore_block(block, student.new_state()).x_hat
+    once = with_autoencoder(student, Crowded(student.autoencoder, {1}))
+    actual = once.restore_block(block, once.new_state()).x_hat
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    always = with_autoencoder(student, Crowded(student.autoencoder, {1, 2, 3}))
+    with pytest.raises(torch.OutOfMemoryError):
+        always.restore_block(block, always.new_state())
+
+
 def test_a_window_smaller_than_a_block_is_refused():
     with pytest.raises(ValueError, match="a window of 2 latents does not hold a block of 3"):
         WanSettings(window_latents=2)

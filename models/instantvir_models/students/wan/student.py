@@ -1,5 +1,6 @@
 """The full-size student: encode the measurement, one pass of the transformer, decode."""
 
+import logging
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -16,6 +17,8 @@ from instantvir_models.autoencoders.base import (
 from instantvir_models.students.base import Conditioning, Estimate
 from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
 from instantvir_models.students.wan.transformer import PATCH, TextRows, WanMemory, WanTransformer
+
+logger = logging.getLogger(__name__)
 
 TOKEN_PIXELS = PATCH * SPATIAL_FACTOR
 """Pixels along each side of a token; frames are padded to a multiple of it."""
@@ -64,6 +67,8 @@ class WanState:
     transformer: WanMemory = field(default_factory=WanMemory)
     autoencoder: CausalMemory = field(default_factory=CausalMemory)
     has_started: bool = False
+    window_latents: int | None = None
+    """History kept where memory ran out; None keeps what the settings say."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,38 @@ class WanStudent:
         return WanState()
 
     def restore_block(self, block: Conditioning, state: WanState) -> Estimate:
+        """The estimate of one block; where memory runs out, tried again with half the history.
+
+        Raises:
+            torch.OutOfMemoryError: if not even one block without history fits.
+        """
+        while True:
+            autoencoder, tokens_seen = state.autoencoder.copy(), state.transformer.tokens_seen()
+            has_started = state.has_started
+            try:
+                return self._restore(block, state)
+            except torch.OutOfMemoryError:
+                window = self._shorter_window(state)
+                if window is None:
+                    raise
+            state.autoencoder, state.has_started = autoencoder, has_started
+            state.transformer.rewind(tokens_seen)
+            state.transformer.shrink(
+                window, of=state.window_latents or self.settings.window_latents
+            )
+            state.window_latents = window
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            logger.warning("out of memory: going on with a history of %d latents", window)
+
+    def _shorter_window(self, state: WanState) -> int | None:
+        """About half the window, in whole blocks; None if it is one block already."""
+        step = self.settings.latents_per_block
+        window = state.window_latents or self.settings.window_latents
+        shorter = max(step, window // 2 // step * step)
+        return shorter if shorter <= window - step else None
+
+    def _restore(self, block: Conditioning, state: WanState) -> Estimate:
         y, enlargement = self._shown(block)
         frames = y.shape[1]
         multiple = SPATIAL_FACTOR if enlargement % PATCH == 0 else TOKEN_PIXELS
@@ -110,7 +147,7 @@ class WanStudent:
         state.has_started = True
         with torch.autocast(y.device.type, enabled=False):
             z_y = self.autoencoder.encode(y.to(self.dtype), state.autoencoder)
-            z = self._clean(enlarged(z_y, enlargement), state.transformer)
+            z = self._clean(enlarged(z_y, enlargement), state)
             x_hat = self.autoencoder.decode(z.to(self.dtype), state.autoencoder)
         height, width = block.size
         x_hat = x_hat[:, :frames, :, :height, :width].float().clamp(-1, 1)
@@ -125,15 +162,15 @@ class WanStudent:
             return block.x_init, 1
         return block.y_small, block.size[1] // block.y_small.shape[-1]
 
-    def _clean(self, z_y: Tensor, memory: WanMemory) -> Tensor:
+    def _clean(self, z_y: Tensor, state: WanState) -> Tensor:
         """The clean latent of one block, float32."""
         settings = self.settings
         velocity = self.transformer.velocity_of_block(
             z_y,
             timestep=settings.timestep,
             text=self.text,
-            memory=memory,
-            window_latents=settings.window_latents,
+            memory=state.transformer,
+            window_latents=state.window_latents or settings.window_latents,
             sink_latents=settings.sink_latents,
         )
         sigma = sigma_at(settings.timestep, shift=settings.shift)
