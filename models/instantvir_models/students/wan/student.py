@@ -60,15 +60,34 @@ class WanSettings:
         sigma_at(self.timestep, shift=self.shift)
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """How much a student keeps and does at once: the two things that may give way to memory."""
+
+    window_latents: int
+    """Latest latents attended to, those of the current block included."""
+    chunk_latents: int
+    """Latents the autoencoder takes at once; changes nothing but time and memory."""
+
+    def smaller(self, latents_per_block: int) -> "Footprint | None":
+        """The next step down: first smaller chunks, then half the window in whole blocks."""
+        if self.chunk_latents > 1:
+            return replace(self, chunk_latents=1)
+        half = self.window_latents // 2 // latents_per_block * latents_per_block
+        window = max(latents_per_block, half)
+        if window > self.window_latents - latents_per_block:
+            return None
+        return replace(self, window_latents=window)
+
+
 @dataclass
 class WanState:
     """The memory of one video."""
 
+    footprint: Footprint
     transformer: WanMemory = field(default_factory=WanMemory)
     autoencoder: CausalMemory = field(default_factory=CausalMemory)
     has_started: bool = False
-    window_latents: int | None = None
-    """History kept where memory ran out; None keeps what the settings say."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,14 @@ class WanStudent:
     autoencoder: Autoencoder
     settings: WanSettings
     text: TextRows
+    memory_limit: Footprint | None = None
+    """A footprint smaller than the settings ask for; None for all of it."""
+
+    @property
+    def footprint(self) -> Footprint:
+        """What a video starts with."""
+        settings = self.settings
+        return self.memory_limit or Footprint(settings.window_latents, settings.latents_per_block)
 
     @property
     def frames_per_block(self) -> int:
@@ -105,10 +132,10 @@ class WanStudent:
         return replace(self, text=text)
 
     def new_state(self) -> WanState:
-        return WanState()
+        return WanState(self.footprint)
 
     def restore_block(self, block: Conditioning, state: WanState) -> Estimate:
-        """The estimate of one block; where memory runs out, tried again with half the history.
+        """The estimate of one block; where memory runs out, tried again with a smaller footprint.
 
         Raises:
             torch.OutOfMemoryError: if not even one block without history fits.
@@ -119,40 +146,51 @@ class WanStudent:
             try:
                 return self._restore(block, state)
             except torch.OutOfMemoryError:
-                window = self._shorter_window(state)
-                if window is None:
+                smaller = state.footprint.smaller(self.settings.latents_per_block)
+                if smaller is None:
                     raise
             state.autoencoder, state.has_started = autoencoder, has_started
             state.transformer.rewind(tokens_seen)
-            state.transformer.shrink(
-                window, of=state.window_latents or self.settings.window_latents
-            )
-            state.window_latents = window
+            state.transformer.shrink(smaller.window_latents, of=state.footprint.window_latents)
+            state.footprint = smaller
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            logger.warning("out of memory: going on with a history of %d latents", window)
-
-    def _shorter_window(self, state: WanState) -> int | None:
-        """About half the window, in whole blocks; None if it is one block already."""
-        step = self.settings.latents_per_block
-        window = state.window_latents or self.settings.window_latents
-        shorter = max(step, window // 2 // step * step)
-        return shorter if shorter <= window - step else None
+            logger.warning(
+                "out of memory: going on with a history of %d latents, %d at a time in the autoencoder",
+                smaller.window_latents, smaller.chunk_latents,
+            )  # fmt: skip
 
     def _restore(self, block: Conditioning, state: WanState) -> Estimate:
         y, enlargement = self._shown(block)
         frames = y.shape[1]
         multiple = SPATIAL_FACTOR if enlargement % PATCH == 0 else TOKEN_PIXELS
         y = _padded(y, multiple, is_first=not state.has_started)
-        state.has_started = True
         with torch.autocast(y.device.type, enabled=False):
-            z_y = self.autoencoder.encode(y.to(self.dtype), state.autoencoder)
+            z_y = self._encoded(y, state)
             z = self._clean(enlarged(z_y, enlargement), state)
-            x_hat = self.autoencoder.decode(z.to(self.dtype), state.autoencoder)
+            x_hat = self._decoded(z, state)
         height, width = block.size
         x_hat = x_hat[:, :frames, :, :height, :width].float().clamp(-1, 1)
         std = x_hat.new_full((len(x_hat),), self.settings.estimate_std)
         return Estimate(x_hat=x_hat, std=std)
+
+    def _encoded(self, y: Tensor, state: WanState) -> Tensor:
+        chunk = TEMPORAL_FACTOR * state.footprint.chunk_latents
+        first = chunk if state.has_started else chunk - (TEMPORAL_FACTOR - 1)
+        state.has_started = True
+        parts = [y[:, :first], *y[:, first:].split(chunk, 1)]
+        return torch.cat(
+            [
+                self.autoencoder.encode(part.to(self.dtype), state.autoencoder)
+                for part in parts
+                if part.shape[1]
+            ],
+            1,
+        )
+
+    def _decoded(self, z: Tensor, state: WanState) -> Tensor:
+        parts = z.to(self.dtype).split(state.footprint.chunk_latents, 1)
+        return torch.cat([self.autoencoder.decode(part, state.autoencoder) for part in parts], 1)
 
     def _shown(self, block: Conditioning) -> tuple[Tensor, int]:
         """The frames to encode, and the factor by which their latent is enlarged."""
@@ -170,7 +208,7 @@ class WanStudent:
             timestep=settings.timestep,
             text=self.text,
             memory=state.transformer,
-            window_latents=state.window_latents or settings.window_latents,
+            window_latents=state.footprint.window_latents,
             sink_latents=settings.sink_latents,
         )
         sigma = sigma_at(settings.timestep, shift=settings.shift)
