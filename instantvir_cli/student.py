@@ -10,7 +10,7 @@ from instantvir_models.checkpoints.load import EMBEDDED, LoadedStudent, load_stu
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.spec import Degradation
 from instantvir_models.students.base import Student
-from instantvir_models.students.wan.plan import plan_memory, settings_that_fit
+from instantvir_models.students.wan.plan import plan_memory, plan_that_fits
 from instantvir_models.students.wan.student import WanStudent
 from instantvir_models.text import read_prompt
 
@@ -73,16 +73,19 @@ def fitted(
     height, width = size
     settings = student.settings
     networks = student.transformer.config, checkpoint.autoencoder
-    if vram_gigabytes is not None:
-        settings = settings_that_fit(
+    if vram_gigabytes is None:
+        plan = plan_memory(
+            *networks, settings, student.footprint, height=height, width=width, dtype=student.dtype
+        )
+    else:
+        plan = plan_that_fits(
             *networks, settings, height=height, width=width, dtype=student.dtype,
             budget_bytes=vram_gigabytes * 1e9,
         )  # fmt: skip
-    plan = plan_memory(*networks, settings, height=height, width=width, dtype=student.dtype)
-    shorter = student.settings.window_latents - settings.window_latents
-    note = f"; history cut by {shorter} latents to fit" if shorter else ""
+    given_up = settings.window_latents - plan.footprint.window_latents
+    note = f"; history cut by {given_up} latents to fit" if given_up else ""
     console.say(f"memory for {width}x{height}: {plan}{note}")
-    return replace(student, settings=settings)
+    return replace(student, memory_limit=plan.footprint)
 
 
 def warn_of_another_task(loaded: LoadedStudent, degradation: Degradation) -> None:

@@ -28,6 +28,11 @@ class KVCache:
         return min(self._seen, self.capacity)
 
     @property
+    def window(self) -> int:
+        """Latest tokens kept."""
+        return self._window
+
+    @property
     def capacity(self) -> int:
         """Tokens kept at most."""
         return self._sink + self._window
@@ -58,6 +63,43 @@ class KVCache:
             done += count
         return self._k[:, : len(self)], self._v[:, : len(self)]
 
+    @property
+    def tokens_seen(self) -> int:
+        """Tokens appended so far, those since dropped included."""
+        return self._seen
+
+    def rewind(self, tokens_seen: int) -> None:
+        """Go back to when `tokens_seen` tokens had been appended, to append the same block again.
+
+        What that block pushed out of the window is lost; appending it again pushes it out anyway.
+        """
+        assert tokens_seen <= self._seen
+        self._seen = tokens_seen
+
+    def shrink(self, window: int) -> None:
+        """Keep only the sink and the last `window` tokens, in a buffer of that size."""
+        assert window <= self._window
+        sink = min(self._sink, self._seen)
+        tokens = [*range(sink), *range(max(sink, self._seen - window), self._seen)]
+        old, new = (
+            [self._slot(token, size) for token in tokens] for size in (self._window, window)
+        )
+        self._window = window
+        if self._k is None or self._v is None:
+            return
+        shape = (self._k.shape[0], self.capacity, *self._k.shape[2:])
+        for name in ("_k", "_v"):
+            before = getattr(self, name)
+            after = before.new_empty(shape)
+            after[:, new] = before[:, old]
+            setattr(self, name, after)
+
+    def _slot(self, token: int, window: int) -> int:
+        """Where in the buffer a token lies, counted from the start of the video."""
+        if token < self._sink:
+            return token
+        return self._sink + (token - self._sink) % window
+
     def clear(self) -> None:
         """Forget everything."""
         self._k = self._v = None
@@ -65,7 +107,6 @@ class KVCache:
 
     def _next_slot(self) -> tuple[int, int]:
         """(index of the next token in the buffer, tokens that fit from there in one piece)."""
-        if self._seen < self._sink:
-            return self._seen, self.capacity - self._seen
-        offset = (self._seen - self._sink) % self._window
-        return self._sink + offset, self._window - offset
+        start = self._slot(self._seen, self._window)
+        end = self._sink if start < self._sink else self.capacity
+        return start, end - start

@@ -14,7 +14,7 @@ from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.media import VideoReader
 from instantvir_models.students.wan.plan import plan_memory
-from instantvir_models.students.wan.student import WanSettings
+from instantvir_models.students.wan.student import Footprint, WanSettings
 from instantvir_models.text import cache_path, save_rows
 from tests.media_clips import make_clip
 from tests.wan_small import LEAN, TRANSFORMER, small_autoencoder, small_student, small_text
@@ -128,7 +128,7 @@ def test_the_tiny_student_reads_no_prompt(clip):
 def test_little_memory_shortens_the_history_or_is_refused(clip, checkpoint):
     full, short = (
         plan_memory(
-            TRANSFORMER, LEAN, WanSettings(window_latents=window),
+            TRANSFORMER, LEAN, WanSettings(), Footprint(window, 1),
             height=24, width=40, dtype=torch.float32,
         ).total
         for window in (21, 9)

@@ -54,3 +54,26 @@ def test_clear_forgets():
     cache.clear()
     assert len(cache) == 0
     assert kept(cache, [2]) == [0, 1]
+
+
+@pytest.mark.parametrize("sizes", [[3], [3, 3], [3, 3, 3, 3, 2]])
+def test_a_smaller_window_keeps_the_newest_and_goes_on(sizes):
+    cache, total = KVCache(6, sink=2), sum(sizes)
+    kept(cache, sizes)
+    cache.shrink(4)
+    block = torch.arange(float(total), total + 3).reshape(1, 3, 1, 1)
+    keys, values = cache.append(block, -block)
+    total += 3
+    expected = {*range(min(2, total)), *range(max(0, total - 4), total)}
+    assert set(keys.flatten().int().tolist()) == expected
+    assert torch.equal(values, -keys)
+
+
+def test_a_block_can_be_appended_again():
+    cache, again = KVCache(4, sink=1), KVCache(4, sink=1)
+    for each in (cache, again):
+        kept(each, [2, 2, 2])
+    block = torch.full((1, 2, 1, 1), 9.0)
+    again.append(block * 7, block)
+    again.rewind(6)
+    torch.testing.assert_close(again.append(block, block), cache.append(block, block))

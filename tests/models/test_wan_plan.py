@@ -10,10 +10,10 @@ from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.errors import UsageError
 from instantvir_models.students.wan.plan import (
     plan_memory,
-    settings_that_fit,
+    plan_that_fits,
     transformer_flops,
 )
-from instantvir_models.students.wan.student import WanSettings
+from instantvir_models.students.wan.student import Footprint, WanSettings
 from instantvir_models.students.wan.transformer import (
     TextRows,
     WanConfig,
@@ -86,8 +86,13 @@ def test_a_block_of_an_autoencoder_costs_what_was_measured(kind, config, encode,
     assert teraflops(network.decode, (1, 3, 16, *LATENT)) == pytest.approx(decode, rel=0.01)
 
 
+WHOLE = Footprint(21, 3)
+
+
 def test_memory_of_the_published_student():
-    plan = plan_memory(WanConfig(), LeanConfig(), WanSettings(), **SIZE, dtype=torch.bfloat16)
+    plan = plan_memory(
+        WanConfig(), LeanConfig(), WanSettings(), WHOLE, **SIZE, dtype=torch.bfloat16
+    )
     assert plan.weights == pytest.approx(2.84e9 + 0.08e9, rel=0.01)
     assert plan.cache == pytest.approx(6.04e9 + 0.094e9, rel=0.01)
     assert plan.autoencoder_state == pytest.approx(0.256e9, rel=0.01)
@@ -95,14 +100,21 @@ def test_memory_of_the_published_student():
     assert "cache of 21 latents 6.1" in str(plan)
 
 
-def test_the_longest_history_that_fits_is_taken():
+@pytest.mark.parametrize("autoencoder", [LeanConfig(), WanVaeConfig()])
+def test_what_costs_only_time_is_given_up_first(autoencoder):
     given = {**SIZE, "dtype": torch.bfloat16}
-    networks = WanConfig(), LeanConfig()
-    small = settings_that_fit(*networks, WanSettings(), **given, budget_bytes=8e9)
-    assert small.window_latents % 3 == 0
-    assert plan_memory(*networks, small, **given).total <= 8e9
-    longer = WanSettings(window_latents=small.window_latents + 3)
-    assert plan_memory(*networks, longer, **given).total > 8e9
-    assert settings_that_fit(*networks, WanSettings(), **given, budget_bytes=80e9) == WanSettings()
+
+    def fitting(budget_bytes):
+        return plan_that_fits(
+            WanConfig(), autoencoder, WanSettings(), **given, budget_bytes=budget_bytes
+        )
+
+    def total(footprint):
+        return plan_memory(WanConfig(), autoencoder, WanSettings(), footprint, **given).total
+
+    assert fitting(80e9).footprint == WHOLE
+    assert fitting(total(Footprint(21, 1))).footprint.window_latents == 21
+    for window in (18, 9, 3):
+        assert fitting(total(Footprint(window, 1))).footprint == Footprint(window, 1)
     with pytest.raises(UsageError, match=r"832x480 needs at least .* more than the 2.0 GB allowed"):
-        settings_that_fit(*networks, WanSettings(), **given, budget_bytes=2e9)
+        fitting(2e9)

@@ -1,5 +1,7 @@
 """The full-size student in a session, at small size: any packets, any length, any frame size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.session import Session
 from instantvir_models.students.base import condition
 from instantvir_models.students.tiled import TiledStudent
-from instantvir_models.students.wan.student import SrInput, WanSettings, WanStudent
+from instantvir_models.students.wan.student import Footprint, SrInput, WanSettings, WanStudent
 from tests.wan_small import small_student, small_text
 
 HEIGHT, WIDTH = 24, 40  # neither is a multiple of 16
@@ -201,6 +203,68 @@ def test_tiles_keep_the_first_block_short():
     x = torch.rand(1, 9, 3, 128, 64)
     x_hat = tiled.restore_block(conditioned(x, Downsample(4)), tiled.new_state()).x_hat
     assert x_hat.shape == x.shape
+
+
+class Crowded:
+    """An autoencoder that runs out of memory when told to."""
+
+    def __init__(self, inner, failing_calls):
+        self.inner, self.failing_calls, self.calls = inner, failing_calls, 0
+
+    def encode(self, x, memory):
+        return self.inner.encode(x, memory)
+
+    def decode(self, z, memory):
+        self.calls += 1
+        x = self.inner.decode(z, memory)
+        if self.calls in self.failing_calls:
+            raise torch.OutOfMemoryError("no memory left")
+        return x
+
+
+def with_autoencoder(student, autoencoder):
+    return WanStudent(student.transformer, autoencoder, student.settings, student.text)
+
+
+@torch.inference_mode()
+def test_out_of_memory_takes_smaller_steps_and_loses_nothing(student):
+    """The block is given again; it and all later ones are those of a history cut at that moment."""
+    blocks = [conditioned(torch.rand(1, n, 3, 16, 16), Identity()) for n in (9, 12, 12, 12)]
+    crowded = with_autoencoder(student, Crowded(student.autoencoder, {3, 4}))
+    state, expected_state = crowded.new_state(), student.new_state()
+    for index, block in enumerate(blocks):
+        if index == 2:
+            expected_state.transformer.shrink(3, of=6)
+            expected_state.footprint = Footprint(3, 1)
+        actual = crowded.restore_block(block, state).x_hat
+        expected = student.restore_block(block, expected_state).x_hat
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    assert state.footprint == Footprint(3, 1)
+
+
+@torch.inference_mode()
+def test_out_of_memory_at_the_first_block_is_survived_and_at_the_smallest_step_raised(student):
+    block = conditioned(torch.rand(1, 9, 3, 16, 16), Identity())
+    expected = student.restore_block(block, student.new_state()).x_hat
+    once = with_autoencoder(student, Crowded(student.autoencoder, {1, 2}))
+    actual = once.restore_block(block, once.new_state()).x_hat
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    always = with_autoencoder(student, Crowded(student.autoencoder, set(range(99))))
+    with pytest.raises(torch.OutOfMemoryError):
+        always.restore_block(block, always.new_state())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_smaller_chunks_in_the_autoencoder_change_nothing(kind):
+    student = small_student(kind)
+    chunked = replace(student, memory_limit=Footprint(21, 1))
+    state, expected_state = chunked.new_state(), student.new_state()
+    for frames in (9, 12, 5):
+        block = conditioned(torch.rand(1, frames, 3, 16, 16), Identity())
+        actual = chunked.restore_block(block, state).x_hat
+        expected = student.restore_block(block, expected_state).x_hat
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
 
 
 def test_a_window_smaller_than_a_block_is_refused():

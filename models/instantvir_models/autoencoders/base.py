@@ -41,10 +41,11 @@ class CausalMemory:
         self._tails[layer] = extended.narrow(dim, extended.shape[dim] - frames, frames).clone()
         return extended
 
-    def keep(self, layer: nn.Module, x: Tensor, *, frames: int, dim: int) -> None:
-        """Remember the last `frames` frames of x, zeros in front if there are fewer."""
-        self._tails.pop(layer, None)
-        self.extended(layer, x, frames=frames, dim=dim)
+    def copy(self) -> "CausalMemory":
+        """The memory as it is now, for a second try; frames are not copied, they never change."""
+        other = CausalMemory()
+        other._tails = dict(self._tails)
+        return other
 
     def num_bytes(self) -> int:
         """Memory held."""

@@ -1,6 +1,6 @@
 """What a full-size student costs before it runs: memory by part, and arithmetic per block."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from instantvir_models.autoencoders.base import SPATIAL_FACTOR, TEMPORAL_FACTOR,
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.errors import UsageError
-from instantvir_models.students.wan.student import TOKEN_PIXELS, WanSettings
+from instantvir_models.students.wan.student import TOKEN_PIXELS, Footprint, WanSettings
 from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 
 AutoencoderConfig = LeanConfig | WanVaeConfig
@@ -33,7 +33,8 @@ class MemoryPlan:
     autoencoder_state: int
     activations: int
     """The larger of one transformer layer and the decoder at full size; an estimate."""
-    window_latents: int
+    footprint: Footprint
+    """What it was made for."""
 
     @property
     def total(self) -> int:
@@ -43,7 +44,7 @@ class MemoryPlan:
     def __str__(self) -> str:
         parts = {
             "weights": self.weights,
-            f"cache of {self.window_latents} latents": self.cache,
+            f"cache of {self.footprint.window_latents} latents": self.cache,
             "autoencoder state": self.autoencoder_state,
             "activations": self.activations,
         }
@@ -55,6 +56,7 @@ def plan_memory(
     transformer: WanConfig,
     autoencoder: AutoencoderConfig,
     settings: WanSettings,
+    footprint: Footprint,
     *,
     height: int,
     width: int,
@@ -63,24 +65,21 @@ def plan_memory(
     """The memory that restoring frames of `height` x `width` pixels (of the output) takes."""
     size = dtype.itemsize
     tokens = tokens_per_latent(height, width)
-    kept = settings.window_latents + settings.sink_latents
+    kept = footprint.window_latents + settings.sink_latents
     keys = kept * tokens + transformer.text_len
-    block_tokens = settings.latents_per_block * tokens
-    layer = (
-        block_tokens
-        * size
-        * (LIVE_HIDDEN_TENSORS * transformer.ffn_dim + LIVE_STREAM_TENSORS * transformer.dim)
-    )
+    per_token = LIVE_HIDDEN_TENSORS * transformer.ffn_dim + LIVE_STREAM_TENSORS * transformer.dim
+    layer = settings.latents_per_block * tokens * per_token
+    decoder = _decoder_elements(autoencoder, footprint.chunk_latents, height, width)
     return MemoryPlan(
         weights=(_count(WanTransformer, transformer) + _count_autoencoder(autoencoder)) * size,
         cache=2 * transformer.num_layers * keys * transformer.dim * size,
         autoencoder_state=_state_elements(autoencoder, *_padded(height, width)) * size,
-        activations=max(layer, _decoder_elements(autoencoder, settings, height, width) * size),
-        window_latents=settings.window_latents,
+        activations=max(layer, decoder) * size,
+        footprint=footprint,
     )
 
 
-def settings_that_fit(
+def plan_that_fits(
     transformer: WanConfig,
     autoencoder: AutoencoderConfig,
     settings: WanSettings,
@@ -89,22 +88,24 @@ def settings_that_fit(
     width: int,
     dtype: torch.dtype,
     budget_bytes: float,
-) -> WanSettings:
-    """`settings` with the longest history, up to what they ask for, that fits the budget.
+) -> MemoryPlan:
+    """The plan within the budget that gives up least.
+
+    What changes nothing but time goes first (smaller chunks in the autoencoder), then history.
 
     Raises:
         UsageError: if not even one block fits.
     """
     step = settings.latents_per_block
-    for window in range(settings.window_latents, step - 1, -1):
-        if (settings.window_latents - window) % step:
-            continue
-        fitting = replace(settings, window_latents=window)
+    whole = Footprint(settings.window_latents, step)
+    windows = range(settings.window_latents, step - 1, -step)
+    shorter = [Footprint(window, 1) for window in windows]
+    for footprint in (whole, *shorter):
         plan = plan_memory(
-            transformer, autoencoder, fitting, height=height, width=width, dtype=dtype
+            transformer, autoencoder, settings, footprint, height=height, width=width, dtype=dtype
         )
         if plan.total <= budget_bytes:
-            return fitting
+            return plan
     raise UsageError(
         f"{width}x{height} needs at least {plan}, more than the {budget_bytes / 1e9:.1f} GB allowed",
         hint="restore in tiles (`--tile 512`), or smaller frames",
@@ -165,13 +166,11 @@ def _state_elements(config: AutoencoderConfig, height: int, width: int) -> int:
     return memory.num_bytes() // torch.float32.itemsize
 
 
-def _decoder_elements(
-    config: AutoencoderConfig, settings: WanSettings, height: int, width: int
-) -> int:
+def _decoder_elements(config: AutoencoderConfig, latents: int, height: int, width: int) -> int:
     """Numbers alive at once where the decoder is widest."""
     height, width = _padded(height, width)
-    frames = TEMPORAL_FACTOR * settings.latents_per_block
+    frames = TEMPORAL_FACTOR * latents
     if isinstance(config, WanVaeConfig):  # input, padded input, output and normed copy of a layer
         return 4 * frames * config.base_channels * 2 * height * width
-    tokens = settings.latents_per_block * (height // SPATIAL_FACTOR) * (width // SPATIAL_FACTOR)
+    tokens = latents * (height // SPATIAL_FACTOR) * (width // SPATIAL_FACTOR)
     return tokens * (2 * int(config.channels * 8 / 3) * 2 + 4 * config.channels)

@@ -1,5 +1,6 @@
 """The full-size student: encode the measurement, one pass of the transformer, decode."""
 
+import logging
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -16,6 +17,8 @@ from instantvir_models.autoencoders.base import (
 from instantvir_models.students.base import Conditioning, Estimate
 from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
 from instantvir_models.students.wan.transformer import PATCH, TextRows, WanMemory, WanTransformer
+
+logger = logging.getLogger(__name__)
 
 TOKEN_PIXELS = PATCH * SPATIAL_FACTOR
 """Pixels along each side of a token; frames are padded to a multiple of it."""
@@ -57,10 +60,31 @@ class WanSettings:
         sigma_at(self.timestep, shift=self.shift)
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """How much a student keeps and does at once: the two things that may give way to memory."""
+
+    window_latents: int
+    """Latest latents attended to, those of the current block included."""
+    chunk_latents: int
+    """Latents the autoencoder takes at once; changes nothing but time and memory."""
+
+    def smaller(self, latents_per_block: int) -> "Footprint | None":
+        """The next step down: first smaller chunks, then half the window in whole blocks."""
+        if self.chunk_latents > 1:
+            return replace(self, chunk_latents=1)
+        half = self.window_latents // 2 // latents_per_block * latents_per_block
+        window = max(latents_per_block, half)
+        if window > self.window_latents - latents_per_block:
+            return None
+        return replace(self, window_latents=window)
+
+
 @dataclass
 class WanState:
     """The memory of one video."""
 
+    footprint: Footprint
     transformer: WanMemory = field(default_factory=WanMemory)
     autoencoder: CausalMemory = field(default_factory=CausalMemory)
     has_started: bool = False
@@ -77,6 +101,14 @@ class WanStudent:
     autoencoder: Autoencoder
     settings: WanSettings
     text: TextRows
+    memory_limit: Footprint | None = None
+    """A footprint smaller than the settings ask for; None for all of it."""
+
+    @property
+    def footprint(self) -> Footprint:
+        """What a video starts with."""
+        settings = self.settings
+        return self.memory_limit or Footprint(settings.window_latents, settings.latents_per_block)
 
     @property
     def frames_per_block(self) -> int:
@@ -100,22 +132,65 @@ class WanStudent:
         return replace(self, text=text)
 
     def new_state(self) -> WanState:
-        return WanState()
+        return WanState(self.footprint)
 
     def restore_block(self, block: Conditioning, state: WanState) -> Estimate:
+        """The estimate of one block; where memory runs out, tried again with a smaller footprint.
+
+        Raises:
+            torch.OutOfMemoryError: if not even one block without history fits.
+        """
+        while True:
+            autoencoder, tokens_seen = state.autoencoder.copy(), state.transformer.tokens_seen()
+            has_started = state.has_started
+            try:
+                return self._restore(block, state)
+            except torch.OutOfMemoryError:
+                smaller = state.footprint.smaller(self.settings.latents_per_block)
+                if smaller is None:
+                    raise
+            state.autoencoder, state.has_started = autoencoder, has_started
+            state.transformer.rewind(tokens_seen)
+            state.transformer.shrink(smaller.window_latents, of=state.footprint.window_latents)
+            state.footprint = smaller
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            logger.warning(
+                "out of memory: going on with a history of %d latents, %d at a time in the autoencoder",
+                smaller.window_latents, smaller.chunk_latents,
+            )  # fmt: skip
+
+    def _restore(self, block: Conditioning, state: WanState) -> Estimate:
         y, enlargement = self._shown(block)
         frames = y.shape[1]
         multiple = SPATIAL_FACTOR if enlargement % PATCH == 0 else TOKEN_PIXELS
         y = _padded(y, multiple, is_first=not state.has_started)
-        state.has_started = True
         with torch.autocast(y.device.type, enabled=False):
-            z_y = self.autoencoder.encode(y.to(self.dtype), state.autoencoder)
-            z = self._clean(enlarged(z_y, enlargement), state.transformer)
-            x_hat = self.autoencoder.decode(z.to(self.dtype), state.autoencoder)
+            z_y = self._encoded(y, state)
+            z = self._clean(enlarged(z_y, enlargement), state)
+            x_hat = self._decoded(z, state)
         height, width = block.size
         x_hat = x_hat[:, :frames, :, :height, :width].float().clamp(-1, 1)
         std = x_hat.new_full((len(x_hat),), self.settings.estimate_std)
         return Estimate(x_hat=x_hat, std=std)
+
+    def _encoded(self, y: Tensor, state: WanState) -> Tensor:
+        chunk = TEMPORAL_FACTOR * state.footprint.chunk_latents
+        first = chunk if state.has_started else chunk - (TEMPORAL_FACTOR - 1)
+        state.has_started = True
+        parts = [y[:, :first], *y[:, first:].split(chunk, 1)]
+        return torch.cat(
+            [
+                self.autoencoder.encode(part.to(self.dtype), state.autoencoder)
+                for part in parts
+                if part.shape[1]
+            ],
+            1,
+        )
+
+    def _decoded(self, z: Tensor, state: WanState) -> Tensor:
+        parts = z.to(self.dtype).split(state.footprint.chunk_latents, 1)
+        return torch.cat([self.autoencoder.decode(part, state.autoencoder) for part in parts], 1)
 
     def _shown(self, block: Conditioning) -> tuple[Tensor, int]:
         """The frames to encode, and the factor by which their latent is enlarged."""
@@ -125,15 +200,15 @@ class WanStudent:
             return block.x_init, 1
         return block.y_small, block.size[1] // block.y_small.shape[-1]
 
-    def _clean(self, z_y: Tensor, memory: WanMemory) -> Tensor:
+    def _clean(self, z_y: Tensor, state: WanState) -> Tensor:
         """The clean latent of one block, float32."""
         settings = self.settings
         velocity = self.transformer.velocity_of_block(
             z_y,
             timestep=settings.timestep,
             text=self.text,
-            memory=memory,
-            window_latents=settings.window_latents,
+            memory=state.transformer,
+            window_latents=state.footprint.window_latents,
             sink_latents=settings.sink_latents,
         )
         sigma = sigma_at(settings.timestep, shift=settings.shift)

@@ -72,6 +72,22 @@ class WanMemory:
     next_latent: int = 0
     text: _TextKeys | None = None
 
+    def tokens_seen(self) -> list[int]:
+        """By each layer so far."""
+        return [cache.tokens_seen for cache in self.caches]
+
+    def rewind(self, tokens_seen: list[int]) -> None:
+        """Go back to an earlier `tokens_seen`, to give the same block again."""
+        if not tokens_seen:
+            self.caches = []
+        for cache, count in zip(self.caches, tokens_seen, strict=True):
+            cache.rewind(count)
+
+    def shrink(self, window_latents: int, *, of: int) -> None:
+        """Keep `window_latents` of the `of` latents of history."""
+        for cache in self.caches:
+            cache.shrink(cache.window * window_latents // of)
+
 
 class _SelfAttention(nn.Module):
     """Attention over space and time with rotary positions; keys are remembered rotated."""
