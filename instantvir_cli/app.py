@@ -178,6 +178,10 @@ def stream(
     input_format: Annotated[
         str | None, typer.Option(help="FFmpeg's name of the input format or device")
     ] = None,
+    input_option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for FFmpeg, such as rtsp_transport=tcp; may repeat"),
+    ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw input or camera")] = None,
     pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw input")] = None,
     fps: Annotated[float | None, typer.Option(help="Frame rate of raw input or camera")] = None,
@@ -218,7 +222,8 @@ def stream(
             source=source, outputs=tuple(outputs or ()), tasks=tuple(task or ()),
             operator=operator, blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask,
             latency=latency, on_overload=on_overload, reconnect=reconnect, follow=follow,
-            input_format=input_format, size=size, pix_fmt=pix_fmt, fps=fps, model=model,
+            input_format=input_format, input_options=tuple(input_option or ()), size=size,
+            pix_fmt=pix_fmt, fps=fps, model=model,
             device=device, tile=tile, threads=threads, codec=codec, crf=crf, preset=preset,
             output_pix_fmt=output_pix_fmt, output_format=output_format, overwrite=overwrite,
             preview=preview, token=token, snapshots=snapshots, metrics=metrics,

@@ -109,7 +109,7 @@ class VideoWriter:
             try:
                 self._open(target, output_format)
             except av.error.ArgumentError:
-                if self._companions is None or self._partial is None:
+                if self._companions is None or self._final is None:
                     raise
                 self._open(target, output_format, probe=True)
 
