@@ -49,6 +49,9 @@ OperatorOption = Annotated[
     ),
 ]
 ModelOption = Annotated[str, typer.Option(help="`tiny` (built in) or a .safetensors file")]
+LatencyOption = Annotated[
+    int | None, typer.Option(help="Frames per block, 1 to 3: fewer look less far ahead (default 3)")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 CodecOption = Annotated[
     str | None, typer.Option(help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder")
@@ -102,6 +105,7 @@ def restore(
     tile: Annotated[
         int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")
     ] = None,
+    latency: LatencyOption = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None,
     codec: CodecOption = None,
     crf: Annotated[int | None, typer.Option(help="Quality of the output, lower is better")] = None,
@@ -133,7 +137,7 @@ def restore(
         RestoreRequest(
             inputs=tuple(inputs), output=output, tasks=tuple(task or ()), operator=operator,
             blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask, model=model, device=device,
-            tile=tile, threads=threads, codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt,
+            tile=tile, latency=latency, threads=threads, codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt,
             output_format=output_format, start=start, duration=duration, reference=reference,
             compare=compare, compare_style=compare_style, overwrite=overwrite, dry_run=dry_run,
             json_summary=json_summary, quiet=quiet,
@@ -162,9 +166,7 @@ def stream(
         int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None,
-    latency: Annotated[
-        int | None, typer.Option(help="Frames per block, 1 to 3: fewer come sooner (default 3)")
-    ] = None,
+    latency: LatencyOption = None,
     on_overload: Annotated[
         str | None,
         typer.Option(help="drop, skip, degrade or block; cameras and networks drop, pipes block"),

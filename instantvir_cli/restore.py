@@ -63,6 +63,7 @@ class RestoreRequest:
     model: str
     device: str
     tile: int | None
+    latency: int | None
     threads: int | None
     codec: str | None
     crf: int | None
@@ -273,6 +274,7 @@ def _restore_one(job: _Job, request: RestoreRequest, loaded: LoadedStudent) -> d
             height=reader.info.height,
             width=reader.info.width,
             tile_pixels=request.tile,
+            frames_per_block=request.latency,
         )
         _describe(job, reader, session, resolved, loaded)
         if request.dry_run:
