@@ -66,7 +66,7 @@ def main() -> None:
         torch.manual_seed(0)
         with torch.inference_mode():
             pairs.append(compare(given.rounds))
-        print(_line(pairs[-1]), flush=True)  # noqa: T201
+        print(_line(pairs[-1]), flush=True)
     if given.json:
         report = {
             "cpu": platform.processor() or platform.machine(),

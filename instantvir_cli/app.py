@@ -14,6 +14,7 @@ from instantvir_cli.options import (
     CrfOption,
     DeviceOption,
     JsonOption,
+    LatencyOption,
     MaskOption,
     ModelOption,
     NoiseOption,
@@ -96,6 +97,7 @@ def restore(
     prompt: PromptOption = None,
     vram: VramOption = None,
     tile: TileOption = None,
+    latency: LatencyOption = None,
     threads: ThreadsOption = None,
     codec: CodecOption = None,
     crf: CrfOption = None,
@@ -127,8 +129,8 @@ def restore(
         RestoreRequest(
             inputs=tuple(inputs), output=output, tasks=tuple(task or ()), operator=operator,
             blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask, model=model, device=device,
-            prompt=prompt, vram=vram, tile=tile, threads=threads, codec=codec, crf=crf,
-            preset=preset, pix_fmt=pix_fmt, output_format=output_format, start=start,
+            prompt=prompt, vram=vram, tile=tile, latency=latency, threads=threads, codec=codec,
+            crf=crf, preset=preset, pix_fmt=pix_fmt, output_format=output_format, start=start,
             duration=duration, reference=reference, compare=compare, compare_style=compare_style,
             overwrite=overwrite, dry_run=dry_run, json_summary=json_summary, quiet=quiet,
         )
@@ -150,9 +152,7 @@ def stream(
     noise: NoiseOption = None,
     scale: ScaleOption = None,
     mask: MaskOption = None,
-    latency: Annotated[
-        int | None, typer.Option(help="Frames per block, 1 to 3: fewer come sooner (default 3)")
-    ] = None,
+    latency: LatencyOption = None,
     on_overload: Annotated[
         str | None,
         typer.Option(help="drop, skip, degrade or block; cameras and networks drop, pipes block"),
@@ -165,6 +165,10 @@ def stream(
     ] = None,
     input_format: Annotated[
         str | None, typer.Option(help="FFmpeg's name of the input format or device")
+    ] = None,
+    input_option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for FFmpeg, such as rtsp_transport=tcp; may repeat"),
     ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw input or camera")] = None,
     pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw input")] = None,
@@ -206,9 +210,10 @@ def stream(
             source=source, outputs=tuple(outputs or ()), tasks=tuple(task or ()),
             operator=operator, blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask,
             latency=latency, on_overload=on_overload, reconnect=reconnect, follow=follow,
-            input_format=input_format, size=size, pix_fmt=pix_fmt, fps=fps, model=model,
-            device=device, prompt=prompt, vram=vram, tile=tile, threads=threads, codec=codec,
-            crf=crf, preset=preset, output_pix_fmt=output_pix_fmt, output_format=output_format, overwrite=overwrite,
+            input_format=input_format, input_options=tuple(input_option or ()), size=size,
+            pix_fmt=pix_fmt, fps=fps, model=model, device=device, prompt=prompt, vram=vram,
+            tile=tile, threads=threads, codec=codec, crf=crf, preset=preset,
+            output_pix_fmt=output_pix_fmt, output_format=output_format, overwrite=overwrite,
             preview=preview, token=token, snapshots=snapshots, metrics=metrics,
             json_lines=json_lines, quiet=quiet,
         )

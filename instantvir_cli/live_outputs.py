@@ -110,16 +110,17 @@ def _open_writer(
     width: int,
 ) -> LiveSink:
     assert stream.source is not None
-    return VideoWriter(
-        destination,  # type: ignore[arg-type]
-        info_of=stream.source.reader,
-        width=width,
-        height=height,
-        settings=replace(plan.encoder, keyframe_interval=max(1, round(_fps(plan, stream)))),
-        frame_rate=plan.fps,
-        output_format=plan.output_format or _usual_format(destination),
-        is_live=True,
-    )
+    with stream.source.open_reader() as reader:
+        return VideoWriter(
+            destination,  # type: ignore[arg-type]
+            info_of=reader,
+            width=width,
+            height=height,
+            settings=replace(plan.encoder, keyframe_interval=max(1, round(_fps(plan, stream)))),
+            frame_rate=plan.fps,
+            output_format=plan.output_format or _usual_format(destination),
+            is_live=True,
+        )
 
 
 def _take(opened: list[LiveSink]) -> LiveSink:

@@ -34,6 +34,9 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print a summary as JSON on standard output")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output")]
+LatencyOption = Annotated[
+    int | None, typer.Option(help="Frames per block, 1 to 3: fewer look less far ahead (default 3)")
+]
 BlurSigmaOption = Annotated[
     float | None, typer.Option(help="Blur in pixels; estimated if not given")
 ]

@@ -63,6 +63,7 @@ class RestoreRequest:
     prompt: str | None
     vram: float | None
     tile: int | None
+    latency: int | None
     threads: int | None
     codec: str | None
     crf: int | None
@@ -251,6 +252,7 @@ def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> d
             width=reader.info.width,
             tile_pixels=request.tile,
             device=opened.device,
+            frames_per_block=request.latency,
         )
         _describe(job, reader, session, resolved, opened)
         if request.dry_run:

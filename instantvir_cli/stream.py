@@ -60,6 +60,7 @@ class StreamRequest:
     reconnect: bool
     follow: float | None
     input_format: str | None
+    input_options: tuple[str, ...]
     size: str | None
     pix_fmt: str | None
     fps: float | None
@@ -126,8 +127,10 @@ def run_stream(request: StreamRequest) -> None:
     )
     with ExitStack() as stack:
         stack.enter_context(_ending_well(stream, report))
+        stack.callback(stream.close)
         pairs = _serve(request, stream, stack)
-        stream.start()
+        with _stopped_is_interrupted(stream):
+            stream.start()
         status, outputs = _run(request, stream, opened, report, pairs)
     report.summary(status)
     _exit(stream, outputs)
@@ -194,7 +197,7 @@ def _source_settings(request: StreamRequest) -> SourceSettings:
     source, input_format = request.source, request.input_format
     if input_format is None and (source.isdecimal() or source.startswith("/dev/video")):
         source, input_format = _camera(source)
-    options: dict[str, str] = {}
+    options = _input_options(request.input_options)
     if request.size is not None:
         if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", request.size):
             raise UsageError(f"`--size` is `{request.size}`; it is WIDTHxHEIGHT")
@@ -221,6 +224,19 @@ def _source_settings(request: StreamRequest) -> SourceSettings:
     if request.reconnect and not settings.can_come_back and not request.outputs:
         console.warn("`--reconnect` has no effect on a pipe or a file")
     return settings
+
+
+def _input_options(texts: tuple[str, ...]) -> dict[str, str]:
+    options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(
+                f"`--input-option` is `{text}`; it is NAME=VALUE",
+                hint="for example `--input-option rtsp_transport=tcp`",
+            )
+        options[name] = value
+    return options
 
 
 def _camera(source: str) -> tuple[str, str]:
@@ -334,6 +350,17 @@ def _ending_well(stream: LiveStream, report: Report) -> Iterator[None]:
         yield
     finally:
         restore_handlers()
+
+
+@contextmanager
+def _stopped_is_interrupted(stream: LiveStream) -> Iterator[None]:
+    """A source that could not be opened because the user stopped waiting is no bad input."""
+    try:
+        yield
+    except VideoOpenError:
+        if stream.is_asked_to_stop:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _exit(stream: LiveStream, outputs: list[LiveOutput]) -> None:

@@ -89,11 +89,13 @@ class Session:
         self.frames_per_block = block_size(student, frames_per_block)
         """Frames that are restored together."""
         self.is_student_skipped = False
-        """While True, blocks are restored by the initial estimate and data consistency alone."""
+        """While True, blocks are restored by the initial estimate and data consistency alone. The
+        student then begins anew: it has not seen what came between."""
         self.measured_size = (height, width)
         self.output_size = degradation.operator.clean_size(height, width)
         self._student = _tiled_if_large(student, self.output_size, tile_pixels)
         self._state = self._student.new_state()
+        self._is_state_new = True
         self._dtype = fastest_dtype() if dtype is None else dtype
         self._device = torch.device(device)
         self._check_operator()
@@ -137,7 +139,7 @@ class Session:
 
     @property
     def _next_block_frames(self) -> int:
-        if self._next_out == 0:
+        if self._is_state_new:
             return min(self.frames_per_block, self._student.first_block_frames)
         return self.frames_per_block
 
@@ -222,8 +224,10 @@ class Session:
 
     def _student_estimate(self, block: Conditioning) -> Estimate:
         if self.is_student_skipped:
+            self._state, self._is_state_new = self._student.new_state(), True
             return Estimate(x_hat=block.x_init, std=block.x_init.new_full((1,), SKIPPED_STD))
         use_bfloat16 = self._dtype == torch.bfloat16
+        self._is_state_new = False
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
             return self._student.restore_block(block, self._state)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -372,6 +374,133 @@ def test_numbers_and_page_are_served_while_it_runs(tmp_path, log):
 def fetched(url):
     with urllib.request.urlopen(url, timeout=20) as answer:
         return answer.read().decode()
+
+
+def in_this_process(*args):
+    """A stream that ends by itself, without paying for another start."""
+    return CliRunner().invoke(app, ["stream", *map(str, args), *KNOWN])
+
+
+def test_several_containers_at_once(tmp_path):
+    path = recorded(tmp_path / "in.nut", "--frames", 9)
+    names = ["a.mp4", "a.mov", "a.ts", "a.webm", "a.m3u8", "a.flv"]
+    outputs = [arg for name in names for arg in ("-o", tmp_path / name)]
+    result = in_this_process(path, *outputs)
+    assert result.exit_code == 0, result.stderr
+    for name in names:
+        with av.open(str(tmp_path / name)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 9, name
+
+
+@pytest.mark.parametrize("latency", [1, 2])
+def test_restore_with_the_same_latency_writes_the_same(tmp_path, latency):
+    path = recorded(tmp_path / "in.nut", "--frames", 7, "--noise", 4)
+    live, offline = tmp_path / "live.mkv", tmp_path / "offline.mkv"
+    lossless = ["--codec", "ffv1", "--latency", latency]
+    assert in_this_process(path, "-o", live, *lossless).exit_code == 0
+    args = ["restore", path, "-o", offline, *lossless, *KNOWN]
+    assert CliRunner().invoke(app, [str(arg) for arg in args]).exit_code == 0
+    with VideoReader(live) as a, VideoReader(offline) as b:
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x.pixels, y.pixels)
+            assert x.pts_seconds == pytest.approx(y.pts_seconds, abs=1e-3)
+
+
+def test_a_new_size_is_fitted_into_the_first(tmp_path, log):
+    parts = [
+        recorded(
+            tmp_path / f"{size}.ts", "--frames", 6, "--size", size, "--format", "mpegts",
+            "--codec", "libx264", "--pix-fmt", "yuv420p",
+        )
+        for size in ("96x64", "128x64")
+    ]  # fmt: skip
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    target = tmp_path / "out.mkv"
+    result = in_this_process(both, "-o", target, "--json-lines", log)
+    assert result.exit_code == 0, result.stderr
+    assert "the input changes to 128x64" in " ".join(result.stderr.split())
+    assert summary_of(log)["size_changes"] == 1
+    with VideoReader(target) as reader:
+        shapes = [frame.pixels.shape for frame in reader]
+    assert shapes == [(64, 96, 3)] * 12
+
+
+def test_stopped_before_the_first_byte_is_interrupted_not_bad_input():
+    with stream("-o", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as restorer:
+        time.sleep(8)
+        restorer.send_signal(signal.SIGTERM)
+        status, errors = restorer.wait(PATIENCE_SECONDS), restorer.stderr.read().decode()
+    assert status in (ExitStatus.INTERRUPTED, -signal.SIGTERM), errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_ten_silent_seconds_are_named_and_survived(tmp_path, log):
+    data = recorded(tmp_path / "in.nut", "--frames", 30).read_bytes()
+    target = tmp_path / "out.mkv"
+    with stream("-o", target, "--json-lines", log, stdin=subprocess.PIPE) as restorer:
+        restorer.stdin.write(data[: len(data) // 2])
+        restorer.stdin.flush()
+        wait_for(lambda: log.exists() and "stuck" in log.read_text(), "the watchdog's word")
+        restorer.stdin.write(data[len(data) // 2 :])
+        restorer.stdin.close()
+        restorer.stdin = None
+        status, errors = ended(restorer)
+    assert status == 0, errors
+    flat = " ".join(errors.split())
+    assert "input is stuck: waiting for a frame for 1" in flat
+    assert "input goes on" in flat
+    assert numbers_in(target) == list(range(30))
+
+
+CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--window-size=900,900", "--virtual-time-budget=8000"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_shows_original_and_restored_to_two_viewers(tmp_path):
+    port = free_port()
+    with (
+        camera("--fps", 4, "--seconds", 300, "--noise", 40, "--size", "96x64") as source,
+        process(
+            *STREAM, "--operator", "identity+noise:std=40", "--threads", 1, "--preview", port,
+            stdin=source.stdout, stderr=subprocess.DEVNULL,
+        ) as restorer,
+    ):  # fmt: skip
+        address = f"http://127.0.0.1:{port}/"
+        wait_for(lambda: answers(address + "pair.jpg"), "the first picture")
+        viewers = []
+        for wipe in (100, 0):
+            shot = tmp_path / f"{wipe}.png"
+            args = [*CHROMIUM, f"--user-data-dir={tmp_path / str(wipe)}", f"--screenshot={shot}"]
+            viewers.append(
+                subprocess.Popen(
+                    ["chromium", *args, f"{address}#x={wipe}"], stderr=subprocess.DEVNULL
+                )
+            )
+        for viewer in viewers:
+            assert viewer.wait(PATIENCE_SECONDS) == 0
+        restorer.send_signal(signal.SIGTERM)
+        assert restorer.wait(PATIENCE_SECONDS) == 0
+    # below the burned-in bits the measured picture is rough and the restored one smooth
+    original, restored = (
+        cv2.imread(str(tmp_path / f"{wipe}.png"))[250:500, 200:700].astype(int) for wipe in (100, 0)
+    )
+    assert roughness(restored) < 0.5 * roughness(original)
+
+
+def roughness(picture):
+    return np.abs(np.diff(picture[::9, ::9], axis=1)).mean()
+
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=10).status == 200
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(

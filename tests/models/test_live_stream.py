@@ -444,6 +444,53 @@ def test_sound_reaches_the_outputs_with_its_picture(student, tmp_path):
     assert [packet.data for packet in sink.packets] == expected
 
 
+def test_no_output_is_opened_on_a_source_that_is_away(tmp_path):
+    """A closed container must not be asked for its streams; the output tries again later."""
+    source = LiveSource(
+        SourceSettings(source=str(clip(tmp_path))),
+        stop=threading.Event(),
+        on_event=lambda event: None,
+        on_companions=lambda packets: None,
+        pulse=Pulse("input"),
+    )
+    with source.open_reader() as reader:
+        assert reader is source.reader
+    source._is_away = True
+    with pytest.raises(VideoWriteError, match="while the input is lost"), source.open_reader():
+        pass
+    source.close()
+
+
+def test_the_only_consumer_may_be_slow_to_the_end(student, tmp_path):
+    """Back-pressure loses nothing: not even the last frames, however long they take."""
+    sink, path = Sink(), clip(tmp_path)
+    stream = LiveStream(
+        SourceSettings(source=str(path)),
+        LiveSettings(grace_seconds=0.05),
+        on_event=lambda event: None,
+    )
+    stream.start()
+    sink.may_go_on.clear()
+    threading.Timer(1.0, sink.may_go_on.set).start()
+    stream.run(sessions(student, BLUR), lambda h, w: [output_to(sink, only=True)])
+    assert len(sink.frames) == 14
+
+
+def test_asked_to_stop_nobody_waits_for_a_consumer_without_end(student, tmp_path):
+    sink, events = Sink(), []
+    stream = LiveStream(camera(tmp_path), LiveSettings(grace_seconds=0.3), on_event=events.append)
+    stream.start()
+    sink.may_go_on.clear()
+    threading.Timer(1.0, stream.stop).start()
+    output = output_to(sink, "pipe", events=events, only=True)
+    output._on_give_up = sink.may_go_on.set
+    status = stream.run(sessions(student, BLUR), lambda h, w: [output])
+    assert "pipe is stuck and was left behind" in events
+    assert status.frames_in == status.frames_out + status.frames_dropped
+    (one,) = status.outputs
+    assert one.frames_offered == one.frames_written + one.frames_dropped
+
+
 def test_a_source_without_video_is_refused(tmp_path):
     (tmp_path / "x.nut").write_bytes(b"nothing of the kind" * 100)
     source = SourceSettings(source=str(tmp_path / "x.nut"))

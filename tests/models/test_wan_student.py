@@ -57,6 +57,23 @@ def test_every_frame_comes_out_once(student, num_frames):
     assert session.report.frames_out == num_frames
 
 
+def test_after_skipped_blocks_the_student_begins_anew(student):
+    """It went on as if the video had not: latents of frames seconds apart were joined."""
+    frames = clip(42)
+    session = Session(
+        student, parse_degradation("identity+noise:std=5"), height=HEIGHT, width=WIDTH,
+        dtype=torch.float32,
+    )  # fmt: skip
+    session.push(frames[:9])
+    session.is_student_skipped = True
+    session.push(frames[9:21])
+    session.is_student_skipped = False
+    resumed = session.push(frames[21:])
+    assert len(resumed) == 21  # a block of 9, then one of 12
+    expected, _ = run(student, frames[21:], [21], spec="identity+noise:std=5")
+    np.testing.assert_array_equal(resumed, expected)
+
+
 def test_any_packetisation_gives_the_same_bits(student):
     frames = clip(24)
     whole, _ = run(student, frames, [24])

@@ -143,22 +143,35 @@ class LiveOutput:
         if self._state == "open":
             self._companions.extend(packets)
 
-    def finish(self, deadline: float) -> None:
-        """Let it write what it has and close, until the monotonic time `deadline`."""
-        with suppress(Stopped):
-            while not self._link.put_within(None, PATIENCE_SECONDS):
-                if not self.is_alive or time.monotonic() > deadline:
-                    break
-            self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self._thread.is_alive():
-            self._on_event(f"{self.name} is stuck and was left behind")
-            self._stop.set()
-            self._on_give_up()
-            self._thread.join(1.0)
-        if self._thread.failure is not None:
-            raise self._thread.failure
+    def finish(self, *, grace_seconds: float, may_wait: Callable[[], bool]) -> None:
+        """Let it write what it has and close. One that makes no progress for `grace_seconds` is
+        left behind, unless it `may_wait` and is the only one."""
+        is_told = False
+        written, since = self._written, time.monotonic()
+        while self._thread.is_alive():
+            with suppress(Stopped):
+                is_told = is_told or self._link.put_within(None, PATIENCE_SECONDS)
+            if is_told:
+                self._thread.join(PATIENCE_SECONDS)
+            is_patient = self._is_only_one and may_wait()
+            if self._written != written or is_patient:
+                written, since = self._written, time.monotonic()
+            if time.monotonic() - since > grace_seconds:
+                self._leave_behind()
+                break
         waiting = self._offered - self._written - self._dropped_offers - self._dropped_writes
         self._dropped_writes += waiting
+
+    @property
+    def bug(self) -> BaseException | None:
+        """What went wrong inside, where it was no expected failure."""
+        return self._thread.failure
+
+    def _leave_behind(self) -> None:
+        self._on_event(f"{self.name} is stuck and was left behind")
+        self._stop.set()
+        self._on_give_up()
+        self._thread.join(1.0)
 
     def _run(self) -> None:
         try:

@@ -5,14 +5,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from instantvir_models.errors import VideoOpenError
+from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.live.watchdog import Pulse
-from instantvir_models.media import CompanionPacket, Frame, VideoReader
+from instantvir_models.media import CompanionPacket, Frame, StreamSummary, VideoInfo, VideoReader
 from instantvir_models.media.live_io import GrowingFile, StandardInput
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,10 @@ def is_network_address(text: str) -> bool:
     return match is not None and match[1].lower() not in {"file", "pipe", "fd"}
 
 
+def _companions_of(info: VideoInfo) -> tuple[StreamSummary, ...]:
+    return info.audio_streams + info.subtitle_streams
+
+
 class LiveSource:
     """Frames as they come, each later than the one before, across interruptions.
 
@@ -97,6 +101,9 @@ class LiveSource:
         self.reconnects = 0
         self.loss: str | None = None
         """How the source ended, if it did not end well."""
+        self._swapping = threading.Lock()
+        self._is_away = False
+        self._has_same_companions = True
         self.reader = self._first_open()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -137,7 +144,7 @@ class LiveSource:
         if reader.demuxer is None or not reader.demuxer.others:
             return
         packets = reader.demuxer.take_waiting()
-        if packets:
+        if packets and self._has_same_companions:
             self._on_companions([packet.delayed(self._shift) for packet in packets])
 
     def _continue_time_at(self, first: Frame) -> None:
@@ -167,14 +174,33 @@ class LiveSource:
             )
         return reader
 
+    @contextmanager
+    def open_reader(self) -> Iterator[VideoReader]:
+        """The reader, which stays open meanwhile: what an output takes streams and colours from.
+
+        Raises:
+            VideoWriteError: while the source is away.
+        """
+        with self._swapping:
+            if self._is_away:
+                raise VideoWriteError("the output cannot be opened while the input is lost")
+            yield self.reader
+
     def _reopen(self) -> bool:
-        with suppress(OSError):
+        before = self.reader.info
+        with self._swapping, suppress(OSError):
+            self._is_away = True
             self.reader.close()
         reader = self._open_until_it_works()
         if reader is None:
             return False
-        self.reader, self.loss = reader, None
+        with self._swapping:
+            self.reader, self._is_away = reader, False
+        self.loss = None
         self.reconnects += 1
+        if _companions_of(reader.info) != _companions_of(before):
+            self._has_same_companions = False
+            self._on_event("the input came back with other sound, which is left out")
         self._on_event("the input is back")
         return True
 

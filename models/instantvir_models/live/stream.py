@@ -100,6 +100,8 @@ class LiveStream:
         self._on_event = on_event
         self.counters = Counters()
         self.watchdog = Watchdog(settings.stuck_seconds, on_event, self._count_stall)
+        self._may_wait = settings.overload is Overload.BLOCK
+        self._is_asked_to_stop = False
         self._ending = threading.Event()
         self._broken = threading.Event()
         self._incoming: Link[_Captured] = Link(self._broken, settings.queue_size)
@@ -133,16 +135,24 @@ class LiveStream:
 
     def stop(self) -> None:
         """End the stream well: what was captured is restored and written. For signal handlers."""
+        self._is_asked_to_stop = True
         if not self._ending.is_set():
             self._ending.set()
             threading.Thread(target=self._end_without_capture, daemon=True).start()
 
     def _end_without_capture(self) -> None:
         """Mark the end where capturing cannot: it may wait in a silent network."""
+        if self._capture.ident is None:  # the source is still being opened
+            return
         self._capture.join(SILENT_SECONDS)
         if self._capture.is_alive():
             with suppress(Stopped):
                 self._incoming.put(None)
+
+    @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether `stop` was called."""
+        return self._is_asked_to_stop
 
     def sample(self, num_frames: int) -> list[Frame]:
         """The first frames, fewer if the source is shorter; they will be restored all the same."""
@@ -220,12 +230,11 @@ class LiveStream:
         return blocks * self.counters.slowest_block_seconds + waiting_frames / fps
 
     def _capture_frames(self) -> None:
-        may_wait = self.settings.overload is Overload.BLOCK
         assert self.source is not None
         for frame in self.source:
             self.counters.add("in")
             captured = _Captured(frame, time.monotonic())
-            if may_wait:
+            if self._may_wait:
                 self._incoming.put(captured)
             else:
                 self.counters.add("dropped", len(self._incoming.offer(captured)))
@@ -334,21 +343,37 @@ class LiveStream:
         self.counters.add("out")
         self.counters.add_delay(time.monotonic() - item.captured_at)
         self._on_pair(item.frame, frame)
-        may_wait = self.settings.overload is Overload.BLOCK
         for output in self._outputs:
-            output.offer(Restored(frame, item.captured_at), may_wait=may_wait)
+            output.offer(Restored(frame, item.captured_at), may_wait=self._may_wait)
 
     def _finish(self) -> None:
+        finishing = [
+            threading.Thread(target=self._finish_output, args=(output,)) for output in self._outputs
+        ]
+        for thread in finishing:
+            thread.start()
+        self.close()
+        for thread in finishing:
+            thread.join()
+        self.counters.add("dropped", self.status().frames_in_progress)
+        for output in self._outputs:
+            if output.bug is not None:
+                raise output.bug
+
+    def _finish_output(self, output: LiveOutput) -> None:
+        output.finish(
+            grace_seconds=self.settings.grace_seconds,
+            may_wait=lambda: self._may_wait and not self._is_asked_to_stop,
+        )
+
+    def close(self) -> None:
+        """Capture no more and release the source; frames not yet restored are lost."""
         self._ending.set()
         self._broken.set()
-        deadline = time.monotonic() + self.settings.grace_seconds
-        for output in self._outputs:
-            output.finish(deadline)
-        self._capture.join(timeout=1.0)  # it may be in a silent network; it dies with the process
+        if self._capture.ident is not None:
+            self._capture.join(SILENT_SECONDS)  # in a silent network it dies with the process
         if self.source is not None and not self._capture.is_alive():
             self.source.close()
-        status = self.status()
-        self.counters.add("dropped", status.frames_in_progress)
         self.watchdog.stop()
 
     def _count_stall(self, name: str) -> None:

@@ -76,6 +76,7 @@ class Companions:
             logger.warning(
                 "the writer came too late for the audio and subtitles; part of them is lost"
             )
+        self._indices = [stream.index for stream in demuxer.others]
         for stream in demuxer.others:
             self._add(stream)
 
@@ -89,14 +90,18 @@ class Companions:
     def write(self, packets: Iterable[CompanionPacket]) -> None:
         """Mux packets that were taken from the demuxer by someone else."""
         for packet in packets:
-            if packet.position >= len(self._demuxer.others):
+            # Not by the demuxer's streams: its container may be closed by now.
+            if packet.position >= len(self._indices):
                 continue
-            target = self._targets.get(self._demuxer.others[packet.position].index)
+            index = self._indices[packet.position]
+            target = self._targets.get(index)
             if target is not None:
-                self._output.mux(self._rebuilt(packet, target))
+                self._output.mux(self._rebuilt(packet, target, self._rewrite.get(index)))
 
-    def _rebuilt(self, packet: CompanionPacket, target: Stream) -> av.Packet[Stream]:
-        rewrite = self._rewrite.get(self._demuxer.others[packet.position].index)
+    @staticmethod
+    def _rebuilt(
+        packet: CompanionPacket, target: Stream, rewrite: Callable[[bytes], bytes] | None
+    ) -> av.Packet[Stream]:
         rebuilt = av.Packet(rewrite(packet.data) if rewrite else packet.data)
         rebuilt.pts, rebuilt.dts, rebuilt.duration = packet.pts, packet.dts, packet.duration
         rebuilt.time_base, rebuilt.is_keyframe = packet.time_base, packet.is_keyframe

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 # Containers that store a frame rate and no times.
 _CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 _MATROSKA_FORMATS = frozenset({"matroska", "webm"})
+# A playlist of the last seconds, without the pieces that left it: an endless stream fills no disk.
+_LIVE_HLS_OPTIONS = {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments"}
 _MOV_FORMATS = frozenset({"mp4", "mov", "ipod", "3gp"})
 # Matroska takes the pixel shape from a field that PyAV cannot set; these codecs carry it.
 _CODECS_WITH_ASPECT = frozenset({"libx264", "libx265", "h264_nvenc", "hevc_nvenc", "mpeg4"})
@@ -109,7 +111,7 @@ class VideoWriter:
             try:
                 self._open(target, output_format)
             except av.error.ArgumentError:
-                if self._companions is None or self._partial is None:
+                if self._companions is None or self._final is None:
                     raise
                 self._open(target, output_format, probe=True)
 
@@ -213,6 +215,8 @@ class VideoWriter:
             whole = "+faststart"
             live = "frag_keyframe+empty_moov+default_base_moof"
             options["movflags"] = whole if self._partial else live
+        if self._is_live and (output_format == "hls" or suffix == ".m3u8"):
+            options |= _LIVE_HLS_OPTIONS
         if output_format in _MATROSKA_FORMATS or suffix in {".mkv", ".webm"}:
             # Else the audio's priming samples, before time 0, would delay every frame by 21 ms.
             options["avoid_negative_ts"] = "disabled"
