@@ -31,6 +31,8 @@ class Call:
     dtype: torch.dtype
     head_dim: int | None = None
     """None for a step, which has no heads to tile."""
+    kept_dtype: torch.dtype | None = None
+    """Of keys and values kept in 8 bits."""
     has_bias: bool = False
     needs_gradient: bool = False
 
@@ -127,6 +129,9 @@ def why_not_triton(call: Call, machine: Machine) -> str | None:
         return f"{_name(call.dtype)} products miss the tensor cores; use bfloat16 or float16"
     if call.head_dim is not None and call.head_dim not in tiles.HEAD_DIMS:
         return f"no tiles for heads of {call.head_dim}; there are {_listed(tiles.HEAD_DIMS)}"
+    has_e4m3 = machine.capability is None or machine.capability >= (8, 9)
+    if call.kept_dtype == torch.float8_e4m3fn and not has_e4m3:
+        return "float8_e4m3fn needs compute capability 8.9; int8 runs from 8.0 on"
     if call.needs_gradient and call.kind is not Kind.BLOCK_CAUSAL:
         return f"{call.kind.value} in triton has no gradient"
     return None

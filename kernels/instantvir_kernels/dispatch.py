@@ -76,7 +76,7 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block:
 
 def quantised_attention(q: Tensor, k: Quantised, v: Quantised) -> Tensor:
     """`attention` over keys and values kept in 8 bits; same contract as the reference's."""
-    if _chosen(Kind.QUANTISED, q) == "triton":
+    if _chosen(Kind.QUANTISED, q, kept_dtype=k.values.dtype) == "triton":
         from instantvir_kernels import triton_launch
 
         return triton_launch.quantised_attention(q, k, v)
@@ -146,12 +146,19 @@ def _needs_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
-def _chosen(kind: Kind, q: Tensor, *others: Tensor, has_bias: bool = False) -> str:
+def _chosen(
+    kind: Kind,
+    q: Tensor,
+    *others: Tensor,
+    has_bias: bool = False,
+    kept_dtype: torch.dtype | None = None,
+) -> str:
     call = Call(
         kind=kind,
         device=q.device.type,
         dtype=q.dtype,
         head_dim=None if kind is Kind.STEP else q.shape[-1],
+        kept_dtype=kept_dtype,
         has_bias=has_bias,
         needs_gradient=_needs_gradient(q, *others),
     )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from instantvir_kernels import tiles
 from instantvir_kernels.reference import Quantised
@@ -56,6 +57,7 @@ class _BlockCausalAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, out, lse = ctx.saved_tensors
         gradients = backward(q, k, v, out, lse, d_out, tokens_per_block=ctx.tokens_per_block)
@@ -191,6 +193,8 @@ def _residual_norm(
 ) -> None:  # fmt: skip
     batch, tokens, width = x.shape
     groups = scale.shape[1]
+    if tokens % groups:
+        raise ValueError(f"{tokens} tokens cannot share {groups} rows of modulation evenly")
     # rows of modulation are small: one layout for the three of them costs nothing
     rows = [
         (scale if r is None else r).expand(batch, groups, width).contiguous()
@@ -212,9 +216,15 @@ def norm_rope_write(
     """`reference.norm_rope_write` in one pass, the ring written in place."""
     heads, dim = k_ring.shape[2:]
     batch, tokens, width = q.shape
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if x.stride(-1) != 1:
+            raise ValueError(f"rows of {name} must be dense in memory; strides are {x.stride()}")
+    for name, ring in (("k_ring", k_ring), ("v_ring", v_ring)):
+        if ring.stride()[2:] != (dim, 1):
+            raise ValueError(f"heads of {name} must be dense; strides are {ring.stride()}")
     q_out = torch.empty(batch, tokens, heads, dim, dtype=q.dtype, device=q.device)
     norm_rope_write_kernel[(tokens, batch)](
-        q, k, v, q_weight, k_weight, cos, sin, q_out, k_ring, v_ring,
+        q, k, v, q_weight, k_weight, cos.contiguous(), sin.contiguous(), q_out, k_ring, v_ring,
         *q.stride()[:2], *k.stride()[:2], *v.stride()[:2],
         *k_ring.stride()[:2], *v_ring.stride()[:2],
         tokens, first_slot, k_ring.shape[1], width, eps,

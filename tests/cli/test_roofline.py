@@ -24,11 +24,13 @@ def test_as_json_with_the_costs_and_speeds_of_every_window():
     assert summary["kind"] == "model"
     assert summary["tokens_per_block"] == 4680
     assert list(summary["costs"]) == ["0", "2", "6"]
-    speeds = {(s["card"], s["past_blocks"], s["sustained"]): s for s in summary["speeds"]}
-    assert len(speeds) == 2 * 3 * 2
+    speeds = {(s["card"], s["window"], s["sustained"]): s for s in summary["speeds"]}
+    assert len(speeds) == 2 * 4 * 2
     for speed in speeds.values():
         assert speed["fused_fps"] > speed["unfused_fps"]
         assert 0 < speed["attention_utilisation"] <= 1
+    clip = speeds["A100 SXM 80 GB", "clip", 1.0]
+    assert 35.56 < clip["fused_fps"] < 122.9  # between what is reported and the peak alone
 
 
 @pytest.mark.parametrize("size", ["830x480", "832", "x480", "0x16"])

@@ -59,6 +59,15 @@ def test_what_triton_cannot_run_has_a_plain_reason_and_another_backend(
     assert choice.is_fallback == (requested == "triton")
 
 
+def test_keys_in_e4m3_need_a_card_that_has_the_type():
+    call = replace(CALL, kind=Kind.QUANTISED, kept_dtype=torch.float8_e4m3fn)
+    assert choose("auto", call, Machine(capability=(8, 9))).backend == "triton"
+    refused = choose("auto", call, A100)
+    assert refused.backend == "reference"
+    assert "int8 runs from 8.0 on" in refused.reason
+    assert choose("auto", replace(call, kept_dtype=torch.int8), A100).backend == "triton"
+
+
 def test_a_step_with_a_gradient_runs_in_pytorch():
     step = Call(kind=Kind.STEP, device="cuda", dtype=torch.bfloat16)
     assert choose("auto", step, A100).backend == "triton"

@@ -95,3 +95,21 @@ def test_a_ring_written_around_and_around_equals_the_concatenated_blocks(normal,
             plain_q, torch.cat([b[0] for b in kept], 1), torch.cat([b[1] for b in kept], 1)
         )
         assert_same(actual, expected)
+
+
+def test_a_ring_whose_heads_are_apart_is_refused(normal):
+    q, ring = (
+        normal(1, 4, 32),
+        normal(1, 2, 8, 16).transpose(1, 2),
+    )  # [B, slots, N, D], heads outside
+    weight, (cos, sin) = torch.ones(32), angles(4, 16)
+    with pytest.raises(ValueError, match="heads of k_ring must be dense"):
+        triton_launch.norm_rope_write(
+            q, q, q, ring, ring, q_weight=weight, k_weight=weight, cos=cos, sin=sin, first_slot=0
+        )
+
+
+def test_tokens_that_do_not_divide_among_rows_are_refused(normal):
+    x, rows = normal(1, 5, 32), normal(1, 2, 32)
+    with pytest.raises(ValueError, match="5 tokens cannot share 2 rows"):
+        triton_launch.layer_norm_modulate(x, rows, rows)
