@@ -227,19 +227,24 @@ def with_autoencoder(student, autoencoder):
 
 
 @torch.inference_mode()
-def test_out_of_memory_takes_smaller_steps_and_loses_nothing(student):
+@pytest.mark.parametrize(
+    ("failing_calls", "left"),
+    [({3}, Footprint(9, 1)), ({3, 4}, Footprint(3, 1)), ({4}, Footprint(9, 1))],
+)
+def test_out_of_memory_takes_smaller_steps_and_loses_nothing(failing_calls, left):
     """The block is given again; it and all later ones are those of a history cut at that moment."""
-    blocks = [conditioned(torch.rand(1, n, 3, 16, 16), Identity()) for n in (9, 12, 12, 12)]
-    crowded = with_autoencoder(student, Crowded(student.autoencoder, {3, 4}))
+    student = small_student("lean", window_latents=9)
+    blocks = [conditioned(torch.rand(1, n, 3, 16, 16), Identity()) for n in (9, 12, 12, 12, 12)]
+    crowded = with_autoencoder(student, Crowded(student.autoencoder, failing_calls))
     state, expected_state = crowded.new_state(), student.new_state()
     for index, block in enumerate(blocks):
-        if index == 2:
-            expected_state.transformer.shrink(3, of=6)
-            expected_state.footprint = Footprint(3, 1)
+        if index == min(failing_calls) - 1:
+            expected_state.transformer.shrink(left.window_latents, of=9)
+            expected_state.footprint = left
         actual = crowded.restore_block(block, state).x_hat
         expected = student.restore_block(block, expected_state).x_hat
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
-    assert state.footprint == Footprint(3, 1)
+    assert state.footprint == left
 
 
 @torch.inference_mode()

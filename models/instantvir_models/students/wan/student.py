@@ -141,7 +141,7 @@ class WanStudent:
             torch.OutOfMemoryError: if not even one block without history fits.
         """
         while True:
-            autoencoder, tokens_seen = state.autoencoder.copy(), state.transformer.tokens_seen()
+            autoencoder, mark = state.autoencoder.copy(), state.transformer.mark()
             has_started = state.has_started
             try:
                 return self._restore(block, state)
@@ -150,7 +150,7 @@ class WanStudent:
                 if smaller is None:
                     raise
             state.autoencoder, state.has_started = autoencoder, has_started
-            state.transformer.rewind(tokens_seen)
+            state.transformer.rewind(mark)
             state.transformer.shrink(smaller.window_latents, of=state.footprint.window_latents)
             state.footprint = smaller
             if torch.cuda.is_available():
