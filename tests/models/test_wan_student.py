@@ -13,7 +13,6 @@ from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.session import Session
 from instantvir_models.students.base import condition
-from instantvir_models.students.tiled import TiledStudent
 from instantvir_models.students.wan.student import Footprint, SrInput, WanSettings, WanStudent
 from tests.wan_small import small_student, small_text
 
@@ -196,13 +195,20 @@ def test_a_prompt_changes_the_restoration_and_the_student_stays_as_it_was():
 
 
 @torch.inference_mode()
-def test_tiles_keep_the_first_block_short():
-    student = small_student()
-    tiled = TiledStudent(student, tile_pixels=64)
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_tiles_change_memory_and_nothing_else(kind):
+    """They cut the autoencoder, with a halo; the transformer attends to whole frames as before."""
+    student = small_student(kind)
+    tiled = student.in_tiles(64)
     assert (tiled.first_block_frames, tiled.frames_per_block) == (9, 12)
-    x = torch.rand(1, 9, 3, 128, 64)
-    x_hat = tiled.restore_block(conditioned(x, Downsample(4)), tiled.new_state()).x_hat
-    assert x_hat.shape == x.shape
+    assert tiled.in_tiles(128).autoencoder.inner is student.autoencoder
+    state, expected_state = tiled.new_state(), student.new_state()
+    for frames in (9, 4):
+        block = conditioned(torch.rand(1, frames, 3, 32, 208), Identity())
+        actual = tiled.restore_block(block, state).x_hat
+        expected = student.restore_block(block, expected_state).x_hat
+        torch.testing.assert_close(actual, expected, rtol=0, atol=2e-4)
+    assert state.autoencoder.num_bytes() > expected_state.autoencoder.num_bytes()
 
 
 class Crowded:
