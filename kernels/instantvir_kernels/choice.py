@@ -124,7 +124,9 @@ def why_not_triton(call: Call, machine: Machine) -> str | None:
     elif machine.is_rocm:
         return "tiles are known for NVIDIA cards only, this is ROCm"
     elif machine.capability is None or tiles.architecture_of(machine.capability) is None:
-        return f"no tiles for compute capability {_dotted(machine.capability)} (8.0 and later)"
+        return (
+            f"no tiles for compute capability {_dotted(machine.capability)}; 8.x to 10.x have some"
+        )
     elif call.head_dim is not None and call.dtype not in (torch.bfloat16, torch.float16):
         return f"{_name(call.dtype)} products miss the tensor cores; use bfloat16 or float16"
     if call.head_dim is not None and call.head_dim not in tiles.HEAD_DIMS:

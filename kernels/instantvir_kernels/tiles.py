@@ -76,7 +76,6 @@ ARCHITECTURES = {
         Architecture(89, 99 * KIB, 100 * KIB, 48, 24),  # RTX 40, L4
         Architecture(90, 227 * KIB, 228 * KIB, 64, 32),  # H100
         Architecture(100, 227 * KIB, 228 * KIB, 64, 32),  # B200
-        Architecture(120, 99 * KIB, 100 * KIB, 48, 24),  # RTX 50
     )
 }
 
@@ -87,7 +86,7 @@ INTERPRETER_TILE = Tile(block_q=32, block_k=16, num_warps=4, num_stages=1)
 def architecture_of(capability: tuple[int, int]) -> Architecture | None:
     """The architecture whose tiles a card of this compute capability uses; None if it has none.
 
-    A minor version without a table of its own (8.7, 10.3, 12.1) uses the closest one below it.
+    A minor version without a table of its own (8.7, 10.3) uses the closest one below it.
     """
     number = 10 * capability[0] + capability[1]
     same_major = [known for known in ARCHITECTURES if known // 10 == capability[0]]

@@ -146,7 +146,9 @@ def main() -> int:
     capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
     architecture = None if capability is None else tiles.architecture_of(capability)
     if architecture is None:
-        print("there is no NVIDIA card of compute capability 8.0 or later here", file=sys.stderr)
+        print(
+            "there is no NVIDIA card of compute capability 8.x, 9.x or 10.x here", file=sys.stderr
+        )
         return 1
     table = {key: {k: dict(d) for k, d in row.items()} for key, row in tiles.table().items()}
     faster = tiles.faster_than_sdpa()
