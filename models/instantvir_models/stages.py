@@ -62,6 +62,17 @@ class Link(Generic[ItemT]):
                 continue
             return displaced
 
+    def drain(self) -> list[ItemT]:
+        """What still waits, taken out; for counting what a run that has stopped leaves behind."""
+        left: list[ItemT] = []
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return left
+            if item is not None:
+                left.append(item)
+
     def get(self) -> ItemT | None:
         """The next item, or None at the end; waits for it."""
         while True:

@@ -235,7 +235,11 @@ class LiveStream:
             self.counters.add("in")
             captured = _Captured(frame, time.monotonic())
             if self._may_wait:
-                self._incoming.put(captured)
+                try:
+                    self._incoming.put(captured)
+                except Stopped:
+                    self.counters.add("dropped")
+                    return
             else:
                 self.counters.add("dropped", len(self._incoming.offer(captured)))
         self._incoming.put(None)
@@ -355,10 +359,15 @@ class LiveStream:
         self.close()
         for thread in finishing:
             thread.join()
-        self.counters.add("dropped", self.status().frames_in_progress)
+        self.counters.add("dropped", self._num_left())
         for output in self._outputs:
             if output.bug is not None:
                 raise output.bug
+
+    def _num_left(self) -> int:
+        """Frames that a stream which ended early has not given out."""
+        waiting = self._incoming.drain()
+        return len(waiting) + len(self._replay) + len(self._block) + len(self._held)
 
     def _finish_output(self, output: LiveOutput) -> None:
         output.finish(
