@@ -74,14 +74,24 @@ class Link(Generic[ItemT]):
                 left.append(item)
 
     def get(self) -> ItemT | None:
-        """The next item, or None at the end; waits for it."""
+        """The next item, or None at the end; waits for it. Raises `Stopped` only if none waits."""
         while True:
-            if self._stop.is_set():
-                raise Stopped
+            try:
+                return self._queue.get_nowait()
+            except queue.Empty:
+                if self._stop.is_set():
+                    raise Stopped from None
             try:
                 return self._queue.get(timeout=PATIENCE_SECONDS)
             except queue.Empty:
                 continue
+
+    def poll(self, seconds: float) -> ItemT | None:
+        """The next item, or None if none comes within `seconds`."""
+        try:
+            return self._queue.get(timeout=seconds)
+        except queue.Empty:
+            return None
 
 
 class Stage(threading.Thread):
