@@ -83,6 +83,8 @@ def record(args: argparse.Namespace) -> None:
         container.start_encoding()
         begin = time.monotonic()
         for number in range(args.frames or round(args.seconds * args.fps)):
+            if not args.frames and time.monotonic() - begin > args.seconds:
+                break  # a reader that made the camera wait does not make it stay
             if not args.burst:
                 time.sleep(max(0.0, begin + number / args.fps - time.monotonic()))
             left = number % width
@@ -137,5 +139,5 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 if __name__ == "__main__":
     try:
         record(parse())
-    except (BrokenPipeError, KeyboardInterrupt):
+    except (BrokenPipeError, av.FFmpegError, KeyboardInterrupt):
         sys.stdout = None  # nothing is left to be flushed to a reader that is gone

@@ -12,6 +12,7 @@ from instantvir_models.live.source import is_network_address
 from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter
+from instantvir_models.media.destination import check_writable
 from instantvir_models.media.live_io import StandardOutput
 
 CAMERA = "camera:"
@@ -41,14 +42,23 @@ class OutputPlan:
     overwrite: bool
 
 
-def check_outputs(plan: OutputPlan) -> None:
-    """UsageError for outputs that collide or exist already."""
+def check_outputs(plan: OutputPlan, source: str) -> None:
+    """UsageError for outputs that collide, exist already or are the input; VideoWriteError for a
+    file that cannot be made. Nothing has been opened by then."""
+    taken: set[object] = set()
     for destination in plan.destinations:
-        if plan.destinations.count(destination) > 1:
-            raise UsageError(f"`{destination}` is given twice as an output")
         path = Path(destination)
-        if _is_file(destination) and path.is_file() and not plan.overwrite:
+        place: object = path.resolve() if _is_file(destination) else destination
+        if place in taken:
+            raise UsageError(f"`{destination}` is given twice as an output")
+        taken.add(place)
+        if not _is_file(destination):
+            continue
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise UsageError(f"`{path}` is the input itself", hint="choose another name with `-o`")
+        if path.is_file() and not plan.overwrite:
             raise UsageError(f"`{path}` exists already", hint="give `--overwrite`, or another `-o`")
+        check_writable(path)
 
 
 def new_outputs(
@@ -59,10 +69,17 @@ def new_outputs(
     on_event: Callable[[str], None],
 ) -> list[LiveOutput]:
     """One output per destination. Files are opened here, so that a bad path is told at once."""
-    return [
-        _new_output(destination, plan, stream, height, width, on_event)
-        for destination in plan.destinations
-    ]
+    opened: list[tuple[Path, LiveSink]] = []
+    try:
+        return [
+            _new_output(destination, plan, stream, height, width, on_event, opened)
+            for destination in plan.destinations
+        ]
+    except BaseException:
+        for path, sink in opened:  # nothing was written to them yet
+            sink.abort()
+            path.unlink(missing_ok=True)
+        raise
 
 
 def is_consumer_gone(output: LiveOutput) -> bool:
@@ -79,6 +96,7 @@ def _new_output(
     height: int,
     width: int,
     on_event: Callable[[str], None],
+    opened: list[tuple[Path, LiveSink]],
 ) -> LiveOutput:
     pipe = StandardOutput() if destination == "-" else None
     if destination.startswith(CAMERA):
@@ -89,7 +107,8 @@ def _new_output(
     else:
         open_sink = partial(_open_writer, pipe or destination, plan, stream, height, width)
     if _is_file(destination):
-        open_sink = partial(_take, [open_sink()])
+        opened.append((Path(destination), open_sink()))
+        open_sink = partial(_take, [opened[-1][1]])
     return LiveOutput(
         destination,
         open_sink,

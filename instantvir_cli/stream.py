@@ -31,7 +31,7 @@ from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.live.metrics import serve_metrics
 from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.overload import Overload
-from instantvir_models.live.preview import LatestPair, PreviewServer
+from instantvir_models.live.preview import LatestPair, PreviewServer, is_loopback
 from instantvir_models.live.snapshot import Snapshots
 from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.status import LiveStatus
@@ -126,7 +126,7 @@ def run_stream(request: StreamRequest) -> None:
         on_event=report.event,
     )
     with ExitStack() as stack:
-        stack.enter_context(_ending_well(stream, report))
+        stack.enter_context(_ending_well(stream))
         stack.callback(stream.close)
         pairs = _serve(request, stream, stack)
         with _stopped_is_interrupted(stream):
@@ -185,7 +185,7 @@ def _check(request: StreamRequest) -> None:
             "the restored stream goes nowhere",
             hint="give `-o -`, `-o FILE`, `-o rtmp://...` or `--preview 8080`",
         )
-    check_outputs(request.output_plan)
+    check_outputs(request.output_plan, request.source)
     if request.follow is not None and request.follow <= 0:
         raise UsageError(f"`--follow` is {request.follow:g}; it is a number of seconds above 0")
     if request.fps is not None and request.fps <= 0:
@@ -265,6 +265,11 @@ def _serve(request: StreamRequest, stream: LiveStream, stack: ExitStack) -> Late
     """Start the metrics and the preview that were asked for."""
     if request.metrics is not None:
         host, port = _address(request.metrics, "--metrics")
+        if not is_loopback(host):
+            raise UsageError(
+                f"metrics have no password and would be open to all on {host}",
+                hint="serve them on 127.0.0.1, behind a proxy or an SSH tunnel",
+            )
         stack.callback(serve_metrics(stream.status, host=host, port=port))
         console.say(f"metrics on http://{host}:{port}/metrics")
     if request.preview is None:
@@ -277,7 +282,10 @@ def _serve(request: StreamRequest, stream: LiveStream, stack: ExitStack) -> Late
     )  # fmt: skip
     server.start()
     stack.callback(server.stop)
-    console.say(f"preview on {server.url}")
+    if server.token and request.token is None:
+        typer.echo(f"preview on {server.url}", err=True)  # even when quiet: nobody else knows it
+    else:
+        console.say(f"preview on {server.url}")
     return pairs
 
 
@@ -327,13 +335,13 @@ ValueT = TypeVar("ValueT")
 
 
 @contextmanager
-def _ending_well(stream: LiveStream, report: Report) -> Iterator[None]:
+def _ending_well(stream: LiveStream) -> Iterator[None]:
     """While this lasts the first SIGINT, SIGTERM or SIGHUP ends the stream well, a second at once."""
 
     def end(number: int, frame: FrameType | None, *, restore: partial[None]) -> None:
-        report.event(f"{signal.Signals(number).name}: writing what was captured")
-        stream.stop()
+        # Nothing here may take a lock: the interrupted code may hold it.
         restore()
+        stream.stop()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP"):

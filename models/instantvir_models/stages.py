@@ -62,15 +62,36 @@ class Link(Generic[ItemT]):
                 continue
             return displaced
 
-    def get(self) -> ItemT | None:
-        """The next item, or None at the end; waits for it."""
+    def drain(self) -> list[ItemT]:
+        """What still waits, taken out; for counting what a run that has stopped leaves behind."""
+        left: list[ItemT] = []
         while True:
-            if self._stop.is_set():
-                raise Stopped
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return left
+            if item is not None:
+                left.append(item)
+
+    def get(self) -> ItemT | None:
+        """The next item, or None at the end; waits for it. Raises `Stopped` only if none waits."""
+        while True:
+            try:
+                return self._queue.get_nowait()
+            except queue.Empty:
+                if self._stop.is_set():
+                    raise Stopped from None
             try:
                 return self._queue.get(timeout=PATIENCE_SECONDS)
             except queue.Empty:
                 continue
+
+    def poll(self, seconds: float) -> ItemT | None:
+        """The next item, or None if none comes within `seconds`."""
+        try:
+            return self._queue.get(timeout=seconds)
+        except queue.Empty:
+            return None
 
 
 class Stage(threading.Thread):

@@ -24,6 +24,7 @@ from benchmarks.synthetic_camera import read_stamp
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_models.media import VideoReader
+from tests.media_clips import packets_of
 
 ROOT = Path(__file__).parents[2]
 STREAM = [sys.executable, "-c", "from instantvir_cli.app import app; app()", "stream"]
@@ -185,6 +186,22 @@ def test_a_stream_whose_only_consumer_left_ends(tmp_path):
     assert status == 0, errors
 
 
+def test_a_signal_does_not_wait_for_a_consumer_that_reads_nothing(tmp_path, log):
+    with (
+        camera("--fps", 20, "--seconds", 300) as source,
+        stream(
+            "-o", "-", "--json-lines", log, stdin=source.stdout, stdout=subprocess.PIPE
+        ) as restorer,
+    ):
+        source.stdout.close()
+        wait_for(lambda: log.exists() and '"queue_depth": 9' in log.read_text(), "the jam")
+        restorer.send_signal(signal.SIGTERM)
+        restorer.wait(PATIENCE_SECONDS)
+        errors = restorer.stderr.read().decode()
+    assert "- is stuck and was left behind" in " ".join(errors.split())
+    assert summary_of(log)["frames_in"] > 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_file_though_the_input_is_silent(tmp_path, log, number):
     target = tmp_path / "out.mp4"
@@ -334,7 +351,7 @@ subprocess.run(sys.argv[2:], stdout=connection.fileno())
 def test_a_network_source_may_go_away_and_come_back(tmp_path, log):
     port, target = free_port(), tmp_path / "out.mkv"
     live = [*CAMERA, "--fps", "10", "--format", "mpegts", "--codec", "libx264", "--pix-fmt",
-            "yuv420p"]  # fmt: skip
+            "yuv420p", "--audio", "aac"]  # fmt: skip
     server = [sys.executable, "-c", TCP_SERVER, port, *live]
     args = (f"tcp://127.0.0.1:{port}", "-o", target, "--reconnect", "--json-lines", log)
     with stream(*args) as restorer:
@@ -350,6 +367,12 @@ def test_a_network_source_may_go_away_and_come_back(tmp_path, log):
     summary = summary_of(log)
     assert summary["reconnects"] == 1
     assert len(numbers_in(target)) == summary["frames_out"] > 20
+    assert summary["outputs"][0]["state"] == "closed"
+    sound = [seconds for seconds, _ in packets_of(target, "audio")]
+    assert all(b > a for a, b in pairwise(sound))
+    with VideoReader(target) as reader:
+        seconds = [frame.pts_seconds for frame in reader]
+    assert abs(sound[-1] - seconds[-1]) < 0.5
 
 
 def test_numbers_and_page_are_served_while_it_runs(tmp_path, log):
@@ -508,6 +531,8 @@ def answers(url):
     [
         ([], "the restored stream goes nowhere", "-o -"),
         (["-o", "-", "-o", "-"], "`-` is given twice", ""),
+        (["-o", "x.mkv", "-o", "./x.mkv"], "`./x.mkv` is given twice", ""),
+        (["-o", "x.mkv", "--preview", "0", "--metrics", "0.0.0.0:9"], "open to all", "proxy"),
         (["-o", "x.mkv", "--on-overload", "cry"], "`--on-overload` is `cry`", "drop, skip"),
         (["-o", "x.mkv", "--latency", "9"], "blocks of 9 frames do not suit", "1 to 3 frames"),
         (["-o", "x.mkv", "--preview", "here"], "`--preview` is `here`", ""),
@@ -526,6 +551,23 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, monkeypatch, args, sen
     assert sentence in flat
     assert hint in flat
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_input_is_not_overwritten(tmp_path):
+    path = recorded(tmp_path / "in.nut", "--frames", 3)
+    before = path.read_bytes()
+    result = in_this_process(path, "-o", tmp_path / "." / "in.nut", "--overwrite")
+    assert result.exit_code == ExitStatus.USAGE
+    assert "is the input itself" in result.stderr
+    assert path.read_bytes() == before
+
+
+def test_a_bad_second_output_leaves_no_first_one(tmp_path):
+    path = recorded(tmp_path / "in.nut", "--frames", 3)
+    for bad in (tmp_path / "missing" / "x.mkv", tmp_path / "x.strange"):
+        result = in_this_process(path, "-o", tmp_path / "out.mkv", "-o", bad)
+        assert result.exit_code == ExitStatus.BAD_OUTPUT, result.stderr
+        assert [p.name for p in tmp_path.iterdir()] == ["in.nut"]
 
 
 def test_an_existing_output_is_kept(tmp_path):

@@ -1,5 +1,6 @@
 """The small parts of a live stream, each on its own."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -67,9 +68,11 @@ def test_a_link_whose_run_has_stopped_lets_nobody_wait():
     assert link.put_within(1, 0.01)
     assert not link.put_within(2, 0.01)
     stop.set()
-    for call in (lambda: link.put(2), link.get):
-        with pytest.raises(Stopped):
-            call()
+    with pytest.raises(Stopped):
+        link.put(2)
+    assert link.get() == 1, "what was handed over is not lost"
+    with pytest.raises(Stopped):
+        link.get()
 
 
 def test_relief_comes_late_and_stays_until_the_queue_is_short():
@@ -407,6 +410,42 @@ def test_a_form_of_another_site_changes_nothing(page):
     )
     assert code == 415
     assert page.controls.settings.is_on
+
+
+def test_a_second_request_cannot_hide_in_a_refused_body(page):
+    """A text/plain form of any site may carry one; read as a request it would change controls."""
+    wishes = b'{"is_on": false}'
+    hidden = (
+        b"POST /controls HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(wishes), wishes)
+    )
+    for path, kind in ((b"/controls", b"text/plain"), (b"/nowhere", b"application/json")):
+        with socket.create_connection(("127.0.0.1", page.port)) as client:
+            client.sendall(
+                b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (path, kind, len(hidden), hidden)
+            )
+            client.shutdown(socket.SHUT_WR)
+            answers = b""
+            with contextlib.suppress(ConnectionResetError):
+                while data := client.recv(4096):
+                    answers += data
+        assert answers.count(b"HTTP/1.1") <= 1
+        assert page.controls.settings.is_on
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [({"Origin": "http://evil.example"}, 403), ({"Content-Length": "-1"}, 411)],
+)
+def test_requests_of_other_sites_and_without_end_are_refused(page, headers, code):
+    assert ask(page, "/controls", body={"is_on": False}, headers=headers)[0] == code
+    assert page.controls.settings.is_on
+
+
+def test_the_page_itself_may_change_controls(page):
+    origin = {"Origin": f"http://127.0.0.1:{page.port}"}
+    assert ask(page, "/controls", body={"is_on": False}, headers=origin)[0] == 200
 
 
 def test_a_name_that_points_here_is_not_this_machine(page):

@@ -15,7 +15,7 @@ from instantvir_models.live.overload import Overload
 from instantvir_models.live.source import LiveSource, SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.live.watchdog import Pulse
-from instantvir_models.media import VideoReader
+from instantvir_models.media import CompanionPacket, VideoReader
 from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.mask import Mask
@@ -57,13 +57,18 @@ def restored_offline(path, new_session):
     return sink.frames
 
 
-def streamed(source, new_session, *, settings=None, controls=None, sinks=1, events=None):
+def streamed(
+    source, new_session, *, settings=None, controls=None, sinks=1, events=None,
+    stop_after_seconds=None,
+):  # fmt: skip
     """(frames of each sink, status) of a live run."""
     events = events if events is not None else []
     stream = LiveStream(
         source, settings or LiveSettings(), controls=controls, on_event=events.append
     )
     stream.start()
+    if stop_after_seconds is not None:
+        threading.Timer(stop_after_seconds, stream.stop).start()
     kept = [Sink() for _ in range(sinks)]
     status = stream.run(
         new_session, lambda h, w: [output_to(sink, events=events, only=sinks == 1) for sink in kept]
@@ -237,8 +242,10 @@ class SlowSession(Session):
     """Takes its time, as a slow machine does; skipping the student helps."""
 
     seconds_per_block = 0.06
+    frames_skipped = 0
 
     def push(self, frames):
+        SlowSession.frames_skipped += len(frames) * self.is_student_skipped
         time.sleep(0.002 if self.is_student_skipped else self.seconds_per_block)
         return super().push(frames)
 
@@ -292,9 +299,10 @@ def test_skip_passes_blocks_as_they_came(student, tmp_path):
 
 
 def test_degrade_leaves_the_student_out(student, tmp_path):
+    SlowSession.frames_skipped = 0
     settings = LiveSettings(overload=Overload.DEGRADE)
     _, status = streamed(camera(tmp_path), slow_sessions(student), settings=settings)
-    assert status.frames_degraded > 0
+    assert status.frames_degraded == SlowSession.frames_skipped > 0
     assert status.frames_passed == 0
 
 
@@ -404,6 +412,75 @@ def test_stop_writes_what_was_captured(student, tmp_path, monkeypatch):
         read_on.set()
     assert len(sink.frames) == status.frames_in >= 13
     assert status.frames_dropped == 0
+
+
+def test_stop_gives_out_what_the_decoder_still_holds(student, tmp_path, monkeypatch):
+    """B-frames wait in the decoder: a stop that only closed the source lost three of twenty."""
+    path = clip(tmp_path, "in.mkv", num_frames=20, codec="libx264", pix_fmt="yuv420p")
+    may_end = threading.Event()
+
+    def chunks():
+        yield len(path.read_bytes()) - 1
+        may_end.wait(20)
+        yield 1
+
+    with stdin_from(monkeypatch, path.read_bytes(), chunks()):
+        (live,), status = streamed(
+            SourceSettings(source="-"), sessions(student, BLUR), stop_after_seconds=1.5
+        )
+        may_end.set()
+    assert numbers_of(live) == list(range(20))
+    assert status.frames_dropped == 0
+
+
+def test_stop_ends_a_file_with_the_frames_it_has_read(student, tmp_path):
+    source = SourceSettings(source=str(clip(tmp_path, num_frames=400)))
+    (live,), status = streamed(source, slow_sessions(student), stop_after_seconds=0.5)
+    assert status.frames_dropped == 0
+    assert numbers_of(live) == list(range(status.frames_in))
+    assert status.frames_in < 400
+
+
+def test_a_sample_ends_where_the_size_changes(student, tmp_path, monkeypatch):
+    small, large = two_sizes(tmp_path)
+    with stdin_from(monkeypatch, small.read_bytes() + large.read_bytes(), repeat(4000)):
+        stream = LiveStream(SourceSettings(source="-"), LiveSettings(), on_event=lambda event: None)
+        stream.start()
+        assert len(stream.sample(12)) == 7
+        sink = Sink()
+        stream.run(sessions(student, BLUR), lambda h, w: [output_to(sink, only=True)])
+    assert len(sink.frames) == 14
+
+
+def test_a_closed_standard_input_is_a_sentence(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    stream = LiveStream(SourceSettings(source="-"), LiveSettings(), on_event=lambda event: None)
+    with pytest.raises(VideoOpenError, match="standard input is closed"):
+        stream.start()
+    stream.close()
+
+
+def test_an_output_that_dies_of_a_bug_says_so_at_once(student, tmp_path):
+    events, good, bad = [], Sink(), Sink(fails_at=2, error=RuntimeError("a bug"))
+    stream = LiveStream(camera(tmp_path, 30), LiveSettings(), on_event=events.append)
+    stream.start()
+    outputs = [output_to(good, "good"), output_to(bad, "bad", events=events)]
+    with pytest.raises(RuntimeError, match="a bug"):
+        stream.run(sessions(student, BLUR), lambda h, w: outputs)
+    assert "bad has ended: RuntimeError: a bug" in events
+    assert len(good.frames) == 30
+
+
+def test_sound_whose_time_has_passed_is_left_out(tmp_path):
+    """After a reconnection a container would refuse it, and the output with it."""
+    source = LiveSource.__new__(LiveSource)
+    source._last_companion_seconds, source.companions_skipped = {}, 0
+    packet = CompanionPacket(0, b"x", 10, 10, 1, Fraction(1, 10), True)
+    later = packet.delayed(Fraction(1, 10))
+    assert [source._is_later(p) for p in (packet, packet, later, packet)] == [
+        True, False, True, False,
+    ]  # fmt: skip
+    assert source.companions_skipped == 2
 
 
 def test_an_empty_pipe_is_told(monkeypatch):

@@ -84,6 +84,7 @@ class LiveOutput:
         self._sink: LiveSink | None = None
         self._state = "open"
         self._is_stalled = False
+        self._grace_seconds: float | None = None
         self._next_attempt, self._wait_seconds = 0.0, FIRST_WAIT_SECONDS
         self._offered = self._written = self._dropped_offers = self._dropped_writes = 0
         self._reconnects = 0
@@ -131,12 +132,25 @@ class LiveOutput:
 
     def _queued(self, restored: Restored, may_wait: bool) -> bool:
         if may_wait and self._is_only_one:
-            while self.is_alive:
-                if self._link.put_within(restored, PATIENCE_SECONDS):
-                    return True
-            return False
+            return self._queued_in_the_end(restored)
         patience = STALL_SECONDS if may_wait and not self._is_stalled else NO_PATIENCE_SECONDS
         return self._link.put_within(restored, patience)
+
+    def _queued_in_the_end(self, restored: Restored) -> bool:
+        """Wait for room without limit, but once hurried only while the output gets on."""
+        written, since = self._written, time.monotonic()
+        while self.is_alive:
+            if self._link.put_within(restored, PATIENCE_SECONDS):
+                return True
+            if self._grace_seconds is None or self._written != written:
+                written, since = self._written, time.monotonic()
+            elif time.monotonic() - since > self._grace_seconds:
+                self._leave_behind()
+        return False
+
+    def hurry(self, grace_seconds: float) -> None:
+        """From now on wait at most so long for an output that does not get on."""
+        self._grace_seconds = grace_seconds
 
     def offer_companions(self, packets: list[CompanionPacket]) -> None:
         """Queue audio and subtitle packets; the oldest give way if nobody takes them."""
@@ -168,7 +182,9 @@ class LiveOutput:
         return self._thread.failure
 
     def _leave_behind(self) -> None:
-        self._on_event(f"{self.name} is stuck and was left behind")
+        if not self._stop.is_set():
+            self._on_event(f"{self.name} is stuck and was left behind")
+        self._end("failed")
         self._stop.set()
         self._on_give_up()
         self._thread.join(1.0)
@@ -178,6 +194,12 @@ class LiveOutput:
             while self.is_alive and (item := self._link.get()) is not None:
                 self._deliver(item)
             self._close()
+        except Stopped:
+            raise
+        except Exception as error:  # a bug of ours: told now, raised when the stream has ended
+            self._end("failed")
+            self._on_event(f"{self.name} has ended: {type(error).__name__}: {error}")
+            raise
         finally:
             self._end("closed" if self.failure is None else "failed")
             if self._sink is not None:

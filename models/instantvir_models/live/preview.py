@@ -16,7 +16,7 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import cv2
 import numpy as np
@@ -120,7 +120,9 @@ class PreviewServer:
             ) from error
         self.port = self._server.server_address[1]
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self.port}/" + (f"?token={self.token}" if self.token else "")
+        self.url = f"http://{shown}:{self.port}/" + (
+            f"?token={quote(self.token)}" if self.token else ""
+        )
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="instantvir-preview", daemon=True
         )
@@ -156,6 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         query = parse_qs(parts.query)
+        if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
+            self.close_connection = True  # a body that nobody reads is no second request
         if not self._may(query):
             return
         if parts.path == "/":
@@ -168,14 +172,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_json(404, {"error": "there is no such page"})
 
     def do_POST(self) -> None:
+        # Whatever of the body is not read must never count as a second request.
+        self.close_connection = True
         parts = urlsplit(self.path)
+        length = self.headers.get("Content-Length") or ""
+        origin = self.headers.get("Origin")
         if not self._may(parse_qs(parts.query)):
             return
+        if origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
+            self._refuse("this is not the page of another site")
+        elif "Transfer-Encoding" in self.headers or not length.isdecimal():
+            self._answer_json(411, {"error": "say how long the request is"})
+        elif int(length) > LARGEST_REQUEST_BYTES:
+            self._answer_json(413, {"error": "the request is too large"})
         # A form of another site cannot send JSON without asking first.
-        if self.headers.get_content_type() != "application/json":
+        elif self.headers.get_content_type() != "application/json":
             self._answer_json(415, {"error": "send application/json"})
         elif parts.path == "/controls":
-            self._change_controls()
+            self._change_controls(self.rfile.read(int(length)))
         else:
             self._answer_json(404, {"error": "there is no such control"})
 
@@ -199,14 +213,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True  # the body of a refused request is not read
         self._answer_json(403, {"error": reason})
 
-    def _change_controls(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > LARGEST_REQUEST_BYTES:
-            self._refuse("the request is too large")
-            return
+    def _change_controls(self, body: bytes) -> None:
         try:
-            wishes = json.loads(self.rfile.read(length))
-            apply_wishes(self.preview.controls, wishes)
+            apply_wishes(self.preview.controls, json.loads(body))
         except (ValueError, UsageError) as error:
             self._answer_json(400, {"error": str(error)})
         else:
@@ -237,6 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         if number is not None:
             self.send_header("X-Number", str(number))
         self.end_headers()

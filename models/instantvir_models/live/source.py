@@ -104,6 +104,10 @@ class LiveSource:
         self._swapping = threading.Lock()
         self._is_away = False
         self._has_same_companions = True
+        self._last_companion_seconds: dict[int, Fraction] = {}
+        self.companions_skipped = 0
+        """Packets of sound or subtitles left out because their time had passed already."""
+        self._pipe: StandardInput | GrowingFile | None = None
         self.reader = self._first_open()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -127,15 +131,17 @@ class LiveSource:
     def _frames_of(self, reader: VideoReader) -> Iterator[Frame]:
         frames = iter(reader)
         is_first = True
-        while not self._stop.is_set():
+        while True:
+            if self._stop.is_set() and self._pipe is None:
+                reader.end_input()  # a pipe ends by itself then, with all it has delivered
             with self._pulse.busy("waiting for a frame"):
                 frame = next(frames, None)
+            if frame is not None and is_first:
+                self._continue_time_at(frame)  # before any sound of this connection goes on
+                is_first = False
             self._forward_companions(reader)
             if frame is None:
                 return
-            if is_first:
-                self._continue_time_at(frame)
-                is_first = False
             frame = self._shifted(frame)
             self._last_arrival = time.monotonic()
             yield frame
@@ -144,8 +150,25 @@ class LiveSource:
         if reader.demuxer is None or not reader.demuxer.others:
             return
         packets = reader.demuxer.take_waiting()
-        if packets and self._has_same_companions:
-            self._on_companions([packet.delayed(self._shift) for packet in packets])
+        if not self._has_same_companions:
+            return
+        moved = [packet.delayed(self._shift) for packet in packets]
+        wanted = [packet for packet in moved if self._is_later(packet)]
+        if wanted:
+            self._on_companions(wanted)
+
+    def _is_later(self, packet: CompanionPacket) -> bool:
+        """Whether the packet comes after the last of its stream: containers refuse others."""
+        time_stamp = packet.dts if packet.dts is not None else packet.pts
+        if time_stamp is None:
+            return True
+        seconds = time_stamp * packet.time_base
+        last = self._last_companion_seconds.get(packet.position)
+        if last is not None and seconds <= last:
+            self.companions_skipped += 1
+            return False
+        self._last_companion_seconds[packet.position] = seconds
+        return True
 
     def _continue_time_at(self, first: Frame) -> None:
         """Choose the shift for a new connection, so that time goes on where it really is."""
@@ -219,7 +242,7 @@ class LiveSource:
 
     def _open(self) -> VideoReader:
         settings = self._settings
-        pipe = self._as_file()
+        self._pipe = pipe = self._as_file()
         try:
             with self._pulse.busy("opening the input"):
                 return VideoReader(

@@ -5,7 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -22,7 +21,7 @@ from instantvir_models.live.watchdog import Watchdog
 from instantvir_models.media import CompanionPacket, Frame
 from instantvir_models.media.frame import Pixels
 from instantvir_models.session import Session
-from instantvir_models.stages import Link, Stage, Stopped
+from instantvir_models.stages import PATIENCE_SECONDS, Link, Stage, Stopped
 
 QUEUED_BLOCKS = 3
 """Blocks that wait for restoration at most: more would only be older when they come out."""
@@ -124,6 +123,7 @@ class LiveStream:
     def start(self) -> None:
         """Open the source and begin to capture; VideoOpenError if that fails."""
         self.watchdog.start()
+        threading.Thread(target=self._wait_for_stop, name="instantvir-stop", daemon=True).start()
         self.source = LiveSource(
             self._source_settings,
             stop=self._ending,
@@ -134,20 +134,18 @@ class LiveStream:
         self._capture.start()
 
     def stop(self) -> None:
-        """End the stream well: what was captured is restored and written. For signal handlers."""
+        """End the stream well: what was captured is restored and written. For signal handlers:
+        takes no lock."""
         self._is_asked_to_stop = True
-        if not self._ending.is_set():
-            self._ending.set()
-            threading.Thread(target=self._end_without_capture, daemon=True).start()
 
-    def _end_without_capture(self) -> None:
-        """Mark the end where capturing cannot: it may wait in a silent network."""
-        if self._capture.ident is None:  # the source is still being opened
-            return
-        self._capture.join(SILENT_SECONDS)
-        if self._capture.is_alive():
-            with suppress(Stopped):
-                self._incoming.put(None)
+    def _wait_for_stop(self) -> None:
+        while not self._is_asked_to_stop:
+            if self._ending.wait(PATIENCE_SECONDS):
+                return
+        self._on_event("asked to stop: writing what was captured")
+        self._ending.set()
+        for output in self._outputs:
+            output.hurry(self.settings.grace_seconds)
 
     @property
     def is_asked_to_stop(self) -> bool:
@@ -158,7 +156,9 @@ class LiveStream:
         """The first frames, fewer if the source is shorter; they will be restored all the same."""
         while len(self._replay) < num_frames and (item := self._next_captured()) is not None:
             self._replay.append(item)
-        return [item.frame for item in self._replay]
+            if item.kind != self._replay[0].kind:  # of another video, for what it matters here
+                break
+        return [item.frame for item in self._replay if item.kind == self._replay[0].kind]
 
     def run(
         self,
@@ -235,10 +235,13 @@ class LiveStream:
             self.counters.add("in")
             captured = _Captured(frame, time.monotonic())
             if self._may_wait:
-                self._incoming.put(captured)
+                try:
+                    self._incoming.put(captured)
+                except Stopped:
+                    self.counters.add("dropped")
+                    return
             else:
                 self.counters.add("dropped", len(self._incoming.offer(captured)))
-        self._incoming.put(None)
 
     def _hand_on_companions(self, packets: list[CompanionPacket]) -> None:
         with self._handing_on:
@@ -256,12 +259,21 @@ class LiveStream:
             self._early_companions.clear()
         for output in outputs:
             output.start()
+            if self._is_asked_to_stop:
+                output.hurry(self.settings.grace_seconds)
 
     def _next_captured(self) -> _Captured | None:
-        try:
-            return self._incoming.get()
-        except Stopped:  # capturing has failed; what came before still counts
-            return None
+        """The next frame; None when the source has ended, or is silent after a stop."""
+        since = time.monotonic()
+        while True:
+            has_ended = not self._capture.is_alive()  # before looking: it may still hand one over
+            item = self._incoming.poll(PATIENCE_SECONDS)
+            if item is not None or has_ended:
+                return item
+            if not self._ending.is_set():
+                since = time.monotonic()
+            elif time.monotonic() - since > SILENT_SECONDS:
+                return None
 
     def _restore_all(self) -> None:
         while True:
@@ -355,10 +367,15 @@ class LiveStream:
         self.close()
         for thread in finishing:
             thread.join()
-        self.counters.add("dropped", self.status().frames_in_progress)
+        self.counters.add("dropped", self._num_left())
         for output in self._outputs:
             if output.bug is not None:
                 raise output.bug
+
+    def _num_left(self) -> int:
+        """Frames that a stream which ended early has not given out."""
+        waiting = self._incoming.drain()
+        return len(waiting) + len(self._replay) + len(self._block) + len(self._held)
 
     def _finish_output(self, output: LiveOutput) -> None:
         output.finish(

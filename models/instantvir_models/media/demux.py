@@ -88,6 +88,7 @@ class Demuxer:
         read_errors_allowed: int = 0,
     ) -> None:
         self._read_errors_allowed = read_errors_allowed
+        self._has_input_ended = False
         self.container = container
         self.video = video
         self.others = others
@@ -120,6 +121,10 @@ class Demuxer:
         except av.FFmpegError as error:
             logger.info("cannot seek (%s); reading from the beginning", error.strerror)
 
+    def end_input(self) -> None:
+        """Read no further packet: what the decoder still holds is the last to come."""
+        self._has_input_ended = True
+
     def stop_decoding(self) -> None:
         """The wanted span is over: read on for the other streams only, and not for long."""
         self._is_past_the_span = True
@@ -141,7 +146,7 @@ class Demuxer:
     def _packets(self) -> Iterator[av.Packet[Stream]]:
         demuxed = self.container.demux(self.video, *self.others)
         errors_in_a_row = 0
-        while True:
+        while not self._has_input_ended:
             try:
                 packet = next(demuxed)
             except StopIteration:

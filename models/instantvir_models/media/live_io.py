@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from instantvir_models.errors import VideoOpenError
+from instantvir_models.errors import VideoOpenError, VideoWriteError
 
 STEP_SECONDS = 0.1
 """How often a waiting call looks whether it should stop."""
@@ -28,6 +28,8 @@ class StandardInput:
     name = "standard input"
 
     def __init__(self, stop: threading.Event, *, descriptor: int | None = None) -> None:
+        if descriptor is None and sys.stdin is None:
+            raise VideoOpenError("standard input is closed", hint="pipe a video into it")
         self._stop = stop
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         self.num_bytes = 0
@@ -85,6 +87,8 @@ class StandardOutput:
     name = "standard output"
 
     def __init__(self, *, descriptor: int | None = None) -> None:
+        if descriptor is None and sys.stdout is None:
+            raise VideoWriteError("standard output is closed", hint="give `-o FILE`")
         self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
         self._has_given_up = threading.Event()
 

@@ -134,6 +134,11 @@ class VideoReader:
         if self._demuxer is not None:
             self._demuxer.close()
 
+    def end_input(self) -> None:
+        """Read no more of an endless source; frames already read still come. From any thread."""
+        if self._demuxer is not None:
+            self._demuxer.end_input()
+
     @property
     def is_trimmed(self) -> bool:
         """Whether `start_seconds` or `duration_seconds` was given."""

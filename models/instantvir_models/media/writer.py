@@ -217,6 +217,9 @@ class VideoWriter:
             options["movflags"] = whole if self._partial else live
         if self._is_live and (output_format == "hls" or suffix == ".m3u8"):
             options |= _LIVE_HLS_OPTIONS
+        if self._is_live and (output_format == "nut" or suffix == ".nut"):
+            # NUT would remember every keyframe for an index that an endless stream never writes.
+            options["write_index"] = "0"
         if output_format in _MATROSKA_FORMATS or suffix in {".mkv", ".webm"}:
             # Else the audio's priming samples, before time 0, would delay every frame by 21 ms.
             options["avoid_negative_ts"] = "disabled"
