@@ -157,6 +157,7 @@ def _network(config: AutoencoderConfig) -> LeanVAE | WanVAE:
         return LeanVAE(config) if isinstance(config, LeanConfig) else WanVAE(config)
 
 
+@lru_cache(maxsize=8)  # building the network on the meta device takes a second
 def _count(kind: Any, config: Any) -> int:
     with torch.device("meta"):
         return _parameters(kind(config))
