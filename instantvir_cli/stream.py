@@ -152,7 +152,7 @@ def _run(
     def new_session(height: int, width: int) -> Session:
         clean_size = resolved.degradation.operator.clean_size(height, width)
         return Session(
-            fitted(opened, clean_size, vram_gigabytes=request.vram),
+            fitted(opened, clean_size, vram_gigabytes=request.vram, tile_pixels=request.tile),
             resolved.degradation,
             height=height,
             width=width,
