@@ -140,25 +140,26 @@ def _summary(
 def _print_tables(width: int, height: int, costs: dict[int, list[Cost]], rows: list[Row]) -> None:
     out = Console()
     work = Table(title=f"one block of {_tokens(width, height)} tokens, {width}x{height}, by kernel")
-    work.add_column("kernel")
+    work.add_column("kernel", no_wrap=True)
     for past in PAST_BLOCKS:
-        work.add_column(f"TFLOP, {past} past", justify="right")
-    work.add_column("GB unfused", justify="right")
-    work.add_column("GB fused", justify="right")
+        work.add_column(f"{past} past", justify="right")
+    work.add_column("unfused", justify="right")
+    work.add_column("fused", justify="right")
     last = PAST_BLOCKS[-1]
     with_sum = {past: [*of_block, roofline.total(of_block)] for past, of_block in costs.items()}
     for index, cost in enumerate(with_sum[last]):
         flops = [f"{with_sum[past][index].flop / 1e12:.3f}" for past in PAST_BLOCKS]
         moved = f"{cost.unfused_bytes / 1e9:.2f}", f"{cost.fused_bytes / 1e9:.2f}"
         work.add_row(cost.name, *flops, *moved, end_section=index == len(costs[last]) - 1)
-    work.caption = f"bytes with {last} past blocks"
+    work.caption = f"TFLOP by past blocks in the window; GB with {last} of them"
     out.print(work)
     speed = Table(title="predicted, student and autoencoder (a model)")
     for name in (
-        "card", "window", "of peak", "attention tiles busy", "ms unfused", "ms fused",
+        "card", "window", "of peak", "tiles busy", "ms unfused", "ms fused",
         "FPS unfused", "FPS fused",
     ):  # fmt: skip
-        speed.add_column(name, justify="left" if name == "card" else "right")
+        is_card = name == "card"
+        speed.add_column(name, justify="left" if is_card else "right", no_wrap=is_card)
     for row in rows:
         speed.add_row(
             row.card, row.window, f"{row.sustained:.0%}",

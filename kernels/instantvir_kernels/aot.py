@@ -259,7 +259,7 @@ def problems(specimen: Specimen, report: Report, capability: int) -> list[str]:
     if report.shared_bytes > architecture.shared_bytes_per_program:
         limit = architecture.shared_bytes_per_program
         found.append(f"needs {report.shared_bytes} bytes of shared memory; there are {limit}")
-    if not report.programs_per_multiprocessor(architecture):
+    elif not report.programs_per_multiprocessor(architecture):
         found.append("does not fit one multiprocessor")
     if specimen.wants_tensor_cores and not report.tensor_core_ops:
         found.append(f"has no {TENSOR_CORE_OPCODES[capability]}: it misses the tensor cores")

@@ -79,7 +79,7 @@ class Card:
 
 
 CARDS = (
-    Card("A100 SXM 80 GB", 80, 108, 312e12, 19.5e12, 2.039e12),
+    Card("A100 SXM", 80, 108, 312e12, 19.5e12, 2.039e12),
     Card("H100 SXM", 90, 132, 989e12, 67e12, 3.35e12),
 )
 
@@ -104,9 +104,9 @@ def student_costs(shape: StudentShape, *, tokens: int, past_blocks: int) -> list
         attention("cross-attention", shape.text_tokens, text),
         _linears(shape, tokens, row, wide),
         # three per layer: x, y -> x', LN(x'); the last gate's sum feeds the next layer's norm
-        step("gated residual + LayerNorm + modulation", 12 * row, 27 * row),
-        step("qk RMS-norm + RoPE + ring write", 6 * row, 26 * row),
-        step("RMS-norm of the text queries", 2 * row, 2 * row),
+        step("residual + norm + modulation", 12 * row, 27 * row),
+        step("qk-norm + RoPE + ring write", 6 * row, 26 * row),
+        step("norm of the text queries", 2 * row, 2 * row),
         step("GELU", 0, 2 * wide),
     ]
 
