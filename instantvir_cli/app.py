@@ -291,6 +291,9 @@ def convert(
     task: Annotated[
         str | None, typer.Option(help="What the student was trained for: deblur, sr, ...")
     ] = None,
+    operators: Annotated[
+        str | None, typer.Option(help="Degradations seen in training, such as `blur:sigma=3`")
+    ] = None,
     average: Annotated[
         bool, typer.Option("--average", help="Take the averaged weights (generator_ema)")
     ] = False,
@@ -300,7 +303,15 @@ def convert(
     """Make a checkpoint folder of published weights: a Wan student, LeanVAE, the Wan autoencoder."""
     from instantvir_cli.convert import convert_file
 
-    convert_file(source, output, task=task, use_average=average, dtype=dtype, quiet=quiet)
+    convert_file(
+        source,
+        output,
+        task=task,
+        operators=operators,
+        use_average=average,
+        dtype=dtype,
+        quiet=quiet,
+    )
 
 
 @app.command()

@@ -18,15 +18,18 @@ DTYPES = {
 
 
 def convert_file(
-    source: Path, folder: Path, *, task: str | None, use_average: bool, dtype: str, quiet: bool
-) -> None:
+    source: Path, folder: Path, *, task: str | None, operators: str | None, use_average: bool,
+    dtype: str, quiet: bool,
+) -> None:  # fmt: skip
     """Add the network in `source` to the checkpoint in `folder` and say what is still missing."""
     console.set_up(quiet=quiet)
     if task is not None and task not in list(Task):
         raise UsageError(f"there is no task called `{task}`", hint=f"use {', '.join(Task)}")
     if dtype not in DTYPES:
         raise UsageError(f"`--dtype` is `{dtype}`; it is {', '.join(DTYPES)}")
-    found, config = convert(source, folder, task=task, use_average=use_average, dtype=DTYPES[dtype])
+    found, config = convert(
+        source, folder, task=task, operators=operators, use_average=use_average, dtype=DTYPES[dtype]
+    )
     weights = sum(tensor.numel() for tensor in found.tensors.values())
     console.say(
         f"{source}: {found.layout}, {len(found.tensors)} tensors, {weights / 1e6:.1f} M weights"

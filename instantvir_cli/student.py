@@ -7,6 +7,7 @@ import torch
 
 from instantvir_cli import console
 from instantvir_models.checkpoints.load import EMBEDDED, LoadedStudent, load_student
+from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.spec import Degradation
 from instantvir_models.students.base import Student
@@ -33,7 +34,7 @@ def open_student(model: str, *, device: str, prompt: str | None) -> OpenedStuden
         CheckpointError: if there is no such student.
     """
     place = _place(model, device)
-    dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+    dtype = torch.bfloat16 if place.type == "cuda" else fastest_dtype()
     loaded = load_student(model, device=place, dtype=dtype)
     student = loaded.student
     if isinstance(student, WanStudent):
@@ -53,7 +54,11 @@ def open_student(model: str, *, device: str, prompt: str | None) -> OpenedStuden
 
 
 def fitted(
-    opened: OpenedStudent, size: tuple[int, int], *, vram_gigabytes: float | None
+    opened: OpenedStudent,
+    size: tuple[int, int],
+    *,
+    vram_gigabytes: float | None,
+    tile_pixels: int | None = None,
 ) -> Student[Any]:
     """The student with a history that fits the memory allowed; says what it needs.
 
@@ -75,12 +80,13 @@ def fitted(
     networks = student.transformer.config, checkpoint.autoencoder
     if vram_gigabytes is None:
         plan = plan_memory(
-            *networks, settings, student.footprint, height=height, width=width, dtype=student.dtype
-        )
+            *networks, settings, student.footprint, height=height, width=width,
+            dtype=student.dtype, tile_pixels=tile_pixels or 0,
+        )  # fmt: skip
     else:
         plan = plan_that_fits(
             *networks, settings, height=height, width=width, dtype=student.dtype,
-            budget_bytes=vram_gigabytes * 1e9,
+            budget_bytes=vram_gigabytes * 1e9, tile_pixels=tile_pixels or 0,
         )  # fmt: skip
     given_up = settings.window_latents - plan.footprint.window_latents
     note = f"; history cut by {given_up} latents to fit" if given_up else ""

@@ -21,7 +21,7 @@ from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.spec import Degradation
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
-from instantvir_models.students.tiled import HALO_PIXELS, TiledStudent
+from instantvir_models.students.tiled import HALO_PIXELS
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -280,4 +280,4 @@ def _tiled_if_large(
     if tile_pixels is None:
         largest = student.tile_above_pixels
         tile_pixels = TILE_PIXELS if largest is not None and size[0] * size[1] > largest else 0
-    return TiledStudent(student, tile_pixels=tile_pixels) if tile_pixels else student
+    return student.in_tiles(tile_pixels) if tile_pixels else student

@@ -12,6 +12,7 @@ from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
+from instantvir_models.cpu import fastest_dtype
 from instantvir_models.media import VideoReader
 from instantvir_models.students.wan.plan import plan_memory
 from instantvir_models.students.wan.student import Footprint, WanSettings
@@ -129,7 +130,7 @@ def test_little_memory_shortens_the_history_or_is_refused(clip, checkpoint):
     full, short = (
         plan_memory(
             TRANSFORMER, LEAN, WanSettings(), Footprint(window, 1),
-            height=24, width=40, dtype=torch.float32,
+            height=24, width=40, dtype=fastest_dtype(),
         ).total
         for window in (21, 9)
     )  # fmt: skip

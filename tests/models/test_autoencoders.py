@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from instantvir_models.autoencoders.base import CausalMemory
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
+from instantvir_models.autoencoders.tiled import TiledAutoencoder
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from tests.wan_small import WAN_VAE, drawn, small_autoencoder
 
@@ -138,6 +139,31 @@ def test_the_memory_at_full_size():
             network.decode(torch.zeros(1, 2, 16, 60, 104, dtype=torch.bfloat16), decoder)
         assert encoder.num_bytes() == pytest.approx(encoder_bytes, rel=0.01)
         assert decoder.num_bytes() == pytest.approx(decoder_bytes, rel=0.01)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_tiles_leave_no_seam(kind):
+    """Exact to rounding: a halo covers what a tile sees, and attention is not cut."""
+    whole = small_autoencoder(kind)
+    tiled = TiledAutoencoder(whole, tile_latents=15)
+    x, z = frames(9, height=32, width=240), latents(3, height=4, width=30)
+    encoded = in_chunks(tiled.encode, x, [5, 4])
+    torch.testing.assert_close(encoded, whole.encode(x, CausalMemory()), rtol=1e-4, atol=1e-4)
+    decoded = in_chunks(tiled.decode, z, [2, 1])
+    torch.testing.assert_close(decoded, whole.decode(z, CausalMemory()), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_a_smaller_halo_would_leave_a_seam(kind, monkeypatch):
+    """The law above can fail: a quarter of the halo is not enough."""
+    whole = small_autoencoder(kind)
+    z = latents(1, height=4, width=30)
+    expected = whole.decode(z, CausalMemory())
+    monkeypatch.setattr(type(whole), "decode_halo", whole.decode_halo // 4)
+    decoded = TiledAutoencoder(whole, tile_latents=15).decode(z, CausalMemory())
+    assert not torch.allclose(decoded, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["lean", "wan"])

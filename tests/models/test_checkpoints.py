@@ -112,6 +112,21 @@ def test_every_layout_of_a_student_becomes_ours(tmp_path, layout):
     assert damaged_files(tmp_path / "out", config) == []
 
 
+def test_the_card_says_what_it_is_and_leaves_a_better_one_alone(tmp_path):
+    source = as_source(drawn(WanTransformer(TRANSFORMER)).state_dict(), tmp_path, ".pt")
+    out = tmp_path / "out"
+    _, config = convert(source, out, task="deblur", operators="blur:sigma=3")
+    card = (out / "README.md").read_text()
+    for part in ("trained for: deblur", "blur:sigma=3", config.sha256["transformer.safetensors"]):
+        assert part in card
+    torch.save(small_autoencoder("lean").state_dict(), tmp_path / "lean.ckpt")
+    convert(tmp_path / "lean.ckpt", out)
+    assert "autoencoder: LeanVAE" in (out / "README.md").read_text()
+    (out / "README.md").write_text("# by hand")
+    convert(tmp_path / "lean.ckpt", out)
+    assert (out / "README.md").read_text() == "# by hand"
+
+
 def test_averaged_weights_are_taken_on_request(tmp_path):
     state = drawn(WanTransformer(TRANSFORMER)).state_dict()
     source = as_source(wrappings(state)["averaged beside"], tmp_path, ".pt")

@@ -100,6 +100,18 @@ def test_memory_of_the_published_student():
     assert "cache of 21 latents 6.1" in str(plan)
 
 
+def test_tiles_trade_activations_for_state():
+    whole, tiled = (
+        plan_memory(
+            WanConfig(), WanVaeConfig(), WanSettings(), WHOLE, **SIZE, dtype=torch.bfloat16,
+            tile_pixels=side,
+        )
+        for side in (0, 416)
+    )  # fmt: skip
+    assert tiled.activations < whole.activations
+    assert tiled.autoencoder_state > whole.autoencoder_state
+
+
 @pytest.mark.parametrize("autoencoder", [LeanConfig(), WanVaeConfig()])
 def test_what_costs_only_time_is_given_up_first(autoencoder):
     given = {**SIZE, "dtype": torch.bfloat16}

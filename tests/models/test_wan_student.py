@@ -13,7 +13,6 @@ from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.session import Session
 from instantvir_models.students.base import condition
-from instantvir_models.students.tiled import TiledStudent
 from instantvir_models.students.wan.student import Footprint, SrInput, WanSettings, WanStudent
 from tests.wan_small import small_student, small_text
 
@@ -213,13 +212,20 @@ def test_a_prompt_changes_the_restoration_and_the_student_stays_as_it_was():
 
 
 @torch.inference_mode()
-def test_tiles_keep_the_first_block_short():
-    student = small_student()
-    tiled = TiledStudent(student, tile_pixels=64)
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_tiles_change_memory_and_nothing_else(kind):
+    """They cut the autoencoder, with a halo; the transformer attends to whole frames as before."""
+    student = small_student(kind)
+    tiled = student.in_tiles(64)
     assert (tiled.first_block_frames, tiled.frames_per_block) == (9, 12)
-    x = torch.rand(1, 9, 3, 128, 64)
-    x_hat = tiled.restore_block(conditioned(x, Downsample(4)), tiled.new_state()).x_hat
-    assert x_hat.shape == x.shape
+    assert tiled.in_tiles(128).autoencoder.inner is student.autoencoder
+    state, expected_state = tiled.new_state(), student.new_state()
+    for frames in (9, 4):
+        block = conditioned(torch.rand(1, frames, 3, 32, 208), Identity())
+        actual = tiled.restore_block(block, state).x_hat
+        expected = student.restore_block(block, expected_state).x_hat
+        torch.testing.assert_close(actual, expected, rtol=0, atol=2e-4)
+    assert state.autoencoder.num_bytes() > expected_state.autoencoder.num_bytes()
 
 
 class Crowded:
@@ -244,19 +250,24 @@ def with_autoencoder(student, autoencoder):
 
 
 @torch.inference_mode()
-def test_out_of_memory_takes_smaller_steps_and_loses_nothing(student):
+@pytest.mark.parametrize(
+    ("failing_calls", "left"),
+    [({3}, Footprint(9, 1)), ({3, 4}, Footprint(3, 1)), ({4}, Footprint(9, 1))],
+)
+def test_out_of_memory_takes_smaller_steps_and_loses_nothing(failing_calls, left):
     """The block is given again; it and all later ones are those of a history cut at that moment."""
-    blocks = [conditioned(torch.rand(1, n, 3, 16, 16), Identity()) for n in (9, 12, 12, 12)]
-    crowded = with_autoencoder(student, Crowded(student.autoencoder, {3, 4}))
+    student = small_student("lean", window_latents=9)
+    blocks = [conditioned(torch.rand(1, n, 3, 16, 16), Identity()) for n in (9, 12, 12, 12, 12)]
+    crowded = with_autoencoder(student, Crowded(student.autoencoder, failing_calls))
     state, expected_state = crowded.new_state(), student.new_state()
     for index, block in enumerate(blocks):
-        if index == 2:
-            expected_state.transformer.shrink(3, of=6)
-            expected_state.footprint = Footprint(3, 1)
+        if index == min(failing_calls) - 1:
+            expected_state.transformer.shrink(left.window_latents, of=9)
+            expected_state.footprint = left
         actual = crowded.restore_block(block, state).x_hat
         expected = student.restore_block(block, expected_state).x_hat
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
-    assert state.footprint == Footprint(3, 1)
+    assert state.footprint == left
 
 
 @torch.inference_mode()

@@ -22,6 +22,11 @@ class CausalMemory:
 
     def __init__(self) -> None:
         self._tails: dict[nn.Module, Tensor] = {}
+        self._parts: dict[int, CausalMemory] = {}
+
+    def part(self, index: int) -> "CausalMemory":
+        """The memory of one of several tiles that frames are cut into."""
+        return self._parts.setdefault(index, CausalMemory())
 
     def has_met(self, layer: nn.Module) -> bool:
         """Whether `layer` has already seen frames of this stream."""
@@ -45,11 +50,13 @@ class CausalMemory:
         """The memory as it is now, for a second try; frames are not copied, they never change."""
         other = CausalMemory()
         other._tails = dict(self._tails)
+        other._parts = {index: part.copy() for index, part in self._parts.items()}
         return other
 
     def num_bytes(self) -> int:
         """Memory held."""
-        return sum(tail.numel() * tail.element_size() for tail in self._tails.values())
+        own = sum(tail.numel() * tail.element_size() for tail in self._tails.values())
+        return own + sum(part.num_bytes() for part in self._parts.values())
 
 
 class Autoencoder(Protocol):

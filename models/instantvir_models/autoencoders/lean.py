@@ -200,15 +200,39 @@ class LeanVAE(nn.Module):
         self.encoder = _Encoder(config)
         self.decoder = _Decoder(config)
 
+    @property
+    def encode_halo(self) -> int:
+        return self.config.separate_layers + self.config.fusion_layers
+
+    @property
+    def decode_halo(self) -> int:
+        return self.encode_halo + 2 * self.config.ista_steps * self.config.ista_layers
+
     def encode(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        return self.encode_locally(x, memory)
+
+    def decode(self, z: Tensor, memory: CausalMemory) -> Tensor:
+        return self.decode_locally(z, memory)
+
+    def encode_locally(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        """All of `encode`: every layer sees its surroundings only."""
         is_first = not memory.has_met(self.encoder.low_layer.dconv_layer[0])
         check_frames(x, is_first=is_first)
         tokens = self.encoder(x * 0.5, memory, is_first=is_first)
         return self.latent_bottleneck.encode(tokens).movedim(-1, 2)
 
-    def decode(self, z: Tensor, memory: CausalMemory) -> Tensor:
+    def encode_rest(self, features: Tensor, memory: CausalMemory) -> Tensor:
+        """Nothing is left to do."""
+        return features
+
+    def decode_first(self, z: Tensor, memory: CausalMemory) -> Tensor:
+        """Nothing to do before `decode_locally`."""
+        return z
+
+    def decode_locally(self, features: Tensor, memory: CausalMemory) -> Tensor:
+        """All of `decode`."""
         is_first = not memory.has_met(self.decoder.low_layer.dconv_layer[0])
-        tokens = self.latent_bottleneck.decode(z.movedim(2, -1), memory)
+        tokens = self.latent_bottleneck.decode(features.movedim(2, -1), memory)
         return self.decoder(tokens, memory, is_first=is_first) * 2
 
 

@@ -6,6 +6,7 @@ it is neither merged nor doubled.
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instantvir_kernels.dispatch import attention
-from instantvir_models.autoencoders.base import CausalMemory, check_frames
+from instantvir_models.autoencoders.base import SPATIAL_FACTOR, CausalMemory, check_frames
 
 LATENT_MEAN = (
     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
@@ -165,7 +166,7 @@ def _head(channels: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(_ChannelNorm(channels), nn.SiLU(), _CausalConv(channels, channels_out))
 
 
-class _Encoder(_Streaming):
+class _Encoder(nn.Module):
     def __init__(self, config: WanVaeConfig) -> None:
         super().__init__()
         widths = [config.base_channels * m for m in (1, *config.level_multiples)]
@@ -180,12 +181,8 @@ class _Encoder(_Streaming):
         self.middle = _middle(widths[-1])
         self.head = _head(widths[-1], 2 * config.latent_channels)
 
-    def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
-        x = _run(self.downsamples, self.conv1.stream(x, memory), memory)
-        return _run(self.head, _run(self.middle, x, memory), memory)
 
-
-class _Decoder(_Streaming):
+class _Decoder(nn.Module):
     def __init__(self, config: WanVaeConfig) -> None:
         super().__init__()
         widths = [config.base_channels * m for m in reversed((1, *config.level_multiples))]
@@ -204,10 +201,6 @@ class _Decoder(_Streaming):
         self.upsamples = nn.Sequential(*layers)
         self.head = _head(width_in, 3)
 
-    def stream(self, z: Tensor, memory: CausalMemory) -> Tensor:
-        x = _run(self.middle, self.conv1.stream(z, memory), memory)
-        return _run(self.head, _run(self.upsamples, x, memory), memory)
-
 
 class WanVAE(nn.Module):
     """The Wan2.1 autoencoder; implements `Autoencoder` with normalised latents."""
@@ -220,15 +213,49 @@ class WanVAE(nn.Module):
         self.conv2 = nn.Conv3d(config.latent_channels, config.latent_channels, 1)
         self.decoder = _Decoder(config)
 
+    @property
+    def encode_halo(self) -> int:
+        levels = range(len(self.config.level_multiples))
+        convolutions = 1 + sum(2 * self.config.residuals_per_level * 2**level for level in levels)
+        downsampling = sum(2 * 2**level for level in levels[:-1])
+        return math.ceil((convolutions + downsampling) / SPATIAL_FACTOR)
+
+    @property
+    def decode_halo(self) -> int:
+        levels = range(len(self.config.level_multiples))
+        pixels = [SPATIAL_FACTOR / 2**level for level in levels]
+        residuals = sum(2 * (self.config.residuals_per_level + 1) * side for side in pixels)
+        return math.ceil((residuals + sum(pixels[1:]) + 1) / SPATIAL_FACTOR)
+
     def encode(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        return self.encode_rest(self.encode_locally(x, memory), memory)
+
+    def decode(self, z: Tensor, memory: CausalMemory) -> Tensor:
+        return self.decode_locally(self.decode_first(z, memory), memory)
+
+    def encode_locally(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        """Features [B, C, L, h, w] before the attention."""
         check_frames(x, is_first=not memory.has_met(self.encoder.conv1))
-        raw = self.conv1(self.encoder.stream(x.transpose(1, 2), memory)).chunk(2, 1)[0]
+        y = self.encoder.conv1.stream(x.transpose(1, 2), memory)
+        return _run(self.encoder.downsamples, y, memory)
+
+    def encode_rest(self, features: Tensor, memory: CausalMemory) -> Tensor:
+        """Latents, normalised, of the features of whole frames."""
+        y = _run(self.encoder.head, _run(self.encoder.middle, features, memory), memory)
+        raw = self.conv1(y).chunk(2, 1)[0]
         mean, std = _statistics(raw)
         return ((raw - mean) / std).transpose(1, 2)
 
-    def decode(self, z: Tensor, memory: CausalMemory) -> Tensor:
+    def decode_first(self, z: Tensor, memory: CausalMemory) -> Tensor:
+        """Features [B, C, L, h, w] after the attention, of normalised latents."""
         mean, std = _statistics(z := z.transpose(1, 2))
-        return self.decoder.stream(self.conv2(z * std + mean), memory).transpose(1, 2)
+        y = self.decoder.conv1.stream(self.conv2(z * std + mean), memory)
+        return _run(self.decoder.middle, y, memory)
+
+    def decode_locally(self, features: Tensor, memory: CausalMemory) -> Tensor:
+        """Frames of these features."""
+        y = _run(self.decoder.upsamples, features, memory)
+        return _run(self.decoder.head, y, memory).transpose(1, 2)
 
 
 def _run(layers: nn.Sequential, x: Tensor, memory: CausalMemory) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
+from instantvir_models.checkpoints.card import write_card
 from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
 from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, save_network
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
@@ -61,6 +62,7 @@ def convert(
     folder: Path,
     *,
     task: str | None = None,
+    operators: str | None = None,
     use_average: bool = False,
     dtype: torch.dtype | None = None,
 ) -> tuple[Recognised, WanCheckpoint]:
@@ -69,6 +71,7 @@ def convert(
     Args:
         source: a file, or a folder with the shards of one network.
         task: what the student was trained for, kept in the configuration.
+        operators: which degradations it saw, for people.
         use_average: take the moving average of the weights where the file holds one.
         dtype: of the stored tensors; None keeps each as it is.
 
@@ -78,7 +81,12 @@ def convert(
     found = recognise(read_any(source, use_average=use_average), num_heads=_noted_heads(source))
     config = read_config(folder) if (folder / CONFIG_NAME).exists() else WanCheckpoint()
     names = [config.source, f"{source.name} ({found.layout})"]
-    config = replace(config, task=task or config.task, source="; ".join(filter(None, names)))
+    config = replace(
+        config,
+        task=task or config.task,
+        operators=operators or config.operators,
+        source="; ".join(filter(None, names)),
+    )
     match found.config:
         case WanConfig():
             config, part = replace(config, transformer=found.config), TRANSFORMER
@@ -89,7 +97,9 @@ def convert(
     tensors = found.tensors
     if dtype is not None:
         tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    return found, save_network(folder, config, part, tensors)
+    config = save_network(folder, config, part, tensors)
+    write_card(folder, config)
+    return found, config
 
 
 def recognise(tensors: dict[str, Tensor], *, num_heads: int | None = None) -> Recognised:

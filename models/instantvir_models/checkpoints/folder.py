@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instantvir_models.autoencoders.lean import LeanVAE
+from instantvir_models.autoencoders.tiled import TiledAutoencoder
 from instantvir_models.autoencoders.wan import WanVAE
 from instantvir_models.checkpoints.config import WanCheckpoint, read_config, write_config
 from instantvir_models.checkpoints.tensors import check_tensors, read_tensors, sha256_of
@@ -82,6 +83,8 @@ def save_network(
 def save_folder(student: WanStudent, folder: Path, config: WanCheckpoint) -> WanCheckpoint:
     """Write a whole student; `config` says what it was trained for."""
     autoencoder = student.autoencoder
+    if isinstance(autoencoder, TiledAutoencoder):
+        autoencoder = autoencoder.inner
     config = replace(
         config,
         settings=student.settings,

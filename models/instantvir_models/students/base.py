@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -71,6 +71,9 @@ class Student(Protocol[StateT]):
     @property
     def tile_above_pixels(self) -> int | None:
         """Frames with more pixels are better restored in tiles; None never asks for tiles."""
+
+    def in_tiles(self, tile_pixels: int) -> "Student[Any]":
+        """This student with less memory at once: frames in tiles of `tile_pixels` a side."""
 
     def new_state(self) -> StateT:
         """The memory of one video before its first block."""

@@ -26,6 +26,7 @@ from instantvir_models.autoencoders.haar import haar, inverse_haar
 from instantvir_models.kv_cache import KVCache
 from instantvir_models.students.alignment import backward_flow, flow_guide, warp
 from instantvir_models.students.base import NUM_TRAITS, Conditioning, Estimate
+from instantvir_models.students.tiled import TiledStudent
 
 SIZE_MULTIPLE = 8
 """Frames are padded to a multiple of this: three levels of 2x2 Haar."""
@@ -215,6 +216,9 @@ class TinyStudent(nn.Module):
     @property
     def tile_above_pixels(self) -> int | None:
         return TILE_ABOVE_PIXELS
+
+    def in_tiles(self, tile_pixels: int) -> "TiledStudent[TinyState]":
+        return TiledStudent(self, tile_pixels=tile_pixels)
 
     def new_state(self) -> TinyState:
         blocks = self.config.past_blocks + 1

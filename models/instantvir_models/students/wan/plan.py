@@ -9,6 +9,7 @@ from torch import nn
 
 from instantvir_models.autoencoders.base import SPATIAL_FACTOR, TEMPORAL_FACTOR, CausalMemory
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
+from instantvir_models.autoencoders.tiled import TiledAutoencoder
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.errors import UsageError
 from instantvir_models.students.wan.student import TOKEN_PIXELS, Footprint, WanSettings
@@ -61,19 +62,31 @@ def plan_memory(
     height: int,
     width: int,
     dtype: torch.dtype,
+    tile_pixels: int = 0,
 ) -> MemoryPlan:
-    """The memory that restoring frames of `height` x `width` pixels (of the output) takes."""
+    """The memory that restoring frames of `height` x `width` pixels (of the output) takes.
+
+    Args:
+        tile_pixels: side of the tiles of the autoencoder, 0 for whole frames.
+    """
     size = dtype.itemsize
     tokens = tokens_per_latent(height, width)
     kept = footprint.window_latents + settings.sink_latents
     keys = kept * tokens + transformer.text_len
     per_token = LIVE_HIDDEN_TENSORS * transformer.ffn_dim + LIVE_STREAM_TENSORS * transformer.dim
     layer = settings.latents_per_block * tokens * per_token
-    decoder = _decoder_elements(autoencoder, footprint.chunk_latents, height, width)
+    latents = -(-tile_pixels // SPATIAL_FACTOR)
+    h, w = (side // SPATIAL_FACTOR for side in _padded(height, width))
+    if tile_pixels:
+        reach = latents + 2 * _network(autoencoder).decode_halo
+        area = min(reach, h) * min(reach, w)
+    else:
+        area = h * w
+    decoder = _decoder_elements(autoencoder, footprint.chunk_latents, area)
     return MemoryPlan(
         weights=(_count(WanTransformer, transformer) + _count_autoencoder(autoencoder)) * size,
         cache=2 * transformer.num_layers * keys * transformer.dim * size,
-        autoencoder_state=_state_elements(autoencoder, *_padded(height, width)) * size,
+        autoencoder_state=_state_elements(autoencoder, *_padded(height, width), latents) * size,
         activations=max(layer, decoder) * size,
         footprint=footprint,
     )
@@ -88,6 +101,7 @@ def plan_that_fits(
     width: int,
     dtype: torch.dtype,
     budget_bytes: float,
+    tile_pixels: int = 0,
 ) -> MemoryPlan:
     """The plan within the budget that gives up least.
 
@@ -102,13 +116,14 @@ def plan_that_fits(
     shorter = [Footprint(window, 1) for window in windows]
     for footprint in (whole, *shorter):
         plan = plan_memory(
-            transformer, autoencoder, settings, footprint, height=height, width=width, dtype=dtype
-        )
+            transformer, autoencoder, settings, footprint, height=height, width=width,
+            dtype=dtype, tile_pixels=tile_pixels,
+        )  # fmt: skip
         if plan.total <= budget_bytes:
             return plan
     raise UsageError(
         f"{width}x{height} needs at least {plan}, more than the {budget_bytes / 1e9:.1f} GB allowed",
-        hint="restore in tiles (`--tile 512`), or smaller frames",
+        hint="run the autoencoder in tiles (`--tile 256`), or restore smaller frames",
     )
 
 
@@ -156,9 +171,10 @@ def _parameters(network: nn.Module) -> int:
 
 
 @lru_cache(maxsize=8)
-def _state_elements(config: AutoencoderConfig, height: int, width: int) -> int:
+def _state_elements(config: AutoencoderConfig, height: int, width: int, tile_latents: int) -> int:
     """Numbers that encoder and decoder remember between blocks, found by running them on nothing."""
-    network, memory = _network(config), CausalMemory()
+    inner, memory = _network(config), CausalMemory()
+    network = TiledAutoencoder(inner, tile_latents=tile_latents) if tile_latents else inner
     h, w = height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
     with torch.inference_mode():
         network.encode(torch.empty(1, 5, 3, height, width, device="meta"), memory)
@@ -166,11 +182,10 @@ def _state_elements(config: AutoencoderConfig, height: int, width: int) -> int:
     return memory.num_bytes() // torch.float32.itemsize
 
 
-def _decoder_elements(config: AutoencoderConfig, latents: int, height: int, width: int) -> int:
-    """Numbers alive at once where the decoder is widest."""
-    height, width = _padded(height, width)
-    frames = TEMPORAL_FACTOR * latents
+def _decoder_elements(config: AutoencoderConfig, latents: int, area: int) -> int:
+    """Numbers alive at once where the decoder is widest, over `area` latent pixels of a frame."""
     if isinstance(config, WanVaeConfig):  # input, padded input, output and normed copy of a layer
-        return 4 * frames * config.base_channels * 2 * height * width
-    tokens = latents * (height // SPATIAL_FACTOR) * (width // SPATIAL_FACTOR)
-    return tokens * (2 * int(config.channels * 8 / 3) * 2 + 4 * config.channels)
+        pixels = TEMPORAL_FACTOR * latents * area * SPATIAL_FACTOR**2
+        return 4 * 2 * config.base_channels * pixels
+    hidden = 2 * int(config.channels * 8 / 3)
+    return latents * area * (2 * hidden + 4 * config.channels)

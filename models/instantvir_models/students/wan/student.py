@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from instantvir_models.autoencoders.base import (
     SPATIAL_FACTOR,
     TEMPORAL_FACTOR,
-    Autoencoder,
     CausalMemory,
 )
+from instantvir_models.autoencoders.tiled import LocalAutoencoder, TiledAutoencoder
 from instantvir_models.students.base import Conditioning, Estimate
 from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
 from instantvir_models.students.wan.transformer import PATCH, TextRows, WanMemory, WanTransformer
@@ -98,7 +98,7 @@ class WanStudent:
     """
 
     transformer: WanTransformer
-    autoencoder: Autoencoder
+    autoencoder: LocalAutoencoder | TiledAutoencoder
     settings: WanSettings
     text: TextRows
     memory_limit: Footprint | None = None
@@ -131,6 +131,13 @@ class WanStudent:
         """The same student (weights shared) for another prompt."""
         return replace(self, text=text)
 
+    def in_tiles(self, tile_pixels: int) -> "WanStudent":
+        """The autoencoder in tiles with exact seams; the transformer still sees whole frames."""
+        now = self.autoencoder
+        inner = now.inner if isinstance(now, TiledAutoencoder) else now
+        tiled = TiledAutoencoder(inner, tile_latents=max(1, tile_pixels // SPATIAL_FACTOR))
+        return replace(self, autoencoder=tiled)
+
     def new_state(self) -> WanState:
         return WanState(self.footprint)
 
@@ -141,7 +148,7 @@ class WanStudent:
             torch.OutOfMemoryError: if not even one block without history fits.
         """
         while True:
-            autoencoder, tokens_seen = state.autoencoder.copy(), state.transformer.tokens_seen()
+            autoencoder, mark = state.autoencoder.copy(), state.transformer.mark()
             has_started = state.has_started
             try:
                 return self._restore(block, state)
@@ -150,7 +157,7 @@ class WanStudent:
                 if smaller is None:
                     raise
             state.autoencoder, state.has_started = autoencoder, has_started
-            state.transformer.rewind(tokens_seen)
+            state.transformer.rewind(mark)
             state.transformer.shrink(smaller.window_latents, of=state.footprint.window_latents)
             state.footprint = smaller
             if torch.cuda.is_available():

@@ -72,16 +72,17 @@ class WanMemory:
     next_latent: int = 0
     text: _TextKeys | None = None
 
-    def tokens_seen(self) -> list[int]:
-        """By each layer so far."""
-        return [cache.tokens_seen for cache in self.caches]
+    def mark(self) -> tuple[int, int]:
+        """A place to come back to: latents and tokens seen so far."""
+        return self.next_latent, self.caches[0].tokens_seen if self.caches else 0
 
-    def rewind(self, tokens_seen: list[int]) -> None:
-        """Go back to an earlier `tokens_seen`, to give the same block again."""
-        if not tokens_seen:
+    def rewind(self, mark: tuple[int, int]) -> None:
+        """Go back to a `mark`, to give the same block again."""
+        self.next_latent, tokens_seen = mark
+        if not self.next_latent:
             self.caches = []
-        for cache, count in zip(self.caches, tokens_seen, strict=True):
-            cache.rewind(count)
+        for cache in self.caches:
+            cache.rewind(tokens_seen)
 
     def shrink(self, window_latents: int, *, of: int) -> None:
         """Keep `window_latents` of the `of` latents of history."""
