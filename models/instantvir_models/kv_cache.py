@@ -54,8 +54,8 @@ class KVCache:
     def reserve(self, block: tuple[int, int, int, int], *, like: Tensor) -> Slots:
         """Where the next block [B, S, N, D] is to be written; it counts from `commit` on.
 
-        Reserving and writing again before that changes nothing: the slots are the same. They
-        hold what has left the window, until the block is written over it.
+        Reserving and writing again before that lands in the same slots. They are those of the
+        tokens that this block pushes out of the window.
 
         Args:
             block: (B, S, N, D) of the keys, and of the values.

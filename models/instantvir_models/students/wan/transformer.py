@@ -217,10 +217,9 @@ class _Layer(nn.Module):
         _, _, gate_1, shift_2, scale_2, gate_2 = codes
         eps = self.eps
         attended = self.self_attn(normed, rotation, cache=cache, tokens_per_block=tokens_per_block)
-        x, normed = gated_residual_norm(
-            x, attended, gate_1, self.norm3.weight[None, None] - 1, self.norm3.bias[None, None],
-            eps=eps,
-        )  # fmt: skip
+        # an affine norm is a modulation, too
+        scale, shift = self.norm3.weight.float()[None, None] - 1, self.norm3.bias[None, None]
+        x, normed = gated_residual_norm(x, attended, gate_1, scale, shift, eps=eps)
         attended = self.cross_attn(normed, *text)
         x, normed = gated_residual_norm(x, attended, None, scale_2, shift_2, eps=eps)
         return gated_residual_norm(x, self.ffn(normed), gate_2, *next_norm, eps=eps)
