@@ -90,6 +90,8 @@ def _automatic(call: Call, machine: Machine) -> Choice:
     if call.kind in (Kind.STEP, Kind.QUANTISED):
         if obstacle is None:
             return Choice("triton", "one pass over memory")
+        if call.kind is Kind.STEP and call.device == "cpu" and not call.needs_gradient:
+            return Choice("cpu", obstacle)
         return Choice("reference", obstacle)
     if obstacle is None:
         if call.kind is Kind.BLOCK_CAUSAL:

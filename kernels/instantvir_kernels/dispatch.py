@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from instantvir_kernels import reference
+from instantvir_kernels import cpu_steps, reference
 from instantvir_kernels.choice import BACKENDS, Call, Choice, Kind, choose
 from instantvir_kernels.machine import launch_problem, machine_of
 from instantvir_kernels.reference import Quantised
@@ -136,7 +136,9 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     cuBLASLt applies it before the result leaves the chip, and PyTorch reaches that by a function of
     its own; a product of ours would lose more to cuBLAS than the saved pass is worth.
     """
-    if _steps(x, weight, bias) is reference or x.dtype == torch.float32:
+    # autocast gives one dtype to the plain product, not to this one
+    is_mixed = x.dtype != weight.dtype or x.dtype == torch.float32
+    if is_mixed or _chosen(Kind.STEP, x, weight, bias) != "triton":
         return reference.linear_gelu(x, weight, bias)
     out = torch._addmm_activation(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
     return out.view(*x.shape[:-1], -1)
@@ -177,10 +179,13 @@ def _chosen(
 
 def _steps(x: Tensor, *others: Tensor) -> Any:
     """The module whose functions run the steps on these tensors."""
-    if _chosen(Kind.STEP, x, *others) == "triton":
-        from instantvir_kernels import triton_launch
+    match _chosen(Kind.STEP, x, *others):
+        case "triton":
+            from instantvir_kernels import triton_launch
 
-        return triton_launch
+            return triton_launch
+        case "cpu":
+            return cpu_steps
     return reference
 
 

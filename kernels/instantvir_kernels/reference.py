@@ -135,7 +135,9 @@ def gated_residual_norm(
 
 
 def _per_token(rows: Tensor, x: Tensor) -> Tensor:
-    """[B or 1, G, M] repeated to the tokens of x [B, S, M], float32."""
+    """[B or 1, G, M] repeated to the tokens of x [B, S, M], float32; one row is left to broadcast."""
+    if rows.shape[1] == 1:
+        return rows.float()
     return rows.float().repeat_interleave(x.shape[1] // rows.shape[1], 1)
 
 

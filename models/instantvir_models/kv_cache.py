@@ -1,6 +1,18 @@
 """Keys and values of the blocks already restored."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where the next block goes: token s into slot (first_slot + s) modulo the slots of the rings."""
+
+    k_ring: Tensor
+    """[B, slots, N, D], a view of the cache; heads dense."""
+    v_ring: Tensor
+    first_slot: int
 
 
 class KVCache:
@@ -23,6 +35,8 @@ class KVCache:
         self._k: Tensor | None = None
         self._v: Tensor | None = None
         self._seen = 0
+        self._reserved = 0
+        """Tokens of the block that is being written."""
 
     def __len__(self) -> int:
         return min(self._seen, self.capacity)
@@ -37,31 +51,58 @@ class KVCache:
         """Tokens kept at most."""
         return self._sink + self._window
 
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store one block [B, S, N, D]; views [B, len(self), N, D] of all kept keys and values.
+    def reserve(self, block: tuple[int, int, int, int], *, like: Tensor) -> Slots:
+        """Where the next block [B, S, N, D] is to be written; it counts from `commit` on.
 
-        The views are in no particular order and hold until the next `append`.
+        Reserving and writing again before that lands in the same slots. They are those of the
+        tokens that this block pushes out of the window.
+
+        Args:
+            block: (B, S, N, D) of the keys, and of the values.
+            like: has the dtype and device of the buffers, which the first block makes.
 
         Raises:
             ValueError: if the block alone is larger than the window.
         """
-        tokens = k.shape[1]
+        batch, tokens, heads, dim = block
         if tokens > self._window:
             raise ValueError(
                 f"block of {tokens} tokens does not fit a cache window of {self._window}"
             )
         if self._k is None or self._v is None:
-            shape = (k.shape[0], self.capacity, *k.shape[2:])
-            self._k, self._v = k.new_empty(shape), v.new_empty(shape)
-        done = 0
-        while done < tokens:
-            start, room = self._next_slot()
-            count = min(tokens - done, room)
-            self._k[:, start : start + count] = k[:, done : done + count]
-            self._v[:, start : start + count] = v[:, done : done + count]
-            self._seen += count
-            done += count
+            shape = (batch, self.capacity, heads, dim)
+            self._k, self._v = like.new_empty(shape), like.new_empty(shape)
+        self._reserved = tokens
+        start = self._slot(self._seen, self._window)
+        # a block that begins in the sink ends before the buffer does: only the window goes around
+        first = 0 if start < self._sink else self._sink
+        return Slots(self._k[:, first:], self._v[:, first:], start - first)
+
+    def commit(self) -> tuple[Tensor, Tensor]:
+        """The reserved block, now written, is part of the cache; views of all kept keys and values.
+
+        The views are [B, len(self), N, D], in no particular order, and hold until the next block.
+        """
+        assert self._reserved, "a block is reserved before it is committed"
+        assert self._k is not None
+        assert self._v is not None
+        self._seen += self._reserved
+        self._reserved = 0
         return self._k[:, : len(self)], self._v[:, : len(self)]
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store one block [B, S, N, D] of keys and of values; the views of `commit`.
+
+        Raises:
+            ValueError: if the block alone is larger than the window.
+        """
+        batch, tokens, heads, dim = k.shape
+        slots = self.reserve((batch, tokens, heads, dim), like=k)
+        room = min(tokens, slots.k_ring.shape[1] - slots.first_slot)
+        for ring, block in ((slots.k_ring, k), (slots.v_ring, v)):
+            ring[:, slots.first_slot : slots.first_slot + room] = block[:, :room]
+            ring[:, : tokens - room] = block[:, room:]
+        return self.commit()
 
     @property
     def tokens_seen(self) -> int:
@@ -75,10 +116,12 @@ class KVCache:
         """
         assert tokens_seen <= self._seen
         self._seen = tokens_seen
+        self._reserved = 0
 
     def shrink(self, window: int) -> None:
         """Keep only the sink and the last `window` tokens, in a buffer of that size."""
         assert window <= self._window
+        self._reserved = 0
         sink = min(self._sink, self._seen)
         tokens = [*range(sink), *range(max(sink, self._seen - window), self._seen)]
         old, new = (
@@ -103,10 +146,4 @@ class KVCache:
     def clear(self) -> None:
         """Forget everything."""
         self._k = self._v = None
-        self._seen = 0
-
-    def _next_slot(self) -> tuple[int, int]:
-        """(index of the next token in the buffer, tokens that fit from there in one piece)."""
-        start = self._slot(self._seen, self._window)
-        end = self._sink if start < self._sink else self.capacity
-        return start, end - start
+        self._seen = self._reserved = 0

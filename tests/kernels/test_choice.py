@@ -75,6 +75,13 @@ def test_a_step_with_a_gradient_runs_in_pytorch():
     assert (choice.backend, "has no gradient" in choice.reason) == ("reference", True)
 
 
+def test_a_step_on_a_cpu_runs_in_its_own_form_without_gradients():
+    step = Call(kind=Kind.STEP, device="cpu", dtype=torch.float32)
+    assert choose("auto", step, Machine()).backend == "cpu"
+    assert choose("auto", replace(step, needs_gradient=True), Machine()).backend == "reference"
+    assert choose("reference", step, Machine()).backend == "reference"
+
+
 def test_a_step_in_float32_needs_no_tensor_cores():
     step = Call(kind=Kind.STEP, device="cuda", dtype=torch.float32)
     assert choose("auto", step, A100).backend == "triton"

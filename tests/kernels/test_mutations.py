@@ -104,7 +104,7 @@ def test_a_fault_fails_the_test_named_for_it(tmp_path, fault):
     result = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o",
-            f"pythonpath={tmp_path} .", "-k", fault.failing, "tests/kernels/interpreter",
+            f"pythonpath={tmp_path} . models", "-k", fault.failing, "tests/kernels/interpreter",
         ],
         cwd=ROOT,
         env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(tmp_path)},

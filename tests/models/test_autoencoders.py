@@ -176,14 +176,3 @@ def test_frames_that_make_no_whole_latents_are_refused(kind):
     autoencoder.encode(frames(5), memory)
     with pytest.raises(ValueError, match=r"5 frames .* go on with 4k"):
         autoencoder.encode(frames(5), memory)
-
-
-@torch.inference_mode()
-def test_wavelets_come_back():
-    from instantvir_models.autoencoders import lean
-
-    x = frames(4)
-    torch.testing.assert_close(lean._inverse_haar_2d(lean._haar_2d(x)), x)
-    torch.testing.assert_close(lean._inverse_haar_3d(lean._haar_3d(x)), x)
-    bands = lean._haar_3d(x)
-    torch.testing.assert_close(lean._unpatched(lean._patches(bands, 2), 2), bands)

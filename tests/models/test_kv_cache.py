@@ -77,3 +77,44 @@ def test_a_block_can_be_appended_again():
     again.append(block * 7, block)
     again.rewind(6)
     torch.testing.assert_close(again.append(block, block), cache.append(block, block))
+
+
+@pytest.mark.parametrize("sink", [0, 1, 4, 7])
+def test_writing_into_reserved_slots_is_appending(sink):
+    """Token s goes to slot (first_slot + s) modulo the ring, whatever the cache is made of."""
+    reserving, appending, start = KVCache(5, sink=sink), KVCache(5, sink=sink), 0
+    for size in [5, 1, 3, 4, 2, 5, 5, 1, 1, 3]:
+        block = torch.arange(start, start + float(size)).reshape(1, size, 1, 1)
+        slots = reserving.reserve(block.shape, like=block)
+        for s in range(size):
+            slot = (slots.first_slot + s) % slots.k_ring.shape[1]
+            slots.k_ring[:, slot], slots.v_ring[:, slot] = block[:, s], -block[:, s]
+        for mine, other in zip(reserving.commit(), appending.append(block, -block), strict=True):
+            assert torch.equal(mine, other)
+        start += size
+
+
+def test_a_block_counts_once_however_often_it_is_written():
+    cache, once = KVCache(4, sink=1), KVCache(4, sink=1)
+    for each in (cache, once):
+        kept(each, [3, 3])
+    block = torch.full((1, 2, 1, 1), 9.0)
+    for value in (7.0, 9.0):  # as a warm-up and a recording would
+        slots = cache.reserve(block.shape, like=block)
+        for s in range(2):
+            slot = (slots.first_slot + s) % slots.k_ring.shape[1]
+            slots.k_ring[:, slot] = slots.v_ring[:, slot] = value
+        assert cache.tokens_seen == 6
+    torch.testing.assert_close(cache.commit(), once.append(block, block))
+
+
+def test_only_a_reserved_block_is_committed():
+    cache = KVCache(4)
+    with pytest.raises(AssertionError, match="reserved before it is committed"):
+        cache.commit()
+    block = torch.zeros(1, 2, 1, 1)
+    cache.append(block, block)
+    cache.reserve(block.shape, like=block)
+    cache.rewind(0)
+    with pytest.raises(AssertionError, match="reserved before it is committed"):
+        cache.commit()

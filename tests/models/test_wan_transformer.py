@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from instantvir_models.students.wan.rope import rotate, rotations
+from instantvir_kernels.dispatch import norm_rope_write
+from instantvir_models.students.wan.rope import rotations
 from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
 from instantvir_models.students.wan.transformer import (
     TextRows,
@@ -150,16 +151,18 @@ def test_an_empty_prompt_is_padding_alone():
 
 @torch.inference_mode()
 def test_scores_depend_on_the_distance_of_frames_alone():
-    q, k = torch.randn(2, 1, 6, 1, 32, dtype=torch.float32).unbind(0)
+    q, k = torch.randn(2, 1, 6, 32).unbind(0)
+    weight = torch.ones(32)
+
+    def rotated(x, first_frame):
+        cos, sin = rotations((1, 2, 3), first_frame=first_frame, head_dim=32, device=x.device)
+        rings = torch.empty(2, 1, 6, 1, 32)
+        return norm_rope_write(
+            x, x, x, *rings, q_weight=weight, k_weight=weight, cos=cos, sin=sin, first_slot=0
+        )
 
     def scores(first_query, first_key):
-        turn = {
-            f: rotations((1, 2, 3), first_frame=f, head_dim=32, device=torch.device("cpu"))
-            for f in (first_query, first_key)
-        }
-        return torch.einsum(
-            "bqnd,bknd->bqk", rotate(q, turn[first_query]), rotate(k, turn[first_key])
-        )
+        return torch.einsum("bqnd,bknd->bqk", rotated(q, first_query), rotated(k, first_key))
 
     torch.testing.assert_close(scores(5, 2), scores(100_005, 100_002), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(scores(5, 2), scores(6, 2))

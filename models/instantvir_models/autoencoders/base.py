@@ -32,19 +32,27 @@ class CausalMemory:
         """Whether `layer` has already seen frames of this stream."""
         return layer in self._tails
 
-    def extended(self, layer: nn.Module, x: Tensor, *, frames: int, dim: int) -> Tensor:
-        """x with the `frames` frames before it put in front along `dim`; zeros before the first.
+    def exchanged(self, layer: nn.Module, x: Tensor, *, frames: int, dim: int) -> Tensor:
+        """The `frames` frames before x along `dim`, zeros before the first; x is remembered instead.
 
-        Keeps the last `frames` frames for the next call.
+        What is kept for the next call are the last `frames` frames, x included.
         """
         tail = self._tails.get(layer)
         if tail is None:
             shape = list(x.shape)
             shape[dim] = frames
             tail = x.new_zeros(shape)
-        extended = torch.cat([tail, x], dim)
-        self._tails[layer] = extended.narrow(dim, extended.shape[dim] - frames, frames).clone()
-        return extended
+        newest = min(frames, x.shape[dim])
+        older = tail.narrow(dim, newest, frames - newest)
+        self._tails[layer] = torch.cat([older, x.narrow(dim, x.shape[dim] - newest, newest)], dim)
+        return tail
+
+    def extended(self, layer: nn.Module, x: Tensor, *, frames: int, dim: int) -> Tensor:
+        """x with the `frames` frames before it put in front along `dim`; zeros before the first.
+
+        Keeps the last `frames` frames for the next call.
+        """
+        return torch.cat([self.exchanged(layer, x, frames=frames, dim=dim), x], dim)
 
     def copy(self) -> "CausalMemory":
         """The memory as it is now, for a second try; frames are not copied, they never change."""

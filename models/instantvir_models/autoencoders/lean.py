@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instantvir_models.autoencoders.base import CausalMemory, check_frames
+from instantvir_kernels.dispatch import depthwise_causal_conv, haar_patchify, haar_unpatchify
+from instantvir_models.autoencoders.base import TEMPORAL_FACTOR, CausalMemory, check_frames
 
 PATCH_PIXELS = 4
 """Side of a patch in wavelet pixels, which are 2x2 pixels."""
@@ -37,15 +38,19 @@ class LeanConfig:
 
 
 class _DepthwiseConv(nn.Module):
-    """A causal 3x3x3 convolution of each channel by itself on [B, T, H, W, C]."""
+    """A causal 3x3x3 convolution of each channel by itself on [B, T, H, W, C] (+ x if residual)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, is_residual: bool) -> None:
         super().__init__()
+        self.is_residual = is_residual
         self.ds_conv = nn.Conv3d(channels, channels, 3, padding=(0, 1, 1), groups=channels)
 
     def forward(self, x: Tensor, memory: CausalMemory) -> Tensor:
-        history = memory.extended(self, x, frames=2, dim=1)
-        return self.ds_conv(history.movedim(-1, 1)).movedim(1, -1)
+        assert self.ds_conv.bias is not None
+        past = memory.exchanged(self, x, frames=2, dim=1)
+        return depthwise_causal_conv(
+            x, past, self.ds_conv.weight, self.ds_conv.bias, residual=self.is_residual
+        )
 
 
 class _GatedFeedForward(nn.Sequential):
@@ -74,12 +79,14 @@ class _Layers(nn.Module):
     def __init__(self, channels: int, count: int, *, is_residual: bool) -> None:
         super().__init__()
         self.is_residual = is_residual
-        self.dconv_layer = nn.ModuleList(_DepthwiseConv(channels) for _ in range(count))
+        self.dconv_layer = nn.ModuleList(
+            _DepthwiseConv(channels, is_residual=is_residual) for _ in range(count)
+        )
         self.ffd_layer = nn.ModuleList(_GatedFeedForward(channels) for _ in range(count))
 
     def forward(self, x: Tensor, memory: CausalMemory) -> Tensor:
         for conv, feed_forward in zip(self.dconv_layer, self.ffd_layer, strict=True):
-            x = x + conv(x, memory) if self.is_residual else conv(x, memory)
+            x = conv(x, memory)
             x = x + feed_forward(x) if self.is_residual else feed_forward(x)
         return x
 
@@ -115,14 +122,14 @@ class _Encoder(_Streams):
     def _tokens(self, x: Tensor, *, is_first: bool) -> tuple[Tensor, Tensor]:
         low, high = [], []
         if is_first:
-            bands = _haar_2d(x[:, :1])
-            low.append(self.image_low_proj(_patches(bands[:, :, :3], 1)))
-            high.append(self.image_high_proj(_patches(bands[:, :, 3:], 1)))
+            low_patches, high_patches = haar_patchify(x[:, :1], frames_per_token=1)
+            low.append(self.image_low_proj(low_patches))
+            high.append(self.image_high_proj(high_patches))
             x = x[:, 1:]
         if x.shape[1]:
-            bands = _haar_3d(x)
-            low.append(self.video_low_proj(_patches(bands[:, :, :3], 2)))
-            high.append(self.video_high_proj(_patches(bands[:, :, 3:], 2)))
+            low_patches, high_patches = haar_patchify(x, frames_per_token=TEMPORAL_FACTOR)
+            low.append(self.video_low_proj(low_patches))
+            high.append(self.video_high_proj(high_patches))
         return torch.cat(low, 1), torch.cat(high, 1)
 
 
@@ -142,18 +149,12 @@ class _Decoder(_Streams):
         low, high = self.low_layer(low, memory), self.high_layer(high, memory)
         frames = []
         if is_first:
-            bands = [
-                _unpatched(self.image_low_proj(low[:, :1]), 1),
-                _unpatched(self.image_high_proj(high[:, :1]), 1),
-            ]
-            frames.append(_inverse_haar_2d(torch.cat(bands, 2)))
+            image = self.image_low_proj(low[:, :1]), self.image_high_proj(high[:, :1])
+            frames.append(haar_unpatchify(*image, frames_per_token=1))
             low, high = low[:, 1:], high[:, 1:]
         if low.shape[1]:
-            bands = [
-                _unpatched(self.video_low_proj(low), 2),
-                _unpatched(self.video_high_proj(high), 2),
-            ]
-            frames.append(_inverse_haar_3d(torch.cat(bands, 2)))
+            video = self.video_low_proj(low), self.video_high_proj(high)
+            frames.append(haar_unpatchify(*video, frames_per_token=TEMPORAL_FACTOR))
         return torch.cat(frames, 1)
 
 
@@ -243,55 +244,3 @@ def _projection_in(channels: int, frames: int, width: int) -> nn.Sequential:
 
 def _projection_out(channels: int, frames: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, channels * frames * PATCH_PIXELS**2))
-
-
-def _patches(bands: Tensor, frames: int) -> Tensor:
-    """[B, T, C, H, W] -> [B, T/frames, H/4, W/4, C*frames*16], ordered (channel, time, row, column)."""
-    grid = bands.unflatten(1, (-1, frames))
-    grid = grid.unflatten(5, (-1, PATCH_PIXELS)).unflatten(4, (-1, PATCH_PIXELS))
-    return grid.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4)
-
-
-def _unpatched(patches: Tensor, frames: int) -> Tensor:
-    """Inverse of `_patches`."""
-    grid = patches.unflatten(-1, (-1, frames, PATCH_PIXELS, PATCH_PIXELS))
-    return grid.permute(0, 1, 5, 4, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(1, 2)
-
-
-def _sum_and_difference(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    first, second = x.unflatten(dim, (-1, 2)).unbind(dim + 1)
-    return first + second, first - second
-
-
-def _haar_2d(x: Tensor) -> Tensor:
-    """[B, T, 3, H, W] -> [B, T, 12, H/2, W/2]: sums and differences, not normalised."""
-    low, high = _sum_and_difference(x, 4)
-    bands = [*_sum_and_difference(low, 3), *_sum_and_difference(high, 3)]
-    return torch.cat(bands, 2)
-
-
-def _haar_3d(x: Tensor) -> Tensor:
-    """[B, T, 3, H, W] -> [B, T/2, 24, H/2, W/2]; bands count in binary: time, row, column."""
-    bands: list[Tensor] = []
-    for over_time in _sum_and_difference(x, 1):
-        for over_rows in _sum_and_difference(over_time, 3):
-            bands += _sum_and_difference(over_rows, 4)
-    return torch.cat(bands, 2)
-
-
-def _interleaved(total: Tensor, difference: Tensor, dim: int) -> Tensor:
-    """Inverse of `_sum_and_difference`."""
-    pair = torch.stack([total + difference, total - difference], dim + 1)
-    return pair.flatten(dim, dim + 1) * 0.5
-
-
-def _inverse_haar_2d(bands: Tensor) -> Tensor:
-    low, high, low_high, high_high = bands.unflatten(2, (4, -1)).unbind(2)
-    return _interleaved(_interleaved(low, high, 3), _interleaved(low_high, high_high, 3), 4)
-
-
-def _inverse_haar_3d(bands: Tensor) -> Tensor:
-    parts = list(bands.unflatten(2, (8, -1)).unbind(2))
-    for dim in (4, 3, 1):
-        parts = [_interleaved(*pair, dim) for pair in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]

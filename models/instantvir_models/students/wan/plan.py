@@ -1,4 +1,4 @@
-"""What a full-size student costs before it runs: memory by part, and arithmetic per block."""
+"""What a full-size student costs before it runs: memory by part."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -125,20 +125,6 @@ def plan_that_fits(
         f"{width}x{height} needs at least {plan}, more than the {budget_bytes / 1e9:.1f} GB allowed",
         hint="run the autoencoder in tiles (`--tile 256`), or restore smaller frames",
     )
-
-
-def transformer_flops(
-    config: WanConfig, settings: WanSettings, *, height: int, width: int, past_blocks: int
-) -> float:
-    """Floating point operations (twice the multiplications) of one block after `past_blocks`."""
-    block = settings.latents_per_block * tokens_per_latent(height, width)
-    keys = (past_blocks + 1) * block
-    weights_per_token = 6 * config.dim**2 + 2 * config.dim * config.ffn_dim  # no text k and v
-    patches = 2 * 4 * config.latent_channels * config.dim
-    linear = 2 * block * (config.num_layers * weights_per_token + patches)
-    self_attention = 4 * block * keys * config.dim * config.num_layers
-    cross_attention = 4 * block * config.text_len * config.dim * config.num_layers
-    return float(linear + self_attention + cross_attention)
 
 
 def tokens_per_latent(height: int, width: int) -> int:

@@ -8,8 +8,8 @@ BASE = 10000.0
 
 def rotations(
     size: tuple[int, int, int], *, first_frame: int, head_dim: int, device: torch.device
-) -> Tensor:
-    """Unit complex numbers [F*h*w, D/2] that rotate the channel pairs of each token.
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [F*h*w, D/2], float32, that rotate the channel pairs of each token.
 
     Of the D/2 pairs, a third (rounded down) tells the row, as many the column, the rest the frame.
     Computed where needed, so there is no last position. Scores depend on distances alone, hence
@@ -30,13 +30,7 @@ def rotations(
         ],
         -1,
     ).flatten(0, 2)
-    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64).to(device)
-
-
-def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """x [B, S, N, D] with its adjacent channel pairs rotated by `rotation` [S, D/2]."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotation[:, None]).flatten(-2).to(x.dtype)
+    return angles.cos().to(device, torch.float32), angles.sin().to(device, torch.float32)
 
 
 def _angles(start: int, count: int, pairs: int) -> Tensor:

@@ -5,15 +5,23 @@ frames), c latent channels, h w latent size, S tokens, M model width, N heads, D
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instantvir_kernels.dispatch import attention, block_causal_attention
+from instantvir_kernels.dispatch import (
+    attention,
+    block_causal_attention,
+    gated_residual_norm,
+    layer_norm_modulate,
+    linear_gelu,
+    norm_rope_write,
+)
 from instantvir_models.kv_cache import KVCache
-from instantvir_models.students.wan.rope import rotate, rotations
+from instantvir_models.students.wan.rope import rotations
 
 PATCH = 2
 """Latent pixels along each side of a token; a token holds one latent frame."""
@@ -96,6 +104,7 @@ class _SelfAttention(nn.Module):
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
+        self.eps = config.eps
         self.q = nn.Linear(config.dim, config.dim)
         self.k = nn.Linear(config.dim, config.dim)
         self.v = nn.Linear(config.dim, config.dim)
@@ -103,19 +112,28 @@ class _SelfAttention(nn.Module):
         self.norm_q = nn.RMSNorm(config.dim, config.eps)
         self.norm_k = nn.RMSNorm(config.dim, config.eps)
 
-    def projected(self, x: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k (both rotated) and v, [B, S, N, D]."""
-        q, k, v = self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x)
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)) for t in (q, k, v))
-        return rotate(q, rotation), rotate(k, rotation), v
-
     def forward(
-        self, x: Tensor, rotation: Tensor, *, cache: KVCache | None, tokens_per_block: int
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        *,
+        cache: KVCache | None,
+        tokens_per_block: int,
     ) -> Tensor:
         """x is one block where there is a cache, else a whole sequence of blocks."""
-        q, k, v = self.projected(x, rotation)
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        batch, tokens, width = q.shape
+        keys = KVCache(tokens) if cache is None else cache
+        slots = keys.reserve((batch, tokens, self.num_heads, width // self.num_heads), like=v)
+        cos, sin = rotation
+        q = norm_rope_write(
+            q, k, v, slots.k_ring, slots.v_ring, q_weight=self.norm_q.weight,
+            k_weight=self.norm_k.weight, cos=cos, sin=sin, first_slot=slots.first_slot,
+            eps=self.eps,
+        )  # fmt: skip
+        k, v = keys.commit()
         if cache is not None:
-            attended = attention(q, *cache.append(k, v))
+            attended = attention(q, k, v)
         else:
             attended = block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
         return self.o(attended.flatten(-2))
@@ -145,6 +163,22 @@ class _CrossAttention(nn.Module):
         return self.o(attention(q, k, v, key_bias=key_bias).flatten(-2))
 
 
+class _GeluNet(nn.Sequential):
+    """Linear, GELU, Linear; positions in the sequence name the parameters."""
+
+    def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
+        super().__init__(
+            nn.Linear(width_in, hidden),
+            nn.Identity(),  # the GELU, which `linear_gelu` applies
+            nn.Linear(hidden, width_out),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self[0]
+        assert isinstance(first, nn.Linear)
+        return self[2](linear_gelu(x, first.weight, first.bias))
+
+
 class _Layer(nn.Module):
     """Self-attention, cross-attention and a feed-forward net, two of them modulated by time."""
 
@@ -155,32 +189,40 @@ class _Layer(nn.Module):
         self.self_attn = _SelfAttention(config)
         self.norm3 = nn.LayerNorm(config.dim, config.eps)
         self.cross_attn = _CrossAttention(config)
-        self.ffn = nn.Sequential(
-            nn.Linear(config.dim, config.ffn_dim),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(config.ffn_dim, config.dim),
-        )
+        self.ffn = _GeluNet(config.dim, config.ffn_dim, config.dim)
+
+    def codes(self, time: Tensor) -> tuple[Tensor, ...]:
+        """Shift, scale and gate of self-attention, then of the feed-forward net, [1, 1, M] float32."""
+        return (self.modulation.float() + time).chunk(6, 1)
 
     def forward(
         self,
         x: Tensor,
-        time: Tensor,
-        rotation: Tensor,
+        normed: Tensor,
+        codes: tuple[Tensor, ...],
+        rotation: tuple[Tensor, Tensor],
         text: tuple[Tensor, Tensor, Tensor | None],
+        next_norm: tuple[Tensor, Tensor],
         *,
         cache: KVCache | None,
         tokens_per_block: int,
-    ) -> Tensor:
-        """x [B, S, M]; `time` [1, 6, M] float32."""
-        codes = (self.modulation.float() + time).chunk(6, 1)
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = codes
-        attended = self.self_attn(
-            _modulated(x, shift_1, scale_1, self.eps), rotation,
-            cache=cache, tokens_per_block=tokens_per_block,
-        )  # fmt: skip
-        x = _gated(x, attended, gate_1)
-        x = x + self.cross_attn(self.norm3(x), *text)
-        return _gated(x, self.ffn(_modulated(x, shift_2, scale_2, self.eps)), gate_2)
+    ) -> tuple[Tensor, Tensor]:
+        """x [B, S, M] and its modulated norm; both for what follows, whose `next_norm` it is.
+
+        Args:
+            normed: x under this layer's first norm.
+            codes: of this layer.
+            next_norm: (scale, shift) of the norm that follows this layer.
+        """
+        _, _, gate_1, shift_2, scale_2, gate_2 = codes
+        eps = self.eps
+        attended = self.self_attn(normed, rotation, cache=cache, tokens_per_block=tokens_per_block)
+        # an affine norm is a modulation, too
+        scale, shift = self.norm3.weight.float()[None, None] - 1, self.norm3.bias[None, None]
+        x, normed = gated_residual_norm(x, attended, gate_1, scale, shift, eps=eps)
+        attended = self.cross_attn(normed, *text)
+        x, normed = gated_residual_norm(x, attended, None, scale_2, shift_2, eps=eps)
+        return gated_residual_norm(x, self.ffn(normed), gate_2, *next_norm, eps=eps)
 
 
 class _Head(nn.Module):
@@ -188,13 +230,16 @@ class _Head(nn.Module):
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
-        self.eps = config.eps
         self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
         self.head = nn.Linear(config.dim, PATCH**2 * config.latent_channels)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def norm(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """(scale, shift) of the norm before it, [1, 1, M] float32."""
         shift, scale = (self.modulation.float() + time[:, None]).chunk(2, 1)
-        return self.head(_modulated(x, shift, scale, self.eps))
+        return scale, shift
+
+    def forward(self, normed: Tensor) -> Tensor:
+        return self.head(normed)
 
 
 class WanTransformer(nn.Module):
@@ -205,11 +250,7 @@ class WanTransformer(nn.Module):
         self.config = config
         patch = (1, PATCH, PATCH)
         self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, patch, stride=patch)
-        self.text_embedding = nn.Sequential(
-            nn.Linear(config.text_dim, config.dim),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(config.dim, config.dim),
-        )
+        self.text_embedding = _GeluNet(config.text_dim, config.dim, config.dim)
         self.time_embedding = nn.Sequential(
             nn.Linear(config.freq_dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
         )
@@ -282,12 +323,21 @@ class WanTransformer(nn.Module):
         )
         time, time_codes = self._time(timestep)
         tokens_per_block = latents_per_block * size[1] * size[2]
-        for layer, cache, k, v in zip(self.blocks, caches, text.keys, text.values, strict=True):
-            x = layer(
-                x, time_codes, rotation, (k, v, text.bias),
+        codes = [layer.codes(time_codes) for layer in self._layers()]
+        # every layer ends with the norm of the next one: the sum is not read again for it
+        norms = [(scale, shift) for shift, scale, *_ in codes] + [self.head.norm(time)]
+        normed = layer_norm_modulate(x, *norms[0], eps=self.config.eps)
+        for layer, cache, code, k, v, next_norm in zip(
+            self.blocks, caches, codes, text.keys, text.values, norms[1:], strict=True
+        ):
+            x, normed = layer(
+                x, normed, code, rotation, (k, v, text.bias), next_norm,
                 cache=cache, tokens_per_block=tokens_per_block,
             )  # fmt: skip
-        return self._unpatched(self.head(x, time), size)
+        return self._unpatched(self.head(normed), size)
+
+    def _layers(self) -> Iterator[_Layer]:
+        return (layer for layer in self.blocks if isinstance(layer, _Layer))
 
     def _time(self, timestep: int) -> tuple[Tensor, Tensor]:
         """The embedded timestep [1, M], and [1, 6, M] for the layers, float32 whatever the weights."""
@@ -312,25 +362,13 @@ class WanTransformer(nn.Module):
             bias = torch.zeros(rows.shape[1], device=rows.device)
             bias[-1] = math.log(padding)
         embedded = self.text_embedding(rows)
-        layers = (layer for layer in self.blocks if isinstance(layer, _Layer))
-        pairs = [layer.cross_attn.keys_and_values(embedded) for layer in layers]
+        pairs = [layer.cross_attn.keys_and_values(embedded) for layer in self._layers()]
         return _TextKeys([k for k, _ in pairs], [v for _, v in pairs], bias)
 
     def _unpatched(self, tokens: Tensor, size: tuple[int, int, int]) -> Tensor:
         """[B, S, 4c] (row, column, channel) -> [B, L, c, h, w]."""
         grid = tokens.unflatten(1, size).unflatten(-1, (PATCH, PATCH, -1))
         return grid.permute(0, 1, 6, 2, 4, 3, 5).flatten(-2).flatten(-3, -2)
-
-
-def _modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """LayerNorm(x) (1 + scale) + shift in float32, back in the dtype of x."""
-    normed = F.layer_norm(x.float(), x.shape[-1:], eps=eps)
-    return torch.addcmul(shift, normed, 1 + scale).to(x.dtype)
-
-
-def _gated(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
-    """x + gate * update, summed in float32, in the dtype of x."""
-    return torch.addcmul(x.float(), update.float(), gate).to(x.dtype)
 
 
 def _in_float(layers: nn.Sequential, x: Tensor) -> Tensor:
