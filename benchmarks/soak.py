@@ -126,8 +126,9 @@ def main() -> None:
         write_result("live_soak", {**machine(), **real_time(args.minutes, args.fps)})
     if args.frames:
         width, height = map(int, args.size.split("x"))
+        where = machine()  # before the run: the code may change while it lasts
         result = accelerated(args.frames, (height, width))
-        write_result("live_soak_session", {**machine(), **result})
+        write_result("live_soak_session", {**where, **result})
 
 
 if __name__ == "__main__":
