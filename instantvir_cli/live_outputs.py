@@ -1,7 +1,6 @@
 """The outputs of `instantvir stream`: from what the user typed to open sinks."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +12,7 @@ from instantvir_models.live.source import is_network_address
 from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter
+from instantvir_models.media.address import scheme_of
 from instantvir_models.media.destination import check_writable
 from instantvir_models.media.live_io import StandardOutput
 
@@ -180,8 +180,7 @@ def _fps(plan: OutputPlan, stream: LiveStream) -> float:
 def _usual_format(destination: str | StandardOutput) -> str | None:
     if isinstance(destination, StandardOutput):
         return DEFAULT_PIPE_FORMAT
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", destination)
-    return _FORMAT_OF_SCHEME.get(scheme[1].lower()) if scheme else None
+    return _FORMAT_OF_SCHEME.get(scheme_of(destination) or "")
 
 
 def _is_file(destination: str) -> bool:

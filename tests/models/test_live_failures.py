@@ -2,13 +2,18 @@
 
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.live.output import Restored
+from instantvir_models.live.preview import pair_jpeg
 from instantvir_models.live.virtual_camera import VirtualCamera
+from instantvir_models.media.address import scheme_of
 from tests.live_tools import Sink, output_to
 from tests.models.test_live_parts import frame
 
@@ -75,3 +80,28 @@ def test_a_virtual_camera_that_fails_ends_its_output_only(camera):
     assert output.bug is None
     assert isinstance(output.failure, VideoWriteError)
     assert events == ["camera: has ended: the virtual camera has failed: no such device"]
+
+
+def test_sixteen_bits_are_shown_as_they_are_written(monkeypatch):
+    """Page, camera and file agree on the eight bits of a deep frame: rounded, not cut."""
+    sent = []
+    fake = SimpleNamespace(send=lambda pixels: sent.append(pixels.copy()), close=lambda: None)
+    monkeypatch.setitem(
+        sys.modules, "pyvirtualcam", SimpleNamespace(Camera=lambda *args, **options: fake)
+    )
+    deep = np.full((24, 32, 3), 255, np.uint16)  # 0.99 of a step of eight bits
+    VirtualCamera(None, height=24, width=32, fps=25).write(replace(frame(), pixels=deep))
+    assert (sent[0] == 1).all()
+    shown = cv2.imdecode(
+        np.frombuffer(pair_jpeg(*2 * [replace(frame(), pixels=deep)]), np.uint8), 1
+    )
+    assert (shown == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme"),
+    [("rtsp://camera/1", "rtsp"), ("RTMPS://x", "rtmps"), ("file:x.mp4", "file"), ("x.mp4", None),
+     ("C:\\x.mp4", None), ("./a:b", None), ("-", None), ("", None)],
+)  # fmt: skip
+def test_an_address_is_told_from_a_path(text, scheme):
+    assert scheme_of(text) == scheme

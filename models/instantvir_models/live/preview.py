@@ -20,7 +20,7 @@ from instantvir_models.live.fit import fitted
 from instantvir_models.live.guarded_http import GuardedHandler, GuardedServer
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.media import Frame
-from instantvir_models.media.frame import Pixels
+from instantvir_models.media.color import as_uint8
 
 JPEG_QUALITY = 85
 LONGEST_POLL_SECONDS = 5.0
@@ -66,11 +66,6 @@ def pair_jpeg(measured: Frame, restored: Frame) -> bytes:
     ok, data = cv2.imencode(".jpg", both, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert ok
     return data.tobytes()
-
-
-def as_uint8(pixels: Pixels) -> Pixels:
-    """The upper eight bits."""
-    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 class PreviewServer(GuardedServer):

@@ -8,6 +8,7 @@ import numpy as np
 
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import CompanionPacket, Frame
+from instantvir_models.media.color import as_uint8
 
 _CAMERA_ERRORS = (RuntimeError, ValueError, OSError)
 """What pyvirtualcam raises, whose backends differ."""
@@ -43,14 +44,12 @@ class VirtualCamera:
 
     def write(self, frame: Frame) -> None:
         """Show one frame when it is due."""
-        pixels = frame.pixels
-        shown = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
         if self._starts is None:
             self._starts = (time.monotonic(), frame.pts_seconds)
         due = self._starts[0] + frame.pts_seconds - self._starts[1]
         time.sleep(min(1.0, max(0.0, due - time.monotonic())))
         with _told():
-            self._camera.send(np.ascontiguousarray(shown))
+            self._camera.send(np.ascontiguousarray(as_uint8(frame.pixels)))
 
     def write_companions(self, packets: Iterable[CompanionPacket]) -> None:
         """A camera has no sound."""
