@@ -191,7 +191,8 @@ def stream(
         str | None, typer.Option(help="[HOST:]PORT of a page with a wipe, numbers and controls")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(help="Secret of the page; made where others can reach it")
+        str | None,
+        typer.Option(help="Secret of the page and the metrics; made where others can reach them"),
     ] = None,
     snapshots: Annotated[Path, typer.Option(help="Folder for pairs kept from the page")] = Path(),
     metrics: Annotated[

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import EncoderSettings, Frame, VideoWriter
+from instantvir_models.media.color import as_uint8
 
 SHEET_ROWS = 4
 WIPE_SECONDS = 4
@@ -47,8 +48,8 @@ class Comparison:
 
     def add(self, original: Frame, restored: Frame) -> None:
         """Take one pair."""
-        before: Any = _as_uint8(original.pixels)
-        after = _as_uint8(restored.pixels)
+        before: Any = as_uint8(original.pixels)
+        after = as_uint8(restored.pixels)
         if before.shape != after.shape:
             before = cv2.resize(before, self._size, interpolation=cv2.INTER_CUBIC)
         self._writer.write(
@@ -85,12 +86,6 @@ class Comparison:
         wiped[:, :edge] = before[:, :edge]
         wiped[:, max(0, edge - 1) : edge + 1] = 255
         return wiped
-
-
-def _as_uint8(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    if pixels.dtype == np.uint8:
-        return np.asarray(pixels, np.uint8)
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _labelled(pixels: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:

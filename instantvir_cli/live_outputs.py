@@ -1,6 +1,6 @@
 """The outputs of `instantvir stream`: from what the user typed to open sinks."""
 
-import re
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ from instantvir_models.live.source import is_network_address
 from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter
+from instantvir_models.media.address import scheme_of
 from instantvir_models.media.destination import check_writable
 from instantvir_models.media.live_io import StandardOutput
 
@@ -47,18 +48,41 @@ def check_outputs(plan: OutputPlan, source: str) -> None:
     file that cannot be made. Nothing has been opened by then."""
     taken: set[object] = set()
     for destination in plan.destinations:
-        path = Path(destination)
-        place: object = path.resolve() if _is_file(destination) else destination
+        path = _local_path(destination)
+        place = _place(path) if _is_file(destination) else destination
         if place in taken:
             raise UsageError(f"`{destination}` is given twice as an output")
         taken.add(place)
         if not _is_file(destination):
             continue
-        if path.exists() and Path(source).exists() and path.samefile(source):
+        if place == _place_of_input(source):
             raise UsageError(f"`{path}` is the input itself", hint="choose another name with `-o`")
         if path.is_file() and not plan.overwrite:
             raise UsageError(f"`{path}` exists already", hint="give `--overwrite`, or another `-o`")
         check_writable(path)
+
+
+def _local_path(text: str) -> Path:
+    """The file that a path or FFmpeg's `file:PATH` names."""
+    return Path(text.removeprefix("file:"))
+
+
+def _place(path: Path) -> object:
+    """Equal for all names of one file, hard links too."""
+    if not path.is_file():
+        return path.resolve()
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _place_of_input(source: str) -> object:
+    if source != "-":
+        return _place(_local_path(source))
+    try:
+        status = os.fstat(0)  # a file may be redirected into standard input
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def new_outputs(
@@ -105,9 +129,10 @@ def _new_output(
             fps=_fps(plan, stream),
         )  # fmt: skip
     else:
-        open_sink = partial(_open_writer, pipe or destination, plan, stream, height, width)
+        target = str(_local_path(destination)) if _is_file(destination) else destination
+        open_sink = partial(_open_writer, pipe or target, plan, stream, height, width)
     if _is_file(destination):
-        opened.append((Path(destination), open_sink()))
+        opened.append((_local_path(destination), open_sink()))
         open_sink = partial(_take, [opened[-1][1]])
     return LiveOutput(
         destination,
@@ -155,8 +180,7 @@ def _fps(plan: OutputPlan, stream: LiveStream) -> float:
 def _usual_format(destination: str | StandardOutput) -> str | None:
     if isinstance(destination, StandardOutput):
         return DEFAULT_PIPE_FORMAT
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", destination)
-    return _FORMAT_OF_SCHEME.get(scheme[1].lower()) if scheme else None
+    return _FORMAT_OF_SCHEME.get(scheme_of(destination) or "")
 
 
 def _is_file(destination: str) -> bool:

@@ -28,10 +28,11 @@ from instantvir_cli.live_report import Report
 from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
-from instantvir_models.live.metrics import serve_metrics
+from instantvir_models.live.guarded_http import GuardedServer
+from instantvir_models.live.metrics import MetricsServer
 from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.overload import Overload
-from instantvir_models.live.preview import LatestPair, PreviewServer, is_loopback
+from instantvir_models.live.preview import LatestPair, PreviewServer
 from instantvir_models.live.snapshot import Snapshots
 from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.status import LiveStatus
@@ -265,13 +266,8 @@ def _serve(request: StreamRequest, stream: LiveStream, stack: ExitStack) -> Late
     """Start the metrics and the preview that were asked for."""
     if request.metrics is not None:
         host, port = _address(request.metrics, "--metrics")
-        if not is_loopback(host):
-            raise UsageError(
-                f"metrics have no password and would be open to all on {host}",
-                hint="serve them on 127.0.0.1, behind a proxy or an SSH tunnel",
-            )
-        stack.callback(serve_metrics(stream.status, host=host, port=port))
-        console.say(f"metrics on http://{host}:{port}/metrics")
+        metrics = MetricsServer(stream.status, host=host, port=port, token=request.token)
+        _begin(metrics, "metrics", stack)
     if request.preview is None:
         return None
     host, port = _address(request.preview, "--preview")
@@ -280,13 +276,18 @@ def _serve(request: StreamRequest, stream: LiveStream, stack: ExitStack) -> Late
         host=host, port=port, pairs=pairs, controls=stream.controls, status=stream.status,
         token=request.token,
     )  # fmt: skip
+    _begin(server, "preview", stack)
+    return pairs
+
+
+def _begin(server: GuardedServer, name: str, stack: ExitStack) -> None:
+    """Serve until the stack unwinds, and say where."""
     server.start()
     stack.callback(server.stop)
-    if server.token and request.token is None:
-        typer.echo(f"preview on {server.url}", err=True)  # even when quiet: nobody else knows it
+    if server.has_made_token:
+        typer.echo(f"{name} on {server.url}", err=True)  # even when quiet: nobody else knows it
     else:
-        console.say(f"preview on {server.url}")
-    return pairs
+        console.say(f"{name} on {server.url}")
 
 
 def _address(text: str, flag: str) -> tuple[str, int]:

@@ -532,7 +532,6 @@ def answers(url):
         ([], "the restored stream goes nowhere", "-o -"),
         (["-o", "-", "-o", "-"], "`-` is given twice", ""),
         (["-o", "x.mkv", "-o", "./x.mkv"], "`./x.mkv` is given twice", ""),
-        (["-o", "x.mkv", "--preview", "0", "--metrics", "0.0.0.0:9"], "open to all", "proxy"),
         (["-o", "x.mkv", "--on-overload", "cry"], "`--on-overload` is `cry`", "drop, skip"),
         (["-o", "x.mkv", "--latency", "9"], "blocks of 9 frames do not suit", "1 to 3 frames"),
         (["-o", "x.mkv", "--preview", "here"], "`--preview` is `here`", ""),

@@ -19,9 +19,10 @@ from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.live import metrics
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import blended, fitted
+from instantvir_models.live.guarded_http import is_loopback
 from instantvir_models.live.output import Restored
 from instantvir_models.live.overload import LoadGauge
-from instantvir_models.live.preview import LatestPair, PreviewServer, is_loopback
+from instantvir_models.live.preview import LatestPair, PreviewServer
 from instantvir_models.live.snapshot import Snapshots
 from instantvir_models.live.status import Counters, LiveStatus, OutputStatus, Percentiles
 from instantvir_models.live.virtual_camera import VirtualCamera
@@ -258,15 +259,12 @@ def looked(*args):
 
 def test_metrics_are_served_as_prometheus_reads_them():
     pytest.importorskip("prometheus_client")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    stop = metrics.serve_metrics(lambda: STATUS, host="127.0.0.1", port=port)
+    server = metrics.MetricsServer(lambda: STATUS, host="127.0.0.1", port=0, token=None)
+    server.start()
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
+        lines = ask(server, "/metrics")[2].decode().splitlines()
     finally:
-        stop()
+        server.stop()
     assert "instantvir_frames_in_total 100.0" in lines
     assert "instantvir_frames_dropped_total 15.0" in lines
     assert 'instantvir_delay_seconds{quantile="0.95"} 0.5' in lines
@@ -276,7 +274,7 @@ def test_metrics_are_served_as_prometheus_reads_them():
 def test_metrics_without_their_package_say_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
     with pytest.raises(UsageError, match="prometheus-client") as caught:
-        metrics.serve_metrics(lambda: STATUS, host="127.0.0.1", port=1)
+        metrics.MetricsServer(lambda: STATUS, host="127.0.0.1", port=1, token=None)
     assert caught.value.hint == "pip install 'instantvir[live]'"
 
 

@@ -4,32 +4,46 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from instantvir_models.errors import UsageError
+from instantvir_models.live.guarded_http import GuardedHandler, GuardedServer
 from instantvir_models.live.status import LiveStatus, OutputStatus, Percentiles
 
 PREFIX = "instantvir_"
+METRICS_PATH = "/metrics"
 
 
-def serve_metrics(status: Callable[[], LiveStatus], *, host: str, port: int) -> Callable[[], None]:
-    """Answer scrapes of `http://host:port/metrics`; what it returns stops that.
+class MetricsServer(GuardedServer):
+    """Answers scrapes of `http://host:port/metrics`; arguments as `GuardedServer`.
 
     Raises:
-        UsageError: if prometheus_client is not installed or the port is taken.
+        UsageError: if prometheus_client is not installed or the address cannot be used.
     """
-    try:
-        from prometheus_client import CollectorRegistry, start_http_server
-    except ImportError as error:
-        raise UsageError(
-            "metrics need the package prometheus-client", hint="pip install 'instantvir[live]'"
-        ) from error
-    registry = CollectorRegistry()
-    registry.register(_Collector(status))
-    try:
-        server, _ = start_http_server(port, addr=host, registry=registry)
-    except OSError as error:
-        raise UsageError(
-            f"cannot serve metrics on {host}:{port}: {error.strerror}", hint="choose another port"
-        ) from error
-    return server.shutdown
+
+    def __init__(
+        self, status: Callable[[], LiveStatus], *, host: str, port: int, token: str | None
+    ) -> None:
+        try:
+            from prometheus_client import CollectorRegistry
+        except ImportError as error:
+            raise UsageError(
+                "metrics need the package prometheus-client", hint="pip install 'instantvir[live]'"
+            ) from error
+        self.registry = CollectorRegistry()
+        self.registry.register(_Collector(status))
+        super().__init__(
+            _Handler, purpose="metrics", host=host, port=port, path=METRICS_PATH, token=token
+        )
+
+
+class _Handler(GuardedHandler):
+    guard: MetricsServer
+
+    def answer_get(self, path: str, query: dict[str, list[str]]) -> None:
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        if path == METRICS_PATH:
+            self.answer(200, CONTENT_TYPE_LATEST, generate_latest(self.guard.registry))
+        else:
+            super().answer_get(path, query)
 
 
 class _Collector:

@@ -4,19 +4,12 @@ Viewers ask for the latest pair and get it: there is no queue, so one that is sl
 costs the stream nothing.
 """
 
-import hmac
-import ipaddress
-import json
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
 
 import cv2
 import numpy as np
@@ -24,14 +17,13 @@ import numpy as np
 from instantvir_models.errors import UsageError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import fitted
+from instantvir_models.live.guarded_http import GuardedHandler, GuardedServer
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.media import Frame
-from instantvir_models.media.frame import Pixels
+from instantvir_models.media.color import as_uint8
 
 JPEG_QUALITY = 85
 LONGEST_POLL_SECONDS = 5.0
-LARGEST_REQUEST_BYTES = 10_000
-VIEWER_TIMEOUT_SECONDS = 30.0
 
 _PAGE = Path(__file__).with_name("preview.html")
 
@@ -76,22 +68,8 @@ def pair_jpeg(measured: Frame, restored: Frame) -> bytes:
     return data.tobytes()
 
 
-def as_uint8(pixels: Pixels) -> Pixels:
-    """The upper eight bits."""
-    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-
-
-class PreviewServer:
-    """Serves the page, the latest pair, the status and the controls.
-
-    Args:
-        host: only a loopback address may do without a token.
-        port: 0 takes a free one.
-        token: that requests must carry; one is made where the host needs it.
-
-    Raises:
-        UsageError: if the address cannot be used.
-    """
+class PreviewServer(GuardedServer):
+    """Serves the page, the latest pair, the status and the controls; arguments as `GuardedServer`."""
 
     def __init__(
         self,
@@ -104,154 +82,47 @@ class PreviewServer:
         token: str | None = None,
     ) -> None:
         self.pairs, self.controls, self.status = pairs, controls, status
-        self.is_loopback = is_loopback(host)
-        self.token = token if token or self.is_loopback else secrets.token_urlsafe(16)
-        server = self
-
-        class Handler(_Handler):
-            preview = server
-
-        try:
-            self._server = _Server((host, port), Handler)
-        except OSError as error:
-            raise UsageError(
-                f"cannot serve the preview on {host}:{port}: {error.strerror or error}",
-                hint="choose another port",
-            ) from error
-        self.port = self._server.server_address[1]
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self.port}/" + (
-            f"?token={quote(self.token)}" if self.token else ""
-        )
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="instantvir-preview", daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answer no more; viewers that hang are left behind."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler, purpose="preview", host=host, port=port, path="/", token=token)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # a viewer that stopped reading must not hold up the end
+class _Handler(GuardedHandler):
+    guard: PreviewServer
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A viewer that went away is no event."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    preview: PreviewServer
-    protocol_version = "HTTP/1.1"
-    timeout = VIEWER_TIMEOUT_SECONDS
-
-    def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        query = parse_qs(parts.query)
-        if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
-            self.close_connection = True  # a body that nobody reads is no second request
-        if not self._may(query):
-            return
-        if parts.path == "/":
-            self._answer(200, "text/html; charset=utf-8", _PAGE.read_bytes())
-        elif parts.path == "/pair.jpg":
+    def answer_get(self, path: str, query: dict[str, list[str]]) -> None:
+        if path == "/":
+            self.answer(200, "text/html; charset=utf-8", _PAGE.read_bytes())
+        elif path == "/pair.jpg":
             self._answer_pair(query)
-        elif parts.path == "/status.json":
-            self._answer_json(200, self._status())
+        elif path == "/status.json":
+            self.answer_json(200, self._status())
         else:
-            self._answer_json(404, {"error": "there is no such page"})
+            super().answer_get(path, query)
 
-    def do_POST(self) -> None:
-        # Whatever of the body is not read must never count as a second request.
-        self.close_connection = True
-        parts = urlsplit(self.path)
-        length = self.headers.get("Content-Length") or ""
-        origin = self.headers.get("Origin")
-        if not self._may(parse_qs(parts.query)):
+    def answer_post(self, path: str, wishes: object) -> None:
+        if path != "/controls":
+            super().answer_post(path, wishes)
             return
-        if origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
-            self._refuse("this is not the page of another site")
-        elif "Transfer-Encoding" in self.headers or not length.isdecimal():
-            self._answer_json(411, {"error": "say how long the request is"})
-        elif int(length) > LARGEST_REQUEST_BYTES:
-            self._answer_json(413, {"error": "the request is too large"})
-        # A form of another site cannot send JSON without asking first.
-        elif self.headers.get_content_type() != "application/json":
-            self._answer_json(415, {"error": "send application/json"})
-        elif parts.path == "/controls":
-            self._change_controls(self.rfile.read(int(length)))
-        else:
-            self._answer_json(404, {"error": "there is no such control"})
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not worth a line each."""
-
-    def _may(self, query: dict[str, list[str]]) -> bool:
-        preview = self.preview
-        host = (self.headers.get("Host") or "").rsplit(":", 1)[0].strip("[]")
-        if preview.is_loopback and not is_loopback(host):
-            # A name that somebody made point here, so that his page may read this one.
-            self._refuse("this page is for this machine only")
-            return False
-        given = query.get("token", [""])[0] or self.headers.get("X-Token", "")
-        if preview.token and not hmac.compare_digest(given.encode(), preview.token.encode()):
-            self._refuse("the address needs `?token=...`")
-            return False
-        return True
-
-    def _refuse(self, reason: str) -> None:
-        self.close_connection = True  # the body of a refused request is not read
-        self._answer_json(403, {"error": reason})
-
-    def _change_controls(self, body: bytes) -> None:
         try:
-            apply_wishes(self.preview.controls, json.loads(body))
-        except (ValueError, UsageError) as error:
-            self._answer_json(400, {"error": str(error)})
+            apply_wishes(self.guard.controls, wishes)
+        except UsageError as error:
+            self.answer_json(400, {"error": str(error)})
         else:
-            self._answer_json(200, self._status())
+            self.answer_json(200, self._status())
 
     def _status(self) -> dict[str, Any]:
         return {
-            **asdict(self.preview.status()),
-            "controls": asdict(self.preview.controls.settings),
+            **asdict(self.guard.status()),
+            "controls": asdict(self.guard.controls.settings),
             "now": time.time(),
         }
 
     def _answer_pair(self, query: dict[str, list[str]]) -> None:
         after = query.get("after", ["0"])[0]
-        found = self.preview.pairs.jpeg_after(int(after) if after.isdecimal() else 0)
+        found = self.guard.pairs.jpeg_after(int(after) if after.isdecimal() else 0)
         if found is None:
-            self._answer(204, "image/jpeg", b"")
+            self.answer(204, "image/jpeg", b"")
         else:
-            self._answer(200, "image/jpeg", found[1], number=found[0])
-
-    def _answer_json(self, code: int, content: dict[str, Any]) -> None:
-        self._answer(code, "application/json", json.dumps(content).encode())
-
-    def _answer(self, code: int, kind: str, body: bytes, *, number: int | None = None) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        if number is not None:
-            self.send_header("X-Number", str(number))
-        self.end_headers()
-        self.wfile.write(body)
+            self.answer(200, "image/jpeg", found[1], number=found[0])
 
 
 def apply_wishes(controls: Controls, wishes: object) -> None:
@@ -272,13 +143,3 @@ def apply_wishes(controls: Controls, wishes: object) -> None:
     controls.change(is_on=is_on, strength=strength)
     if wishes.get("snapshot"):
         controls.ask_for_snapshot()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

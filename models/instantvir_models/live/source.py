@@ -1,7 +1,6 @@
 """Where live frames come from: a pipe, a camera, an address or a growing file, again if it is lost."""
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import CompanionPacket, Frame, StreamSummary, VideoInfo, VideoReader
+from instantvir_models.media.address import scheme_of
 from instantvir_models.media.live_io import GrowingFile, StandardInput
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ DEVICE_FORMATS = frozenset({"v4l2", "avfoundation", "dshow", "x11grab", "gdigrab
 
 def is_network_address(text: str) -> bool:
     """Whether `text` is something like `rtsp://camera/1`; files as `file:...` are not."""
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)
-    return match is not None and match[1].lower() not in {"file", "pipe", "fd"}
+    return scheme_of(text) not in {None, "file", "pipe", "fd"}
 
 
 def _companions_of(info: VideoInfo) -> tuple[StreamSummary, ...]:

@@ -116,7 +116,7 @@ def from_rgb(pixels: Pixels, pix_fmt: str, tags: ColorTags) -> av.VideoFrame:
     """A frame in `pix_fmt` from full-range RGB [H, W, 3], tagged with `tags` (`resolved` ones)."""
     depth = bit_depth_of(pix_fmt)
     if depth <= 8:
-        frame = _from_rgb24(_as_uint8(pixels), pix_fmt, tags)
+        frame = _from_rgb24(as_uint8(pixels), pix_fmt, tags)
     elif is_rgb(pix_fmt):
         frame = _from_deep_rgb(_as_uint16(pixels), pix_fmt, depth)
     else:
@@ -276,7 +276,8 @@ def _scale_integers(
     return scaled.astype(np.uint16)
 
 
-def _as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
+def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
+    """Full-range RGB in eight bits, rounded; those that have eight are returned as they are."""
     if pixels.dtype == np.uint8:
         return pixels  # type: ignore[return-value]
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

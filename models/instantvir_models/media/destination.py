@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
 from instantvir_models.errors import VideoWriteError
+from instantvir_models.media.address import scheme_of
 
 Destination = str | Path | BinaryIO
 
@@ -22,7 +22,7 @@ def name_of(destination: Destination) -> str:
 
 def is_address(destination: Destination) -> bool:
     """Whether it is something like `rtmp://host/name` rather than a path."""
-    return isinstance(destination, str) and bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", destination))
+    return isinstance(destination, str) and scheme_of(destination) is not None
 
 
 def final_path(destination: Destination) -> Path | None:

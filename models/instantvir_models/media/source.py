@@ -14,6 +14,7 @@ import av
 from av.container import InputContainer
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.address import scheme_of
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def _standard_input() -> BinaryIO:
 
 
 def _check_path(text: str, *, is_device: bool) -> None:
-    if is_device or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text):
+    if is_device or scheme_of(text) is not None:
         return
     path = Path(text)
     if not path.exists():
