@@ -18,6 +18,8 @@ class Phase:
     """Sequences per worker and step."""
     rates: tuple[float, float] = (1.0, 1.0)
     """Factor on the learning rates at the start and at the end; linear in between."""
+    mix: tuple[str, ...] = ("denoise", "deblur", "sr", "inpaint")
+    """Tasks of consecutive sequences, over workers and steps, again and again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,6 @@ class DistillConfig:
 
     student: TinyConfig = field(default_factory=TinyConfig)
     phases: tuple[Phase, ...]
-    mix: tuple[str, ...] = ("denoise", "deblur", "sr", "inpaint")
-    """Tasks of consecutive sequences, over workers and steps, again and again."""
     initial_weights: str | None = None
     """Where training starts: a student as `--model` names it, which then also sets the size of the
     network; None starts from random weights."""

@@ -74,8 +74,7 @@ class Trainer:
         self.sampler.seed(self.config.seed, self.rank, self.step)
         first = (self.step * self.config.workers + self.rank) * phase.clips_per_worker
         tasks = [
-            self.config.mix[i % len(self.config.mix)]
-            for i in range(first, first + phase.clips_per_worker)
+            phase.mix[i % len(phase.mix)] for i in range(first, first + phase.clips_per_worker)
         ]
         return [self.sampler.sample(task, crop=phase.crop, frames=phase.frames) for task in tasks]
 
