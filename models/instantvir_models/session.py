@@ -103,6 +103,7 @@ class Session:
         self._radius = degradation.operator.temporal_radius
         self._window: list[Tensor] = []  # measured frames [3, h, w]: context, block, look-ahead
         self._first_in_window = 0
+        self._num_skipped = 0
         self._next_out = 0
         self._restored: deque[Tensor] = deque(maxlen=max(1, self._radius))
         self._bit_depth_is_16 = False
@@ -132,10 +133,25 @@ class Session:
         """The restored frames still held back, [m, H, W, 3]; call once, when the input has ended."""
         return self._restore_ready(is_end=True)
 
+    def skip(self, num_frames: int) -> None:
+        """Let the frames pushed next be `num_frames` later in the video; before the first `push`.
+
+        Raises:
+            ValueError: if frames were pushed already.
+        """
+        if self._frames_in:
+            raise ValueError(f"{self._frames_in} frames were pushed; a new session can skip")
+        self._num_skipped += num_frames
+
     @property
     def frames_held(self) -> int:
         """Frames that were pushed and have not come out yet."""
         return self._frames_in - self._next_out
+
+    @property
+    def frames_until_ready(self) -> int:
+        """Frames to push until the next block comes out, at least 1."""
+        return self._next_block_frames + self._radius - self.frames_held
 
     @property
     def _next_block_frames(self) -> int:
@@ -185,7 +201,7 @@ class Session:
         window = self._window[: before + size + self._radius]
         measurement = Measurement(
             y=torch.stack(window)[None].to(self._device),
-            operator=self.degradation.operator.at_frame(self._first_in_window),
+            operator=self.degradation.operator.at_frame(self._num_skipped + self._first_in_window),
             noise_std=self.degradation.noise_std,
             is_lossy=self.degradation.is_lossy,
         )

@@ -8,6 +8,7 @@ from itertools import pairwise, repeat
 import av
 import numpy as np
 import pytest
+import torch
 
 from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.live.controls import Controls
@@ -24,6 +25,7 @@ from instantvir_models.pipeline import restore_video
 from instantvir_models.session import Session
 from tests.live_tools import Sink, output_to, random_sizes, small_student, stdin_from
 from tests.media_clips import make_clip, picture
+from tests.wan_small import small_student as small_wan
 
 WIDTH, HEIGHT = 40, 24
 NO_DELAY = {"tune": "zerolatency"}
@@ -377,6 +379,85 @@ def test_off_shows_the_measured_frames(student, tmp_path):
         np.testing.assert_array_equal(
             [frame.pixels for frame in live], [frame.pixels for frame in reader]
         )
+
+
+@pytest.mark.parametrize("masks_per_clip", [1, 14])
+def test_frames_passed_through_do_not_shift_the_masks_of_later_ones(
+    student, tmp_path, masks_per_clip
+):
+    """Frame 9 was restored with the mask of frame 0, after 9 frames that were not restored."""
+    rng = np.random.default_rng(0)
+    masks = torch.from_numpy(rng.random((masks_per_clip, 1, HEIGHT, WIDTH)) < 0.5).float()
+    degradation = Degradation(operator=Mask(masks), noise_std=0.0)
+    controls = Controls()
+    controls.change(is_on=False)
+    path = clip(tmp_path, codec="ffv1")
+    made = []
+
+    def new_session(height, width):
+        made.append(Session(student, degradation, height=height, width=width))
+        return made[-1]
+
+    shown = []
+    stream = LiveStream(
+        SourceSettings(source=str(path)), LiveSettings(), controls=controls, on_event=shown.append
+    )
+    stream.start()
+    sink = Sink()
+
+    def on_pair(measured, restored):
+        if len(numbers) == 8:
+            controls.change(is_on=True)
+        numbers.append(measured)
+
+    numbers = []
+    stream.run(
+        new_session, lambda h, w: [output_to(sink, events=shown, only=True)], on_pair=on_pair
+    )
+    with VideoReader(path) as reader:
+        frames = np.stack([frame.pixels for frame in reader])
+    session = Session(student, degradation, height=HEIGHT, width=WIDTH)
+    session.skip(9)
+    expected = np.concatenate([session.push(frames[9:]), session.flush()])
+    np.testing.assert_array_equal([frame.pixels for frame in sink.frames[9:]], expected)
+    np.testing.assert_array_equal([frame.pixels for frame in sink.frames[:9]], frames[:9])
+
+
+def test_no_frame_waits_for_more_than_its_block_needs(tmp_path):
+    """A full-size student's first block is shorter; its frames waited for a later block's number."""
+    pushed = []
+
+    class Noting(Session):
+        def push(self, frames):
+            restored = super().push(frames)
+            pushed.append((len(frames), len(restored)))
+            return restored
+
+    full_size = small_wan("lean", window_latents=6)
+    settings = LiveSettings(frames_per_block=full_size.frames_per_block)
+    (live,), _ = streamed(
+        SourceSettings(source=str(clip(tmp_path, num_frames=23))),
+        lambda height, width: Noting(full_size, BLUR, height=height, width=width),
+        settings=settings,
+    )
+    assert pushed == [(9, 9), (12, 12), (2, 0)]
+    assert len(live) == 23
+
+
+def test_look_ahead_waits_for_its_frames_and_no_more(student, tmp_path):
+    pushed = []
+
+    class Noting(Session):
+        def push(self, frames):
+            restored = super().push(frames)
+            pushed.append((len(frames), len(restored)))
+            return restored
+
+    streamed(
+        SourceSettings(source=str(clip(tmp_path, num_frames=11))),
+        lambda height, width: Noting(student, TEMPORAL, height=height, width=width),
+    )
+    assert pushed == [(5, 3), (3, 3), (3, 3)]
 
 
 def test_strength_blends(student, tmp_path):

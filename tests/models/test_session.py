@@ -187,8 +187,11 @@ def test_the_memory_stays_bounded_on_what_no_camera_records():
     assert session._state.hidden.abs().max() <= STATE_LIMIT
 
 
-def test_a_shock_to_the_memory_is_forgotten():
-    calm, shocked = (embedded_session("identity+noise:std=25") for _ in range(2))
+@pytest.mark.parametrize(
+    "spec", ["identity+noise:std=25", "blur:sigma=3+noise:std=2.55", "identity+noise:std=2"]
+)
+def test_a_shock_to_the_memory_is_forgotten(spec):
+    calm, shocked = (embedded_session(spec) for _ in range(2))
     frames = white_noise(60) // 4 + 96
     for session in (calm, shocked):
         session.push(frames[:12])

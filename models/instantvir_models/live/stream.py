@@ -56,6 +56,8 @@ class _Captured:
     frame: Frame
     captured_at: float
     """Monotonic seconds."""
+    index: int
+    """Of all frames captured so far, those dropped since included."""
 
     @property
     def kind(self) -> tuple[int, int, np.dtype[np.uint8] | np.dtype[np.uint16]]:
@@ -75,7 +77,7 @@ class _Way(Enum):
 class LiveStream:
     """One source, one session after another, several outputs.
 
-    Frames reach `Session` in blocks and unchanged, so that what comes out equals what
+    Frames reach `Session` in its blocks and unchanged, so that what comes out equals what
     `restore_video` makes of the same frames as long as none was dropped, passed or degraded. When
     the size or bit depth changes, the old session gives out what it holds and a new one begins;
     outputs keep the size of the first, later frames are fitted into it.
@@ -117,6 +119,7 @@ class LiveStream:
         self._held: deque[_Captured] = deque()
         self._session: Session | None = None
         self._kind: object = None
+        self._expected_index = 0
         self._output_size = (0, 0)
         self._look_ahead = 0
 
@@ -231,9 +234,9 @@ class LiveStream:
 
     def _capture_frames(self) -> None:
         assert self.source is not None
-        for frame in self.source:
+        for index, frame in enumerate(self.source):
             self.counters.add("in")
-            captured = _Captured(frame, time.monotonic())
+            captured = _Captured(frame, time.monotonic(), index)
             if self._may_wait:
                 try:
                     self._incoming.put(captured)
@@ -282,13 +285,44 @@ class LiveStream:
                 break
             if item.kind != self._kind:
                 self._change_kind(item)
+            if self._does_not_continue(item):
+                self._process_block()
             self._block.append(item)
-            if len(self._block) == self.settings.frames_per_block:
+            if len(self._block) >= self._frames_to_gather:
                 self._process_block()
             if self._outputs and not any(output.is_alive for output in self._outputs):
                 return
         self._process_block()
         self._give_out_held()
+
+    @property
+    def _frames_to_gather(self) -> int:
+        """Frames that make the session's next block come out: no frame waits for more."""
+        if self._session is None:
+            return self.settings.frames_per_block
+        return self._session.frames_until_ready
+
+    def _does_not_continue(self, item: _Captured) -> bool:
+        """Whether frames are missing between the block and `item` that its operator counts."""
+        return bool(self._block) and item.index != self._block[-1].index + 1 and self._counts_frames
+
+    @property
+    def _counts_frames(self) -> bool:
+        """Whether the operator looks at neighbours, or differs from frame to frame."""
+        if self._session is None:
+            return False
+        operator = self._session.degradation.operator
+        return operator.changes_over_time or operator.temporal_radius > 0
+
+    def _bridge_gap(self, index: int) -> None:
+        """Begin a new session at frame `index` if the old one expects another that is counted."""
+        if index != self._expected_index and self._counts_frames:
+            assert self._session is not None
+            height, width = self._session.measured_size
+            self._give_out_held()
+            self._session = self._session_for(height, width)
+            if self._session is not None:
+                self._session.skip(index)
 
     def _process_block(self) -> None:
         block, self._block = self._block, []
@@ -296,6 +330,8 @@ class LiveStream:
             return
         started = time.monotonic()
         way = self._way()
+        if way is not _Way.PASS:
+            self._bridge_gap(block[0].index)
         if self._session is None or way is _Way.PASS:
             self._give_out_held()
             self.counters.add("passed", len(block))
@@ -303,12 +339,13 @@ class LiveStream:
                 self._emit(item, item.frame.pixels)
         else:
             self._session.is_student_skipped = way is _Way.DEGRADE
-            if way is _Way.DEGRADE:
-                self.counters.add("degraded", len(block))
             self._held.extend(block)
+            self._expected_index = block[-1].index + 1
             with self._pulse.busy("restoring a block"):
                 frames: Pixels = np.stack([item.frame.pixels for item in block])  # type: ignore[assignment]
                 restored = self._session.push(frames)
+            if way is _Way.DEGRADE:
+                self.counters.add("degraded", len(restored))
             self._emit_held(restored)
         self.counters.add_block(time.monotonic() - started)
 
@@ -330,6 +367,7 @@ class LiveStream:
         self._session = self._session_for(*self._session.measured_size)
 
     def _session_for(self, height: int, width: int) -> Session | None:
+        self._expected_index = 0
         try:
             return self._new_session(height, width)
         except UsageError as error:

@@ -95,6 +95,11 @@ class Operator(ABC):
         """The operator as it acts on frames from index `first_frame` on (masks change over time)."""
         return self
 
+    @property
+    def changes_over_time(self) -> bool:
+        """True when it matters which frame of the video a frame is (a mask of its own for each)."""
+        return False
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.spec}>"
 

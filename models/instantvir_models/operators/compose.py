@@ -75,6 +75,10 @@ class Composition(Operator):
         return Composition([operator.at_frame(first_frame) for operator in self.operators])
 
     @property
+    def changes_over_time(self) -> bool:
+        return any(operator.changes_over_time for operator in self.operators)
+
+    @property
     def traits(self) -> OperatorTraits:
         each = [operator.traits for operator in self.operators]
         scale = 1

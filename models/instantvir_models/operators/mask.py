@@ -75,6 +75,10 @@ class Mask(Operator):
         return Mask(self.mask[min(first_frame, len(self.mask) - 1) :], spec=self.spec)
 
     @property
+    def changes_over_time(self) -> bool:
+        return len(self.mask) > 1
+
+    @property
     def traits(self) -> OperatorTraits:
         return OperatorTraits(known_fraction=self._known_fraction)
 

@@ -37,9 +37,10 @@ TILE_ABOVE_PIXELS = 1_400_000
 PERIODS_FRAMES = (64, 32, 16, 8)
 """Periods of the rotary time code; integers, so that positions wrap exactly and never grow."""
 
-STATE_LIMIT = 16.0
-"""Largest magnitude of a feature carried to the next frame. Twice what real videos reach; without
-it, white noise told to be a strong blur made the memory grow without end."""
+STATE_LIMIT = 6.0
+"""Largest magnitude of a feature carried to the next frame; real videos reach 4. Without it, white
+noise told to be a strong blur made the memory grow without end; at 16, a shock could put the memory
+into a state of its own that it never left."""
 
 INPUT_CHANNELS = 7  # initial estimate, measurement, known mask
 
