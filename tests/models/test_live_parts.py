@@ -13,7 +13,6 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.live import metrics
@@ -484,4 +483,3 @@ def test_the_student_of_these_tests_does_something():
     )
     without.is_student_skipped = True
     assert not np.array_equal(with_student.push(frames), without.push(frames))
-    assert torch.get_num_threads() == 1
