@@ -149,6 +149,13 @@ def why_not_flex(call: Call, machine: Machine) -> str | None:
         return "FlexAttention has no gradient on a CPU"
     if call.device == "cuda" and machine.triton_problem is not None:
         return f"torch.compile needs triton, and {machine.triton_problem}"
+    if call.device == "cuda" and machine.capability is not None:
+        least = (8, 0) if call.dtype == torch.bfloat16 else (7, 0)
+        if machine.capability < least:  # it would build every score, or not compile
+            return (
+                f"FlexAttention in {_name(call.dtype)} needs compute capability {_dotted(least)}, "
+                f"this card has {_dotted(machine.capability)}"
+            )
     if call.device not in ("cuda", "cpu"):
         return f"FlexAttention does not run on {call.device}"
     if call.device == "cuda" and call.head_dim not in FLEX_HEAD_DIMS:

@@ -47,7 +47,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None
 
             return triton_launch.attention(q, k, v, key_bias=key_bias)
         case "flex":
-            return _flex(q, k, v, tokens_per_block=k.shape[1])
+            return _flex(q, k, v, None)
         case "sdpa":
             bias = None if key_bias is None else key_bias.to(q.dtype).expand(q.shape[1], -1)
             return _sdpa(q, k, v, bias)
@@ -68,7 +68,7 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block:
 
             return triton_launch.block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
         case "flex":
-            return _flex(q, k, v, tokens_per_block=tokens_per_block)
+            return _flex(q, k, v, _flex_mask(q.shape[1], k.shape[1], tokens_per_block, q.device))
         case "sdpa":
             return _sdpa(q, k, v, _mask(q, k, tokens_per_block))
     return reference.block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
@@ -97,7 +97,7 @@ def gated_residual_norm(
     x: Tensor, y: Tensor, gate: Tensor | None, scale: Tensor, shift: Tensor, *, eps: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
     """(x + gate y, its modulated LayerNorm); same contract as the reference's."""
-    return _steps(x, y, scale, shift).gated_residual_norm(x, y, gate, scale, shift, eps=eps)
+    return _steps(x, y, gate, scale, shift).gated_residual_norm(x, y, gate, scale, shift, eps=eps)
 
 
 def norm_rope_write(
@@ -116,7 +116,7 @@ def depthwise_causal_conv(
     x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, *, residual: bool
 ) -> Tensor:
     """Depthwise 3x3x3 convolution that looks back in time, [B, T, H, W, C]; the reference's contract."""
-    steps = _steps(x, weight, bias)
+    steps = _steps(x, memory, weight, bias)
     return steps.depthwise_causal_conv(x, memory, weight, bias, residual=residual)
 
 
@@ -177,9 +177,9 @@ def _chosen(
     return choice.backend
 
 
-def _steps(x: Tensor, *others: Tensor) -> Any:
+def _steps(x: Tensor, *others: Tensor | None) -> Any:
     """The module whose functions run the steps on these tensors."""
-    match _chosen(Kind.STEP, x, *others):
+    match _chosen(Kind.STEP, x, *(other for other in others if other is not None)):
         case "triton":
             from instantvir_kernels import triton_launch
 
@@ -219,7 +219,8 @@ def _flex_mask(queries: int, keys: int, tokens_per_block: int, device: torch.dev
     def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return key // tokens_per_block <= (query + (keys - queries)) // tokens_per_block
 
-    return create_block_mask(sees, None, None, queries, keys, device=device)
+    with torch.inference_mode(False):  # it is kept, and training may need it later
+        return create_block_mask(sees, None, None, queries, keys, device=device)
 
 
 @cache
@@ -229,10 +230,9 @@ def _compiled_flex() -> Any:
     return torch.compile(flex_attention, dynamic=False)
 
 
-def _flex(q: Tensor, k: Tensor, v: Tensor, *, tokens_per_block: int) -> Tensor:
+def _flex(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
     from torch.nn.attention.flex_attention import flex_attention
 
     run = _compiled_flex() if q.is_cuda else flex_attention  # compiling takes a minute on a CPU
-    mask = _flex_mask(q.shape[1], k.shape[1], tokens_per_block, q.device)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     return run(q, k, v, block_mask=mask).transpose(1, 2)

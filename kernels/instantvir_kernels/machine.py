@@ -1,7 +1,10 @@
 """What this machine can run: found once per device, with a check of what triton computes there."""
 
+import math
 import os
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,11 +51,11 @@ def _import_problem() -> str | None:
 
 @cache
 def launch_problem(device: torch.device) -> str | None:
-    """A sentence if attention and its gradients do not run, or compute nonsense, on `device`.
+    """A sentence if the kernels do not run, or compute nonsense, on `device`.
 
-    Compilers and drivers have bugs of their own: 40 queries of 72 keys are compared with the plain
-    formula before anything is trusted to the card. Asked once per device, and only where triton is
-    about to be used; takes some seconds where triton has cached nothing.
+    Compilers and drivers have bugs of their own: a few dozen tokens are compared with the plain
+    formulas, gradients included, before anything is trusted to the card. Asked once per device,
+    and only where triton is about to be used; takes some seconds where triton has cached nothing.
     """
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
@@ -81,8 +84,51 @@ def _largest_error(device: torch.device) -> float:
     ):
         out = block_causal(q, k, v, tokens_per_block=20)
         results.append((out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))))
-    pairs = zip(*results, strict=True)
-    return max((one.float() - other.float()).abs().max().item() for one, other in pairs)
+    expected, actual = results
+    return max(
+        largest_difference(actual, expected),
+        largest_difference(
+            _inference_results(triton_launch, device), _inference_results(reference, device)
+        ),
+        key=lambda error: math.inf if math.isnan(error) else error,
+    )
+
+
+def _inference_results(kernels: Any, device: torch.device) -> tuple[Tensor, ...]:
+    """What the full-size student asks of `kernels` besides: a bias of few keys, norms, the ring."""
+    generator = torch.Generator().manual_seed(1)
+
+    def sample(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, torch.float16)
+
+    few_keys = sample(1, 20, 2, 64)
+    bias = torch.linspace(-1, 1, 20, device=device)
+    k_ring, v_ring = torch.zeros(2, 1, 48, 2, 64, device=device, dtype=torch.float16)
+    angle = torch.linspace(0, 3, 40 * 32, device=device).view(40, 32)
+    q = kernels.norm_rope_write(
+        sample(1, 40, 128), sample(1, 40, 128), sample(1, 40, 128), k_ring, v_ring,
+        q_weight=sample(128), k_weight=sample(128), cos=angle.cos(), sin=angle.sin(),
+        first_slot=30,
+    )  # fmt: skip
+    return (
+        kernels.attention(sample(1, 72, 2, 64), few_keys, few_keys, key_bias=bias),
+        *kernels.gated_residual_norm(
+            sample(1, 40, 128), sample(1, 40, 128), sample(1, 1, 128), sample(1, 1, 128),
+            sample(1, 1, 128),
+        ),
+        q, k_ring, v_ring,
+        kernels.depthwise_causal_conv(
+            sample(1, 2, 5, 7, 16), sample(1, 2, 5, 7, 16), sample(16, 1, 3, 3, 3) / 5, sample(16),
+            residual=True,
+        ),
+    )  # fmt: skip
+
+
+def largest_difference(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Largest absolute difference of any two elements; NaN if there is one (`max` forgets it)."""
+    pairs = zip(actual, expected, strict=True)
+    errors = [(one.float() - other.float()).abs().max().item() for one, other in pairs]
+    return max(errors) if all(map(math.isfinite, errors)) else math.nan
 
 
 def _first_line(error: Exception) -> str:

@@ -33,7 +33,8 @@ def _rows(base, stride, rows, columns, num_rows, HEAD_DIM: tl.constexpr, BLOCK_D
 @triton.jit
 def _visible_end(rows, num_queries, num_keys, tokens_per_block):
     """How many keys each query row sees: through the end of its block, never past the last key."""
-    block = (rows + (num_keys - num_queries)) // tokens_per_block
+    # more queries than keys, as in cross-attention: positions start before the first key
+    block = tl.maximum(rows + (num_keys - num_queries), 0) // tokens_per_block
     return tl.minimum((block + 1) * tokens_per_block, num_keys)
 
 

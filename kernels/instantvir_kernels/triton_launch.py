@@ -4,8 +4,9 @@ Imports triton; `dispatch` imports this module only where it is about to be used
 """
 
 import math
-from functools import cache
-from typing import Any
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 import triton
@@ -28,6 +29,23 @@ from instantvir_kernels.triton_steps import residual_norm as residual_norm_kerne
 
 PRECISION = "tf32x3"
 """Of a float32 product where a card has no better one; 16-bit types ignore it."""
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _on_its_device(
+    launch: Callable[Concatenate[Tensor, _P], _R],
+) -> Callable[Concatenate[Tensor, _P], _R]:
+    """`launch` while the card of its first tensor is the current one: triton launches go there."""
+
+    @wraps(launch)
+    def launched(x: Tensor, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with torch.cuda.device_of(x):
+            return launch(x, *args, **kwargs)
+
+    return launched
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None) -> Tensor:
@@ -64,6 +82,7 @@ class _BlockCausalAttention(torch.autograd.Function):
         return *gradients, None
 
 
+@_on_its_device
 def forward(
     q: Tensor,
     k: Tensor,
@@ -109,6 +128,7 @@ def forward(
     return out
 
 
+@_on_its_device
 def backward(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, d_out: Tensor, *,
     tokens_per_block: int, query_tile: Tile | None = None, key_tile: Tile | None = None,
@@ -187,18 +207,21 @@ def gated_residual_norm(
     return total, out
 
 
+@_on_its_device
 def _residual_norm(
     x: Tensor, y: Tensor, gate: Tensor | None, scale: Tensor, shift: Tensor,
     total: Tensor, out: Tensor, eps: float, *, residual: bool, norm: bool,
 ) -> None:  # fmt: skip
     batch, tokens, width = x.shape
-    groups = scale.shape[1]
-    if tokens % groups:
-        raise ValueError(f"{tokens} tokens cannot share {groups} rows of modulation evenly")
+    given = [scale if rows is None else rows for rows in (gate, scale, shift)]
+    groups = max(rows.shape[1] for rows in given)
+    if tokens % groups or any(groups % rows.shape[1] for rows in given):
+        counts = ", ".join(str(r.shape[1]) for r in given)
+        raise ValueError(f"{tokens} tokens cannot share {counts} rows of modulation evenly")
     # rows of modulation are small: one layout for the three of them costs nothing
     rows = [
-        (scale if r is None else r).expand(batch, groups, width).contiguous()
-        for r in (gate, scale, shift)
+        r.repeat_interleave(groups // r.shape[1], 1).expand(batch, groups, width).contiguous()
+        for r in given
     ]
     residual_norm_kernel[(tokens, batch)](
         x.contiguous(), y.contiguous(), *rows, total, out,
@@ -208,6 +231,7 @@ def _residual_norm(
     )  # fmt: skip
 
 
+@_on_its_device
 def norm_rope_write(
     q: Tensor, k: Tensor, v: Tensor, k_ring: Tensor, v_ring: Tensor, *,
     q_weight: Tensor, k_weight: Tensor, cos: Tensor, sin: Tensor, first_slot: int,
@@ -233,12 +257,14 @@ def norm_rope_write(
     return q_out
 
 
+@_on_its_device
 def depthwise_causal_conv(
     x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, *, residual: bool
 ) -> Tensor:
     """`reference.depthwise_causal_conv` without padded or concatenated copies."""
     x, memory, weight = x.contiguous(), memory.contiguous(), weight.contiguous()
     batch, frames, height, width, channels = x.shape
+    bias = bias.contiguous()
     out = torch.empty_like(x)
     block_w, block_c = tiles.CONV_TILE
     grid = (triton.cdiv(width, block_w), frames * height, batch * triton.cdiv(channels, block_c))
@@ -249,6 +275,7 @@ def depthwise_causal_conv(
     return out
 
 
+@_on_its_device
 def haar_patchify(pixels: Tensor, *, frames_per_token: int) -> tuple[Tensor, Tensor]:
     """`reference.haar_patchify`: pixels are read once, tokens written once."""
     pixels = pixels.contiguous()
@@ -265,6 +292,7 @@ def haar_patchify(pixels: Tensor, *, frames_per_token: int) -> tuple[Tensor, Ten
     return low, high
 
 
+@_on_its_device
 def haar_unpatchify(low: Tensor, high: Tensor, *, frames_per_token: int) -> Tensor:
     """`reference.haar_unpatchify`: tokens are read once, pixels written once."""
     low, high = low.contiguous(), high.contiguous()

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instantvir_kernels import reference, tiles
+from instantvir_kernels.machine import largest_difference
 from instantvir_kernels.tiles import Tile
 
 CANDIDATES = {
@@ -70,7 +71,7 @@ def best_tile(
     found: list[tuple[float, int, Tile]] = []
     for index, tile in enumerate(candidates):
         try:
-            error = _largest_error(job(tile), expected)
+            error = largest_difference(job(tile), expected)
         except Exception as failure:  # OutOfResources and compiler failures alike: not this one
             say(f"{tile}: {type(failure).__name__}")
             continue
@@ -83,11 +84,6 @@ def best_tile(
         return None
     time, _, tile = min(found)
     return tile, time
-
-
-def _largest_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    pairs = zip(actual, expected, strict=True)
-    return max((one.float() - other.float()).abs().max().item() for one, other in pairs)
 
 
 def _jobs(dim: int) -> dict[str, tuple[Job, Sequence[Tensor]]]:

@@ -40,14 +40,30 @@ def test_plain_attention_runs_in_triton_where_it_was_measured_faster(monkeypatch
     [
         (Machine(triton_problem="triton is not installed"), CALL, "is not installed", "sdpa"),
         (Machine(capability=(9, 4), is_rocm=True), CALL, "this is ROCm", "flex"),
-        (Machine(capability=(7, 5)), CALL, "no tiles for compute capability 7.5", "flex"),
+        (Machine(capability=(7, 5)), CALL, "no tiles for compute capability 7.5", "sdpa"),
+        (
+            Machine(capability=(7, 5)),
+            replace(CALL, dtype=torch.float16),
+            "no tiles for compute capability 7.5",
+            "flex",
+        ),
         (Machine(capability=(13, 0)), CALL, "no tiles for compute capability 13.0", "flex"),
         (A100, replace(CALL, dtype=torch.float32), "miss the tensor cores", "flex"),
         (A100, replace(CALL, head_dim=24), "no tiles for heads of 24", "sdpa"),
         (Machine(), replace(CALL, device="cpu"), "kernels need an NVIDIA card", "sdpa"),
         (Machine(), replace(CALL, device="mps"), "the tensors are on mps", "sdpa"),
     ],
-    ids=["absent", "rocm", "turing", "unknown-card", "float32", "head-dim", "cpu", "mps"],
+    ids=[
+        "absent",
+        "rocm",
+        "turing",
+        "turing-16",
+        "unknown-card",
+        "float32",
+        "head-dim",
+        "cpu",
+        "mps",
+    ],
 )
 @pytest.mark.parametrize("requested", ["auto", "triton"])
 def test_what_triton_cannot_run_has_a_plain_reason_and_another_backend(

@@ -14,6 +14,7 @@ TILE = tiles.INTERPRETER_TILE
         (1, 32, 48, 1, 64),  # whole tiles only
         (2, 33, 49, 2, 64),  # one row and one key over
         (1, 7, 5, 1, 128),  # less than a tile
+        (1, 72, 20, 1, 64),  # cross-attention: far more queries than keys
         (1, 40, 31, 2, 96),  # a head dimension that is no power of two
         (1, 72, 72 + 16, 1, 128),  # ragged like the last tile of 4680 = 36 x 128 + 72
     ],

@@ -109,7 +109,18 @@ def test_a_ring_whose_heads_are_apart_is_refused(normal):
         )
 
 
+def test_a_gate_for_each_frame_goes_with_one_scale_for_all(normal, assert_same):
+    """The affine norm after self-attention has one scale, the gate one row per latent frame."""
+    x, y, gate = normal(2, 6, 32), normal(2, 6, 32), normal(2, 3, 32)
+    scale, shift = normal(1, 1, 32), normal(1, 1, 32)
+    actual = triton_launch.gated_residual_norm(x, y, gate, scale, shift)
+    for one, other in zip(
+        actual, reference.gated_residual_norm(x, y, gate, scale, shift), strict=True
+    ):
+        assert_same(one, other)
+
+
 def test_tokens_that_do_not_divide_among_rows_are_refused(normal):
     x, rows = normal(1, 5, 32), normal(1, 2, 32)
-    with pytest.raises(ValueError, match="5 tokens cannot share 2 rows"):
+    with pytest.raises(ValueError, match="5 tokens cannot share 2, 2, 2 rows"):
         triton_launch.layer_norm_modulate(x, rows, rows)
