@@ -35,9 +35,8 @@ def test_every_kernel_compiles_for_every_target_without_spills():
     check(jobs, reports)
 
 
-@pytest.mark.slow
 def test_every_variant_compiles_for_every_target_without_spills():
-    """Head dimensions, types, biases and 8-bit keys: minutes."""
+    """Head dimensions, types, biases and 8-bit keys. Two tiles for sm_100 spilled, unseen."""
     check(*compiled(everything=True))
 
 
