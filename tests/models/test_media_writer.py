@@ -444,3 +444,25 @@ def test_short_hevc_videos_have_sane_times(tmp_path, num_frames):
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="crf must be between 0 and 63, got 99"):
         EncoderSettings(crf=99)
+
+
+def test_damaged_sound_costs_itself_and_not_the_output(tmp_path, caplog):
+    """Matroska wants AAC without the headers of a transport stream; a broken one ended the file."""
+    path = make_clip(tmp_path / "in.ts", num_frames=50, audio=True)
+    data = bytearray(path.read_bytes())
+    header, at = b"\xff\xf1", 0
+    for count in range(30):
+        at = data.find(header, at + 2)
+        if 10 <= count < 20:
+            data[at : at + 2] = b"\0\0"
+    path.write_bytes(data)
+    target = tmp_path / "out.mkv"
+    with (
+        VideoReader(path) as reader,
+        VideoWriter(target, info_of=reader, width=32, height=32) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    with av.open(str(target)) as written:
+        assert sum(1 for _ in written.decode(video=0)) == 50
+    assert "damaged packets of sound or subtitles are left out" in caplog.text

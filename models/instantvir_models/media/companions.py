@@ -72,6 +72,7 @@ class Companions:
         self._probe = probe
         self._targets: dict[int, Stream] = {}
         self._rewrite: dict[int, Callable[[bytes], bytes]] = {}
+        self._has_refused = False
         if demuxer.waiting.overflowed:
             logger.warning(
                 "the writer came too late for the audio and subtitles; part of them is lost"
@@ -85,7 +86,7 @@ class Companions:
         for packet in self._demuxer.waiting.drain():
             target = self._targets.get(packet.stream_index)
             if target is not None and self._is_wanted(packet):
-                self._output.mux(self._moved(packet, target))
+                self._mux(self._moved(packet, target))
 
     def write(self, packets: Iterable[CompanionPacket]) -> None:
         """Mux packets that were taken from the demuxer by someone else."""
@@ -96,7 +97,16 @@ class Companions:
             index = self._indices[packet.position]
             target = self._targets.get(index)
             if target is not None:
-                self._output.mux(self._rebuilt(packet, target, self._rewrite.get(index)))
+                self._mux(self._rebuilt(packet, target, self._rewrite.get(index)))
+
+    def _mux(self, packet: av.Packet[Stream]) -> None:
+        """Hand over a packet; one too damaged for the container costs itself, not the output."""
+        try:
+            self._output.mux(packet)
+        except av.error.InvalidDataError:
+            if not self._has_refused:
+                logger.warning("damaged packets of sound or subtitles are left out")
+            self._has_refused = True
 
     @staticmethod
     def _rebuilt(
