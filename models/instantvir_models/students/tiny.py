@@ -38,9 +38,10 @@ PERIODS_FRAMES = (64, 32, 16, 8)
 """Periods of the rotary time code; integers, so that positions wrap exactly and never grow."""
 
 STATE_LIMIT = 6.0
-"""Largest magnitude of a feature carried to the next frame; real videos reach 4. Without it, white
-noise told to be a strong blur made the memory grow without end; at 16, a shock could put the memory
-into a state of its own that it never left."""
+"""Largest magnitude of a feature carried to the next frame. Real videos seldom pass 4: on six held-out
+clips, four tasks, 16 instead changes one clip of one task by one level. Without a limit, white noise
+told to be a strong blur made the memory grow without end; at 16, a shock could put the memory into
+a state of its own that it never left."""
 
 INPUT_CHANNELS = 7  # initial estimate, measurement, known mask
 
