@@ -13,7 +13,7 @@ from instantvir_models.autoencoders.lean import LeanVAE
 from instantvir_models.autoencoders.tiled import TiledAutoencoder
 from instantvir_models.autoencoders.wan import WanVAE
 from instantvir_models.checkpoints.config import WanCheckpoint, read_config, write_config
-from instantvir_models.checkpoints.tensors import check_tensors, read_tensors, sha256_of
+from instantvir_models.checkpoints.tensors import check_tensors, joined, read_tensors, sha256_of
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.wan.student import WanStudent
 from instantvir_models.students.wan.transformer import TextRows, WanTransformer
@@ -116,10 +116,7 @@ def damaged_files(folder: Path, config: WanCheckpoint) -> list[str]:
 
 
 def _read(folder: Path, config: WanCheckpoint, part: str) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for name in files_of(config, part):
-        tensors |= read_tensors(folder / name)[0]
-    return tensors
+    return joined((name, read_tensors(folder / name)[0]) for name in files_of(config, part))
 
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
