@@ -24,8 +24,7 @@ EMBEDDED = "tiny"
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
-
-REPO_PATTERN = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
+REPO_PATTERN = re.compile(r"(?P<repo>\w[\w.-]*/[\w.-]+)(@(?P<revision>\w[\w./-]*))?")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def locate(name: str) -> Located:
     path = Path(name)
     if path.exists():
         return Located(path)
-    if match := REPO_PATTERN.match(name):
+    if match := REPO_PATTERN.fullmatch(name):
         if path.suffix == ".safetensors":
             raise CheckpointError(f"there is no file `{name}`")
         snapshot = fetch(match["repo"], match["revision"])
