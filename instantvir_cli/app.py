@@ -283,12 +283,20 @@ def benchmark(
 
 @app.command()
 def convert(
-    source: Annotated[
-        Path, typer.Argument(help="model.pt, .ckpt, .pth, .safetensors or a folder", metavar="SRC")
-    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Checkpoint folder; parts are added to it")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Checkpoint folder, parts are added to it; or ROWS.safetensors"
+        ),
     ],
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="model.pt, .ckpt, .pth, .safetensors or a folder", metavar="[SRC]"),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Words, or a file of rows, the student reads unless told otherwise"),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="What the student was trained for: deblur, sr, ...")
     ] = None,
@@ -301,18 +309,15 @@ def convert(
     dtype: Annotated[str, typer.Option(help="keep, float32, bfloat16 or float16")] = "keep",
     quiet: QuietOption = False,
 ) -> None:
-    """Make a checkpoint folder of published weights: a Wan student, LeanVAE, the Wan autoencoder."""
-    from instantvir_cli.convert import convert_file
+    """Make a checkpoint folder of published weights: student, autoencoder, text encoder, prompt."""
+    from instantvir_cli.convert import ConvertRequest, run_convert
 
-    convert_file(
-        source,
-        output,
-        task=task,
-        operators=operators,
-        use_average=average,
-        dtype=dtype,
-        quiet=quiet,
-    )
+    run_convert(
+        ConvertRequest(
+            source=source, output=output, prompt=prompt, task=task, operators=operators,
+            use_average=average, dtype=dtype, quiet=quiet,
+        )
+    )  # fmt: skip
 
 
 @app.command()

@@ -38,7 +38,9 @@ def open_student(model: str, *, device: str, prompt: str | None) -> OpenedStuden
     loaded = load_student(model, device=place, dtype=dtype)
     student = loaded.student
     if isinstance(student, WanStudent):
-        if prompt is None:
+        if prompt is None and student.text.rows.shape[1]:
+            console.say("the prompt is that of the checkpoint (`--prompt` replaces it)")
+        elif prompt is None:
             console.say(
                 "no prompt: the student restores without words (`--prompt` says what is seen)"
             )

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
-from instantvir_models.checkpoints.card import write_card
 from instantvir_models.checkpoints.config import (
     CONFIG_NAME,
     LARGEST_CONFIG_BYTES,
@@ -99,9 +98,7 @@ def convert(
     tensors = found.tensors
     if dtype is not None:
         tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    config = save_network(folder, config, part, tensors)
-    write_card(folder, config)
-    return found, config
+    return found, save_network(folder, config, part, tensors)
 
 
 def recognise(tensors: dict[str, Tensor], *, num_heads: int | None = None) -> Recognised:
