@@ -9,10 +9,18 @@ from instantvir_cli import console
 from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
 from instantvir_models.checkpoints.convert import convert
 from instantvir_models.checkpoints.folder import save_prompt
+from instantvir_models.checkpoints.text_encoder import has_tokenizer
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from instantvir_models.students.wan.transformer import WanConfig
 from instantvir_models.tasks import Task
-from instantvir_models.text import cleaned, is_file_of_rows, read_prompt, save_rows, text_of
+from instantvir_models.text import (
+    ENCODER_VARIABLE,
+    cleaned,
+    is_file_of_rows,
+    read_prompt,
+    save_rows,
+    text_of,
+)
 
 DTYPES = {
     "keep": None,
@@ -60,16 +68,17 @@ def run_convert(request: ConvertRequest) -> None:
             )
         _write_prompt(request.prompt, output)
         return
-    if request.source is not None:
-        _add_network(request, request.source)
+    if request.source is not None and not _add_network(request, request.source):
+        return
     if request.prompt is not None:
         _add_prompt(request.prompt, output)
     if (output / CONFIG_NAME).exists():
         _say_what_is_missing(output, read_config(output))
 
 
-def _add_network(request: ConvertRequest, source: Path) -> None:
-    found, _ = convert(
+def _add_network(request: ConvertRequest, source: Path) -> bool:
+    """Whether it became a part of a checkpoint; a text encoder serves all of them instead."""
+    found, config = convert(
         source,
         request.output,
         task=request.task,
@@ -83,6 +92,18 @@ def _add_network(request: ConvertRequest, source: Path) -> None:
     )
     if found.dropped:
         console.say(f"left out, only training uses it: {', '.join(found.dropped)}")
+    if config is None:
+        _say_how_to_use_encoder(request.output)
+    return config is not None
+
+
+def _say_how_to_use_encoder(folder: Path) -> None:
+    if not has_tokenizer(folder):
+        console.say(
+            f"{folder} still needs its tokenizer: copy spiece.model and the .json files of "
+            "google/umt5-xxl into it"
+        )
+    console.say(f"`export {ENCODER_VARIABLE}={folder}`, then `--prompt` takes words")
 
 
 def _add_prompt(prompt: str, folder: Path) -> None:

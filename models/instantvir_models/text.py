@@ -178,6 +178,7 @@ def _text_encoder() -> tuple[Any, Any]:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"the text encoder `{name}` cannot be loaded: {first_line}",
-            hint=f"set {ENCODER_VARIABLE} to a folder or repository with umT5-xxl and its tokenizer",
+            hint=f"set {ENCODER_VARIABLE} to a folder or repository with umT5-xxl and its tokenizer; "
+            "`instantvir convert models_t5_umt5-xxl-enc-bf16.pth -o umt5/` makes such a folder",
         ) from error
     return tokenizer, encoder.eval()

@@ -21,6 +21,7 @@ from instantvir_models.checkpoints.folder import (
     save_folder,
     save_network,
 )
+from instantvir_models.checkpoints.text_encoder import TextEncoderConfig
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.wan.student import WanSettings
 from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
@@ -220,7 +221,7 @@ def test_absurd_numbers_are_refused_before_anything_is_built(tmp_path, part, val
 
 
 def test_every_number_of_a_configuration_has_bounds():
-    kinds = WanSettings, WanConfig, LeanConfig, WanVaeConfig
+    kinds = WanSettings, WanConfig, LeanConfig, WanVaeConfig, TextEncoderConfig
     numbers = {f.name for kind in kinds for f in fields(kind)} - {"sr_input"}
     assert numbers == BOUNDS.keys()
 

@@ -32,6 +32,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "separate_layers": (0, 64), "fusion_layers": (0, 64), "ista_steps": (1, 64),
     "ista_layers": (0, 64), "base_channels": (1, 2**11), "level_multiples": (1, 64),
     "residuals_per_level": (1, 64),
+    # the text encoder
+    "vocab_size": (1, 2**20), "attention_dim": (1, 2**14), "num_buckets": (2, 2**10),
 }  # fmt: skip
 """Least and most of each number, by field: far beyond any student, and still harmless to build."""
 

@@ -1,15 +1,16 @@
 """Other people's checkpoints to ours: recognise the layout by its keys, check every tensor.
 
 Known layouts: the `model.pt` of InstantViR, CausVid and Self-Forcing trainings, Wan2.1's own and
-diffusers' files of transformer and autoencoder, LeanVAE's `.ckpt`, bare dictionaries of any of them,
-as pickle or safetensors, whole or in shards.
+diffusers' files of transformer and autoencoder, LeanVAE's `.ckpt`, Wan2.1's umT5 text encoder, bare
+dictionaries of any of them, as pickle or safetensors, whole or in shards.
 """
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,12 @@ from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, save_
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
 from instantvir_models.checkpoints.source import read_any
 from instantvir_models.checkpoints.tensors import check_tensors
+from instantvir_models.checkpoints.text_encoder import (
+    TextEncoderConfig,
+    save_text_encoder,
+    text_encoder_tensors,
+    text_encoder_to_transformers,
+)
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 
@@ -48,7 +55,7 @@ class Recognised:
 
     layout: str
     """For people, such as `Wan transformer, diffusers names`."""
-    config: WanConfig | LeanConfig | WanVaeConfig
+    config: WanConfig | LeanConfig | WanVaeConfig | TextEncoderConfig
     tensors: dict[str, Tensor]
     """Under the official names."""
     dropped: tuple[str, ...] = ()
@@ -63,8 +70,10 @@ def convert(
     operators: str | None = None,
     use_average: bool = False,
     dtype: torch.dtype | None = None,
-) -> tuple[Recognised, WanCheckpoint]:
+) -> tuple[Recognised, WanCheckpoint | None]:
     """Add the network in `source` to the checkpoint in `folder`, which is made if need be.
+
+    A text encoder is no part of a checkpoint: it gets `folder` for itself, and there is none.
 
     Args:
         source: as `read_any` takes it.
@@ -75,8 +84,15 @@ def convert(
 
     Raises:
         CheckpointError: if the file is damaged, unsafe, of no known layout, or does not fit it.
+        VideoWriteError: if the folder cannot be written.
     """
     found = recognise(read_any(source, use_average=use_average), num_heads=_noted_heads(source))
+    tensors = found.tensors
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    if isinstance(found.config, TextEncoderConfig):
+        save_text_encoder(folder, found.config, tensors, source=source)
+        return found, None
     config = read_config(folder) if (folder / CONFIG_NAME).exists() else WanCheckpoint()
     names = [config.source, f"{source.name} ({found.layout})"]
     config = replace(
@@ -95,9 +111,6 @@ def convert(
                 config, part = replace(config, wan_vae=found.config, lean=None), AUTOENCODER
     except ValueError as error:
         raise CheckpointError(f"`{source}` does not fit `{folder}`: {error}") from error
-    tensors = found.tensors
-    if dtype is not None:
-        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     return found, save_network(folder, config, part, tensors)
 
 
@@ -130,10 +143,14 @@ def recognise(tensors: dict[str, Tensor], *, num_heads: int | None = None) -> Re
             network = _meta(WanTransformer, transformer_config)
             tensors = _renamed(tensors, network, transformer_to_diffusers)
         return _checked(layout, WanTransformer, transformer_config, tensors)
+    if "blocks.0.attn.q.weight" in tensors and "token_embedding.weight" in tensors:
+        return _text_encoder("official", tensors)
+    if "encoder.block.0.layer.0.SelfAttention.q.weight" in tensors:
+        return _text_encoder("transformers", tensors)
     some = ", ".join(sorted(tensors)[:5])
     raise CheckpointError(
         f"these {len(tensors)} tensors are no network known here (such as {some})",
-        hint="known are the Wan2.1 transformer and autoencoder, and LeanVAE with 16 channels",
+        hint="known are Wan2.1's transformer, autoencoder and text encoder (umT5), and LeanVAE",
     )
 
 
@@ -156,19 +173,59 @@ def _checked(
     tensors: dict[str, Tensor],
     dropped: tuple[str, ...] = (),
 ) -> Recognised:
-    expected = _meta(kind, config).state_dict()
+    return _exactly(layout, _meta(kind, config), config, tensors, dropped)
+
+
+def _exactly(
+    layout: str,
+    expected: dict[str, Tensor],
+    config: WanConfig | LeanConfig | WanVaeConfig | TextEncoderConfig,
+    tensors: dict[str, Tensor],
+    dropped: tuple[str, ...] = (),
+) -> Recognised:
     check_tensors(tensors, expected, f"this {layout}")
     return Recognised(layout, config, {name: tensors[name] for name in expected}, dropped)
 
 
-def _meta(kind: type[nn.Module], config: object) -> nn.Module:
+def _text_encoder(names: str, tensors: dict[str, Tensor]) -> Recognised:
+    """umT5; transformers' files may hold the embedding under a second name."""
+    if "encoder.embed_tokens.weight" in tensors:
+        embedding = tensors.pop("encoder.embed_tokens.weight")
+        tensors.setdefault("shared.weight", embedding)
+    foreign = names == "transformers"
+    rename = text_encoder_to_transformers if foreign else str
+
+    def shape(name: str) -> torch.Size:
+        return _shape(tensors, rename(f"{name}.weight"))
+
+    vocab_size, text_dim = shape("token_embedding")
+    num_buckets, num_heads = shape("blocks.0.pos_embedding.embedding")
+    config = _measured(
+        TextEncoderConfig,
+        vocab_size=vocab_size,
+        text_dim=text_dim,
+        attention_dim=shape("blocks.0.attn.q")[0],
+        ffn_dim=shape("blocks.0.ffn.fc1")[0],
+        num_heads=num_heads,
+        num_layers=_count(tensors, r"(?:encoder\.block|blocks)\.(\d+)\."),
+        num_buckets=num_buckets,
+    )
+    expected = text_encoder_tensors(config)
+    official = _renamed(tensors, expected, text_encoder_to_transformers) if foreign else tensors
+    return _exactly(f"umT5 text encoder, {names} names", expected, config, official)
+
+
+def _meta(kind: type[nn.Module], config: object) -> dict[str, Tensor]:
+    """The tensors of a network by name, without memory."""
     with torch.device("meta"):
-        return kind(config)
+        return kind(config).state_dict()
 
 
-def _renamed(tensors: dict[str, Tensor], network: nn.Module, to_foreign: Any) -> dict[str, Tensor]:
+def _renamed(
+    tensors: dict[str, Tensor], expected: Iterable[str], to_foreign: Callable[[str], str]
+) -> dict[str, Tensor]:
     """Tensors under our names; what has none keeps its own and is reported as unknown later."""
-    ours = {to_foreign(name): name for name in network.state_dict()}
+    ours = {to_foreign(name): name for name in expected}
     return {ours.get(name, name): tensor for name, tensor in tensors.items()}
 
 

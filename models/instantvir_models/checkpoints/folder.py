@@ -141,7 +141,7 @@ def written_at_once(folder: Path) -> Iterator[Path]:
 
 
 def write_shards(
-    folder: Path, stem: str, tensors: dict[str, Tensor], *, shard_bytes: int = SHARD_BYTES
+    folder: Path, stem: str, tensors: dict[str, Tensor], *, shard_bytes: int
 ) -> dict[str, str]:
     """Write `tensors` as STEM.safetensors, in several files if they are large; digests by name."""
     digests = {}
