@@ -32,8 +32,15 @@ def show_info(model: str, *, json_summary: bool, quiet: bool) -> None:
     else:
         for name, value in summary.items():
             typer.echo(f"{name:<18}{_plain(value)}")
-    if summary.get("damaged"):
-        console.fail(f"{', '.join(summary['damaged'])} differs from its sha256", "convert it again")
+    if damaged := summary.get("damaged"):
+        missing = [name for name in damaged if not (located.path / name).is_file()]
+        differing = [name for name in damaged if name not in missing]
+        faults = [
+            f"{', '.join(names)} {fault}"
+            for names, fault in ((missing, "is missing"), (differing, "differs from its sha256"))
+            if names
+        ]
+        console.fail("; ".join(faults), "convert it again")
         raise typer.Exit(ExitStatus.NO_CHECKPOINT)
 
 

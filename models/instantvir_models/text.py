@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from instantvir_models.checkpoints.tensors import read_tensors
+from instantvir_models.checkpoints.config import printable
+from instantvir_models.checkpoints.tensors import LISTED_KEYS, read_tensors
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.students.wan.transformer import TextRows
 
@@ -69,8 +70,7 @@ def text_of(path: Path) -> str:
     Raises:
         CheckpointError: if it is no safetensors file.
     """
-    text = read_tensors(path)[1].get("text", "")
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return printable(read_tensors(path)[1].get("text", ""))
 
 
 def load_rows(path: Path, *, text_dim: int, text_len: int) -> TextRows:
@@ -82,8 +82,10 @@ def load_rows(path: Path, *, text_dim: int, text_len: int) -> TextRows:
     tensors, _ = read_tensors(path)
     rows = tensors.get(ROWS)
     if rows is None:
+        some = ", ".join(sorted(tensors)[:LISTED_KEYS]) or "nothing"
         raise CheckpointError(
-            f"`{path}` holds no prompt: expected `{ROWS}`, found {', '.join(tensors) or 'nothing'}"
+            f"`{path}` holds no prompt: expected `{ROWS}`, found {some}",
+            hint="`instantvir convert --prompt WORDS -o ROWS.safetensors` makes one",
         )
     return _fitting(rows, f"`{path}`", text_dim=text_dim, text_len=text_len)
 

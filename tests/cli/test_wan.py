@@ -122,7 +122,7 @@ def test_a_checkpoint_brings_its_own_prompt(clip, checkpoint, tmp_path):
     assert "its prompt has 4 rows" in said(added)
     assert "is complete" in said(added)
     summary = json.loads(run("info", checkpoint, "--json").stdout)
-    assert summary["prompt"] == "a red [31m square (4 rows)"
+    assert summary["prompt"] == "a red?[31m square (4 rows)"
     assert "prompt.safetensors" in summary["files"]
     assert "prompt.safetensors" in (checkpoint / "README.md").read_text()
 

@@ -11,8 +11,7 @@ def write_card(folder: Path, config: WanCheckpoint, *, instead_of: Path) -> None
     """Write the card of `config` into `folder`, unless the one in `instead_of` is somebody's own."""
     old = instead_of / CARD_NAME
     if not old.exists() or old.read_bytes().startswith(_front_matter().encode()):
-        text = card(config).encode(errors="replace")  # names of files may be any bytes
-        (folder / CARD_NAME).write_bytes(text)
+        (folder / CARD_NAME).write_text(card(config), encoding="utf-8")
 
 
 def card(config: WanCheckpoint) -> str:

@@ -109,7 +109,10 @@ def read_config(folder: Path) -> WanCheckpoint:
             hint="`instantvir convert SRC -o DIR` makes one of published weights",
         ) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"`{path}` is not usable: {error}") from error
+        raise CheckpointError(
+            f"`{path}` is not usable: {error}",
+            hint="`instantvir convert SRC -o DIR` writes one into a folder of its own",
+        ) from error
 
 
 def write_config(folder: Path, config: WanCheckpoint) -> None:
@@ -132,6 +135,11 @@ def from_json(kind: type[T], values: Any) -> T:
     if unknown := sorted(values.keys() - known):
         raise ValueError(f"{kind.__name__} has no `{_short(', '.join(unknown))[1:-1]}`")
     return kind(**{name: _value(hints[name], value, name) for name, value in values.items()})
+
+
+def printable(text: str) -> str:
+    """`text` with a question mark for each letter that cannot be printed or could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:

@@ -6,6 +6,7 @@ dictionaries of any of them, as pickle or safetensors, whole or in shards.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from instantvir_models.checkpoints.config import (
     LARGEST_CONFIG_BYTES,
     WanCheckpoint,
     from_json,
+    printable,
     read_config,
 )
 from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, save_network
@@ -93,13 +95,13 @@ def convert(
     if isinstance(found.config, TextEncoderConfig):
         save_text_encoder(folder, found.config, tensors, source=source)
         return found, None
-    config = read_config(folder) if (folder / CONFIG_NAME).exists() else WanCheckpoint()
+    config = read_config(folder) if os.path.lexists(folder / CONFIG_NAME) else WanCheckpoint()
     names = [config.source, f"{source.name} ({found.layout})"]
     config = replace(
         config,
         task=task or config.task,
-        operators=operators or config.operators,
-        source="; ".join(filter(None, names)),
+        operators=printable(operators or config.operators),
+        source=printable("; ".join(filter(None, names))),
     )
     try:
         match found.config:

@@ -120,7 +120,7 @@ def written_at_once(folder: Path) -> Iterator[Path]:
     Raises:
         VideoWriteError: if something cannot be written; then `folder` is as it was before.
     """
-    was_there = folder.exists()
+    was_there = os.path.lexists(folder)
     unfinished = folder / f".unfinished-{os.getpid()}"
     try:
         unfinished.mkdir(parents=True, exist_ok=True)

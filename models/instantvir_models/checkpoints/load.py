@@ -101,7 +101,7 @@ def locate(name: str) -> Located:
         snapshot = fetch(published.repo, published.revision, config_sha256=published.config_sha256)
         return Located(snapshot.folder, snapshot.commit)
     path = Path(name)
-    if path.exists():
+    if _is_there(path):
         return Located(path)
     if match := REPO_PATTERN.fullmatch(name):
         if path.suffix == ".safetensors":
@@ -114,6 +114,16 @@ def locate(name: str) -> Located:
         hint=f"`--model {EMBEDDED}` is built in; others are {names}, ORG/REPO[@revision] on the Hub, "
         "a checkpoint folder, or the path of a .safetensors file",
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether `path` can be a model; devices and pipes never end and are none."""
+    try:
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise CheckpointError(f"`{path}` is no file or folder, so it holds no model")
+        return path.exists()
+    except OSError as error:
+        raise CheckpointError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
 def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16) -> str:

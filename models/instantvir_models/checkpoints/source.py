@@ -139,11 +139,16 @@ def _read_file(path: Path, *, use_average: bool) -> dict[str, Tensor]:
 def _read_pickle(path: Path) -> Any:
     """What a pickle holds, without running any code in it."""
     try:
+        if not path.stat().st_size:
+            raise CheckpointError(f"`{path}` is empty", hint="download it again")
         is_archive = zipfile.is_zipfile(path)
         if is_archive:
             _refuse_compressed(path)
-        # older files are no archives, and cannot be mapped into memory
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+        if is_archive and _is_text(str(path)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # older files are no archives, and only what has a readable name is mapped into memory
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"`{path}` holds more than tensors, and opening it could run code: refused",
@@ -152,8 +157,20 @@ def _read_pickle(path: Path) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # the bytes decide what fails in the reader
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"`{path}` is damaged: {first_line}") from error
+        first_line = (str(error).splitlines() or [""])[0][:120]
+        raise CheckpointError(
+            f"`{path}` is damaged, or no file of weights ({type(error).__name__}: {first_line})",
+            hint="download it again",
+        ) from error
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name is UTF-8, as PyTorch and safetensors want it to open a file by name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_compressed(path: Path) -> None:
