@@ -22,7 +22,7 @@ from tests.media_clips import make_clip
 from tests.wan_small import small_student
 
 COMMAND = [sys.executable, "-c", "from instantvir_cli.app import app; app()"]
-STALLED = "transformer.safetensors"
+TRANSFORMER = "transformer.safetensors"
 CLIENT_CHUNK_BYTES = 10 * 2**20
 """What huggingface_hub writes at once; what is less is lost when the connection breaks off."""
 
@@ -93,7 +93,8 @@ def fetched(names, environment):
 def test_restore_downloads_once_then_asks_nothing_and_works_offline(
     hub, files, environment, tmp_path
 ):
-    hub.repos["org/small"] = repo = Repo(files)
+    more = {"unlisted.safetensors": bytes(LARGE_BYTES), "video.mp4": bytes(LARGE_BYTES)}
+    hub.repos["org/small"] = repo = Repo(files | more)
     clip = make_clip(tmp_path / "in.mp4", width=32, height=16, num_frames=10)
 
     def restore(environment):
@@ -115,7 +116,7 @@ def test_restore_downloads_once_then_asks_nothing_and_works_offline(
     first = restore(environment)
     assert first.returncode == 0, first.stderr
     assert f"org/small is at commit {repo.commit}" in " ".join(first.stderr.split())
-    assert hub.requests
+    assert hub.served.keys() == {"autoencoder.safetensors", TRANSFORMER}
     with VideoReader(tmp_path / "in.restored.mp4") as reader:
         assert len(list(reader)) == 10
 
@@ -196,7 +197,7 @@ def test_a_hub_that_fails_is_said_in_a_sentence(hub, files, environment):
 BROKEN = {"HF_HUB_DOWNLOAD_TIMEOUT": "1"}
 
 
-@pytest.mark.parametrize("fault", [{"drops": 1000}, {"stalls": frozenset({STALLED})}])
+@pytest.mark.parametrize("fault", [{"drops": 1000}, {"stalls": frozenset({TRANSFORMER})}])
 def test_a_connection_that_breaks_off_or_stalls_is_said_in_a_sentence(
     hub, files, environment, fault
 ):
@@ -225,20 +226,20 @@ def test_a_dropped_connection_is_resumed_where_it_broke_off(hub, environment):
 
 def test_a_killed_download_goes_on_with_what_is_missing(hub, files, environment, tmp_path):
     """The client starts a half file anew in a new process, but keeps every whole one."""
-    hub.repos["org/small"] = repo = Repo(files, stalls=frozenset({STALLED}))
+    hub.repos["org/small"] = repo = Repo(files, stalls=frozenset({TRANSFORMER}))
     process = subprocess.Popen(
         [sys.executable, "-c", FETCH, "org/small"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     snapshot = tmp_path / "hub" / "hub" / "models--org--small" / "snapshots" / repo.commit
     deadline = time.monotonic() + 60
-    while not (snapshot / "autoencoder.safetensors").exists() or not hub.served[STALLED]:
+    while not (snapshot / "autoencoder.safetensors").exists() or not hub.served[TRANSFORMER]:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.kill()
     process.wait()
-    assert not (snapshot / STALLED).exists()
+    assert not (snapshot / TRANSFORMER).exists()
 
     offline = run(["info", "org/small"], environment | {"HF_HUB_OFFLINE": "1"})
     assert offline.returncode == ExitStatus.NO_CHECKPOINT
@@ -249,4 +250,4 @@ def test_a_killed_download_goes_on_with_what_is_missing(hub, files, environment,
     (folder,) = fetched(["org/small"], environment)
     assert folder == str(snapshot)
     assert {path.name: path.read_bytes() for path in snapshot.iterdir()} == files
-    assert hub.served == {STALLED: len(files[STALLED])}
+    assert hub.served == {TRANSFORMER: len(files[TRANSFORMER])}

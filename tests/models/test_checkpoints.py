@@ -26,8 +26,9 @@ from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.wan.student import SrInput, WanSettings
-from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
-from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_student
+from instantvir_models.students.wan.transformer import WanConfig, WanMemory, WanTransformer
+from instantvir_models.text import load_rows, save_rows
+from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_student, small_text
 
 KEYS = Path(__file__).parents[1] / "data" / "keys"
 
@@ -196,6 +197,29 @@ def test_a_folder_gives_the_student_back(tmp_path, kind):
         ours, theirs = (getattr(s, part).state_dict() for s in (student, loaded.student))
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert loaded.student.text.rows.shape == (1, 0, TRANSFORMER.text_dim)
+
+
+@torch.inference_mode()
+def test_a_prompt_padded_in_its_file_means_the_same(tmp_path):
+    """Wan's own encoder gives zero rows behind the words; a file may hold them or leave them off."""
+    rows = small_text(rows=4).rows.to(torch.bfloat16).float()
+    padded = torch.nn.functional.pad(rows, (0, 0, 0, TRANSFORMER.text_len - 4))
+    z = torch.randn(1, 3, 16, 4, 4)
+
+    def velocity(rows):
+        save_rows(rows, tmp_path / "rows.safetensors", text="")
+        text = load_rows(
+            tmp_path / "rows.safetensors",
+            text_dim=TRANSFORMER.text_dim,
+            text_len=TRANSFORMER.text_len,
+        )
+        transformer = drawn(WanTransformer(TRANSFORMER))
+        return transformer.velocity_of_block(
+            z, timestep=522, text=text, memory=WanMemory(), window_latents=3
+        )
+
+    torch.testing.assert_close(velocity(rows), velocity(padded), rtol=0, atol=1e-5)
+    assert not torch.allclose(velocity(rows), velocity(rows[:, :0]), atol=1e-2)
 
 
 def test_large_networks_are_cut_into_shards(tmp_path):

@@ -23,7 +23,7 @@ LARGEST_CONFIG_BYTES = 2**20
 BOUNDS: dict[str, tuple[float, float]] = {
     # how it is run
     "timestep": (0, 1000), "shift": (0.01, 1000), "latents_per_block": (1, 64),
-    "window_latents": (1, 4096), "sink_latents": (0, 4096), "estimate_std": (1e-6, 2),
+    "window_latents": (1, 512), "sink_latents": (0, 512), "estimate_std": (1e-6, 2),
     # the transformer
     "dim": (2, 2**14), "ffn_dim": (1, 2**16), "num_heads": (1, 2**10), "num_layers": (1, 2**8),
     "text_dim": (1, 2**14), "text_len": (1, 2**13), "freq_dim": (2, 2**12), "eps": (1e-12, 0.01),
