@@ -14,6 +14,7 @@ from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import CompanionPacket, Frame, StreamSummary, VideoInfo, VideoReader
 from instantvir_models.media.address import scheme_of
 from instantvir_models.media.live_io import GrowingFile, StandardInput
+from instantvir_models.media.nut import NutPieces
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class LiveSource:
         self._last_companion_seconds: dict[int, Fraction] = {}
         self.companions_skipped = 0
         """Packets of sound or subtitles left out because their time had passed already."""
-        self._pipe: StandardInput | GrowingFile | None = None
+        self._pipe: NutPieces | None = None
         self.reader = self._first_open()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -259,12 +260,13 @@ class LiveSource:
                 ) from error
             raise
 
-    def _as_file(self) -> StandardInput | GrowingFile | None:
+    def _as_file(self) -> NutPieces | None:
         settings = self._settings
         if settings.source == "-":
-            return StandardInput(self._stop)
+            return NutPieces(StandardInput(self._stop))
         if settings.follow_seconds is not None:
-            return GrowingFile(
-                Path(settings.source), self._stop, idle_seconds=settings.follow_seconds
+            idle_seconds = settings.follow_seconds
+            return NutPieces(
+                GrowingFile(Path(settings.source), self._stop, idle_seconds=idle_seconds)
             )
         return None

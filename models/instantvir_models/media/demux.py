@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -13,6 +13,8 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
+
+from instantvir_models.errors import VideoOpenError
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,13 @@ class PacketQueue:
 
 
 class Demuxer:
-    """Owns the open container, its one decoder, and the account of what could not be read."""
+    """Owns the open container, its one decoder, and the account of what could not be read.
+
+    Args:
+        open_next: opens the next piece of a source that is read in pieces, with the same streams
+            and one count of time; None when there is none. The first container stays open: it is
+            what describes the source, and its decoder decodes all of them.
+    """
 
     def __init__(
         self,
@@ -86,8 +94,10 @@ class Demuxer:
         start_seconds: Fraction | None,
         duration_seconds: Fraction | None,
         read_errors_allowed: int = 0,
+        open_next: Callable[[], InputContainer | None] = lambda: None,
     ) -> None:
-        self._read_errors_allowed = read_errors_allowed
+        self._read_errors_allowed, self._open_next = read_errors_allowed, open_next
+        self._later_piece: InputContainer | None = None
         self._has_input_ended = False
         self.container = container
         self.video = video
@@ -132,7 +142,7 @@ class Demuxer:
     def frames(self) -> Iterator[av.VideoFrame]:
         """Every frame that decodes, in presentation order."""
         for packet in self._packets():
-            if packet.stream is not self.video:
+            if packet.stream_index != self.video.index:
                 self.waiting.append(packet)
             elif not self._is_past_the_span:
                 yield from self._decode(packet)
@@ -144,19 +154,22 @@ class Demuxer:
         self._reached_end = self.start_seconds is None and not self._is_past_the_span
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
-        demuxed = self.container.demux(self.video, *self.others)
+        demuxed = self._demuxed(self.container)
         errors_in_a_row = 0
         while not self._has_input_ended:
             try:
                 packet = next(demuxed)
             except StopIteration:
-                return
+                if not self._go_on_with_the_next_piece():
+                    return
+                demuxed = self._demuxed(self._later_piece or self.container)
+                continue
             except (av.FFmpegError, OSError) as error:
                 errors_in_a_row += 1
                 is_damage = isinstance(error, av.error.InvalidDataError)
                 if is_damage and errors_in_a_row <= self._read_errors_allowed:
                     self.undecodable_packets += 1
-                    demuxed = self.container.demux(self.video, *self.others)
+                    demuxed = self._demuxed(self._later_piece or self.container)
                     continue
                 self.read_error = error.strerror or str(error)
                 return
@@ -167,8 +180,29 @@ class Demuxer:
             self._note_time(packet)
             yield packet
 
+    def _demuxed(self, container: InputContainer) -> Iterator[av.Packet[Stream]]:
+        """The packets of the video and the other streams."""
+        return container.demux([container.streams[s.index] for s in (self.video, *self.others)])
+
+    def _go_on_with_the_next_piece(self) -> bool:
+        try:
+            container = self._open_next()
+        except VideoOpenError as error:
+            self.read_error = str(error)
+            return False
+        if container is None:
+            return False
+        self._close_later_piece()
+        self._later_piece = container
+        return True
+
+    def _close_later_piece(self) -> None:
+        if self._later_piece is not None:
+            self._later_piece.close()
+            self._later_piece = None
+
     def _note_time(self, packet: av.Packet[Stream]) -> None:
-        if packet.stream is self.video:
+        if packet.stream_index == self.video.index:
             self._video_packets += 1
         if packet.pts is not None and packet.time_base:
             end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
@@ -222,6 +256,7 @@ class Demuxer:
         return missing if missing >= 2 else 0
 
     def close(self) -> None:
+        self._close_later_piece()
         self.container.close()
 
 
