@@ -252,6 +252,9 @@ class LiveOutput:
                 self._sink.abort()
             self._sink = None
         self._companions.clear()
+        if not self.is_alive:  # it was left behind, which was said
+            self.failure = None if self._reconnect else error
+            return
         if self._reconnect:
             if self._state == "open":
                 self._on_event(f"{self.name} is lost: {error}; connecting again")

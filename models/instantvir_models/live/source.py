@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
+SILENCE_SECONDS = 20.0
+"""Usual patience with a network: longer than a hiccup of ten seconds."""
 JUMP_SECONDS = 60
 """A source that comes back with time stamps further ahead than this has started a new count."""
 
@@ -33,7 +35,7 @@ class SourceSettings:
     input_options: tuple[tuple[str, str], ...] = ()
     reconnect: bool = False
     """Open the source again when it is lost."""
-    silence_seconds: float = 10.0
+    silence_seconds: float = SILENCE_SECONDS
     """A network source that says nothing for so long counts as lost."""
     follow_seconds: float | None = None
     """The file is still being written; it has ended when it did not grow for so long."""

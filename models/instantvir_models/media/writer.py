@@ -392,9 +392,12 @@ class VideoWriter:
                 f"{self._encoder.codec} refused its settings ({reason})",
                 hint="check crf, preset and pixel format; hardware encoders need their hardware",
             )
+        is_server = isinstance(error, ConnectionError | TimeoutError)
         return VideoWriteError(
             f"cannot write {self._name}: {reason}",
-            hint="check the folder, its permissions and the disk",
+            hint="check that the server answers"
+            if is_server
+            else "check the folder, its permissions and the disk",
         )
 
 

@@ -1,0 +1,89 @@
+"""Stories of `instantvir stream` and networks with real processes: servers that say nothing."""
+
+import signal
+import socket
+from contextlib import contextmanager
+
+import pytest
+
+from instantvir_cli.exit_status import ExitStatus
+from tests.cli.test_stream import (
+    CAMERA,
+    PATIENCE_SECONDS,
+    TCP_SERVER,
+    ended,
+    free_port,
+    numbers_in,
+    process,
+    recorded,
+    stream,
+    summary_of,
+    wait_for,
+)
+from tests.cli.test_stream import log as log  # the fixture
+
+
+@contextmanager
+def mute_server():
+    """A port where connections are accepted and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_mute_rtmp_server_costs_its_own_output_only(tmp_path, log):
+    path = recorded(tmp_path / "in.nut", "--frames", 30)
+    target = tmp_path / "out.mkv"
+    with mute_server() as port, path.open("rb") as source:
+        address = f"rtmp://127.0.0.1:{port}/live/x"
+        args = ("-o", target, "-o", address, "--silence", 1, "--json-lines", log)
+        with stream(*args, stdin=source) as restorer:
+            status, errors = ended(restorer)
+    assert status == ExitStatus.BAD_OUTPUT, errors
+    assert f"cannot open `{address}`: no answer for 1 s" in " ".join(errors.split())
+    assert numbers_in(target) == list(range(30))
+    file, network = summary_of(log)["outputs"]
+    assert (file["frames_written"], network["frames_dropped"]) == (30, 30)
+
+
+def test_a_mute_rtmp_server_keeps_neither_the_input_from_coming_back_nor_the_end(tmp_path, log):
+    """The output was opened with the lock that a reconnection of the input needs, and PyAV opens
+    it with the lock of the interpreter: everything stood still."""
+    port, target = free_port(), tmp_path / "out.mkv"
+    live = [*CAMERA, "--fps", "10", "--format", "mpegts", "--codec", "libx264", "--pix-fmt",
+            "yuv420p", "--frames", "15"]  # fmt: skip
+    server = [*process_of(TCP_SERVER), port, *live]
+    with mute_server() as mute:
+        args = (
+            f"tcp://127.0.0.1:{port}", "-o", f"rtmp://127.0.0.1:{mute}/live/x", "-o", target,
+            "--reconnect", "--silence", 600, "--json-lines", log,
+        )  # fmt: skip
+        with stream(*args) as restorer:
+            for _ in range(2):
+                with process(*server) as one:
+                    one.wait(PATIENCE_SECONDS)
+            wait_for(lambda: '"reconnects": 1' in log.read_text(), "the reconnection")
+            restorer.send_signal(signal.SIGTERM)
+            errors = restorer.communicate(timeout=PATIENCE_SECONDS)[1].decode()
+    assert restorer.returncode in (0, ExitStatus.PARTIAL), errors
+    summary = summary_of(log)
+    network, file = summary["outputs"]
+    assert (network["state"], network["frames_written"]) == ("failed", 0)
+    assert file["frames_written"] == summary["frames_out"] == len(numbers_in(target)) > 15
+
+
+def process_of(program):
+    """The command that runs a piece of Python."""
+    return [CAMERA[0], "-c", program]
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp", "http"])
+def test_other_servers_that_take_nothing_do_not_stop_a_file(tmp_path, log, scheme):
+    path = recorded(tmp_path / "in.nut", "--frames", 12)
+    target = tmp_path / "out.mkv"
+    with mute_server() as port, path.open("rb") as source:
+        args = ("-o", target, "-o", f"{scheme}://127.0.0.1:{port}", "--silence", 1)
+        with stream(*args, "--json-lines", log, stdin=source) as restorer:
+            status, errors = ended(restorer)
+    assert status in (0, ExitStatus.BAD_OUTPUT), errors
+    assert numbers_in(target) == list(range(12))
+    assert summary_of(log)["outputs"][0]["state"] == "closed"
