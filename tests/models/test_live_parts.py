@@ -38,7 +38,8 @@ from tests.live_tools import Sink, output_to, small_student
 from tests.media_clips import picture
 
 STATUS = LiveStatus(
-    seconds=12.5, frames_in=100, frames_out=80, frames_dropped=15, frames_passed=6,
+    seconds=12.5, frames_in=100, frames_out=80, frames_dropped=15,
+    frames_abandoned=1, frames_passed=6,
     frames_degraded=3, fps_in=25.0, fps_out=20.0, queue_depth=4, queue_size=9,
     block_seconds=Percentiles(0.1, 0.2, 0.3), delay=Percentiles(0.4, 0.5, 0.6),
     delay_bound_seconds=1.5, first_frame_seconds=0.7, reconnects=2, input_stalls=1,
@@ -266,6 +267,7 @@ def test_metrics_are_served_as_prometheus_reads_them():
         server.stop()
     assert "instantvir_frames_in_total 100.0" in lines
     assert "instantvir_frames_dropped_total 15.0" in lines
+    assert "instantvir_frames_abandoned_total 1.0" in lines
     assert 'instantvir_delay_seconds{quantile="0.95"} 0.5' in lines
     assert 'instantvir_output_frames_dropped_total{output="-"} 8.0' in lines
 

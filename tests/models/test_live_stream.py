@@ -76,6 +76,7 @@ def streamed(
         new_session, lambda h, w: [output_to(sink, events=events, only=sinks == 1) for sink in kept]
     )
     assert all(sink.is_closed for sink in kept)
+    assert status.frames_abandoned == 0, "the outputs stayed to the end"
     return [sink.frames for sink in kept], status
 
 
@@ -344,7 +345,9 @@ def test_a_stream_without_outputs_left_ends(student, tmp_path):
     stream = LiveStream(camera(tmp_path), LiveSettings(), on_event=lambda event: None)
     stream.start()
     status = stream.run(sessions(student, BLUR), lambda h, w: [output_to(sink, only=True)])
-    assert status.frames_in == status.frames_out + status.frames_dropped
+    assert status.frames_in == status.frames_out + status.frames_abandoned
+    assert status.frames_dropped == 0, "none was late"
+    assert status.frames_in_progress == 0
     assert len(sink.frames) == 3
 
 
@@ -644,7 +647,7 @@ def test_asked_to_stop_nobody_waits_for_a_consumer_without_end(student, tmp_path
     output._on_give_up = sink.may_go_on.set
     status = stream.run(sessions(student, BLUR), lambda h, w: [output])
     assert "pipe is stuck and was left behind" in events
-    assert status.frames_in == status.frames_out + status.frames_dropped
+    assert status.frames_in == status.frames_out + status.frames_abandoned
     (one,) = status.outputs
     assert one.frames_offered == one.frames_written + one.frames_dropped
 

@@ -80,6 +80,7 @@ def _counters(status: LiveStatus) -> list[tuple[str, str, int]]:
         ("frames_in", "Frames captured", status.frames_in),
         ("frames_out", "Frames restored or passed through", status.frames_out),
         ("frames_dropped", "Frames that came too late", status.frames_dropped),
+        ("frames_abandoned", "Frames left when the stream ended", status.frames_abandoned),
         ("frames_passed", "Frames out that were not restored", status.frames_passed),
         ("frames_degraded", "Frames out without the student", status.frames_degraded),
         ("reconnects", "Connections made again to the input", status.reconnects),

@@ -206,6 +206,7 @@ class LiveStream:
             frames_in=counters.count("in"),
             frames_out=counters.count("out"),
             frames_dropped=counters.count("dropped"),
+            frames_abandoned=counters.count("abandoned"),
             frames_passed=counters.count("passed"),
             frames_degraded=counters.count("degraded"),
             fps_in=counters.fps("in"),
@@ -235,13 +236,15 @@ class LiveStream:
     def _capture_frames(self) -> None:
         assert self.source is not None
         for index, frame in enumerate(self.source):
+            if self._broken.is_set():
+                return  # nobody is left to look at it, nor to count it
             self.counters.add("in")
             captured = _Captured(frame, time.monotonic(), index)
             if self._may_wait:
                 try:
                     self._incoming.put(captured)
                 except Stopped:
-                    self.counters.add("dropped")
+                    self.counters.add("abandoned")
                     return
             else:
                 self.counters.add("dropped", len(self._incoming.offer(captured)))
@@ -405,7 +408,7 @@ class LiveStream:
         self.close()
         for thread in finishing:
             thread.join()
-        self.counters.add("dropped", self._num_left())
+        self.counters.add("abandoned", self._num_left())
         for output in self._outputs:
             if output.bug is not None:
                 raise output.bug
