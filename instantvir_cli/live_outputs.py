@@ -10,11 +10,10 @@ from pathlib import Path
 from instantvir_models.errors import UsageError
 from instantvir_models.live.network_sink import NetworkSink
 from instantvir_models.live.output import LiveOutput, LiveSink
-from instantvir_models.live.source import is_network_address
 from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter
-from instantvir_models.media.address import scheme_of
+from instantvir_models.media.address import is_network_address, scheme_of
 from instantvir_models.media.connection import Connection, can_connect
 from instantvir_models.media.destination import check_writable
 from instantvir_models.media.live_io import StandardOutput

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoWriteError
+from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.output import Restored
 from instantvir_models.live.preview import pair_jpeg
 from instantvir_models.live.virtual_camera import VirtualCamera
@@ -136,6 +137,14 @@ def test_after_a_pause_a_virtual_camera_shows_frames_at_their_rate_again(
     assert gaps[:3] == pytest.approx(0.04)
     assert gaps[4:] == pytest.approx(0.04)
     assert paused_seconds <= gaps[3] <= paused_seconds + 0.041
+
+
+def test_pauses_between_attempts_grow_and_begin_again_after_a_success():
+    backoff = Backoff()
+    pauses = [backoff.next_seconds() for _ in range(8)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    backoff.reset()
+    assert backoff.next_seconds() == 0.5
 
 
 @pytest.mark.parametrize(

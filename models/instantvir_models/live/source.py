@@ -10,15 +10,14 @@ from fractions import Fraction
 from pathlib import Path
 
 from instantvir_models.errors import VideoOpenError, VideoWriteError
+from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import CompanionPacket, Frame, StreamSummary, VideoInfo, VideoReader
-from instantvir_models.media.address import scheme_of
+from instantvir_models.media.address import is_network_address
 from instantvir_models.media.live_io import GrowingFile, StandardInput
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
 SILENCE_SECONDS = 20.0
 """Usual patience with a network: longer than a hiccup of ten seconds."""
 JUMP_SECONDS = 60
@@ -57,11 +56,6 @@ class SourceSettings:
 
 
 DEVICE_FORMATS = frozenset({"v4l2", "avfoundation", "dshow", "x11grab", "gdigrab"})
-
-
-def is_network_address(text: str) -> bool:
-    """Whether `text` is something like `rtsp://camera/1`; files as `file:...` are not."""
-    return scheme_of(text) not in {None, "file", "pipe", "fd"}
 
 
 def _companions_of(info: VideoInfo) -> tuple[StreamSummary, ...]:
@@ -230,15 +224,15 @@ class LiveSource:
 
     def _open_until_it_works(self) -> VideoReader | None:
         """The source, opened with growing pauses between attempts; None if stopped meanwhile."""
-        wait_seconds = FIRST_WAIT_SECONDS
+        backoff = Backoff()
         while not self._stop.is_set():
             try:
                 return self._open()
             except VideoOpenError as error:
+                wait_seconds = backoff.next_seconds()
                 self._on_event(f"{error}; next attempt in {wait_seconds:g} s")
             if self._stop.wait(wait_seconds):
                 break
-            wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
         return None
 
     def _open(self) -> VideoReader:

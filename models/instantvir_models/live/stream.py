@@ -21,10 +21,7 @@ from instantvir_models.live.watchdog import Watchdog
 from instantvir_models.media import CompanionPacket, Frame
 from instantvir_models.media.frame import Pixels
 from instantvir_models.session import Session
-from instantvir_models.stages import PATIENCE_SECONDS, Link, Stage, Stopped
-
-QUEUED_BLOCKS = 3
-"""Blocks that wait for restoration at most: more would only be older when they come out."""
+from instantvir_models.stages import PATIENCE_SECONDS, QUEUED_BLOCKS, Link, Stage, Stopped
 
 SMALLEST_QUEUE = 4
 """Frames that may wait at least, so that a block of one rides out a hiccup."""
