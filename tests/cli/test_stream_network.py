@@ -2,7 +2,10 @@
 
 import signal
 import socket
-from contextlib import contextmanager
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -51,7 +54,7 @@ def test_a_mute_rtmp_server_keeps_neither_the_input_from_coming_back_nor_the_end
     port, target = free_port(), tmp_path / "out.mkv"
     live = [*CAMERA, "--fps", "10", "--format", "mpegts", "--codec", "libx264", "--pix-fmt",
             "yuv420p", "--frames", "15"]  # fmt: skip
-    server = [*process_of(TCP_SERVER), port, *live]
+    server = [sys.executable, "-c", TCP_SERVER, port, *live]
     with mute_server() as mute:
         args = (
             f"tcp://127.0.0.1:{port}", "-o", f"rtmp://127.0.0.1:{mute}/live/x", "-o", target,
@@ -71,11 +74,6 @@ def test_a_mute_rtmp_server_keeps_neither_the_input_from_coming_back_nor_the_end
     assert file["frames_written"] == summary["frames_out"] == len(numbers_in(target)) > 15
 
 
-def process_of(program):
-    """The command that runs a piece of Python."""
-    return [CAMERA[0], "-c", program]
-
-
 @pytest.mark.parametrize("scheme", ["tcp", "udp", "http"])
 def test_other_servers_that_take_nothing_do_not_stop_a_file(tmp_path, log, scheme):
     path = recorded(tmp_path / "in.nut", "--frames", 12)
@@ -87,3 +85,60 @@ def test_other_servers_that_take_nothing_do_not_stop_a_file(tmp_path, log, schem
     assert status in (0, ExitStatus.BAD_OUTPUT), errors
     assert numbers_in(target) == list(range(12))
     assert summary_of(log)["outputs"][0]["state"] == "closed"
+
+
+@contextmanager
+def sent_in_halves(data, *, pause):
+    """The address of a server that sends one half of `data`, calls `pause`, and sends the other."""
+
+    def serve():
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(data[: len(data) // 2])
+            pause()
+            with suppress(OSError):  # a stream that did not wait is gone
+                connection.sendall(data[len(data) // 2 :])
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            thread.join(PATIENCE_SECONDS)
+
+
+def transport_stream(tmp_path, num_frames):
+    args = ("--format", "mpegts", "--codec", "libx264", "--pix-fmt", "yuv420p", "--noise", 5)
+    return recorded(tmp_path / "in.ts", "--frames", num_frames, *args).read_bytes()
+
+
+def test_a_network_that_is_silent_for_longer_than_silence_is_lost(tmp_path, log):
+    target, has_ended = tmp_path / "out.mkv", threading.Event()
+    with sent_in_halves(transport_stream(tmp_path, 40), pause=has_ended.wait) as address:
+        try:
+            args = (address, "-o", target, "--on-overload", "block", "--silence", 1)
+            with stream(*args, "--json-lines", log) as restorer:
+                status, errors = ended(restorer)
+        finally:
+            has_ended.set()
+    assert status == ExitStatus.PARTIAL, errors
+    assert "the input did not end well" in " ".join(errors.split())
+    numbers = numbers_in(target)
+    assert 0 < len(numbers) < 40
+    assert numbers == list(range(len(numbers)))
+    assert summary_of(log)["frames_in"] == len(numbers)
+
+
+@pytest.mark.slow
+def test_a_network_may_be_silent_for_ten_seconds(tmp_path, log):
+    target = tmp_path / "out.mkv"
+    data = transport_stream(tmp_path, 40)
+    with sent_in_halves(data, pause=lambda: time.sleep(12)) as address:
+        args = (address, "-o", target, "--on-overload", "block", "--json-lines", log)
+        with stream(*args) as restorer:
+            status, errors = ended(restorer)
+    assert status == 0, errors
+    assert "input is stuck: waiting for a frame for 1" in " ".join(errors.split())
+    assert numbers_in(target) == list(range(40))
+    assert summary_of(log)["reconnects"] == 0
