@@ -6,6 +6,9 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +145,64 @@ def test_a_network_may_be_silent_for_ten_seconds(tmp_path, log):
     assert "input is stuck: waiting for a frame for 1" in " ".join(errors.split())
     assert numbers_in(target) == list(range(40))
     assert summary_of(log)["reconnects"] == 0
+
+
+def is_listening(port):
+    """Whether somebody on this machine waits for connections; to try it would use it up."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(
+        line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux to see who listens")
+@pytest.mark.parametrize(
+    ("scheme", "container", "options"),
+    [("rtsp", "rtsp", ["rtsp_flags=listen", "listen_timeout=60"]), ("rtmp", "flv", ["listen=1"])],
+)
+def test_a_camera_may_push_to_us(tmp_path, log, scheme, container, options):
+    """FFmpeg as the server, so that the protocols are run without one."""
+    address, target = f"{scheme}://127.0.0.1:{free_port()}/live/x", tmp_path / "out.mkv"
+    wishes = [arg for option in options for arg in ("--input-option", option)]
+    args = (address, *wishes, "-o", target, "--on-overload", "block", "--json-lines", log)
+    with stream(*args) as restorer:
+        port = int(address.split(":")[2].split("/")[0])
+        wait_for(lambda: is_listening(port), "listening")
+        push = [*CAMERA, "--fps", "12", "--frames", "30", "--codec", "libx264", "--pix-fmt",
+                "yuv420p", "--format", container, "--output", address]  # fmt: skip
+        with process(*push) as source:
+            source.wait(PATIENCE_SECONDS)
+            status, errors = ended(restorer)
+    assert status in (0, ExitStatus.PARTIAL), (
+        errors
+    )  # a publisher who hangs up may read as an error
+    numbers = numbers_in(target)
+    assert numbers == list(range(numbers[0], 30))
+    assert len(numbers) == summary_of(log)["frames_out"] >= 20
+
+
+def test_a_playlist_over_http_is_a_source(tmp_path, log):
+    recorded(
+        tmp_path / "in.m3u8", "--frames", 30, "--format", "hls", "--codec", "libx264",
+        "--pix-fmt", "yuv420p",
+    )  # fmt: skip
+    handler = partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_address[1]}/in.m3u8"
+            args = (address, "-o", tmp_path / "out.mkv", "--on-overload", "block")
+            with stream(*args, "--json-lines", log) as restorer:
+                status, errors = ended(restorer)
+        finally:
+            server.shutdown()
+    assert status == 0, errors
+    assert numbers_in(tmp_path / "out.mkv") == list(range(30))
+    assert summary_of(log)["frames_in"] == 30
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Says nothing on standard error."""
+
+    def log_message(self, *args) -> None:
+        return
