@@ -66,7 +66,7 @@ class LiveStatus:
     frames_passed: int
     """Of those out: unrestored, by policy, by request or because they fit no operator."""
     frames_degraded: int
-    """Of those out: restored without the student."""
+    """Of those out: restored at half size or without the student, by policy."""
     fps_in: float
     fps_out: float
     queue_depth: int

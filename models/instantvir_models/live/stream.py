@@ -338,7 +338,7 @@ class LiveStream:
             for item in block:
                 self._emit(item, item.frame.pixels)
         else:
-            self._session.is_student_skipped = way is _Way.DEGRADE
+            self._relieve(self._session, is_asked=way is _Way.DEGRADE)
             self._held.extend(block)
             self._expected_index = block[-1].index + 1
             with self._pulse.busy("restoring a block"):
@@ -348,6 +348,12 @@ class LiveStream:
                 self.counters.add("degraded", len(restored))
             self._emit_held(restored)
         self.counters.add_block(time.monotonic() - started)
+
+    @staticmethod
+    def _relieve(session: Session, *, is_asked: bool) -> None:
+        """Let the next block be restored the cheap way, if that `is_asked`."""
+        session.is_shrunk = is_asked and session.can_shrink
+        session.is_student_skipped = is_asked and not session.can_shrink
 
     def _way(self) -> _Way:
         if not self.controls.settings.is_on:
