@@ -93,8 +93,8 @@ class Session:
         """While True, blocks are restored by the initial estimate and data consistency alone. The
         student then begins anew: it has not seen what came between."""
         self.is_shrunk = False
-        """While True, blocks are restored at half their height and width and enlarged again, in a
-        quarter of the time; only where the session `can_shrink`. The student begins anew whenever
+        """While True, blocks are restored at half their height and width and enlarged again, in less
+        than a third of the time; only where the session `can_shrink`. The student begins anew whenever
         this changes."""
         self.measured_size = (height, width)
         self.output_size = degradation.operator.clean_size(height, width)

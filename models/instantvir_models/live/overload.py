@@ -21,10 +21,11 @@ class Overload(StrEnum):
     not say what it is at half size (masks, down-sampling, over time), restore without the student:
     initial estimate and data consistency.
 
-    Measured at 832x480 on one core of an AMD EPYC, CPU time per block against the whole student and
-    PSNR of a smooth clip / a detailed one: blur 1.5 px + noise 3, whole 42.3 / 30.2 dB, half size
-    in 1/4.2 of the time 41.5 / 27.9 dB, no student in 1/3.7 of it 32.0 / 28.2 dB; noise 12, whole
-    40.9 / 34.2 dB, half size in 1/3.8 39.7 / 27.9 dB, and without the student nothing happens.
+    Measured at 832x480 on one core of an AMD EPYC, PSNR of a smooth clip / a detailed one and CPU
+    time per block. Blur of 1.5 px with noise 3 (36.7 / 25.9 dB): restored 42.3 / 30.2 dB, at half
+    size 41.7 / 28.0 dB in 1/3.8 of the time, without the student 32.0 / 28.2 dB in 1/3.9. Noise 12
+    (26.7 / 26.9 dB): 40.9 / 34.2 dB, at half size 39.8 / 27.9 dB in 1/3.4; without the student
+    nothing happens.
     """
 
 
