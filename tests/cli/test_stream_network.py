@@ -77,7 +77,7 @@ def test_a_mute_rtmp_server_keeps_neither_the_input_from_coming_back_nor_the_end
     assert file["frames_written"] == summary["frames_out"] == len(numbers_in(target)) > 15
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "udp", "http"])
+@pytest.mark.parametrize("scheme", ["tcp", "udp", "http", "rtsp"])
 def test_other_servers_that_take_nothing_do_not_stop_a_file(tmp_path, log, scheme):
     path = recorded(tmp_path / "in.nut", "--frames", 12)
     target = tmp_path / "out.mkv"

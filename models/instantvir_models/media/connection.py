@@ -4,6 +4,9 @@ PyAV opens and finishes outputs while it holds the interpreter's lock, and knows
 for them: a server that accepts a connection and then says nothing would halt every thread of the
 program. So the connection is made here, by the same FFmpeg, with the lock released and with the
 callback by which FFmpeg asks whether to go on waiting; PyAV then writes to it as to a file.
+
+RTSP and HLS over HTTP make connections of their own and stay with PyAV: a server that is slow to
+answer holds up the program for a while.
 """
 
 from __future__ import annotations
