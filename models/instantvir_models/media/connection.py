@@ -34,7 +34,7 @@ class _InterruptCallback(ctypes.Structure):
 
 
 class _Context(ctypes.Structure):
-    """The beginning of FFmpeg's `AVIOContext`, the same from FFmpeg 5 to 8 at least."""
+    """The beginning of FFmpeg's `AVIOContext`; run with FFmpeg 8 (PyAV 18) and 9 (PyAV 19)."""
 
     _fields_: ClassVar = [
         ("av_class", ctypes.c_void_p),
