@@ -160,6 +160,10 @@ def stream(
     reconnect: Annotated[
         bool, typer.Option("--reconnect", help="Open a lost camera or address again")
     ] = False,
+    silence: Annotated[
+        float | None,
+        typer.Option(help="Seconds a network may say nothing before it counts as lost; usually 20"),
+    ] = None,
     follow: Annotated[
         float | None, typer.Option(help="The file is growing; it ends after so many still seconds")
     ] = None,
@@ -210,7 +214,8 @@ def stream(
         StreamRequest(
             source=source, outputs=tuple(outputs or ()), tasks=tuple(task or ()),
             operator=operator, blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask,
-            latency=latency, on_overload=on_overload, reconnect=reconnect, follow=follow,
+            latency=latency, on_overload=on_overload, reconnect=reconnect, silence=silence,
+            follow=follow,
             input_format=input_format, input_options=tuple(input_option or ()), size=size,
             pix_fmt=pix_fmt, fps=fps, model=model, device=device, prompt=prompt, vram=vram,
             tile=tile, threads=threads, codec=codec, crf=crf, preset=preset,

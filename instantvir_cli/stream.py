@@ -34,7 +34,7 @@ from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.overload import Overload
 from instantvir_models.live.preview import LatestPair, PreviewServer
 from instantvir_models.live.snapshot import Snapshots
-from instantvir_models.live.source import SourceSettings
+from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
@@ -59,6 +59,7 @@ class StreamRequest:
     latency: int | None
     on_overload: str | None
     reconnect: bool
+    silence: float | None
     follow: float | None
     input_format: str | None
     input_options: tuple[str, ...]
@@ -96,6 +97,11 @@ class StreamRequest:
         )
 
     @property
+    def silence_seconds(self) -> float:
+        """How long a network may say nothing."""
+        return SILENCE_SECONDS if self.silence is None else self.silence
+
+    @property
     def output_plan(self) -> OutputPlan:
         """The part that describes the outputs."""
         return OutputPlan(
@@ -107,6 +113,7 @@ class StreamRequest:
             output_format=self.output_format,
             fps=self.fps,
             reconnect=self.reconnect,
+            silence_seconds=self.silence_seconds,
             overwrite=self.overwrite,
         )  # fmt: skip
 
@@ -189,6 +196,8 @@ def _check(request: StreamRequest) -> None:
     check_outputs(request.output_plan, request.source)
     if request.follow is not None and request.follow <= 0:
         raise UsageError(f"`--follow` is {request.follow:g}; it is a number of seconds above 0")
+    if request.silence is not None and request.silence <= 0:
+        raise UsageError(f"`--silence` is {request.silence:g}; it is a number of seconds above 0")
     if request.fps is not None and request.fps <= 0:
         raise UsageError(f"`--fps` is {request.fps:g}; it is a number above 0")
 
@@ -220,6 +229,7 @@ def _source_settings(request: StreamRequest) -> SourceSettings:
         input_format=input_format,
         input_options=tuple(options.items()),
         reconnect=request.reconnect,
+        silence_seconds=request.silence_seconds,
         follow_seconds=request.follow,
     )
     if request.reconnect and not settings.can_come_back and not request.outputs:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from instantvir_models.errors import InstantVIRError, VideoWriteError
+from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.status import KEPT_TIMES, OutputStatus, Percentiles
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import CompanionPacket, Frame
@@ -18,8 +19,6 @@ STALL_SECONDS = 2.0
 """Under back-pressure an output may hold up the others for so long; then it loses frames."""
 
 NO_PATIENCE_SECONDS = 0.001
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
 KEPT_COMPANIONS = 4096
 """Audio and subtitle packets that wait for one output at most."""
 
@@ -85,7 +84,7 @@ class LiveOutput:
         self._state = "open"
         self._is_stalled = False
         self._grace_seconds: float | None = None
-        self._next_attempt, self._wait_seconds = 0.0, FIRST_WAIT_SECONDS
+        self._next_attempt, self._backoff = 0.0, Backoff()
         self._offered = self._written = self._dropped_offers = self._dropped_writes = 0
         self._reconnects = 0
         self._delays: deque[float] = deque(maxlen=KEPT_TIMES)
@@ -242,7 +241,8 @@ class LiveOutput:
         if self._state == "lost":
             self._reconnects += 1
             self._on_event(f"{self.name} is back")
-        self._state, self._wait_seconds = "open", FIRST_WAIT_SECONDS
+        self._state = "open"
+        self._backoff.reset()
         return True
 
     def _lose(self, error: InstantVIRError) -> None:
@@ -252,12 +252,14 @@ class LiveOutput:
                 self._sink.abort()
             self._sink = None
         self._companions.clear()
+        if not self.is_alive:  # it was left behind, which was said
+            self.failure = None if self._reconnect else error
+            return
         if self._reconnect:
             if self._state == "open":
                 self._on_event(f"{self.name} is lost: {error}; connecting again")
             self._state = "lost"
-            self._next_attempt = time.monotonic() + self._wait_seconds
-            self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+            self._next_attempt = time.monotonic() + self._backoff.next_seconds()
             return
         self.failure = error
         self._end("failed")

@@ -10,16 +10,17 @@ from fractions import Fraction
 from pathlib import Path
 
 from instantvir_models.errors import VideoOpenError, VideoWriteError
+from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import CompanionPacket, Frame, StreamSummary, VideoInfo, VideoReader
-from instantvir_models.media.address import scheme_of
+from instantvir_models.media.address import is_network_address
 from instantvir_models.media.live_io import GrowingFile, StandardInput
 from instantvir_models.media.nut import NutPieces
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
+SILENCE_SECONDS = 20.0
+"""Usual patience with a network: longer than a hiccup of ten seconds."""
 JUMP_SECONDS = 60
 """A source that comes back with time stamps further ahead than this has started a new count."""
 
@@ -34,7 +35,7 @@ class SourceSettings:
     input_options: tuple[tuple[str, str], ...] = ()
     reconnect: bool = False
     """Open the source again when it is lost."""
-    silence_seconds: float = 10.0
+    silence_seconds: float = SILENCE_SECONDS
     """A network source that says nothing for so long counts as lost."""
     follow_seconds: float | None = None
     """The file is still being written; it has ended when it did not grow for so long."""
@@ -56,11 +57,6 @@ class SourceSettings:
 
 
 DEVICE_FORMATS = frozenset({"v4l2", "avfoundation", "dshow", "x11grab", "gdigrab"})
-
-
-def is_network_address(text: str) -> bool:
-    """Whether `text` is something like `rtsp://camera/1`; files as `file:...` are not."""
-    return scheme_of(text) not in {None, "file", "pipe", "fd"}
 
 
 def _companions_of(info: VideoInfo) -> tuple[StreamSummary, ...]:
@@ -229,15 +225,15 @@ class LiveSource:
 
     def _open_until_it_works(self) -> VideoReader | None:
         """The source, opened with growing pauses between attempts; None if stopped meanwhile."""
-        wait_seconds = FIRST_WAIT_SECONDS
+        backoff = Backoff()
         while not self._stop.is_set():
             try:
                 return self._open()
             except VideoOpenError as error:
+                wait_seconds = backoff.next_seconds()
                 self._on_event(f"{error}; next attempt in {wait_seconds:g} s")
             if self._stop.wait(wait_seconds):
                 break
-            wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
         return None
 
     def _open(self) -> VideoReader:

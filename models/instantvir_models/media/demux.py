@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -52,27 +53,32 @@ class CompanionPacket:
 class PacketQueue:
     """Audio and subtitle packets on their way from the reader to a writer, first in, first out.
 
-    Appending and popping may happen in different threads. Holds at most `MAX_WAITING_BYTES`; beyond
-    that the remaining packets are dropped and `overflowed` is set.
+    Appending and popping may happen in different threads. Holds about `MAX_WAITING_BYTES`; packets
+    that come while it is full are lost, which `has_lost_some` tells until the next `drain`.
     """
 
     def __init__(self) -> None:
         self._packets: deque[av.Packet[Stream]] = deque()
         self._num_bytes = 0
-        self.overflowed = False
+        self._counting = threading.Lock()
+        self.has_lost_some = False
 
     def append(self, packet: av.Packet[Stream]) -> None:
-        if self._num_bytes > MAX_WAITING_BYTES and not self.overflowed:
-            self.overflowed = True
-            logger.debug("no writer took the audio and subtitle packets; the rest is not kept")
-        if not self.overflowed:
+        if self._num_bytes > MAX_WAITING_BYTES:
+            if not self.has_lost_some:
+                logger.debug("nobody takes the audio and subtitle packets; no more are kept")
+            self.has_lost_some = True
+            return
+        with self._counting:
             self._num_bytes += packet.size
-            self._packets.append(packet)
+        self._packets.append(packet)
 
     def drain(self) -> Iterator[av.Packet[Stream]]:
+        self.has_lost_some = False
         while self._packets:
             packet = self._packets.popleft()
-            self._num_bytes -= packet.size
+            with self._counting:
+                self._num_bytes -= packet.size
             yield packet
 
 
