@@ -339,6 +339,8 @@ class LiveStream:
                 self._emit(item, item.frame.pixels)
         else:
             self._session.is_student_skipped = way is _Way.DEGRADE
+            if (text := self.controls.settings.text) is not None:
+                self._session.change_text(text)
             self._held.extend(block)
             self._expected_index = block[-1].index + 1
             with self._pulse.busy("restoring a block"):
