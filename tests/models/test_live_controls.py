@@ -132,7 +132,7 @@ def test_a_prompt_that_cannot_be_read_changes_nothing(error):
     controls = Controls(read_prompt=read)
     for _ in range(2):  # and the second time it is the same error, not that one is being read
         with pytest.raises(
-            (CheckpointError, UsageError), match="rows of another|could not be read"
+            (CheckpointError, UsageError), match=r"rows of another|could not be read"
         ):
             controls.change(prompt="a red square", is_on=False)
     assert controls.settings == ControlSettings()

@@ -20,6 +20,7 @@ class BoundedThreads(ThreadingMixIn):
 
     daemon_threads = True
     block_on_close = False  # a client that stopped reading must not hold up the end
+    request_queue_size = 64  # where fewer wait, a burst is refused
     most_connections = 64
     answer_when_full = b""
     """What one connection more is told before it is closed."""
