@@ -24,7 +24,8 @@ def control_stream(path: Path, wish: str, value: str | None) -> None:
     Raises:
         UsageError: if nobody answers there, or the stream refuses.
     """
-    line = _answer(path, json.dumps(_wishes(wish, value)).encode() + b"\n")
+    wishes = json.dumps(_wishes(wish, value), ensure_ascii=False)
+    line = _answer(path, wishes.encode("utf-8", "surrogatepass") + b"\n")
     try:
         answer = json.loads(line)
     except ValueError:

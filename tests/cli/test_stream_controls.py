@@ -20,6 +20,8 @@ from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.cpu import fastest_dtype
+from instantvir_models.live.control_socket import ControlSocket
+from instantvir_models.live.controls import Controls
 from instantvir_models.media import VideoReader
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.session import Session
@@ -35,6 +37,7 @@ from tests.cli.test_stream import (
     stream,
     wait_for,
 )
+from tests.models.test_live_parts import STATUS
 from tests.wan_small import TRANSFORMER, small_student, small_text
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
@@ -173,6 +176,20 @@ def test_the_page_refuses_a_file_and_tells_why(tmp_path):
         assert restorer.wait(PATIENCE_SECONDS) in (0, ExitStatus.BAD_INPUT)
 
 
+@pytest.mark.parametrize("prompt", ["\u9752" * 2000, "\U0001f3a5" * 2000, 'a "red"\n\u2028 square'])
+def test_a_long_prompt_of_any_letters_arrives_whole(tmp_path, prompt):
+    controls = Controls(read_prompt=lambda prompt: small_text())
+    server = ControlSocket(tmp_path / "s", controls=controls, status=lambda: STATUS)
+    server.start()
+    try:
+        assert answer(tmp_path / "s", "prompt", prompt)["controls"]["prompt"] == prompt
+        assert "characters that no text has" in control(tmp_path / "s", "prompt", "half \udcff")[2]
+        assert controls.settings.prompt == prompt
+        assert "a number from 0 to 1" in control(tmp_path / "s", "strength", "nan")[2]
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize(
     ("wish", "sentence"),
     [
@@ -189,7 +206,9 @@ def test_a_wish_that_cannot_be_sent_is_a_sentence(tmp_path, wish, sentence):
     assert sentence in errors
 
 
-@pytest.mark.parametrize("said", [b"", b"hello\n", b"[1]\n", b"\xff\n", b'{"error": "no", "hint": "ask"}\n'])  # fmt: skip
+@pytest.mark.parametrize(
+    "said", [b"", b"hello\n", b"[1]\n", b"\xff\n", b'{"error": "no", "hint": "ask"}\n']
+)
 def test_a_socket_of_something_else_is_told(tmp_path, said):
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as server:

@@ -118,6 +118,15 @@ def test_what_a_killed_stream_left_is_replaced(path):
         assert told(path, b"{}\n")[0]["controls"]["is_on"]
 
 
+def test_what_a_stream_of_another_user_left_stays(path, monkeypatch):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    monkeypatch.setattr(control_socket.os, "getuid", lambda: path.lstat().st_uid + 1)
+    with pytest.raises(UsageError, match="exists already"):
+        ControlSocket(path, controls=Controls(), status=lambda: STATUS)
+    assert path.exists()
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "pipe", "link", "dangling link"])
 def test_what_is_no_socket_stays(path, kind):
     other = path.with_name("other")
@@ -303,9 +312,11 @@ def test_the_page_turns_away_one_viewer_too_many():
         return connection
 
     try:
-        with many(hold, serving.BoundedThreads.most_connections):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as late:
-                assert late.recv(12) == b"HTTP/1.1 503"
+        with (
+            many(hold, serving.BoundedThreads.most_connections),
+            socket.create_connection(("127.0.0.1", server.port), timeout=20) as late,
+        ):
+            assert late.recv(12) == b"HTTP/1.1 503"
         eventually(lambda: ask(server, "/status.json")[0] == 200)
     finally:
         server.stop()
@@ -314,7 +325,7 @@ def test_the_page_turns_away_one_viewer_too_many():
 def test_a_client_that_never_reads_costs_the_others_nothing(path):
     with listening(path), connected(path) as silent:
         silent.setblocking(False)
-        with pytest.raises(BlockingIOError):
+        with suppress(BlockingIOError):
             while True:  # until answers and lines have filled every buffer
                 silent.send(b'{"status": true}\n' * 100)
         assert told(path, b"{}\n")[0]["controls"]["is_on"]

@@ -6,6 +6,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from socketserver import StreamRequestHandler, TCPServer
 from typing import Any
@@ -72,7 +73,8 @@ class ControlSocket:
         self._server.shutdown()
         self._server.server_close()
         if _identity(self.path) == self._made:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # of a folder that went away or changed hands
+                self.path.unlink()
 
 
 class _Handler(StreamRequestHandler):
