@@ -173,6 +173,14 @@ def test_all_wishes_at_once():
     assert controls.settings.strength == 0
 
 
+def test_a_prompt_is_not_read_in_vain():
+    read = []
+    controls = Controls(read_prompt=lambda prompt: read.append(prompt) or OTHER)
+    with pytest.raises(UsageError, match="a number from 0 to 1"):
+        controls.change(strength=7, prompt="a red square")
+    assert read == []
+
+
 def test_only_who_may_read_files_names_one():
     read = []
     controls = Controls(read_prompt=lambda prompt: read.append(prompt) or OTHER)
