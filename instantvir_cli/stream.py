@@ -23,19 +23,13 @@ from instantvir_cli.degradation import (
     resolved_degradation,
 )
 from instantvir_cli.exit_status import ExitStatus
+from instantvir_cli.live_controls import new_controls
 from instantvir_cli.live_outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_cli.live_report import Report
-from instantvir_cli.student import (
-    OpenedStudent,
-    fitted,
-    open_student,
-    prompt_reader,
-    warn_of_another_task,
-)
+from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.live.control_socket import ControlSocket
-from instantvir_models.live.controls import Controls, ControlSettings
 from instantvir_models.live.guarded_http import GuardedServer
 from instantvir_models.live.metrics import MetricsServer
 from instantvir_models.live.output import LiveOutput
@@ -133,7 +127,7 @@ def run_stream(request: StreamRequest) -> None:
     stream = LiveStream(
         source,
         LiveSettings(overload=overload, frames_per_block=frames_per_block),
-        controls=_controls(request, opened),
+        controls=new_controls(opened, request.prompt),
         on_event=report.event,
     )
     with ExitStack() as stack:
@@ -145,13 +139,6 @@ def run_stream(request: StreamRequest) -> None:
         status, outputs = _run(request, stream, opened, report, pairs)
     report.summary(status)
     _exit(stream, outputs)
-
-
-def _controls(request: StreamRequest, opened: OpenedStudent) -> Controls:
-    """What holds at first."""
-    read_prompt = prompt_reader(opened)
-    prompt = request.prompt if read_prompt is not None else None
-    return Controls(ControlSettings(prompt=prompt), read_prompt=read_prompt)
 
 
 def _run(

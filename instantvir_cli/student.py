@@ -1,6 +1,5 @@
 """From `--model`, `--device`, `--prompt` and `--vram` to a student that is ready to restore."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from instantvir_models.operators.spec import Degradation
 from instantvir_models.students.base import Student
 from instantvir_models.students.wan.plan import plan_memory, plan_that_fits
 from instantvir_models.students.wan.student import WanStudent
-from instantvir_models.students.wan.transformer import TextRows
 from instantvir_models.text import read_prompt
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -53,22 +51,6 @@ def open_student(model: str, *, device: str, prompt: str | None) -> OpenedStuden
     if loaded.revision is not None:
         console.say(f"{model} is at commit {loaded.revision}")
     return OpenedStudent(loaded, place)
-
-
-def prompt_reader(opened: OpenedStudent) -> Callable[[str], TextRows] | None:
-    """What makes rows of a prompt for this student, a blank one being no words; None if it reads
-    no text."""
-    student = opened.loaded.student
-    if not isinstance(student, WanStudent):
-        return None
-    config = student.transformer.config
-
-    def read(prompt: str) -> TextRows:
-        if not prompt.strip():
-            return TextRows(torch.empty(1, 0, config.text_dim), config.text_len)
-        return read_prompt(prompt, text_dim=config.text_dim, text_len=config.text_len)
-
-    return read
 
 
 def fitted(

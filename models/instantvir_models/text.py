@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -40,7 +39,7 @@ def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
         UsageError: if the text encoder is needed and not installed.
         CheckpointError: if the file or the encoder does not fit the student.
     """
-    if names_rows(prompt):
+    if is_file_of_rows(prompt):
         return load_rows(Path(prompt), text_dim=text_dim, text_len=text_len)
     text = cleaned(prompt)
     path = cache_path(text, text_dim=text_dim, text_len=text_len)
@@ -49,8 +48,8 @@ def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
     return load_rows(path, text_dim=text_dim, text_len=text_len)
 
 
-def names_rows(prompt: str) -> bool:
-    """Whether a prompt is the path of a file of rows, not a text."""
+def is_file_of_rows(prompt: str) -> bool:
+    """Whether a prompt is the path of a file of rows, not words."""
     return prompt.endswith(".safetensors")
 
 
@@ -74,19 +73,12 @@ def load_rows(path: Path, *, text_dim: int, text_len: int) -> TextRows:
 
 
 def save_rows(rows: Tensor, path: Path, *, text: str) -> None:
-    """Write rows [1, n, text_dim] as bfloat16 with their text beside them; all or nothing.
-
-    Raises:
-        CheckpointError: if they cannot be kept there.
-    """
+    """Write rows [1, n, text_dim] as bfloat16 with their text beside them; all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     metadata = {"format": FORMAT, "text": text}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({ROWS: rows.to(torch.bfloat16).contiguous()}, unfinished, metadata=metadata)
-        unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot keep the prompt in `{path.parent}`: {error}") from error
+    save_file({ROWS: rows.to(torch.bfloat16).contiguous()}, unfinished, metadata=metadata)
+    unfinished.replace(path)
 
 
 def cache_path(text: str, *, text_dim: int, text_len: int) -> Path:

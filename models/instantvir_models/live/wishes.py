@@ -7,7 +7,7 @@ from typing import Any
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.status import LiveStatus
-from instantvir_models.text import names_rows
+from instantvir_models.text import is_file_of_rows
 
 WISHES = ("is_on", "strength", "prompt", "snapshot", "status")
 
@@ -84,7 +84,7 @@ def _prompt(prompt: object, *, may_name_files: bool) -> str | None:
         )
     if "\0" in prompt or any("\ud800" <= letter <= "\udfff" for letter in prompt):
         raise UsageError("the prompt holds characters that no text has")
-    if names_rows(prompt) and not may_name_files:
+    if is_file_of_rows(prompt) and not may_name_files:
         raise UsageError(
             "a prompt from the page is a text, not a file",
             hint="name files through the control socket (`--control`)",
