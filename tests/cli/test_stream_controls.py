@@ -12,13 +12,16 @@ import urllib.request
 import cv2
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
+from instantvir_cli.live_controls import new_controls
+from instantvir_cli.student import OpenedStudent
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
-from instantvir_models.checkpoints.load import load_student
+from instantvir_models.checkpoints.load import LoadedStudent, load_student
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.controls import Controls
@@ -174,6 +177,16 @@ def test_the_page_refuses_a_file_and_tells_why(tmp_path):
         )
         restorer.send_signal(signal.SIGTERM)
         assert restorer.wait(PATIENCE_SECONDS) in (0, ExitStatus.BAD_INPUT)
+
+
+def test_a_blank_prompt_takes_the_words_back():
+    student = small_student()
+    opened = OpenedStudent(LoadedStudent(student, "small", ""), torch.device("cpu"))
+    controls = new_controls(opened, "a red square")
+    assert (controls.settings.prompt, controls.settings.text) == ("a red square", None)
+    controls.change(prompt=" \n")
+    assert controls.settings.text.rows.shape == (1, 0, TRANSFORMER.text_dim)
+    assert controls.settings.text.length == TRANSFORMER.text_len
 
 
 @pytest.mark.parametrize("prompt", ["\u9752" * 2000, "\U0001f3a5" * 2000, 'a "red"\n\u2028 square'])
