@@ -198,7 +198,10 @@ def stream(
         str | None,
         typer.Option(help="Secret of the page and the metrics; made where others can reach them"),
     ] = None,
-    snapshots: Annotated[Path, typer.Option(help="Folder for pairs kept from the page")] = Path(),
+    control: Annotated[
+        Path | None, typer.Option(help="Socket to make, for `instantvir control` and scripts")
+    ] = None,
+    snapshots: Annotated[Path, typer.Option(help="Folder for pairs of pictures kept")] = Path(),
     metrics: Annotated[
         str | None, typer.Option(help="[HOST:]PORT for Prometheus (needs instantvir[live])")
     ] = None,
@@ -220,10 +223,24 @@ def stream(
             pix_fmt=pix_fmt, fps=fps, model=model, device=device, prompt=prompt, vram=vram,
             tile=tile, threads=threads, codec=codec, crf=crf, preset=preset,
             output_pix_fmt=output_pix_fmt, output_format=output_format, overwrite=overwrite,
-            preview=preview, token=token, snapshots=snapshots, metrics=metrics,
+            preview=preview, token=token, control=control, snapshots=snapshots, metrics=metrics,
             json_lines=json_lines, quiet=quiet,
         )
     )  # fmt: skip
+
+
+@app.command()
+def control(
+    path: Annotated[Path, typer.Argument(help="What `stream --control` made", metavar="SOCKET")],
+    wish: Annotated[str, typer.Argument(help="on, off, strength, prompt, snapshot or status")],
+    value: Annotated[
+        str | None, typer.Argument(help="0 to 1, or what is seen (or a file of rows)")
+    ] = None,
+) -> None:
+    """Change a running stream, and print what it then says as JSON."""
+    from instantvir_cli.control import control_stream
+
+    control_stream(path, wish, value)
 
 
 @app.command()

@@ -23,11 +23,13 @@ from instantvir_cli.degradation import (
     resolved_degradation,
 )
 from instantvir_cli.exit_status import ExitStatus
+from instantvir_cli.live_controls import new_controls
 from instantvir_cli.live_outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_cli.live_report import Report
 from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
+from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.guarded_http import GuardedServer
 from instantvir_models.live.metrics import MetricsServer
 from instantvir_models.live.output import LiveOutput
@@ -80,6 +82,7 @@ class StreamRequest:
     overwrite: bool
     preview: str | None
     token: str | None
+    control: Path | None
     snapshots: Path
     metrics: str | None
     json_lines: Path | None
@@ -131,6 +134,7 @@ def run_stream(request: StreamRequest) -> None:
     stream = LiveStream(
         source,
         LiveSettings(overload=overload, frames_per_block=frames_per_block),
+        controls=new_controls(opened, request.prompt),
         on_event=report.event,
     )
     with ExitStack() as stack:
@@ -179,7 +183,7 @@ def _run(
             pairs.put(measured, restored)
         snapshots.consider(measured, restored)
 
-    with report.live(stream.status):
+    with snapshots, report.live(stream.status):
         status = stream.run(new_session, open_outputs, on_pair=on_pair)
     return status, outputs
 
@@ -273,11 +277,16 @@ def _overload(request: StreamRequest, source: SourceSettings) -> Overload:
 
 
 def _serve(request: StreamRequest, stream: LiveStream, stack: ExitStack) -> LatestPair | None:
-    """Start the metrics and the preview that were asked for."""
+    """Start the metrics, the control socket and the preview that were asked for."""
     if request.metrics is not None:
         host, port = _address(request.metrics, "--metrics")
         metrics = MetricsServer(stream.status, host=host, port=port, token=request.token)
         _begin(metrics, "metrics", stack)
+    if request.control is not None:
+        control = ControlSocket(request.control, controls=stream.controls, status=stream.status)
+        control.start()
+        stack.callback(control.stop)
+        console.say(f"controls at {request.control}: `instantvir control {request.control} status`")
     if request.preview is None:
         return None
     host, port = _address(request.preview, "--preview")

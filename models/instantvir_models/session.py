@@ -23,6 +23,8 @@ from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.spec import Degradation
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.tiled import HALO_PIXELS
+from instantvir_models.students.wan.student import WanStudent
+from instantvir_models.students.wan.transformer import TextRows
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -147,6 +149,16 @@ class Session:
         if self._frames_in:
             raise ValueError(f"{self._frames_in} frames were pushed; a new session can skip")
         self._num_skipped += num_frames
+
+    def change_text(self, text: TextRows) -> None:
+        """From the next block on the student reads this prompt; what it remembers stays.
+
+        Raises:
+            UsageError: if the student reads no text.
+        """
+        if not isinstance(self._student, WanStudent):
+            raise UsageError("this student reads no text")
+        self._student = self._student.with_text(text)
 
     @property
     def can_shrink(self) -> bool:

@@ -24,7 +24,6 @@ from instantvir_models.live.guarded_http import is_loopback
 from instantvir_models.live.output import Restored
 from instantvir_models.live.overload import LoadGauge
 from instantvir_models.live.preview import LatestPair, PreviewServer
-from instantvir_models.live.snapshot import Snapshots
 from instantvir_models.live.status import Counters, LiveStatus, OutputStatus, Percentiles
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.live.watchdog import Watchdog
@@ -343,29 +342,6 @@ def test_a_virtual_camera_without_its_package_says_how_to_get_it(monkeypatch):
     assert "instantvir[live]" in caught.value.hint
 
 
-def test_a_snapshot_is_a_pair_of_exact_pictures(tmp_path):
-    controls, said = Controls(), []
-    snapshots = Snapshots(tmp_path, controls, on_event=said.append)
-    snapshots.consider(frame(), frame(1))
-    assert list(tmp_path.iterdir()) == []
-    controls.ask_for_snapshot()
-    snapshots.consider(frame(5), frame(6))
-    snapshots.consider(frame(7), frame(8))
-    for name, number in (("original", 5), ("restored", 6)):
-        kept = cv2.imread(str(tmp_path / f"snapshot_0.200_{name}.png"))
-        np.testing.assert_array_equal(
-            cv2.cvtColor(kept, cv2.COLOR_BGR2RGB), picture(number, 32, 24)
-        )
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_snapshot_that_cannot_be_kept_is_told(tmp_path):
-    controls, said = Controls(), []
-    controls.ask_for_snapshot()
-    Snapshots(tmp_path / "missing", controls, on_event=said.append).consider(frame(), frame())
-    assert "cannot keep" in said[0]
-
-
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False),
@@ -444,7 +420,9 @@ def test_a_viewer_that_does_not_read_costs_the_stream_nothing(page):
 def test_controls_are_changed_and_told(page):
     code, _, body = ask(page, "/controls", body={"strength": 0.25, "is_on": False})
     assert code == 200
-    assert json.loads(body)["controls"] == {"is_on": False, "strength": 0.25}
+    assert json.loads(body)["controls"] == {
+        "is_on": False, "strength": 0.25, "prompt": None, "reads_text": False,
+    }  # fmt: skip
     assert page.controls.settings.strength == 0.25
     ask(page, "/controls", body={"snapshot": True})
     assert page.controls.take_snapshot_wish()

@@ -341,6 +341,8 @@ class LiveStream:
             self._relieve(self._session, is_asked=way is _Way.DEGRADE)
             self._held.extend(block)
             self._expected_index = block[-1].index + 1
+            if (text := self.controls.settings.text) is not None:
+                self._session.change_text(text)
             with self._pulse.busy("restoring a block"):
                 frames: Pixels = np.stack([item.frame.pixels for item in block])  # type: ignore[assignment]
                 restored = self._session.push(frames)
