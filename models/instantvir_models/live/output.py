@@ -48,6 +48,10 @@ class Restored:
     """Monotonic seconds."""
 
 
+class _SoundCame:
+    """Tells an output that waits for a frame that there are companions to write."""
+
+
 class LiveOutput:
     """Writes frames in its own thread; loses them rather than hold up the stream.
 
@@ -78,7 +82,8 @@ class LiveOutput:
         self._open_sink, self._reconnect, self._is_only_one = open_sink, reconnect, is_only_one
         self._on_event, self._on_give_up, self._pulse = on_event, on_give_up, pulse
         self._stop = threading.Event()
-        self._link: Link[Restored] = Link(self._stop, queue_size)
+        self._link: Link[Restored | _SoundCame] = Link(self._stop, queue_size + 1)
+        self._is_told_of_sound = False
         self._companions: deque[CompanionPacket] = deque(maxlen=KEPT_COMPANIONS)
         self._sink: LiveSink | None = None
         self._state = "open"
@@ -153,8 +158,12 @@ class LiveOutput:
 
     def offer_companions(self, packets: list[CompanionPacket]) -> None:
         """Queue audio and subtitle packets; the oldest give way if nobody takes them."""
-        if self._state == "open":
-            self._companions.extend(packets)
+        if self._state != "open":
+            return
+        self._companions.extend(packets)
+        if not self._is_told_of_sound:
+            with suppress(Stopped):  # with no room left a frame will take the sound along
+                self._is_told_of_sound = self._link.put_within(_SoundCame(), NO_PATIENCE_SECONDS)
 
     def finish(self, *, grace_seconds: float, may_wait: Callable[[], bool]) -> None:
         """Let it write what it has and close. One that makes no progress for `grace_seconds` is
@@ -191,7 +200,10 @@ class LiveOutput:
     def _run(self) -> None:
         try:
             while self.is_alive and (item := self._link.get()) is not None:
-                self._deliver(item)
+                if isinstance(item, _SoundCame):
+                    self._deliver_sound()
+                else:
+                    self._deliver(item)
             self._close()
         except Stopped:
             raise
@@ -220,6 +232,16 @@ class LiveOutput:
             return
         self._written += 1
         self._delays.append(time.monotonic() - item.captured_at)
+
+    def _deliver_sound(self) -> None:
+        self._is_told_of_sound = False
+        if self._sink is None:
+            return  # it comes with the first frame
+        try:
+            with self._pulse.busy("writing sound"):
+                self._write_companions()
+        except InstantVIRError as error:
+            self._lose(error)
 
     def _write_companions(self) -> None:
         packets = []

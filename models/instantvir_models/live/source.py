@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from instantvir_models.errors import VideoOpenError, VideoWriteError
@@ -135,12 +136,19 @@ class LiveSource:
             if frame is not None and is_first:
                 self._continue_time_at(frame)  # before any sound of this connection goes on
                 is_first = False
+                self._forward_at_once(reader)
             self._forward_companions(reader)
             if frame is None:
                 return
             frame = self._shifted(frame)
             self._last_arrival = time.monotonic()
             yield frame
+
+    def _forward_at_once(self, reader: VideoReader) -> None:
+        """From now on hand sound on when it is read: a container of several streams holds back
+        each frame until it has the sound of that moment."""
+        if reader.demuxer is not None:
+            reader.demuxer.on_companion = partial(self._forward_companions, reader)
 
     def _forward_companions(self, reader: VideoReader) -> None:
         if reader.demuxer is None or not reader.demuxer.others:

@@ -109,6 +109,8 @@ class Demuxer:
         self.video = video
         self.others = others
         self.waiting = PacketQueue()
+        self.on_companion: Callable[[], None] = lambda: None
+        """Called in the reading thread whenever a packet begins to wait."""
         self.start_seconds = start_seconds
         self.end_seconds = (
             None if duration_seconds is None else (start_seconds or Fraction(0)) + duration_seconds
@@ -150,6 +152,7 @@ class Demuxer:
         for packet in self._packets():
             if packet.stream_index != self.video.index:
                 self.waiting.append(packet)
+                self.on_companion()
             elif not self._is_past_the_span:
                 yield from self._decode(packet)
             if self._is_past_the_span and self._is_after_the_span(packet):
