@@ -115,7 +115,7 @@ def test_another_student_takes_over_the_state_with_its_own_words(student):
     for state in states:
         student.restore_block(block, state)
     changed = other.restore_block(later, states[0]).x_hat
-    states[1].transformer.text = other.transformer._text_keys(other.text)
+    states[1].transformer.text = None  # as the reference resets its cache of the prompt
     torch.testing.assert_close(changed, other.restore_block(later, states[1]).x_hat, rtol=0, atol=0)
     assert states[0].transformer.next_latent == 6
 
