@@ -24,9 +24,9 @@ __all__ = [
     "norm_rope_write",
 ]
 
-_TOKENS_PER_THREAD = 1024
+_TOKENS_PER_THREAD = 2048
 """Tokens that go through a feed-forward net together: few enough for their hidden layer to stay in
-cache, enough for the products to run at full rate (256 to 2048 measured, least time)."""
+cache, enough for the products to run at full rate (the least of 256 to 4096, within 5 %)."""
 
 
 def layer_norm_modulate(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-6) -> Tensor:
@@ -109,7 +109,9 @@ def gated_feed_forward(
     x: Tensor, *, norm_weight: Tensor, norm_bias: Tensor, up: Tensor, down: Tensor, residual: bool
 ) -> Tensor:
     """`reference.gated_feed_forward`, some tokens after the other: none sees another."""
-    gated = _gated_feed_forward_in_epilogues if _has_epilogues(x, up) else _gated_feed_forward
+    # in bfloat16 F.linear is oneDNN's as well, and 4 % faster with steps of their own, in cache
+    in_epilogues = x.dtype == torch.float32 and _has_epilogues(x, up)
+    gated = _gated_feed_forward_in_epilogues if in_epilogues else _gated_feed_forward
     results = []
     for tokens in x.reshape(-1, x.shape[-1]).split(_TOKENS_PER_THREAD * torch.get_num_threads()):
         normed = F.layer_norm(tokens, tokens.shape[-1:], norm_weight, norm_bias)
