@@ -248,10 +248,10 @@ def _pair(
 
 
 def _line(pair: Pair) -> str:
+    """A row of the table in results/wan_cpu.md."""
     return (
-        f"{pair.name:<36}{pair.shape:<20}{pair.dtypes:<12}ours {pair.ours_cpu_seconds:7.2f} s   "
-        f"reference {pair.theirs_cpu_seconds:7.2f} s   ratio {pair.ratio:5.2f}   "
-        f"difference {pair.largest_difference:.0e}"
+        f"| {pair.name} | {pair.shape} | {pair.dtypes} | {pair.ours_cpu_seconds:.2f} s "
+        f"| {pair.theirs_cpu_seconds:.2f} s | {pair.ratio:.2f} | {pair.largest_difference:.0e} |"
     )
 
 
