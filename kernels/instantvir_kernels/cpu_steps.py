@@ -3,6 +3,8 @@
 What is not here has no faster form than the reference.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,13 +14,19 @@ from instantvir_kernels.reference import gated_residual, haar_patchify, haar_unp
 
 __all__ = [
     "depthwise_causal_conv",
+    "gated_feed_forward",
     "gated_residual",
     "gated_residual_norm",
     "haar_patchify",
     "haar_unpatchify",
     "layer_norm_modulate",
+    "linear_gelu",
     "norm_rope_write",
 ]
+
+_TOKENS_PER_THREAD = 2048
+"""Tokens that go through a feed-forward net together: few enough for their hidden layer to stay in
+cache, enough for the products to run at full rate (the least of 256 to 4096, within 5 %)."""
 
 
 def layer_norm_modulate(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-6) -> Tensor:
@@ -87,4 +95,66 @@ def depthwise_causal_conv(
         return reference.depthwise_causal_conv(x, memory, weight, bias, residual=residual)
     planes = torch.cat([memory, x], 1).movedim(-1, 1)
     out = F.conv3d(planes, weight, bias, padding=(0, 1, 1), groups=x.shape[-1]).movedim(1, -1)
-    return out + x if residual else out
+    return out.add_(x) if residual else out
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`reference.linear_gelu`, the GELU applied before the result is written."""
+    if not _has_epilogues(x, weight):
+        return reference.linear_gelu(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
+
+
+def gated_feed_forward(
+    x: Tensor, *, norm_weight: Tensor, norm_bias: Tensor, up: Tensor, down: Tensor, residual: bool
+) -> Tensor:
+    """`reference.gated_feed_forward`, some tokens after the other: none sees another."""
+    # in bfloat16 F.linear is oneDNN's as well, and 4 % faster with steps of their own, in cache
+    in_epilogues = x.dtype == torch.float32 and _has_epilogues(x, up)
+    gated = _gated_feed_forward_in_epilogues if in_epilogues else _gated_feed_forward
+    results = []
+    for tokens in x.reshape(-1, x.shape[-1]).split(_TOKENS_PER_THREAD * torch.get_num_threads()):
+        normed = F.layer_norm(tokens, tokens.shape[-1:], norm_weight, norm_bias)
+        results.append(gated(normed, up, down, tokens if residual else None))
+    return torch.cat(results).view(x.shape)
+
+
+def _gated_feed_forward(
+    normed: Tensor, up: Tensor, down: Tensor, residual: Tensor | None
+) -> Tensor:
+    value, gate = up.chunk(2)
+    hidden = F.gelu(F.linear(normed, gate)) * F.linear(normed, value)
+    out = F.linear(hidden, down)
+    return out if residual is None else out + residual
+
+
+def _gated_feed_forward_in_epilogues(
+    normed: Tensor, up: Tensor, down: Tensor, residual: Tensor | None
+) -> Tensor:
+    linear = torch.ops.mkldnn._linear_pointwise
+    value, gate = up.chunk(2)
+    activated = linear(normed, gate, None, "gelu", [], "none")
+    hidden = linear.binary(normed, activated, value, None, "mul")
+    if residual is None:
+        return linear(hidden, down, None, "none", [], "")
+    return linear.binary(hidden, residual, down, None, "add")
+
+
+def _has_epilogues(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN multiplies these here, with the steps that follow done before it writes.
+
+    Its operators are those that torch.compile writes calls of; autocast does not know them.
+    """
+    is_mixed = x.dtype != weight.dtype or torch.is_autocast_enabled("cpu")
+    return not is_mixed and _runs_onednn(x.dtype)
+
+
+@cache
+def _runs_onednn(dtype: torch.dtype) -> bool:
+    is_x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")  # nothing else was measured
+    operators = torch.ops.mkldnn
+    if not is_x86 or not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return operators._is_mkldnn_bf16_supported()
+    return dtype == torch.float32

@@ -8,6 +8,7 @@ import logging
 import os
 from dataclasses import replace
 from functools import cache, lru_cache
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -131,17 +132,34 @@ def haar_unpatchify(low: Tensor, high: Tensor, *, frames_per_token: int) -> Tens
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """gelu(x weight^T + bias), tanh approximation; on a card in the epilogue of the product.
+    """gelu(x weight^T + bias), tanh approximation, in the epilogue of the product.
 
-    cuBLASLt applies it before the result leaves the chip, and PyTorch reaches that by a function of
+    On a card cuBLASLt applies it before the result leaves the chip, and PyTorch reaches that by a function of
     its own; a product of ours would lose more to cuBLAS than the saved pass is worth.
     """
-    # autocast gives one dtype to the plain product, not to this one
-    is_mixed = x.dtype != weight.dtype or x.dtype == torch.float32
-    if is_mixed or _chosen(Kind.STEP, x, weight, bias) != "triton":
+    if x.dtype != weight.dtype:  # autocast gives one dtype to the plain product, not to these
         return reference.linear_gelu(x, weight, bias)
-    out = torch._addmm_activation(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
-    return out.view(*x.shape[:-1], -1)
+    match _chosen(Kind.STEP, x, weight, bias):
+        case "triton" if x.dtype != torch.float32:
+            out = torch._addmm_activation(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
+            return out.view(*x.shape[:-1], -1)
+        case "cpu":
+            return cpu_steps.linear_gelu(x, weight, bias)
+    return reference.linear_gelu(x, weight, bias)
+
+
+def gated_feed_forward(
+    x: Tensor, *, norm_weight: Tensor, norm_bias: Tensor, up: Tensor, down: Tensor, residual: bool
+) -> Tensor:
+    """LayerNorm, a product, a gelu(b), a product, [..., C]; same contract as the reference's.
+
+    On a card the reference runs: cuBLAS has no epilogue that gates.
+    """
+    is_on_cpu = _chosen(Kind.STEP, x, norm_weight, norm_bias, up, down) == "cpu"
+    steps: ModuleType = cpu_steps if is_on_cpu else reference
+    return steps.gated_feed_forward(
+        x, norm_weight=norm_weight, norm_bias=norm_bias, up=up, down=down, residual=residual
+    )
 
 
 def _needs_gradient(*tensors: Tensor) -> bool:

@@ -189,6 +189,23 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.gelu(F.linear(x, weight, bias), approximate="tanh")
 
 
+def gated_feed_forward(
+    x: Tensor, *, norm_weight: Tensor, norm_bias: Tensor, up: Tensor, down: Tensor, residual: bool
+) -> Tensor:
+    """(a gelu(b)) down^T with (a, b) = LayerNorm(x) up^T, [..., C] (+ x if residual); GELU by erf.
+
+    Args:
+        x: [..., C].
+        norm_weight, norm_bias: [C] of the LayerNorm.
+        up: [2 I, C], the rows of a before those of b. down: [C, I].
+        residual: add x to the result.
+    """
+    normed = F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias)
+    value, gate = F.linear(normed, up).chunk(2, -1)
+    out = F.linear(value * F.gelu(gate), down)
+    return x + out if residual else out
+
+
 def depthwise_causal_conv(
     x: Tensor, memory: Tensor, weight: Tensor, bias: Tensor, *, residual: bool
 ) -> Tensor:

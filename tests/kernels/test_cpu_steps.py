@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from instantvir_kernels import cpu_steps, reference
+from instantvir_kernels import cpu_steps, dispatch, reference
 
 TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 MODULES = reference, cpu_steps
@@ -62,3 +62,57 @@ def test_depthwise_causal_conv(dtype, residual):
         m.depthwise_causal_conv(x, memory, weight, bias, residual=residual) for m in MODULES
     )
     assert_same(actual, expected)
+
+
+@pytest.fixture(params=["as-here", "without-onednn"])
+def products(request, monkeypatch):
+    """The library that multiplies: the one found here, and what any build of PyTorch has."""
+    if request.param == "without-onednn":
+        monkeypatch.setattr(cpu_steps, "_runs_onednn", lambda dtype: False)
+
+
+def feed_forward(dtype=torch.float32, channels=24, inner=61):
+    """Arguments of a gated feed-forward net on 2 x 3 x 5 tokens."""
+    return {
+        "x": normal(2, 3, 5, channels, dtype=dtype),
+        "norm_weight": normal(channels, dtype=dtype, seed=1),
+        "norm_bias": normal(channels, dtype=dtype, seed=2),
+        "up": normal(2 * inner, channels, dtype=dtype, seed=3) / channels**0.5,
+        "down": normal(channels, inner, dtype=dtype, seed=4) / inner**0.5,
+    }
+
+
+@TYPES
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.usefixtures("products")
+def test_gated_feed_forward_goes_through_the_tokens_a_few_at_a_time(dtype, residual, monkeypatch):
+    monkeypatch.setattr(cpu_steps, "_TOKENS_PER_THREAD", 7)  # the last part is shorter
+    given = feed_forward(dtype)
+    before = given["x"].clone()
+    expected, actual = (m.gated_feed_forward(**given, residual=residual) for m in MODULES)
+    assert_same(actual, expected)
+    assert torch.equal(given["x"], before)
+
+
+@TYPES
+@pytest.mark.usefixtures("products")
+def test_gelu_behind_a_product(dtype):
+    x, weight, bias = (normal(*shape, dtype=dtype) for shape in ((2, 5, 24), (61, 24), (61,)))
+    assert_same(*(m.linear_gelu(x, weight / 5, bias) for m in reversed(MODULES)))
+
+
+def test_gated_feed_forward_is_differentiable_where_it_trains():
+    given = feed_forward()
+    up = given["up"].requires_grad_()
+    dispatch.gated_feed_forward(**given, residual=True).square().sum().backward()
+    assert up.grad.abs().sum() > 0
+
+
+@torch.inference_mode()
+def test_products_follow_autocast():
+    given = feed_forward()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert dispatch.gated_feed_forward(**given, residual=False).dtype == torch.bfloat16
+        assert (
+            dispatch.linear_gelu(given["x"], given["up"], given["up"][:, 0]).dtype == torch.bfloat16
+        )

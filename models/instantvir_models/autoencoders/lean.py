@@ -12,7 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instantvir_kernels.dispatch import depthwise_causal_conv, haar_patchify, haar_unpatchify
+from instantvir_kernels.dispatch import (
+    depthwise_causal_conv,
+    gated_feed_forward,
+    haar_patchify,
+    haar_unpatchify,
+)
 from instantvir_models.autoencoders.base import TEMPORAL_FACTOR, CausalMemory, check_frames
 
 PATCH_PIXELS = 4
@@ -54,23 +59,28 @@ class _DepthwiseConv(nn.Module):
 
 
 class _GatedFeedForward(nn.Sequential):
-    """LayerNorm, Linear, a * gelu(b), Linear; positions in the sequence name the parameters."""
+    """LayerNorm, Linear, a * gelu(b), Linear (+ x if residual); positions name the parameters."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, is_residual: bool) -> None:
         inner = int(channels * 8 / 3)
         super().__init__(
             nn.LayerNorm(channels),
             nn.Linear(channels, 2 * inner, bias=False),
-            _Gate(),
+            nn.Identity(),  # the gate, which `gated_feed_forward` applies
             nn.Identity(),
             nn.Linear(inner, channels, bias=False),
         )
+        self.is_residual = is_residual
 
-
-class _Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = x.chunk(2, -1)
-        return value * F.gelu(gate)
+        norm, up, *_, down = self
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(up, nn.Linear)
+        assert isinstance(down, nn.Linear)
+        return gated_feed_forward(
+            x, norm_weight=norm.weight, norm_bias=norm.bias, up=up.weight, down=down.weight,
+            residual=self.is_residual,
+        )  # fmt: skip
 
 
 class _Layers(nn.Module):
@@ -78,16 +88,16 @@ class _Layers(nn.Module):
 
     def __init__(self, channels: int, count: int, *, is_residual: bool) -> None:
         super().__init__()
-        self.is_residual = is_residual
         self.dconv_layer = nn.ModuleList(
             _DepthwiseConv(channels, is_residual=is_residual) for _ in range(count)
         )
-        self.ffd_layer = nn.ModuleList(_GatedFeedForward(channels) for _ in range(count))
+        self.ffd_layer = nn.ModuleList(
+            _GatedFeedForward(channels, is_residual=is_residual) for _ in range(count)
+        )
 
     def forward(self, x: Tensor, memory: CausalMemory) -> Tensor:
         for conv, feed_forward in zip(self.dconv_layer, self.ffd_layer, strict=True):
-            x = conv(x, memory)
-            x = x + feed_forward(x) if self.is_residual else feed_forward(x)
+            x = feed_forward(conv(x, memory))
         return x
 
 
