@@ -8,7 +8,7 @@ of it hidden behind the layer that computes meanwhile.
 import copy
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -46,26 +46,23 @@ class Offload:
         self.is_resting = False
         self._layers = layers
         self._autoencoder = autoencoder
-        coming = [*autoencoder.parameters()]
+        coming = list(autoencoder.modules())
         for layer in layers:
-            coming += [p for part in layer.children() for p in part.parameters()]
+            coming += [module for part in layer.children() for module in part.modules()]
         self._coming = coming
-        known = {id(parameter) for parameter in coming}
-        self._staying = [p for p in transformer.parameters() if id(p) not in known]
+        known = set(coming)
+        self._staying = [module for module in transformer.modules() if module not in known]
         self._lock = threading.Lock()
 
     def rest(self) -> None:
         """Let the weights rest in CPU memory, page-locked where they go to a card from there."""
-        for parameter in self._staying:
-            parameter.data = _moved(parameter.data, self.device)
-        for parameter in self._coming:
-            parameter.data = _at_home(parameter.data, self.device)
+        _replace(self._staying, lambda weight: weight.to(self.device))
+        _replace(self._coming, lambda weight: _at_home(weight, self.device))
         self.is_resting = True
 
     def wake(self) -> None:
         """Bring all weights to the device to stay."""
-        for parameter in (*self._staying, *self._coming):
-            parameter.data = _moved(parameter.data, self.device)
+        _replace((*self._staying, *self._coming), lambda weight: weight.to(self.device))
         self.is_resting = False
 
     def new_turns(self) -> "LayerTurns":
@@ -79,15 +76,15 @@ class Offload:
             yield
             return
         with self._lock:
-            parameters = list(self._autoencoder.parameters())
-            homes = [parameter.data for parameter in parameters]
+            modules = list(self._autoencoder.modules())
+            homes = [dict(module.named_parameters(recurse=False)) for module in modules]
             try:
-                for parameter, home in zip(parameters, homes, strict=True):
-                    parameter.data = _moved(home, self.device, copy=True)
+                _replace(modules, lambda weight: weight.to(self.device, copy=True))
                 yield
             finally:
-                for parameter, home in zip(parameters, homes, strict=True):
-                    parameter.data = home
+                for module, home in zip(modules, homes, strict=True):
+                    for name, weight in home.items():
+                        setattr(module, name, weight)
 
 
 class LayerTurns:
@@ -144,22 +141,24 @@ class LayerTurns:
 
 
 def _empty_copy(layer: nn.Module, device: torch.device) -> nn.Module:
-    with torch.inference_mode(False):  # it outlives the block at which memory ran out
+    with torch.inference_mode(False):
         return copy.deepcopy(layer).to_empty(device=device).eval().requires_grad_(False)
 
 
-def _moved(tensor: Tensor, device: torch.device, *, copy: bool = False) -> Tensor:
-    with torch.inference_mode(False):  # parameters are no inference tensors
-        return tensor.to(device, copy=copy)
+def _replace(modules: Iterable[nn.Module], moved: Callable[[Tensor], Tensor]) -> None:
+    """Put `moved` weights into the modules, their children left alone."""
+    with torch.inference_mode(False):  # weights outlive the block at which memory ran out
+        for module in modules:
+            for name, weight in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(moved(weight.data), weight.requires_grad))
 
 
-def _at_home(tensor: Tensor, device: torch.device) -> Tensor:
-    resting = _moved(tensor, HOME)
+def _at_home(weight: Tensor, device: torch.device) -> Tensor:
+    resting = weight.to(HOME)
     if device.type != "cuda":
         return resting
     try:
-        with torch.inference_mode(False):
-            return resting.pin_memory()
+        return resting.pin_memory()
     except RuntimeError as error:  # the system limits how much may be locked
         logger.info("weights rest in ordinary memory, which is slower: %s", error)
         return resting

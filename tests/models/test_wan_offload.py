@@ -1,0 +1,137 @@
+"""Weights at rest in CPU memory: the same restoration to the bit, with less on the device."""
+
+import gc
+import weakref
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from instantvir_models.measurement import degrade
+from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.spec import parse_degradation
+from instantvir_models.session import Session
+from instantvir_models.students.base import Conditioning, condition
+from instantvir_models.students.wan.offload import SLOTS
+from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
+from instantvir_models.students.wan.transformer import TextRows, WanTransformer
+from tests.meta_card import CARD, MetaCard
+from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_text
+
+CPU = torch.device("cpu")
+DEEP = replace(TRANSFORMER, num_layers=5)
+WHOLE = Footprint(6, 3)
+RESTING = [Resting.WEIGHTS, Resting.PAST_FRAMES]
+
+
+def deep_student(kind="lean", **settings):
+    return WanStudent(
+        drawn(WanTransformer(DEEP)), small_autoencoder(kind), WanSettings(**settings), small_text()
+    )
+
+
+def blocks(*frames, height=16, width=32):
+    generator = torch.Generator().manual_seed(5)
+    videos = [torch.rand(1, n, 3, height, width, generator=generator) * 2 - 1 for n in frames]
+    return [condition(degrade(x, Identity(), noise_std=0.0)) for x in videos]
+
+
+def restored(student, given, state=None):
+    state = student.new_state() if state is None else state
+    with torch.inference_mode():
+        return [student.restore_block(block, state).x_hat for block in given]
+
+
+def weight_bytes(module):
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+@pytest.mark.parametrize("resting", RESTING)
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_an_offloaded_student_restores_the_same_bits(kind, resting):
+    """Long enough for the ring of keys to go around."""
+    given = blocks(9, 12, 12, 12)
+    expected = restored(deep_student(kind, window_latents=6), given)
+    student = deep_student(kind, window_latents=6).placed(CPU, replace(WHOLE, resting=resting))
+    for actual, wanted in zip(restored(student, given), expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
+
+
+def test_layers_take_turns_in_two_slots():
+    student = deep_student().placed(CPU, replace(WHOLE, resting=Resting.WEIGHTS))
+    turns = student.offload.new_turns()
+    layers = list(student.transformer.blocks)
+    assert turns.device_bytes == SLOTS * weight_bytes(layers[0])
+    for _ in range(2):
+        seen = []
+        for layer, original in zip(turns, layers, strict=True):
+            assert layer is not original
+            for name, weight in layer.state_dict().items():
+                torch.testing.assert_close(weight, original.state_dict()[name], rtol=0, atol=0)
+            seen.append(id(layer))
+        assert len(set(seen)) == SLOTS
+
+
+@pytest.mark.parametrize("resting", [Resting.NOTHING, *RESTING])
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_nothing_on_the_device_meets_what_rests(kind, resting, monkeypatch):
+    """On a card it would be an error; and what is said to rest takes no memory there."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # meta has none
+    text = TextRows(torch.zeros(1, 3, DEEP.text_dim), DEEP.text_len)
+    student = replace(deep_student(kind, window_latents=6), text=text)
+    with MetaCard() as card:
+        student = student.placed(CARD, replace(WHOLE, resting=resting))
+        layers = weight_bytes(student.transformer.blocks)
+        transformer, autoencoder = map(weight_bytes, (student.transformer, student.autoencoder))
+        modulation = sum(layer.modulation.nbytes for layer in student.transformer.blocks)
+        staying = transformer - layers + modulation
+        at_first = card.live_bytes
+        assert at_first == (staying if resting else transformer + autoencoder)
+        state = student.new_state()
+        for n in (9, 12):
+            y = torch.empty(1, n, 3, 16, 32, device=CARD)
+            block = Conditioning(y, y, y[:, :, :1], torch.empty(1, 14, device=CARD))
+            restored(student, [block], state)
+            del y, block
+        cache = sum(2 * c._k.nbytes for c in state.transformer.caches)
+        cache += sum(
+            t.nbytes
+            for pair in (state.transformer.text.keys, state.transformer.text.values)
+            for t in pair
+        )
+        cache += state.transformer.text.bias.nbytes
+        slots = SLOTS * weight_bytes(student.transformer.blocks[0]) if resting else 0
+        past = 0 if resting is Resting.PAST_FRAMES else state.autoencoder.num_bytes()
+        assert card.live_bytes == at_first + cache + slots + past
+        del state
+        gc.collect()
+        assert card.live_bytes == at_first
+
+
+def test_a_session_that_ended_leaves_nothing_behind():
+    student = deep_student().placed(CPU, replace(WHOLE, resting=Resting.PAST_FRAMES))
+    homes = [p.data_ptr() for p in student.autoencoder.parameters()]
+    session = Session(student, parse_degradation("identity"), height=16, width=16)
+    session.push(np.zeros((21, 16, 16, 3), np.uint8))
+    turns = weakref.ref(session._state.transformer.layers)
+    slots = [weakref.ref(slot) for slot in turns()._slots]
+    del session
+    gc.collect()
+    assert turns() is None
+    assert [slot() for slot in slots] == [None] * SLOTS
+    assert [p.data_ptr() for p in student.autoencoder.parameters()] == homes
+
+
+def test_a_student_is_brought_back_and_sent_away_again():
+    given = blocks(9, 12)
+    student = deep_student()
+    expected = restored(student, given)
+    for resting in (Resting.WEIGHTS, Resting.NOTHING, Resting.PAST_FRAMES):
+        student = student.placed(CPU, Footprint(21, 3, resting=resting))
+        assert student.offload.is_resting == bool(resting)
+        state = student.new_state()
+        for actual, wanted in zip(restored(student, given, state), expected, strict=True):
+            torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
+        assert (state.transformer.layers is not None) == bool(resting)
