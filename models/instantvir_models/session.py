@@ -6,6 +6,8 @@ alone, not on how they were cut into packets.
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.errors import UsageError
+from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.measurement import Measurement
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
 from instantvir_models.operators.consistency import data_consistency
@@ -121,6 +123,7 @@ class Session:
 
         Raises:
             UsageError: if the frames are not of the size or type the session was made for.
+            DeviceMemoryError: if not even the smallest step fits the device.
         """
         self._check_frames(frames)
         started = time.perf_counter()
@@ -206,7 +209,7 @@ class Session:
             is_lossy=self.degradation.is_lossy,
         )
         inside = slice(before, before + size)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._memory_shortage_told():
             x = self._estimate(measurement, inside)
         finished = time.perf_counter()
         pixels = (to_uint16 if self._bit_depth_is_16 else to_uint8)(x.cpu())
@@ -251,6 +254,20 @@ class Session:
         error = (measurement.operator.A(x) - measurement.y)[:, inside]
         self._squared_error += float(error.square().sum())
         self._squared_measurement += float(measurement.y[:, inside].square().sum())
+
+    @contextmanager
+    def _memory_shortage_told(self) -> Iterator[None]:
+        """Where memory runs out and nothing is left to give up, say so to a person."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            height, width = self.output_size
+            raise DeviceMemoryError(
+                f"the device ran out of memory at {width}x{height}, after everything that could be "
+                "given up was",
+                hint="restore smaller frames, free the device of other programs, or use "
+                "`--device cpu`",
+            ) from error
 
     def _check_operator(self) -> None:
         """Let the operator say now, not at the first block, that it does not fit the frames."""

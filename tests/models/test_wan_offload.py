@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 import torch
 
+import instantvir_models.session as session_module
+import instantvir_models.students.wan.transformer as transformer_module
+from instantvir_models.errors import DeviceMemoryError
 from instantvir_models.measurement import degrade
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.session import Session
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.wan.offload import SLOTS
-from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
+from instantvir_models.students.wan.student import (
+    TILE_LATENTS,
+    Footprint,
+    Resting,
+    WanSettings,
+    WanStudent,
+)
 from instantvir_models.students.wan.transformer import TextRows, WanTransformer
 from tests.meta_card import CARD, MetaCard
 from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_text
@@ -135,3 +144,119 @@ def test_a_student_is_brought_back_and_sent_away_again():
         for actual, wanted in zip(restored(student, given, state), expected, strict=True):
             torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
         assert (state.transformer.layers is not None) == bool(resting)
+
+
+class OutOfMemory:
+    """Raises as a card does, at the given calls of one of the student's parts."""
+
+    def __init__(self, monkeypatch, owner, name, *, at):
+        original, self.calls, self.at = getattr(owner, name), 0, at
+
+        def crowded(*args, **kwargs):
+            self.calls += 1
+            out = original(*args, **kwargs)  # it was under way when memory ran out
+            if self.calls in self.at:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return out
+
+        monkeypatch.setattr(owner, name, crowded)
+
+
+STEPS = [
+    Footprint(6, 1),
+    Footprint(6, 1, resting=Resting.WEIGHTS),
+    Footprint(6, 1, resting=Resting.PAST_FRAMES),
+    Footprint(6, 1, TILE_LATENTS[-1], Resting.PAST_FRAMES),
+    Footprint(3, 1, TILE_LATENTS[-1], Resting.PAST_FRAMES),
+]
+"""What is given up one after the other, in frames larger than a tile."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "step"),
+    [
+        *(("lean", "decoder", step) for step in range(1, len(STEPS) + 1)),
+        ("lean", "encoder", 2),
+        ("lean", "encoder", 4),
+        ("lean", "layer", 1),
+        ("lean", "layer", 3),
+        ("lean", "layer", 5),
+        ("wan", "encoder", 5),
+    ],
+)
+def test_out_of_memory_in_a_block_goes_on_with_the_next_smaller_plan(
+    kind, where, step, monkeypatch, caplog
+):
+    """Earlier blocks are kept, this one is given again, and it and all later ones are those of a
+    student that had the smaller plan from there on."""
+    size = {"height": 16, "width": 8 * (TILE_LATENTS[-1] + 10)}
+    given = blocks(9, 12, 12, **size)
+    student = deep_student(kind, window_latents=6).placed(CPU, WHOLE)
+    expected_student = deep_student(kind, window_latents=6)
+    expected_state, window = expected_student.new_state(), STEPS[step - 1].window_latents
+    expected = restored(expected_student, given[:1], expected_state)
+    expected_state.transformer.shrink(window, of=6)
+    expected_state.footprint = Footprint(window, 3)
+    expected += restored(expected_student, given[1:], expected_state)
+
+    state = student.new_state()
+    actual = restored(student, given[:1], state)
+    owner, name = {
+        "encoder": (student.autoencoder, "encode_locally"),
+        "layer": (transformer_module, "gated_residual_norm"),
+        "decoder": (student.autoencoder, "decode_locally"),
+    }[where]
+    OutOfMemory(monkeypatch, owner, name, at=range(1, step + 1))
+    actual += restored(student, given[1:], state)
+
+    assert state.footprint == STEPS[step - 1]
+    assert caplog.text.count("out of memory: going on with") == step
+    assert student.offload.is_resting == bool(state.footprint.resting)
+    for block, (got, wanted) in enumerate(zip(actual, expected, strict=True)):
+        assert got.shape == wanted.shape
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0 if block == 0 else 2e-4)
+
+
+def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
+    student = deep_student(window_latents=6).placed(CPU, WHOLE)
+    OutOfMemory(monkeypatch, student.autoencoder, "decode", at=range(1, 99))
+    session = Session(student, parse_degradation("identity"), height=16, width=32)
+    with pytest.raises(DeviceMemoryError, match="ran out of memory at 32x16") as caught:
+        session.push(np.zeros((9, 16, 32, 3), np.uint8))
+    assert "restore smaller frames" in caught.value.hint
+
+
+def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
+    session = Session(deep_student(), parse_degradation("identity"), height=16, width=32)
+    OutOfMemory(monkeypatch, session_module, "data_consistency", at={1})
+    with pytest.raises(DeviceMemoryError, match="ran out of memory at 32x16"):
+        session.push(np.zeros((9, 16, 32, 3), np.uint8))
+
+
+def test_a_step_down_in_one_session_leaves_the_other_as_it_was(monkeypatch):
+    """They share the weights, which one of them sends away."""
+    given = blocks(9, 12, 12)
+    student = deep_student().placed(CPU, Footprint(21, 3))
+    expected = restored(deep_student(), given)
+    ours, theirs = student.new_state(), student.new_state()
+    both = [restored(student, given[:1], state) for state in (ours, theirs)]
+    with monkeypatch.context() as context:
+        OutOfMemory(context, student.autoencoder, "decode", at={1, 2})
+        both[0] += restored(student, given[1:2], ours)
+    both[1] += restored(student, given[1:], theirs)
+    both[0] += restored(student, given[2:], ours)
+    assert ours.footprint.resting is Resting.WEIGHTS
+    assert theirs.footprint == Footprint(21, 3)
+    for actual in both:
+        for got, wanted in zip(actual, expected, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
+
+
+def test_tiles_that_were_refused_are_not_taken():
+    with_tiles, without = (WHOLE.smaller(3, may_tile=may, may_rest=True) for may in (True, False))
+    while (step := without.smaller(3, may_tile=False, may_rest=True)) is not None:
+        without = step
+    while (step := with_tiles.smaller(3, may_tile=True, may_rest=True)) is not None:
+        with_tiles = step
+    assert (without.tile_latents, with_tiles.tile_latents) == (0, TILE_LATENTS[-1])
+    assert without.window_latents == with_tiles.window_latents == 3

@@ -62,6 +62,11 @@ class TextRows:
                 f"a prompt is [1, n <= {self.length}, text_dim], got {tuple(self.rows.shape)}"
             )
 
+    @property
+    def attended_rows(self) -> int:
+        """Rows that layers attend to: one stands for all the padding."""
+        return min(self.rows.shape[1] + 1, self.length)
+
 
 @dataclass(frozen=True)
 class _TextKeys:
