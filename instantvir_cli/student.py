@@ -112,7 +112,7 @@ def fitted(
         plan = plan_that_fits(
             *networks, height=height, width=width,
             dtypes=_dtypes(student.dtype, is_fixed=opened.is_dtype_fixed),
-            budget_bytes=budget.num_bytes, tile_latents=tile,
+            budget_bytes=budget.num_bytes, budget_source=budget.source, tile_latents=tile,
             can_rest=opened.device.type != "cpu", text_rows=text_rows,
         )  # fmt: skip
         note = f" of {budget}"
@@ -130,6 +130,7 @@ class _Budget:
 
     num_bytes: float
     source: str
+    """`allowed` or `free`."""
 
     def __str__(self) -> str:
         return f"{self.num_bytes / 1e9:.2f} GB {self.source}"

@@ -1,4 +1,4 @@
-"""The `meta` device as a stand-in for a card: no numbers, but strict about where tensors are."""
+"""The `meta` device as a stand-in for a card: no numbers, but strict about where they are."""
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -10,7 +10,7 @@ COPIES = (torch.ops.aten._to_copy, torch.ops.aten.to)
 
 
 class MetaCard(PeakMemory):
-    """While entered, `meta` counts its memory, gives zeros where it is read, and mixes with nothing.
+    """While entered, `meta` counts its memory, gives any numbers where it is read, and mixes with nothing.
 
     A number (a tensor without dimensions) may be on either side, as on a card.
     """
@@ -20,7 +20,7 @@ class MetaCard(PeakMemory):
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         if func.overloadpacket in COPIES:
             if torch.device("cpu") in leaves and tensors[0].is_meta:
-                return torch.zeros_like(tensors[0], device="cpu")
+                return torch.empty_like(tensors[0], device="cpu")
         elif func is not torch.ops.aten.copy_.default:
             places = {tensor.device.type for tensor in tensors if tensor.ndim}
             assert len(places) < 2, f"{func} mixes tensors on the card and in CPU memory"

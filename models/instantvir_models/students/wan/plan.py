@@ -157,6 +157,7 @@ def plan_that_fits(
     width: int,
     dtypes: Sequence[torch.dtype],
     budget_bytes: float,
+    budget_source: str = "allowed",
     tile_latents: int | None = None,
     can_rest: bool = False,
     text_rows: int | None = None,
@@ -168,6 +169,7 @@ def plan_that_fits(
 
     Args:
         dtypes: of the weights, the preferred first.
+        budget_source: what the budget is, for people: `allowed` or `free`.
         tile_latents: side of the autoencoder's tiles in latent pixels, 0 for whole frames; None to
             choose.
         can_rest: whether weights may rest in CPU memory, because that is not the device's.
@@ -191,7 +193,8 @@ def plan_that_fits(
         if smallest is None or plan.total < smallest.total:
             smallest = plan
     raise UsageError(
-        f"{width}x{height} needs at least {smallest}, more than the {budget_bytes / 1e9:.1f} GB allowed",
+        f"{width}x{height} needs at least {smallest}, more than the "
+        f"{budget_bytes / 1e9:.2f} GB {budget_source}",
         hint="restore smaller frames, or say with `--vram GB` that more may be taken",
     )
 
