@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+import instantvir_cli.benchmark as benchmark_module
 import instantvir_cli.student as student_module
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
@@ -196,8 +197,42 @@ def test_on_a_card_what_is_free_is_the_budget(card_gb, autoencoder, footprint, m
     fitted(opened, (480, 832), vram_gigabytes=90)
     assert placed[1][0][2] == Footprint(21, 3)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**20, total))
-    with pytest.raises(UsageError, match="more than the .* GB free"):
+    with pytest.raises(UsageError, match=r"more than the .* GB free"):
         fitted(opened, (480, 832), vram_gigabytes=None)
+
+
+def benchmark(checkpoint, *options):
+    return run(
+        "benchmark", "--model", checkpoint, "--size", "40x24", "--frames", 9, "--repeats", 1,
+        "--warmup", 0, "--threads", 1, "--json", *options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_benchmark_runs_the_student_in_the_type_asked_for_and_says_so(checkpoint, dtype):
+    """It ran in what is fast here, whatever was asked for, and reported what was asked for."""
+    result = benchmark(checkpoint, "--dtype", dtype)
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["dtype"], summary["device"]) == (dtype, "cpu")
+    assert summary["peak_device_memory_mb"] is None
+
+
+def test_a_type_the_user_fixed_is_not_given_up(checkpoint):
+    budget = planned(Footprint(21, 1), torch.bfloat16).total * 1.0001e-9
+    result = benchmark(checkpoint, "--dtype", "float32", "--vram", budget)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["dtype"] == "float32"
+    assert "bfloat16" not in said(result)
+    assert "the history is" in said(result)
+
+
+def test_a_card_is_named_in_a_benchmark_with_the_memory_it_took(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some Card")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    card = torch.device("cuda")
+    assert benchmark_module._device_name(card) == "Some Card"
+    assert benchmark_module._peak_device_memory_mb(card) == 3
 
 
 def test_convert_info_restore(clip, tmp_path):
