@@ -219,12 +219,12 @@ def test_benchmark_runs_the_student_in_the_type_asked_for_and_says_so(checkpoint
 
 
 def test_a_type_the_user_fixed_is_not_given_up(checkpoint):
-    budget = planned(Footprint(21, 1), torch.bfloat16).total * 1.0001e-9
+    budget = planned(Footprint(9, 1), torch.float32).total * 1.0001e-9
     result = benchmark(checkpoint, "--dtype", "float32", "--vram", budget)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["dtype"] == "float32"
     assert "bfloat16" not in said(result)
-    assert "the history is" in said(result)
+    assert "the history is 9 latents" in said(result)
 
 
 def test_a_card_is_named_in_a_benchmark_with_the_memory_it_took(monkeypatch):
