@@ -54,6 +54,8 @@ def open_student(
     loaded = load_student(model, dtype=fast if dtype is None else dtype)
     student = loaded.student
     if isinstance(student, WanStudent):
+        student = student.for_device(place)
+        loaded = replace(loaded, student=student)
         if prompt is None:
             console.say(
                 "no prompt: the student restores without words (`--prompt` says what is seen)"
@@ -119,9 +121,7 @@ def fitted(
     if given_up := plan.given_up(whole):
         note += f"; all of it would take {whole.total / 1e9:.2f} GB, so {'; '.join(given_up)}"
     console.say(f"memory for {width}x{height}: {plan}{note}")
-    return student.placed(
-        opened.device, plan.footprint, dtype=plan.dtype, may_tile=tile_pixels is None
-    )
+    return student.placed(plan.footprint, dtype=plan.dtype, may_tile=tile_pixels is None)
 
 
 @dataclass(frozen=True)

@@ -193,9 +193,9 @@ def test_on_a_card_what_is_free_is_the_budget(card_gb, autoencoder, footprint, m
     checkpoint = WanCheckpoint(lean=lean, wan_vae=wan_vae)
     opened = OpenedStudent(LoadedStudent(student, "x", "", checkpoint), torch.device("cuda"))
     fitted(opened, (480, 832), vram_gigabytes=None)
-    assert placed[0][0][2] == footprint
+    assert placed[0][0][1] == footprint
     fitted(opened, (480, 832), vram_gigabytes=90)
-    assert placed[1][0][2] == Footprint(21, 3)
+    assert placed[1][0][1] == Footprint(21, 3)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**20, total))
     with pytest.raises(UsageError, match=r"more than the .* GB free"):
         fitted(opened, (480, 832), vram_gigabytes=None)

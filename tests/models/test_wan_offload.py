@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -63,13 +63,15 @@ def test_an_offloaded_student_restores_the_same_bits(kind, resting):
     """Long enough for the ring of keys to go around."""
     given = blocks(9, 12, 12, 12)
     expected = restored(deep_student(kind, window_latents=6), given)
-    student = deep_student(kind, window_latents=6).placed(CPU, replace(WHOLE, resting=resting))
+    student = (
+        deep_student(kind, window_latents=6).for_device(CPU).placed(replace(WHOLE, resting=resting))
+    )
     for actual, wanted in zip(restored(student, given), expected, strict=True):
         torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
 
 
 def test_layers_take_turns_in_two_slots():
-    student = deep_student().placed(CPU, replace(WHOLE, resting=Resting.WEIGHTS))
+    student = deep_student().for_device(CPU).placed(replace(WHOLE, resting=Resting.WEIGHTS))
     turns = student.offload.new_turns()
     layers = list(student.transformer.blocks)
     assert turns.device_bytes == SLOTS * weight_bytes(layers[0])
@@ -91,7 +93,7 @@ def test_nothing_on_the_device_meets_what_rests(kind, resting, monkeypatch):
     text = TextRows(torch.zeros(1, 3, DEEP.text_dim), DEEP.text_len)
     student = replace(deep_student(kind, window_latents=6), text=text)
     with MetaCard() as card:
-        student = student.placed(CARD, replace(WHOLE, resting=resting))
+        student = student.for_device(CARD).placed(replace(WHOLE, resting=resting))
         layers = weight_bytes(student.transformer.blocks)
         transformer, autoencoder = map(weight_bytes, (student.transformer, student.autoencoder))
         modulation = sum(layer.modulation.nbytes for layer in student.transformer.blocks)
@@ -120,7 +122,7 @@ def test_nothing_on_the_device_meets_what_rests(kind, resting, monkeypatch):
 
 
 def test_a_session_that_ended_leaves_nothing_behind():
-    student = deep_student().placed(CPU, replace(WHOLE, resting=Resting.PAST_FRAMES))
+    student = deep_student().for_device(CPU).placed(replace(WHOLE, resting=Resting.PAST_FRAMES))
     homes = [p.data_ptr() for p in student.autoencoder.parameters()]
     session = Session(student, parse_degradation("identity"), height=16, width=16)
     session.push(np.zeros((21, 16, 16, 3), np.uint8))
@@ -135,10 +137,10 @@ def test_a_session_that_ended_leaves_nothing_behind():
 
 def test_a_student_is_brought_back_and_sent_away_again():
     given = blocks(9, 12)
-    student = deep_student()
+    student = deep_student().for_device(CPU)
     expected = restored(student, given)
     for resting in (Resting.WEIGHTS, Resting.NOTHING, Resting.PAST_FRAMES):
-        student = student.placed(CPU, Footprint(21, 3, resting=resting))
+        student = student.placed(Footprint(21, 3, resting=resting))
         assert student.offload.is_resting == bool(resting)
         state = student.new_state()
         for actual, wanted in zip(restored(student, given, state), expected, strict=True):
@@ -191,7 +193,7 @@ def test_out_of_memory_in_a_block_goes_on_with_the_next_smaller_plan(
     student that had the smaller plan from there on."""
     size = {"height": 16, "width": 8 * (TILE_LATENTS[-1] + 10)}
     given = blocks(9, 12, 12, **size)
-    student = deep_student(kind, window_latents=6).placed(CPU, WHOLE)
+    student = deep_student(kind, window_latents=6).for_device(CPU).placed(WHOLE)
     expected_student = deep_student(kind, window_latents=6)
     expected_state, window = expected_student.new_state(), STEPS[step - 1].window_latents
     expected = restored(expected_student, given[:1], expected_state)
@@ -218,7 +220,7 @@ def test_out_of_memory_in_a_block_goes_on_with_the_next_smaller_plan(
 
 
 def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
-    student = deep_student(window_latents=6).placed(CPU, WHOLE)
+    student = deep_student(window_latents=6).for_device(CPU).placed(WHOLE)
     OutOfMemory(monkeypatch, student.autoencoder, "decode", at=range(1, 99))
     session = Session(student, parse_degradation("identity"), height=16, width=32)
     with pytest.raises(DeviceMemoryError, match="ran out of memory at 32x16") as caught:
@@ -236,7 +238,7 @@ def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
 def test_a_step_down_in_one_session_leaves_the_other_as_it_was(monkeypatch):
     """They share the weights, which one of them sends away."""
     given = blocks(9, 12, 12)
-    student = deep_student().placed(CPU, Footprint(21, 3))
+    student = deep_student().for_device(CPU).placed(Footprint(21, 3))
     expected = restored(deep_student(), given)
     ours, theirs = student.new_state(), student.new_state()
     both = [restored(student, given[:1], state) for state in (ours, theirs)]
@@ -260,3 +262,41 @@ def test_tiles_that_were_refused_are_not_taken():
         with_tiles = step
     assert (without.tile_latents, with_tiles.tile_latents) == (0, TILE_LATENTS[-1])
     assert without.window_latents == with_tiles.window_latents == 3
+
+
+class Stream:
+    """A stream of a card that keeps what is known to be done before what is asked of it next."""
+
+    def __init__(self):
+        self.done, self.known_at_copy = set(), []
+
+    def wait_stream(self, other):
+        self.done |= other.done
+
+    @contextmanager
+    def copying(self):
+        yield
+        self.known_at_copy.append(set(self.done))
+        self.done.add(("copied", len(self.known_at_copy) - 1))
+
+
+def test_on_a_card_the_next_layer_comes_while_one_computes_and_not_too_early(monkeypatch):
+    """A layer computes when its weights are there; no slot is written while it may be read."""
+    turns = deep_student().for_device(CPU).offload.new_turns()
+    main, side = Stream(), Stream()
+    turns._stream = side
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream.copying())
+    starts = (0, DEEP.num_layers)  # two blocks: the second begins while the first computes
+    for start in starts:
+        for index, _ in enumerate(turns, start):
+            assert ("copied", index) in main.done
+            assert ("copied", index + 1) not in main.done  # it does not wait for the next
+            main.done.add(("computed", index))
+    assert len(side.known_at_copy) == 2 * DEEP.num_layers
+    for index, known in enumerate(side.known_at_copy):
+        if index >= SLOTS:
+            assert ("computed", index - SLOTS) in known
+        if index not in starts:
+            assert ("computed", index - 1) not in known
+    assert ("computed", DEEP.num_layers - 1) in side.known_at_copy[DEEP.num_layers]

@@ -253,7 +253,7 @@ def test_the_plan_holds_for_the_published_sizes(kind, footprint, monkeypatch):
         dtype=torch.bfloat16, text_rows=text.attended_rows,
     )  # fmt: skip
     with MetaCard() as card:
-        student = student.placed(CARD, footprint)
+        student = student.for_device(CARD).placed(footprint)
         state = student.new_state()
         for frames in (9, 12, 12):
             sides = [(3, torch.float32)] * 2 + [(1, torch.float32)]

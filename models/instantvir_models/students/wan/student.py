@@ -181,35 +181,34 @@ class WanStudent:
         tile = max(1, tile_pixels // SPATIAL_FACTOR)
         return replace(self, memory_limit=replace(self.footprint, tile_latents=tile))
 
-    def placed(
-        self,
-        device: torch.device,
-        footprint: Footprint,
-        *,
-        dtype: torch.dtype | None = None,
-        may_tile: bool = True,
-    ) -> "WanStudent":
-        """This student on `device`, with no more on it than `footprint` says.
+    def for_device(self, device: torch.device) -> "WanStudent":
+        """This student with an owner of where its weights are; `placed` then moves them."""
+        autoencoder = self.autoencoder
+        assert isinstance(autoencoder, nn.Module)
+        blocks = self.transformer.blocks
+        return replace(self, offload=Offload(self.transformer, blocks, autoencoder, device))
 
-        The weights are moved, not copied: this student goes along.
+    def placed(
+        self, footprint: Footprint, *, dtype: torch.dtype | None = None, may_tile: bool = True
+    ) -> "WanStudent":
+        """This student with no more on its device than `footprint` says; after `for_device`.
+
+        The weights are moved, not copied: all students that share them go along.
 
         Args:
             dtype: of the weights from now on; None leaves it.
             may_tile: whether the autoencoder may be cut into tiles when memory runs out.
         """
-        autoencoder = self.autoencoder
-        assert isinstance(autoencoder, nn.Module)
+        assert self.offload is not None
+        assert isinstance(self.autoencoder, nn.Module)
         if dtype is not None:
             self.transformer.to(dtype)
-            autoencoder.to(dtype)
-        offload = self.offload
-        if offload is None or offload.device != device:
-            offload = Offload(self.transformer, self.transformer.blocks, autoencoder, device)
+            self.autoencoder.to(dtype)
         if footprint.resting:
-            offload.rest()
+            self.offload.rest()
         else:
-            offload.wake()
-        return replace(self, memory_limit=footprint, may_tile=may_tile, offload=offload)
+            self.offload.wake()
+        return replace(self, memory_limit=footprint, may_tile=may_tile)
 
     def new_state(self) -> WanState:
         past_frames = CausalMemory(HOME if self.footprint.resting is Resting.PAST_FRAMES else None)
