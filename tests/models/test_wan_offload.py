@@ -17,6 +17,7 @@ from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.session import Session
 from instantvir_models.students.base import Conditioning, condition
+from instantvir_models.students.wan.cost import autoencoder_memory
 from instantvir_models.students.wan.offload import SLOTS
 from instantvir_models.students.wan.student import (
     TILE_LATENTS,
@@ -85,40 +86,66 @@ def test_layers_take_turns_in_two_slots():
         assert len(set(seen)) == SLOTS
 
 
+def on_card(kind):
+    """A student for the stand-in, whose prompt is numbers of no importance."""
+    text = TextRows(torch.zeros(1, 3, DEEP.text_dim), DEEP.text_len)
+    return replace(deep_student(kind, window_latents=6), text=text).for_device(CARD)
+
+
+def restored_on_card(student, state, frames):
+    y = torch.empty(1, frames, 3, 16, 32, device=CARD)
+    block = Conditioning(y, y, y[:, :, :1], torch.empty(1, 14, device=CARD))
+    restored(student, [block], state)
+
+
+def staying_bytes(student):
+    """Weights that never leave the device."""
+    layers = student.transformer.blocks
+    modulation = sum(layer.modulation.nbytes for layer in layers)
+    return weight_bytes(student.transformer) - weight_bytes(layers) + modulation
+
+
+def cache_bytes(memory):
+    kept = [tensor for cache in memory.caches for tensor in (cache._k, cache._v)]
+    return sum(t.nbytes for t in (*kept, *memory.text.keys, *memory.text.values, memory.text.bias))
+
+
 @pytest.mark.parametrize("resting", [Resting.NOTHING, *RESTING])
 @pytest.mark.parametrize("kind", ["lean", "wan"])
 def test_nothing_on_the_device_meets_what_rests(kind, resting, monkeypatch):
     """On a card it would be an error; and what is said to rest takes no memory there."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # meta has none
-    text = TextRows(torch.zeros(1, 3, DEEP.text_dim), DEEP.text_len)
-    student = replace(deep_student(kind, window_latents=6), text=text)
+    student = on_card(kind)
     with MetaCard() as card:
-        student = student.for_device(CARD).placed(replace(WHOLE, resting=resting))
-        layers = weight_bytes(student.transformer.blocks)
-        transformer, autoencoder = map(weight_bytes, (student.transformer, student.autoencoder))
-        modulation = sum(layer.modulation.nbytes for layer in student.transformer.blocks)
-        staying = transformer - layers + modulation
-        at_first = card.live_bytes
-        assert at_first == (staying if resting else transformer + autoencoder)
+        student = student.placed(replace(WHOLE, resting=resting))
+        weights = card.live_bytes
+        everything = weight_bytes(student.transformer) + weight_bytes(student.autoencoder)
+        assert weights == (staying_bytes(student) if resting else everything)
         state = student.new_state()
-        for n in (9, 12):
-            y = torch.empty(1, n, 3, 16, 32, device=CARD)
-            block = Conditioning(y, y, y[:, :, :1], torch.empty(1, 14, device=CARD))
-            restored(student, [block], state)
-            del y, block
-        cache = sum(2 * c._k.nbytes for c in state.transformer.caches)
-        cache += sum(
-            t.nbytes
-            for pair in (state.transformer.text.keys, state.transformer.text.values)
-            for t in pair
-        )
-        cache += state.transformer.text.bias.nbytes
+        for frames in (9, 12):
+            restored_on_card(student, state, frames)
         slots = SLOTS * weight_bytes(student.transformer.blocks[0]) if resting else 0
         past = 0 if resting is Resting.PAST_FRAMES else state.autoencoder.num_bytes()
-        assert card.live_bytes == at_first + cache + slots + past
+        assert card.live_bytes == weights + cache_bytes(state.transformer) + slots + past
         del state
         gc.collect()
-        assert card.live_bytes == at_first
+        assert card.live_bytes == weights
+
+
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_a_step_down_frees_the_device_of_what_it_gives_up(kind, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    student = on_card(kind)
+    with MetaCard() as card:
+        student = student.placed(WHOLE)
+        state = student.new_state()
+        restored_on_card(student, state, 9)
+        OutOfMemory(monkeypatch, student.autoencoder, "decode", at={1, 2, 3})
+        restored_on_card(student, state, 12)
+        assert state.footprint == Footprint(6, 1, 0, Resting.PAST_FRAMES)
+        gc.collect()
+        slots = SLOTS * weight_bytes(student.transformer.blocks[0])
+        assert card.live_bytes == staying_bytes(student) + cache_bytes(state.transformer) + slots
 
 
 def test_a_session_that_ended_leaves_nothing_behind():
@@ -214,6 +241,13 @@ def test_out_of_memory_in_a_block_goes_on_with_the_next_smaller_plan(
     assert state.footprint == STEPS[step - 1]
     assert caplog.text.count("out of memory: going on with") == step
     assert student.offload.is_resting == bool(state.footprint.resting)
+    if tile := state.footprint.tile_latents:  # nothing of whole frames is kept beside the tiles
+        latent_size = size["height"] // 8, size["width"] // 8
+        memory = autoencoder_memory(
+            student.autoencoder.config, latent_size=latent_size, chunk_latents=1,
+            tile_latents=tile, dtype=torch.float32,
+        )  # fmt: skip
+        assert state.autoencoder.num_bytes() == memory.encode.past + memory.decode.past
     for block, (got, wanted) in enumerate(zip(actual, expected, strict=True)):
         assert got.shape == wanted.shape
         torch.testing.assert_close(got, wanted, rtol=0, atol=0 if block == 0 else 2e-4)
