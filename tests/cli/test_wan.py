@@ -201,6 +201,18 @@ def test_on_a_card_what_is_free_is_the_budget(card_gb, autoencoder, footprint, m
         fitted(opened, (480, 832), vram_gigabytes=None)
 
 
+def test_where_no_memory_is_left_a_person_is_told(clip, checkpoint, monkeypatch):
+    def crowded(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(WanStudent, "restore_block", crowded)
+    result = restore(clip, checkpoint)
+    assert result.exit_code == ExitStatus.FAILURE
+    assert "error: the device ran out of memory at 40x24" in said(result)
+    assert "hint: restore smaller frames" in said(result)
+    assert not clip.with_name("in.restored.mp4").exists()
+
+
 def benchmark(checkpoint, *options):
     return run(
         "benchmark", "--model", checkpoint, "--size", "40x24", "--frames", 9, "--repeats", 1,

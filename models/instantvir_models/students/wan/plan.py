@@ -34,8 +34,9 @@ LIVE_STREAM_TENSORS = 8
 FRAME_BYTES = 64
 """Per pixel of a block, in float32: measurement, initial estimate, view, mask, and the estimate twice."""
 
-CONSISTENCY_BYTES = 64
-"""Per pixel of a block beside these, while the estimate is corrected towards the measurement."""
+CONSISTENCY_BYTES = 160
+"""Per pixel of a block at most beside these, for the initial estimate and the correction towards the
+measurement; blur and enlargement together take most."""
 
 
 @dataclass(frozen=True, kw_only=True)
