@@ -201,14 +201,16 @@ class Session:
         started = time.perf_counter()
         before = self._next_out - self._first_in_window
         window = self._window[: before + size + self._radius]
-        measurement = Measurement(
-            y=torch.stack(window)[None].to(self._device),
-            operator=self.degradation.operator.at_frame(self._num_skipped + self._first_in_window),
-            noise_std=self.degradation.noise_std,
-            is_lossy=self.degradation.is_lossy,
-        )
         inside = slice(before, before + size)
         with torch.inference_mode(), self._memory_shortage_told():
+            measurement = Measurement(
+                y=torch.stack(window)[None].to(self._device),
+                operator=self.degradation.operator.at_frame(
+                    self._num_skipped + self._first_in_window
+                ),
+                noise_std=self.degradation.noise_std,
+                is_lossy=self.degradation.is_lossy,
+            )
             x = self._estimate(measurement, inside)
         x = x.cpu()  # waits for the device
         self._clock.settle()

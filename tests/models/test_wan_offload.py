@@ -334,3 +334,20 @@ def test_on_a_card_the_next_layer_comes_while_one_computes_and_not_too_early(mon
         if index not in starts:
             assert ("computed", index - 1) not in known
     assert ("computed", DEEP.num_layers - 1) in side.known_at_copy[DEEP.num_layers]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("resting", RESTING)
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_on_a_real_card_an_offloaded_student_restores_the_same_bits(kind, resting):
+    card = torch.device("cuda")
+    generator = torch.Generator().manual_seed(5)
+    given = []
+    for frames in (9, 12, 12, 12):
+        x = (torch.rand(1, frames, 3, 16, 32, generator=generator) * 2 - 1).to(card)
+        given.append(Conditioning(x, x, x[:, :, :1], torch.zeros(1, 14, device=card)))
+    student = deep_student(kind, window_latents=6).for_device(card)
+    expected = restored(student.placed(WHOLE), given)
+    offloaded = student.placed(replace(WHOLE, resting=resting))
+    for actual, wanted in zip(restored(offloaded, given), expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
