@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+import instantvir_models.operators.base as operators
 import instantvir_models.session as session_module
 import instantvir_models.students.wan.transformer as transformer_module
 from instantvir_models.errors import DeviceMemoryError
 from instantvir_models.measurement import degrade
 from instantvir_models.operators.compose import Identity
-from instantvir_models.operators.spec import parse_degradation
+from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.session import Session
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.wan.cost import autoencoder_memory
@@ -130,6 +131,38 @@ def test_nothing_on_the_device_meets_what_rests(kind, resting, monkeypatch):
         del state
         gc.collect()
         assert card.live_bytes == weights
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "identity+noise:std=25",
+        "blur:sigma=3+noise:std=2.55",
+        "down:factor=4",
+        "down:factor=4,kernel=area",
+        "mask:keep=0.5,seed=0+noise:std=5",
+        "blur:sigma=2+down:factor=2+noise:std=2",
+        "blur:sigma=2+mask:keep=0.5,seed=0",
+        "temporal:kernel=gaussian,size=3,sigma=1",
+    ],
+)
+def test_a_whole_session_keeps_to_the_card_and_leaves_it_as_it_was(spec, monkeypatch):
+    """Operators, masks and the correction too: on a card nothing meets a tensor of the CPU."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(operators, "CG_MAX_STEPS", 2)  # without numbers it never converges
+    shape = ClipShape(num_frames=1, height=16, width=32)
+    degradation = parse_degradation(spec, shape=shape)
+    student = on_card("lean")
+    with MetaCard() as card:
+        student = student.placed(replace(WHOLE, resting=Resting.PAST_FRAMES))
+        weights = card.live_bytes
+        session = Session(student, degradation, height=16, width=32, device=CARD)
+        out = session.push(np.zeros((22, 16, 32, 3), np.uint8))
+        assert out.shape == (21, *session.output_size, 3)
+        assert card.peak_bytes > weights
+        del session
+        gc.collect()
+        assert card.live_bytes < weights + 1024  # operators keep their gains
 
 
 @pytest.mark.parametrize("kind", ["lean", "wan"])
