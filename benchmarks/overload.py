@@ -33,12 +33,14 @@ def overload(policy: str, fps: float, minutes: float) -> dict[str, object]:
         "frames_in": summary["frames_in"],
         "frames_out": summary["frames_out"],
         "frames_dropped": summary["frames_dropped"],
+        "frames_abandoned": summary["frames_abandoned"],
         "frames_passed": summary["frames_passed"],
         "frames_degraded": summary["frames_degraded"],
         "output_written": output["frames_written"],
         "output_dropped": output["frames_dropped"],
         "received": len(received.numbers),
-        "is_exact": summary["frames_in"] == summary["frames_out"] + summary["frames_dropped"]
+        "is_exact": summary["frames_in"]
+        == summary["frames_out"] + summary["frames_dropped"] + summary["frames_abandoned"]
         and summary["frames_out"] == output["frames_written"] + output["frames_dropped"]
         and output["frames_written"] == len(received.numbers),
         "pts_monotonic": received.is_monotonic,

@@ -160,6 +160,10 @@ def stream(
     reconnect: Annotated[
         bool, typer.Option("--reconnect", help="Open a lost camera or address again")
     ] = False,
+    silence: Annotated[
+        float | None,
+        typer.Option(help="Seconds a network may say nothing before it counts as lost; usually 20"),
+    ] = None,
     follow: Annotated[
         float | None, typer.Option(help="The file is growing; it ends after so many still seconds")
     ] = None,
@@ -194,7 +198,10 @@ def stream(
         str | None,
         typer.Option(help="Secret of the page and the metrics; made where others can reach them"),
     ] = None,
-    snapshots: Annotated[Path, typer.Option(help="Folder for pairs kept from the page")] = Path(),
+    control: Annotated[
+        Path | None, typer.Option(help="Socket to make, for `instantvir control` and scripts")
+    ] = None,
+    snapshots: Annotated[Path, typer.Option(help="Folder for pairs of pictures kept")] = Path(),
     metrics: Annotated[
         str | None, typer.Option(help="[HOST:]PORT for Prometheus (needs instantvir[live])")
     ] = None,
@@ -210,15 +217,30 @@ def stream(
         StreamRequest(
             source=source, outputs=tuple(outputs or ()), tasks=tuple(task or ()),
             operator=operator, blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask,
-            latency=latency, on_overload=on_overload, reconnect=reconnect, follow=follow,
+            latency=latency, on_overload=on_overload, reconnect=reconnect, silence=silence,
+            follow=follow,
             input_format=input_format, input_options=tuple(input_option or ()), size=size,
             pix_fmt=pix_fmt, fps=fps, model=model, device=device, prompt=prompt, vram=vram,
             tile=tile, threads=threads, codec=codec, crf=crf, preset=preset,
             output_pix_fmt=output_pix_fmt, output_format=output_format, overwrite=overwrite,
-            preview=preview, token=token, snapshots=snapshots, metrics=metrics,
+            preview=preview, token=token, control=control, snapshots=snapshots, metrics=metrics,
             json_lines=json_lines, quiet=quiet,
         )
     )  # fmt: skip
+
+
+@app.command()
+def control(
+    path: Annotated[Path, typer.Argument(help="What `stream --control` made", metavar="SOCKET")],
+    wish: Annotated[str, typer.Argument(help="on, off, strength, prompt, snapshot or status")],
+    value: Annotated[
+        str | None, typer.Argument(help="0 to 1, or what is seen (or a file of rows)")
+    ] = None,
+) -> None:
+    """Change a running stream, and print what it then says as JSON."""
+    from instantvir_cli.control import control_stream
+
+    control_stream(path, wish, value)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from instantvir_models.media import (
     to_uint8,
     to_unit,
 )
+from instantvir_models.media.color import as_uint8
 from instantvir_models.operators.sidecar import write_sidecar
 from instantvir_models.operators.spec import ClipShape, Degradation, parse_degradation
 
@@ -100,15 +101,11 @@ def _measured_pixels(
     degradation: Degradation,
     generator: torch.Generator,
 ) -> NDArray[np.uint8]:
-    x = to_unit(np.stack([_as_uint8(frame.pixels) for frame in window]))
+    x = to_unit(np.stack([as_uint8(frame.pixels) for frame in window]))
     y = degradation.operator.at_frame(first).A(x)[:, index : index + 1]
     if degradation.noise_std > 0:
         y = y + degradation.noise_std * torch.randn(y.shape, generator=generator)
     return to_uint8(y)[0]
-
-
-def _as_uint8(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    return pixels.astype(np.uint8) if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def _with_seed(spec: str, seed: int) -> str:

@@ -1,23 +1,25 @@
 """The outputs of `instantvir stream`: from what the user typed to open sinks."""
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from instantvir_models.errors import UsageError
+from instantvir_models.live.network_sink import NetworkSink
 from instantvir_models.live.output import LiveOutput, LiveSink
-from instantvir_models.live.source import is_network_address
 from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter
-from instantvir_models.media.address import scheme_of
+from instantvir_models.media.address import is_network_address, scheme_of
+from instantvir_models.media.connection import Connection, can_connect
 from instantvir_models.media.destination import check_writable
 from instantvir_models.media.live_io import StandardOutput
+from instantvir_models.media.reader import DEFAULT_FRAME_RATE
 
 CAMERA = "camera:"
-DEFAULT_FPS = 25.0
 DEFAULT_PIPE_FORMAT = "nut"
 _FORMAT_OF_SCHEME = {
     "rtmp": "flv",
@@ -40,6 +42,8 @@ class OutputPlan:
     fps: float | None
     """Where the source does not say."""
     reconnect: bool
+    silence_seconds: float
+    """A server that takes nothing for so long counts as lost."""
     overwrite: bool
 
 
@@ -123,6 +127,7 @@ def _new_output(
     opened: list[tuple[Path, LiveSink]],
 ) -> LiveOutput:
     pipe = StandardOutput() if destination == "-" else None
+    given_up = threading.Event()
     if destination.startswith(CAMERA):
         open_sink: Callable[[], LiveSink] = partial(
             VirtualCamera, destination[len(CAMERA) :] or None, height=height, width=width,
@@ -131,6 +136,11 @@ def _new_output(
     else:
         target = str(_local_path(destination)) if _is_file(destination) else destination
         open_sink = partial(_open_writer, pipe or target, plan, stream, height, width)
+    if is_network_address(destination) and can_connect(_format_of(destination, plan)):
+        open_sink = partial(
+            NetworkSink, destination, timeout_seconds=plan.silence_seconds, given_up=given_up,
+            new_writer=partial(_open_writer, plan=plan, stream=stream, height=height, width=width),
+        )  # fmt: skip
     if _is_file(destination):
         opened.append((_local_path(destination), open_sink()))
         open_sink = partial(_take, [opened[-1][1]])
@@ -142,17 +152,17 @@ def _new_output(
         is_only_one=len(plan.destinations) == 1,
         on_event=on_event,
         pulse=stream.watchdog.add(f"output {destination}"),
-        on_give_up=pipe.give_up if pipe else lambda: None,
+        on_give_up=pipe.give_up if pipe else given_up.set,
     )
 
 
 def _open_writer(
-    destination: str | StandardOutput,
+    destination: str | StandardOutput | Connection,
     plan: OutputPlan,
     stream: LiveStream,
     height: int,
     width: int,
-) -> LiveSink:
+) -> VideoWriter:
     assert stream.source is not None
     with stream.source.open_reader() as reader:
         return VideoWriter(
@@ -162,7 +172,7 @@ def _open_writer(
             height=height,
             settings=replace(plan.encoder, keyframe_interval=max(1, round(_fps(plan, stream)))),
             frame_rate=plan.fps,
-            output_format=plan.output_format or _usual_format(destination),
+            output_format=_format_of(destination, plan),
             is_live=True,
         )
 
@@ -174,13 +184,15 @@ def _take(opened: list[LiveSink]) -> LiveSink:
 def _fps(plan: OutputPlan, stream: LiveStream) -> float:
     assert stream.source is not None
     rate = stream.source.reader.info.frame_rate
-    return plan.fps or (float(rate) if rate else DEFAULT_FPS)
+    return plan.fps or float(rate or DEFAULT_FRAME_RATE)
 
 
-def _usual_format(destination: str | StandardOutput) -> str | None:
+def _format_of(destination: str | StandardOutput | Connection, plan: OutputPlan) -> str | None:
+    """FFmpeg's name of the container; None where the name of a file tells."""
     if isinstance(destination, StandardOutput):
-        return DEFAULT_PIPE_FORMAT
-    return _FORMAT_OF_SCHEME.get(scheme_of(destination) or "")
+        return plan.output_format or DEFAULT_PIPE_FORMAT
+    address = destination.name if isinstance(destination, Connection) else destination
+    return plan.output_format or _FORMAT_OF_SCHEME.get(scheme_of(address) or "")
 
 
 def _is_file(destination: str) -> bool:

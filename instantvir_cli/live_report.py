@@ -76,8 +76,9 @@ class Report:
         """The last word."""
         console.say(
             f"{status.frames_in} frames in, {status.frames_out} out, "
-            f"{status.frames_dropped} dropped in {status.seconds:.1f} s "
-            f"({status.frames_passed} passed unrestored, {status.frames_degraded} without the student)"
+            f"{status.frames_dropped} dropped, {status.frames_abandoned} abandoned "
+            f"in {status.seconds:.1f} s "
+            f"({status.frames_passed} passed unrestored, {status.frames_degraded} restored the cheap way)"
         )
         first = status.first_frame_seconds
         console.say(

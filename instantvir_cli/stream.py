@@ -23,18 +23,20 @@ from instantvir_cli.degradation import (
     resolved_degradation,
 )
 from instantvir_cli.exit_status import ExitStatus
+from instantvir_cli.live_controls import new_controls
 from instantvir_cli.live_outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_cli.live_report import Report
 from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
+from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.guarded_http import GuardedServer
 from instantvir_models.live.metrics import MetricsServer
 from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.overload import Overload
 from instantvir_models.live.preview import LatestPair, PreviewServer
 from instantvir_models.live.snapshot import Snapshots
-from instantvir_models.live.source import SourceSettings
+from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
@@ -59,6 +61,7 @@ class StreamRequest:
     latency: int | None
     on_overload: str | None
     reconnect: bool
+    silence: float | None
     follow: float | None
     input_format: str | None
     input_options: tuple[str, ...]
@@ -79,6 +82,7 @@ class StreamRequest:
     overwrite: bool
     preview: str | None
     token: str | None
+    control: Path | None
     snapshots: Path
     metrics: str | None
     json_lines: Path | None
@@ -96,6 +100,11 @@ class StreamRequest:
         )
 
     @property
+    def silence_seconds(self) -> float:
+        """How long a network may say nothing."""
+        return SILENCE_SECONDS if self.silence is None else self.silence
+
+    @property
     def output_plan(self) -> OutputPlan:
         """The part that describes the outputs."""
         return OutputPlan(
@@ -107,6 +116,7 @@ class StreamRequest:
             output_format=self.output_format,
             fps=self.fps,
             reconnect=self.reconnect,
+            silence_seconds=self.silence_seconds,
             overwrite=self.overwrite,
         )  # fmt: skip
 
@@ -124,6 +134,7 @@ def run_stream(request: StreamRequest) -> None:
     stream = LiveStream(
         source,
         LiveSettings(overload=overload, frames_per_block=frames_per_block),
+        controls=new_controls(opened, request.prompt),
         on_event=report.event,
     )
     with ExitStack() as stack:
@@ -172,7 +183,7 @@ def _run(
             pairs.put(measured, restored)
         snapshots.consider(measured, restored)
 
-    with report.live(stream.status):
+    with snapshots, report.live(stream.status):
         status = stream.run(new_session, open_outputs, on_pair=on_pair)
     return status, outputs
 
@@ -189,6 +200,8 @@ def _check(request: StreamRequest) -> None:
     check_outputs(request.output_plan, request.source)
     if request.follow is not None and request.follow <= 0:
         raise UsageError(f"`--follow` is {request.follow:g}; it is a number of seconds above 0")
+    if request.silence is not None and request.silence <= 0:
+        raise UsageError(f"`--silence` is {request.silence:g}; it is a number of seconds above 0")
     if request.fps is not None and request.fps <= 0:
         raise UsageError(f"`--fps` is {request.fps:g}; it is a number above 0")
 
@@ -220,6 +233,7 @@ def _source_settings(request: StreamRequest) -> SourceSettings:
         input_format=input_format,
         input_options=tuple(options.items()),
         reconnect=request.reconnect,
+        silence_seconds=request.silence_seconds,
         follow_seconds=request.follow,
     )
     if request.reconnect and not settings.can_come_back and not request.outputs:
@@ -263,11 +277,16 @@ def _overload(request: StreamRequest, source: SourceSettings) -> Overload:
 
 
 def _serve(request: StreamRequest, stream: LiveStream, stack: ExitStack) -> LatestPair | None:
-    """Start the metrics and the preview that were asked for."""
+    """Start the metrics, the control socket and the preview that were asked for."""
     if request.metrics is not None:
         host, port = _address(request.metrics, "--metrics")
         metrics = MetricsServer(stream.status, host=host, port=port, token=request.token)
         _begin(metrics, "metrics", stack)
+    if request.control is not None:
+        control = ControlSocket(request.control, controls=stream.controls, status=stream.status)
+        control.start()
+        stack.callback(control.stop)
+        console.say(f"controls at {request.control}: `instantvir control {request.control} status`")
     if request.preview is None:
         return None
     host, port = _address(request.preview, "--preview")

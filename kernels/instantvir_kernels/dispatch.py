@@ -173,7 +173,7 @@ def _chosen(
         problem = launch_problem(q.device)
         if problem is not None:
             choice = choose(requested, call, replace(machine, triton_problem=problem))
-    _say_once(kind, choice)
+    _say_once(kind, choice, q.is_cuda)
     return choice.backend
 
 
@@ -190,9 +190,11 @@ def _steps(x: Tensor, *others: Tensor | None) -> Any:
 
 
 @cache
-def _say_once(kind: Kind, choice: Choice) -> None:
-    say = logger.warning if choice.is_fallback else logger.info
-    say("%s runs on %s: %s", kind.value, choice.backend, choice.reason)
+def _say_once(kind: Kind, choice: Choice, is_on_card: bool) -> None:
+    """Tell which backend it is: news on a card, but what everybody expects on a CPU."""
+    expected = logging.INFO if is_on_card else logging.DEBUG
+    level = logging.WARNING if choice.is_fallback else expected
+    logger.log(level, "%s runs on %s: %s", kind.value, choice.backend, choice.reason)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -11,10 +11,7 @@ import numpy as np
 
 from instantvir_models.media import Frame
 from instantvir_models.session import Session, SessionReport
-from instantvir_models.stages import Link, Stage, Stopped
-
-QUEUED_BLOCKS = 3
-"""Blocks that wait in front of a stage at most."""
+from instantvir_models.stages import QUEUED_BLOCKS, Link, Stage, Stopped
 
 
 class FrameSink(Protocol):

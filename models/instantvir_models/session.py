@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +26,8 @@ from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.spec import Degradation
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.tiled import HALO_PIXELS
+from instantvir_models.students.wan.student import WanStudent
+from instantvir_models.students.wan.transformer import TextRows
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -94,11 +97,15 @@ class Session:
         self.is_student_skipped = False
         """While True, blocks are restored by the initial estimate and data consistency alone. The
         student then begins anew: it has not seen what came between."""
+        self.is_shrunk = False
+        """While True, blocks are restored at half their height and width and enlarged again, in less
+        than a third of the time; only where the session `can_shrink`. The student begins anew whenever
+        this changes."""
         self.measured_size = (height, width)
         self.output_size = degradation.operator.clean_size(height, width)
         self._student = _tiled_if_large(student, self.output_size, tile_pixels)
         self._state = self._student.new_state()
-        self._is_state_new = True
+        self._is_state_new, self._is_state_shrunk = True, False
         self._dtype = fastest_dtype() if dtype is None else dtype
         self._device = torch.device(device)
         self._check_operator()
@@ -144,6 +151,24 @@ class Session:
         if self._frames_in:
             raise ValueError(f"{self._frames_in} frames were pushed; a new session can skip")
         self._num_skipped += num_frames
+
+    def change_text(self, text: TextRows) -> None:
+        """From the next block on the student reads this prompt; what it remembers stays.
+
+        Raises:
+            UsageError: if the student reads no text.
+        """
+        if not isinstance(self._student, WanStudent):
+            raise UsageError("this student reads no text")
+        self._student = self._student.with_text(text)
+
+    @property
+    def can_shrink(self) -> bool:
+        """Whether blocks may be restored at half size: of an operator that says what it is there, in
+        whole pixels, by a student that can begin anew with a block of any number of frames."""
+        is_even = not any(side % 2 for side in self.measured_size)
+        begins_anywhere = self._student.first_block_frames == self._student.frames_per_block
+        return is_even and begins_anywhere and self.degradation.operator.halved() is not None
 
     @property
     def frames_held(self) -> int:
@@ -211,7 +236,10 @@ class Session:
                 noise_std=self.degradation.noise_std,
                 is_lossy=self.degradation.is_lossy,
             )
-            x = self._estimate(measurement, inside)
+            if self.is_shrunk:
+                x = _enlarged(self._estimate(_halved(measurement), inside))
+            else:
+                x = self._estimate(measurement, inside)
         x = x.cpu()  # waits for the device
         self._clock.settle()
         with self._clock.on_cpu(Step.CONVERT):
@@ -245,6 +273,8 @@ class Session:
         if self.is_student_skipped:
             self._state, self._is_state_new = self._student.new_state(), True
             return Estimate(x_hat=block.x_init, std=block.x_init.new_full((1,), SKIPPED_STD))
+        if self.is_shrunk != self._is_state_shrunk:
+            self._state, self._is_state_shrunk = self._student.new_state(), self.is_shrunk
         use_bfloat16 = self._dtype == torch.bfloat16
         self._is_state_new = False
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
@@ -287,6 +317,23 @@ class Session:
         if self._frames_in and is_16 != self._bit_depth_is_16:
             raise UsageError("the bit depth of the frames changed within a session")
         self._bit_depth_is_16 = is_16
+
+
+def _halved(measurement: Measurement) -> Measurement:
+    """The measurement of the video at half its height and width, of averages over 2x2 pixels."""
+    operator = measurement.operator.halved()
+    assert operator is not None, "ask `can_shrink` first"
+    return Measurement(
+        y=F.avg_pool2d(measurement.y[0], 2)[None],
+        operator=operator,
+        noise_std=measurement.noise_std / 2,
+        is_lossy=measurement.is_lossy,
+    )
+
+
+def _enlarged(x: Tensor) -> Tensor:
+    """x [1, T, 3, H, W] at twice its height and width."""
+    return F.interpolate(x[0], scale_factor=2, mode="bicubic", align_corners=False)[None]
 
 
 def block_size(student: Student[Any], asked: int | None) -> int:

@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 PATIENCE_SECONDS = 0.1
 """How often a waiting stage looks whether the others still run."""
 
+QUEUED_BLOCKS = 3
+"""Blocks that wait in front of a stage at most; live, more would only be older when they come out."""
+
 ItemT = TypeVar("ItemT")
 
 

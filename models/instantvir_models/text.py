@@ -39,13 +39,18 @@ def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
         UsageError: if the text encoder is needed and not installed.
         CheckpointError: if the file or the encoder does not fit the student.
     """
-    if prompt.endswith(".safetensors"):
+    if is_file_of_rows(prompt):
         return load_rows(Path(prompt), text_dim=text_dim, text_len=text_len)
     text = cleaned(prompt)
     path = cache_path(text, text_dim=text_dim, text_len=text_len)
     if not path.is_file():
         save_rows(encode(text, text_len=text_len), path, text=text)
     return load_rows(path, text_dim=text_dim, text_len=text_len)
+
+
+def is_file_of_rows(prompt: str) -> bool:
+    """Whether a prompt is the path of a file of rows, not words."""
+    return prompt.endswith(".safetensors")
 
 
 def load_rows(path: Path, *, text_dim: int, text_len: int) -> TextRows:

@@ -11,7 +11,7 @@ from instantvir_cli import __version__
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 
-VERBS = ["restore", "degrade", "benchmark", "distill"]
+VERBS = ["restore", "degrade", "benchmark", "distill", "stream", "control"]
 
 
 def run(*args):

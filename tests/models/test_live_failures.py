@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoWriteError
+from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.output import Restored
 from instantvir_models.live.preview import pair_jpeg
 from instantvir_models.live.virtual_camera import VirtualCamera
@@ -96,6 +97,54 @@ def test_sixteen_bits_are_shown_as_they_are_written(monkeypatch):
         np.frombuffer(pair_jpeg(*2 * [replace(frame(), pixels=deep)]), np.uint8), 1
     )
     assert (shown == 1).all()
+
+
+class Clock:
+    """Time that passes only when somebody sleeps, or when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("paused_seconds", "jump_frames"),
+    [(0, 0), (60, 0), (60, 1500), (0, 90_000), (0, -3000)],
+    ids=["no pause", "we were slow", "the source paused", "new count ahead", "new count behind"],
+)
+def test_after_a_pause_a_virtual_camera_shows_frames_at_their_rate_again(
+    monkeypatch, paused_seconds, jump_frames
+):
+    """It rushed for as long as it had lagged, or slept a second before each frame for ever."""
+    clock, shown_at = Clock(), []
+    fake = SimpleNamespace(send=lambda pixels: shown_at.append(clock.now), close=lambda: None)
+    monkeypatch.setitem(
+        sys.modules, "pyvirtualcam", SimpleNamespace(Camera=lambda *args, **options: fake)
+    )
+    monkeypatch.setattr("instantvir_models.live.virtual_camera.time", clock)
+    camera = VirtualCamera(None, height=24, width=32, fps=25)
+    for number in range(4):
+        camera.write(frame(number))
+    clock.now += paused_seconds
+    for number in range(4, 8):
+        camera.write(frame(number + jump_frames))
+    gaps = np.diff(shown_at)
+    assert gaps[:3] == pytest.approx(0.04)
+    assert gaps[4:] == pytest.approx(0.04)
+    assert paused_seconds <= gaps[3] <= paused_seconds + 0.041
+
+
+def test_pauses_between_attempts_grow_and_begin_again_after_a_success():
+    backoff = Backoff()
+    pauses = [backoff.next_seconds() for _ in range(8)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    backoff.reset()
+    assert backoff.next_seconds() == 0.5
 
 
 @pytest.mark.parametrize(

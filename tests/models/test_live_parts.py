@@ -13,6 +13,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.live import metrics
@@ -22,14 +24,15 @@ from instantvir_models.live.guarded_http import is_loopback
 from instantvir_models.live.output import Restored
 from instantvir_models.live.overload import LoadGauge
 from instantvir_models.live.preview import LatestPair, PreviewServer
-from instantvir_models.live.snapshot import Snapshots
 from instantvir_models.live.status import Counters, LiveStatus, OutputStatus, Percentiles
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.live.watchdog import Watchdog
 from instantvir_models.measurement import Measurement
 from instantvir_models.media import Frame, to_unit
-from instantvir_models.operators.blur import GaussianBlur
+from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
+from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.consistency import relative_residual
+from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.spec import Degradation
 from instantvir_models.session import Session
 from instantvir_models.stages import Link, Stopped
@@ -38,7 +41,8 @@ from tests.live_tools import Sink, output_to, small_student
 from tests.media_clips import picture
 
 STATUS = LiveStatus(
-    seconds=12.5, frames_in=100, frames_out=80, frames_dropped=15, frames_passed=6,
+    seconds=12.5, frames_in=100, frames_out=80, frames_dropped=15,
+    frames_abandoned=1, frames_passed=6,
     frames_degraded=3, fps_in=25.0, fps_out=20.0, queue_depth=4, queue_size=9,
     block_seconds=Percentiles(0.1, 0.2, 0.3), delay=Percentiles(0.4, 0.5, 0.6),
     delay_bound_seconds=1.5, first_frame_seconds=0.7, reconnects=2, input_stalls=1,
@@ -222,6 +226,59 @@ def test_without_the_student_the_measurement_still_counts():
     assert session.report.residual < 0.8 * relative_residual(y, measurement)
 
 
+@pytest.mark.parametrize("operator", [Identity(), GaussianBlur(1.5), GaussianBlur(2, 1)])
+def test_half_size_is_the_video_of_half_the_size(operator):
+    """Averages over 2x2 pixels were blurred by half the sigma: the same law, in larger pixels."""
+    x = to_unit(np.stack([picture(t, 64, 48) for t in range(2)]))
+    x = GaussianBlur(1.5).A(x)  # no detail that half the pixels could not hold
+    expected = F.avg_pool2d(operator.A(x)[0], 2)
+    found = operator.halved().A(F.avg_pool2d(x[0], 2)[None])[0]
+    assert (found - expected).abs().max() < 0.02
+
+
+def test_a_shrunk_block_is_the_restored_half_enlarged():
+    frames = np.stack([picture(t, 32, 24) for t in range(6)])
+    session = Session(
+        small_student(), Degradation(operator=GaussianBlur(1.0), noise_std=0.02),
+        height=24, width=32, dtype=torch.float32,
+    )  # fmt: skip
+    session.push(frames[:3])
+    session.is_shrunk = True
+    shown = session.push(frames[3:])
+    half = Session(
+        small_student(), Degradation(operator=GaussianBlur(0.5), noise_std=0.01),
+        height=12, width=16, dtype=torch.float32,
+    )  # fmt: skip
+    small = frames[3:].reshape(3, 12, 2, 16, 2, 3).mean((2, 4)).round().astype(np.uint8)
+    expected = np.stack([
+        cv2.resize(pixels, (32, 24), interpolation=cv2.INTER_CUBIC) for pixels in half.push(small)
+    ])  # fmt: skip
+    assert np.abs(shown.astype(int) - expected).mean() < 1
+    assert session.report.frames_out == 6
+
+
+def test_after_shrunk_blocks_the_student_begins_anew():
+    degradation = Degradation(operator=GaussianBlur(1.0), noise_std=0.02)
+    frames = np.stack([picture(t, 32, 24) for t in range(9)])
+    session, fresh = (Session(small_student(), degradation, height=24, width=32) for _ in range(2))
+    session.push(frames[:3])
+    session.is_shrunk = True
+    session.push(frames[3:6])
+    session.is_shrunk = False
+    np.testing.assert_array_equal(session.push(frames[6:]), fresh.push(frames[6:]))
+
+
+@pytest.mark.parametrize(
+    ("operator", "height", "expected"),
+    [(GaussianBlur(1.0), 24, True), (Identity(), 24, True), (GaussianBlur(1.0), 25, False),
+     (Mask(torch.ones(1, 1, 24, 32)), 24, False), (TemporalBlur.uniform(3), 24, False)],
+)  # fmt: skip
+def test_a_session_knows_whether_it_can_shrink(operator, height, expected):
+    degradation = Degradation(operator=operator, noise_std=0.02)
+    session = Session(small_student(), degradation, height=height, width=32)
+    assert session.can_shrink is expected
+
+
 class Looked(Exception):
     """The sample was looked at."""
 
@@ -266,6 +323,7 @@ def test_metrics_are_served_as_prometheus_reads_them():
         server.stop()
     assert "instantvir_frames_in_total 100.0" in lines
     assert "instantvir_frames_dropped_total 15.0" in lines
+    assert "instantvir_frames_abandoned_total 1.0" in lines
     assert 'instantvir_delay_seconds{quantile="0.95"} 0.5' in lines
     assert 'instantvir_output_frames_dropped_total{output="-"} 8.0' in lines
 
@@ -282,29 +340,6 @@ def test_a_virtual_camera_without_its_package_says_how_to_get_it(monkeypatch):
     with pytest.raises(VideoWriteError, match="pyvirtualcam") as caught:
         VirtualCamera(None, height=24, width=32, fps=25)
     assert "instantvir[live]" in caught.value.hint
-
-
-def test_a_snapshot_is_a_pair_of_exact_pictures(tmp_path):
-    controls, said = Controls(), []
-    snapshots = Snapshots(tmp_path, controls, on_event=said.append)
-    snapshots.consider(frame(), frame(1))
-    assert list(tmp_path.iterdir()) == []
-    controls.ask_for_snapshot()
-    snapshots.consider(frame(5), frame(6))
-    snapshots.consider(frame(7), frame(8))
-    for name, number in (("original", 5), ("restored", 6)):
-        kept = cv2.imread(str(tmp_path / f"snapshot_0.200_{name}.png"))
-        np.testing.assert_array_equal(
-            cv2.cvtColor(kept, cv2.COLOR_BGR2RGB), picture(number, 32, 24)
-        )
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_snapshot_that_cannot_be_kept_is_told(tmp_path):
-    controls, said = Controls(), []
-    controls.ask_for_snapshot()
-    Snapshots(tmp_path / "missing", controls, on_event=said.append).consider(frame(), frame())
-    assert "cannot keep" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -385,7 +420,9 @@ def test_a_viewer_that_does_not_read_costs_the_stream_nothing(page):
 def test_controls_are_changed_and_told(page):
     code, _, body = ask(page, "/controls", body={"strength": 0.25, "is_on": False})
     assert code == 200
-    assert json.loads(body)["controls"] == {"is_on": False, "strength": 0.25}
+    assert json.loads(body)["controls"] == {
+        "is_on": False, "strength": 0.25, "prompt": None, "reads_text": False,
+    }  # fmt: skip
     assert page.controls.settings.strength == 0.25
     ask(page, "/controls", body={"snapshot": True})
     assert page.controls.take_snapshot_wish()

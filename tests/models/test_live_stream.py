@@ -76,6 +76,7 @@ def streamed(
         new_session, lambda h, w: [output_to(sink, events=events, only=sinks == 1) for sink in kept]
     )
     assert all(sink.is_closed for sink in kept)
+    assert status.frames_abandoned == 0, "the outputs stayed to the end"
     return [sink.frames for sink in kept], status
 
 
@@ -241,19 +242,21 @@ def test_frames_a_mask_does_not_fit_pass_unrestored(student, tmp_path, monkeypat
 
 
 class SlowSession(Session):
-    """Takes its time, as a slow machine does; skipping the student helps."""
+    """Takes its time, as a slow machine does; the cheap ways help."""
 
     seconds_per_block = 0.06
-    frames_skipped = 0
+    frames_shrunk = frames_skipped = 0
 
     def push(self, frames):
         SlowSession.frames_skipped += len(frames) * self.is_student_skipped
-        time.sleep(0.002 if self.is_student_skipped else self.seconds_per_block)
+        SlowSession.frames_shrunk += len(frames) * self.is_shrunk
+        is_cheap = self.is_student_skipped or self.is_shrunk
+        time.sleep(0.002 if is_cheap else self.seconds_per_block)
         return super().push(frames)
 
 
-def slow_sessions(student):
-    return lambda height, width: SlowSession(student, BLUR, height=height, width=width)
+def slow_sessions(student, degradation=BLUR):
+    return lambda height, width: SlowSession(student, degradation, height=height, width=width)
 
 
 def camera(tmp_path, num_frames=90):
@@ -300,12 +303,22 @@ def test_skip_passes_blocks_as_they_came(student, tmp_path):
     assert 0 < unrestored < len(live)
 
 
-def test_degrade_leaves_the_student_out(student, tmp_path):
-    SlowSession.frames_skipped = 0
+def test_degrade_restores_at_half_size(student, tmp_path):
+    SlowSession.frames_shrunk = SlowSession.frames_skipped = 0
     settings = LiveSettings(overload=Overload.DEGRADE)
-    _, status = streamed(camera(tmp_path), slow_sessions(student), settings=settings)
+    (live,), status = streamed(camera(tmp_path), slow_sessions(student), settings=settings)
+    assert status.frames_degraded == SlowSession.frames_shrunk > 0
+    assert status.frames_passed == SlowSession.frames_skipped == 0
+    assert {frame.pixels.shape for frame in live} == {(HEIGHT, WIDTH, 3)}
+
+
+def test_degrade_leaves_the_student_out_where_half_size_means_nothing(student, tmp_path):
+    SlowSession.frames_shrunk = SlowSession.frames_skipped = 0
+    settings = LiveSettings(overload=Overload.DEGRADE)
+    half = Degradation(operator=Mask(torch.ones(1, 1, HEIGHT, WIDTH)), noise_std=0.02)
+    _, status = streamed(camera(tmp_path), slow_sessions(student, half), settings=settings)
     assert status.frames_degraded == SlowSession.frames_skipped > 0
-    assert status.frames_passed == 0
+    assert status.frames_passed == SlowSession.frames_shrunk == 0
 
 
 def test_one_stuck_output_stalls_no_other(student, tmp_path):
@@ -344,7 +357,9 @@ def test_a_stream_without_outputs_left_ends(student, tmp_path):
     stream = LiveStream(camera(tmp_path), LiveSettings(), on_event=lambda event: None)
     stream.start()
     status = stream.run(sessions(student, BLUR), lambda h, w: [output_to(sink, only=True)])
-    assert status.frames_in == status.frames_out + status.frames_dropped
+    assert status.frames_in == status.frames_out + status.frames_abandoned
+    assert status.frames_dropped == 0, "none was late"
+    assert status.frames_in_progress == 0
     assert len(sink.frames) == 3
 
 
@@ -644,7 +659,7 @@ def test_asked_to_stop_nobody_waits_for_a_consumer_without_end(student, tmp_path
     output._on_give_up = sink.may_go_on.set
     status = stream.run(sessions(student, BLUR), lambda h, w: [output])
     assert "pipe is stuck and was left behind" in events
-    assert status.frames_in == status.frames_out + status.frames_dropped
+    assert status.frames_in == status.frames_out + status.frames_abandoned
     (one,) = status.outputs
     assert one.frames_offered == one.frames_written + one.frames_dropped
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoOpenError
-from instantvir_models.media import VideoReader
+from instantvir_models.media import VideoReader, VideoWriter
+from instantvir_models.media.demux import PacketQueue
 from tests.media_clips import make_clip, make_images, picture, set_display_matrix
 
 CODECS = {
@@ -329,3 +330,25 @@ def test_cover_art_is_no_video(tmp_path):
 
 
 MODELS = next(p for p in sys.path if p.endswith("models") and "site-packages" not in p)
+
+
+def test_after_a_flood_of_sound_that_nobody_took_the_queue_takes_packets_again(monkeypatch):
+    """One flood, of a source whose picture had paused, left the rest of the stream without sound."""
+    monkeypatch.setattr("instantvir_models.media.demux.MAX_WAITING_BYTES", 100)
+    waiting = PacketQueue()
+    for _ in range(5):
+        waiting.append(av.Packet(60))
+    assert waiting.has_lost_some
+    assert len(list(waiting.drain())) == 2
+    assert not waiting.has_lost_some
+    waiting.append(av.Packet(60))
+    assert len(list(waiting.drain())) == 1
+
+
+def test_a_writer_that_comes_after_a_flood_says_that_sound_is_lost(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr("instantvir_models.media.demux.MAX_WAITING_BYTES", 100)
+    with VideoReader(make_clip(tmp_path / "in.mkv", num_frames=30, audio=True)) as reader:
+        frames = list(reader)
+        with VideoWriter(tmp_path / "out.mkv", info_of=reader, width=32, height=32) as writer:
+            writer.write(frames[0])
+    assert "part of them is lost" in caplog.text

@@ -73,6 +73,53 @@ def test_after_skipped_blocks_the_student_begins_anew(student):
     np.testing.assert_array_equal(resumed, expected)
 
 
+def test_a_prompt_changes_between_blocks_and_the_history_stays(student):
+    frames, other = clip(33), small_text(seed=9, rows=5)
+    session = Session(
+        student, parse_degradation("identity+noise:std=5"), height=HEIGHT, width=WIDTH,
+        dtype=torch.float32,
+    )  # fmt: skip
+    before = session.push(frames[:21])
+    session.change_text(other)
+    after = session.push(frames[21:])
+    spec = "identity+noise:std=5"
+    unchanged, _ = run(student, frames, [33], spec=spec)
+    np.testing.assert_array_equal(before, unchanged[:21])
+    assert not np.array_equal(after, unchanged[21:])
+    from_the_start, _ = run(student.with_text(other), frames, [33], spec=spec)
+    assert not np.array_equal(after, from_the_start[21:]), "what was seen with other words stays"
+    without_history, _ = run(student.with_text(other), frames[21:], [12], spec=spec)
+    assert not np.array_equal(after, without_history)
+
+
+def test_the_same_prompt_again_changes_nothing(student):
+    frames = clip(21)
+    session = Session(
+        student, parse_degradation("blur:sigma=1+noise:std=2"), height=HEIGHT, width=WIDTH,
+        dtype=torch.float32,
+    )  # fmt: skip
+    first = session.push(frames[:9])
+    session.change_text(student.text)
+    keys = session._state.transformer.text
+    rest = session.push(frames[9:])
+    assert session._state.transformer.text is keys, "they were computed again"
+    np.testing.assert_array_equal(np.concatenate([first, rest]), run(student, frames, [21])[0])
+
+
+def test_another_student_takes_over_the_state_with_its_own_words(student):
+    """The law behind a change of prompt: only the keys of the words are new."""
+    other = student.with_text(small_text(seed=9, rows=5))
+    block = condition(degrade(torch.rand(1, 9, 3, 16, 16), Identity(), noise_std=0.0))
+    later = condition(degrade(torch.rand(1, 12, 3, 16, 16), Identity(), noise_std=0.0))
+    states = student.new_state(), student.new_state()
+    for state in states:
+        student.restore_block(block, state)
+    changed = other.restore_block(later, states[0]).x_hat
+    states[1].transformer.text = None  # as the reference resets its cache of the prompt
+    torch.testing.assert_close(changed, other.restore_block(later, states[1]).x_hat, rtol=0, atol=0)
+    assert states[0].transformer.next_latent == 6
+
+
 def test_any_packetisation_gives_the_same_bits(student):
     frames = clip(24)
     whole, _ = run(student, frames, [24])

@@ -7,13 +7,13 @@ import json
 import secrets
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from instantvir_models.errors import UsageError
+from instantvir_models.live.serving import LARGEST_REQUEST_BYTES, BoundedThreads, parsed
 
-LARGEST_REQUEST_BYTES = 10_000
 VIEWER_TIMEOUT_SECONDS = 30.0
 
 
@@ -36,17 +36,16 @@ class GuardedHandler(BaseHTTPRequestHandler):
         """A request without a body; one that announces a body is the last on its connection."""
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True
-        parts = urlsplit(self.path)
-        query = parse_qs(parts.query)
-        if self._may(query):
+        parts = self._parts()
+        if parts is not None and self._may(query := parse_qs(parts.query)):
             self.answer_get(parts.path, query)
 
     def do_POST(self) -> None:
         """JSON from a page of this server, the last request on its connection."""
         # What is left unread of a body must never be taken for the next request.
         self.close_connection = True
-        parts = urlsplit(self.path)
-        if not (self._may(parse_qs(parts.query)) and self._is_from_here()):
+        parts = self._parts()
+        if parts is None or not (self._may(parse_qs(parts.query)) and self._is_from_here()):
             return
         length = self.headers.get("Content-Length", "")
         if "Transfer-Encoding" in self.headers or not length.isdecimal():
@@ -61,8 +60,8 @@ class GuardedHandler(BaseHTTPRequestHandler):
             self.answer_json(415, {"error": "send application/json"})
             return
         try:
-            wishes = json.loads(body)
-        except ValueError as error:
+            wishes = parsed(body)
+        except UsageError as error:
             self.answer_json(400, {"error": str(error)})
             return
         self.answer_post(parts.path, wishes)
@@ -93,6 +92,15 @@ class GuardedHandler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
+
+    def _parts(self) -> SplitResult | None:
+        """The parts of the address asked for; answers if there are none."""
+        try:
+            return urlsplit(self.path)
+        except ValueError:  # such as `//[`
+            self.close_connection = True
+            self.answer_json(400, {"error": "this is no address"})
+            return None
 
     def _may(self, query: dict[str, list[str]]) -> bool:
         guard = self.guard
@@ -173,17 +181,15 @@ class GuardedServer:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # a viewer that stopped reading must not hold up the end
+class _Server(BoundedThreads, HTTPServer):
+    answer_when_full = (
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A viewer that went away is no event."""
 
 
 def is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from instantvir_models.errors import InstantVIRError, VideoWriteError
+from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.status import KEPT_TIMES, OutputStatus, Percentiles
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import CompanionPacket, Frame
@@ -18,8 +19,6 @@ STALL_SECONDS = 2.0
 """Under back-pressure an output may hold up the others for so long; then it loses frames."""
 
 NO_PATIENCE_SECONDS = 0.001
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
 KEPT_COMPANIONS = 4096
 """Audio and subtitle packets that wait for one output at most."""
 
@@ -47,6 +46,10 @@ class Restored:
     frame: Frame
     captured_at: float
     """Monotonic seconds."""
+
+
+class _SoundCame:
+    """Tells an output that waits for a frame that there are companions to write."""
 
 
 class LiveOutput:
@@ -79,13 +82,14 @@ class LiveOutput:
         self._open_sink, self._reconnect, self._is_only_one = open_sink, reconnect, is_only_one
         self._on_event, self._on_give_up, self._pulse = on_event, on_give_up, pulse
         self._stop = threading.Event()
-        self._link: Link[Restored] = Link(self._stop, queue_size)
+        self._link: Link[Restored | _SoundCame] = Link(self._stop, queue_size + 1)
+        self._is_told_of_sound = False
         self._companions: deque[CompanionPacket] = deque(maxlen=KEPT_COMPANIONS)
         self._sink: LiveSink | None = None
         self._state = "open"
         self._is_stalled = False
         self._grace_seconds: float | None = None
-        self._next_attempt, self._wait_seconds = 0.0, FIRST_WAIT_SECONDS
+        self._next_attempt, self._backoff = 0.0, Backoff()
         self._offered = self._written = self._dropped_offers = self._dropped_writes = 0
         self._reconnects = 0
         self._delays: deque[float] = deque(maxlen=KEPT_TIMES)
@@ -154,8 +158,12 @@ class LiveOutput:
 
     def offer_companions(self, packets: list[CompanionPacket]) -> None:
         """Queue audio and subtitle packets; the oldest give way if nobody takes them."""
-        if self._state == "open":
-            self._companions.extend(packets)
+        if self._state != "open":
+            return
+        self._companions.extend(packets)
+        if not self._is_told_of_sound:
+            with suppress(Stopped):  # with no room left a frame will take the sound along
+                self._is_told_of_sound = self._link.put_within(_SoundCame(), NO_PATIENCE_SECONDS)
 
     def finish(self, *, grace_seconds: float, may_wait: Callable[[], bool]) -> None:
         """Let it write what it has and close. One that makes no progress for `grace_seconds` is
@@ -192,7 +200,10 @@ class LiveOutput:
     def _run(self) -> None:
         try:
             while self.is_alive and (item := self._link.get()) is not None:
-                self._deliver(item)
+                if isinstance(item, _SoundCame):
+                    self._deliver_sound()
+                else:
+                    self._deliver(item)
             self._close()
         except Stopped:
             raise
@@ -222,6 +233,16 @@ class LiveOutput:
         self._written += 1
         self._delays.append(time.monotonic() - item.captured_at)
 
+    def _deliver_sound(self) -> None:
+        self._is_told_of_sound = False
+        if self._sink is None:
+            return  # it comes with the first frame
+        try:
+            with self._pulse.busy("writing sound"):
+                self._write_companions()
+        except InstantVIRError as error:
+            self._lose(error)
+
     def _write_companions(self) -> None:
         packets = []
         while self._companions:
@@ -242,7 +263,8 @@ class LiveOutput:
         if self._state == "lost":
             self._reconnects += 1
             self._on_event(f"{self.name} is back")
-        self._state, self._wait_seconds = "open", FIRST_WAIT_SECONDS
+        self._state = "open"
+        self._backoff.reset()
         return True
 
     def _lose(self, error: InstantVIRError) -> None:
@@ -252,12 +274,14 @@ class LiveOutput:
                 self._sink.abort()
             self._sink = None
         self._companions.clear()
+        if not self.is_alive:  # it was left behind, which was said
+            self.failure = None if self._reconnect else error
+            return
         if self._reconnect:
             if self._state == "open":
                 self._on_event(f"{self.name} is lost: {error}; connecting again")
             self._state = "lost"
-            self._next_attempt = time.monotonic() + self._wait_seconds
-            self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+            self._next_attempt = time.monotonic() + self._backoff.next_seconds()
             return
         self.failure = error
         self._end("failed")

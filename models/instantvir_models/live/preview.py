@@ -5,20 +5,19 @@ costs the stream nothing.
 """
 
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from instantvir_models.errors import UsageError
+from instantvir_models.errors import InstantVIRError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import fitted
 from instantvir_models.live.guarded_http import GuardedHandler, GuardedServer
 from instantvir_models.live.status import LiveStatus
+from instantvir_models.live.wishes import apply_wishes, refused, told
 from instantvir_models.media import Frame
 from instantvir_models.media.color import as_uint8
 
@@ -103,43 +102,20 @@ class _Handler(GuardedHandler):
             super().answer_post(path, wishes)
             return
         try:
-            apply_wishes(self.guard.controls, wishes)
-        except UsageError as error:
-            self.answer_json(400, {"error": str(error)})
+            apply_wishes(self.guard.controls, wishes, may_name_files=False)
+        except InstantVIRError as error:
+            self.answer_json(400, refused(error))
         else:
             self.answer_json(200, self._status())
 
     def _status(self) -> dict[str, Any]:
-        return {
-            **asdict(self.guard.status()),
-            "controls": asdict(self.guard.controls.settings),
-            "now": time.time(),
-        }
+        return told(self.guard.controls, self.guard.status())
 
     def _answer_pair(self, query: dict[str, list[str]]) -> None:
         after = query.get("after", ["0"])[0]
-        found = self.guard.pairs.jpeg_after(int(after) if after.isdecimal() else 0)
+        is_number = after.isdecimal() and len(after) < 20
+        found = self.guard.pairs.jpeg_after(int(after) if is_number else 0)
         if found is None:
             self.answer(204, "image/jpeg", b"")
         else:
             self.answer(200, "image/jpeg", found[1], number=found[0])
-
-
-def apply_wishes(controls: Controls, wishes: object) -> None:
-    """Change what a viewer asked for: `{"is_on": true, "strength": 0.5, "snapshot": true}`.
-
-    Raises:
-        UsageError: if a wish is unknown or out of range; nothing is changed then.
-    """
-    if not isinstance(wishes, dict) or not wishes.keys() <= {"is_on", "strength", "snapshot"}:
-        raise UsageError("the wishes are `is_on`, `strength` and `snapshot`")
-    is_on, strength = wishes.get("is_on"), wishes.get("strength")
-    if is_on is not None and not isinstance(is_on, bool):
-        raise UsageError("`is_on` is true or false")
-    if strength is not None and (
-        isinstance(strength, bool) or not isinstance(strength, (int, float))
-    ):
-        raise UsageError("`strength` is a number from 0 to 1")
-    controls.change(is_on=is_on, strength=strength)
-    if wishes.get("snapshot"):
-        controls.ask_for_snapshot()

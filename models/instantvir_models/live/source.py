@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from instantvir_models.errors import VideoOpenError, VideoWriteError
+from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import CompanionPacket, Frame, StreamSummary, VideoInfo, VideoReader
-from instantvir_models.media.address import scheme_of
+from instantvir_models.media.address import is_network_address
 from instantvir_models.media.live_io import GrowingFile, StandardInput
+from instantvir_models.media.nut import NutPieces
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
+SILENCE_SECONDS = 20.0
+"""Usual patience with a network: longer than a hiccup of ten seconds."""
 JUMP_SECONDS = 60
 """A source that comes back with time stamps further ahead than this has started a new count."""
 
@@ -33,7 +36,7 @@ class SourceSettings:
     input_options: tuple[tuple[str, str], ...] = ()
     reconnect: bool = False
     """Open the source again when it is lost."""
-    silence_seconds: float = 10.0
+    silence_seconds: float = SILENCE_SECONDS
     """A network source that says nothing for so long counts as lost."""
     follow_seconds: float | None = None
     """The file is still being written; it has ended when it did not grow for so long."""
@@ -55,11 +58,6 @@ class SourceSettings:
 
 
 DEVICE_FORMATS = frozenset({"v4l2", "avfoundation", "dshow", "x11grab", "gdigrab"})
-
-
-def is_network_address(text: str) -> bool:
-    """Whether `text` is something like `rtsp://camera/1`; files as `file:...` are not."""
-    return scheme_of(text) not in {None, "file", "pipe", "fd"}
 
 
 def _companions_of(info: VideoInfo) -> tuple[StreamSummary, ...]:
@@ -106,7 +104,7 @@ class LiveSource:
         self._last_companion_seconds: dict[int, Fraction] = {}
         self.companions_skipped = 0
         """Packets of sound or subtitles left out because their time had passed already."""
-        self._pipe: StandardInput | GrowingFile | None = None
+        self._pipe: NutPieces | None = None
         self.reader = self._first_open()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -138,12 +136,19 @@ class LiveSource:
             if frame is not None and is_first:
                 self._continue_time_at(frame)  # before any sound of this connection goes on
                 is_first = False
+                self._forward_at_once(reader)
             self._forward_companions(reader)
             if frame is None:
                 return
             frame = self._shifted(frame)
             self._last_arrival = time.monotonic()
             yield frame
+
+    def _forward_at_once(self, reader: VideoReader) -> None:
+        """From now on hand sound on when it is read: a container of several streams holds back
+        each frame until it has the sound of that moment."""
+        if reader.demuxer is not None:
+            reader.demuxer.on_companion = partial(self._forward_companions, reader)
 
     def _forward_companions(self, reader: VideoReader) -> None:
         if reader.demuxer is None or not reader.demuxer.others:
@@ -228,15 +233,15 @@ class LiveSource:
 
     def _open_until_it_works(self) -> VideoReader | None:
         """The source, opened with growing pauses between attempts; None if stopped meanwhile."""
-        wait_seconds = FIRST_WAIT_SECONDS
+        backoff = Backoff()
         while not self._stop.is_set():
             try:
                 return self._open()
             except VideoOpenError as error:
+                wait_seconds = backoff.next_seconds()
                 self._on_event(f"{error}; next attempt in {wait_seconds:g} s")
             if self._stop.wait(wait_seconds):
                 break
-            wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
         return None
 
     def _open(self) -> VideoReader:
@@ -259,12 +264,13 @@ class LiveSource:
                 ) from error
             raise
 
-    def _as_file(self) -> StandardInput | GrowingFile | None:
+    def _as_file(self) -> NutPieces | None:
         settings = self._settings
         if settings.source == "-":
-            return StandardInput(self._stop)
+            return NutPieces(StandardInput(self._stop))
         if settings.follow_seconds is not None:
-            return GrowingFile(
-                Path(settings.source), self._stop, idle_seconds=settings.follow_seconds
+            idle_seconds = settings.follow_seconds
+            return NutPieces(
+                GrowingFile(Path(settings.source), self._stop, idle_seconds=idle_seconds)
             )
         return None

@@ -52,7 +52,7 @@ class OutputStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveStatus:
-    """A stream at one moment. Frames in = out + dropped + in progress."""
+    """A stream at one moment. Frames in = out + dropped + abandoned + in progress."""
 
     seconds: float
     """Since the start."""
@@ -61,10 +61,12 @@ class LiveStatus:
     """Restored or passed through."""
     frames_dropped: int
     """That never reached an output, for being late."""
+    frames_abandoned: int
+    """Captured and left behind by a stream that ended before its source: no output was left."""
     frames_passed: int
     """Of those out: unrestored, by policy, by request or because they fit no operator."""
     frames_degraded: int
-    """Of those out: restored without the student."""
+    """Of those out: restored at half size or without the student, by policy."""
     fps_in: float
     fps_out: float
     queue_depth: int
@@ -86,7 +88,7 @@ class LiveStatus:
     @property
     def frames_in_progress(self) -> int:
         """Waiting, in a block, or being restored."""
-        return self.frames_in - self.frames_out - self.frames_dropped
+        return self.frames_in - self.frames_out - self.frames_dropped - self.frames_abandoned
 
 
 class Counters:

@@ -21,10 +21,7 @@ from instantvir_models.live.watchdog import Watchdog
 from instantvir_models.media import CompanionPacket, Frame
 from instantvir_models.media.frame import Pixels
 from instantvir_models.session import Session
-from instantvir_models.stages import PATIENCE_SECONDS, Link, Stage, Stopped
-
-QUEUED_BLOCKS = 3
-"""Blocks that wait for restoration at most: more would only be older when they come out."""
+from instantvir_models.stages import PATIENCE_SECONDS, QUEUED_BLOCKS, Link, Stage, Stopped
 
 SMALLEST_QUEUE = 4
 """Frames that may wait at least, so that a block of one rides out a hiccup."""
@@ -206,6 +203,7 @@ class LiveStream:
             frames_in=counters.count("in"),
             frames_out=counters.count("out"),
             frames_dropped=counters.count("dropped"),
+            frames_abandoned=counters.count("abandoned"),
             frames_passed=counters.count("passed"),
             frames_degraded=counters.count("degraded"),
             fps_in=counters.fps("in"),
@@ -235,13 +233,15 @@ class LiveStream:
     def _capture_frames(self) -> None:
         assert self.source is not None
         for index, frame in enumerate(self.source):
+            if self._broken.is_set():
+                return  # nobody is left to look at it, nor to count it
             self.counters.add("in")
             captured = _Captured(frame, time.monotonic(), index)
             if self._may_wait:
                 try:
                     self._incoming.put(captured)
                 except Stopped:
-                    self.counters.add("dropped")
+                    self.counters.add("abandoned")
                     return
             else:
                 self.counters.add("dropped", len(self._incoming.offer(captured)))
@@ -338,9 +338,11 @@ class LiveStream:
             for item in block:
                 self._emit(item, item.frame.pixels)
         else:
-            self._session.is_student_skipped = way is _Way.DEGRADE
+            self._relieve(self._session, is_asked=way is _Way.DEGRADE)
             self._held.extend(block)
             self._expected_index = block[-1].index + 1
+            if (text := self.controls.settings.text) is not None:
+                self._session.change_text(text)
             with self._pulse.busy("restoring a block"):
                 frames: Pixels = np.stack([item.frame.pixels for item in block])  # type: ignore[assignment]
                 restored = self._session.push(frames)
@@ -348,6 +350,12 @@ class LiveStream:
                 self.counters.add("degraded", len(restored))
             self._emit_held(restored)
         self.counters.add_block(time.monotonic() - started)
+
+    @staticmethod
+    def _relieve(session: Session, *, is_asked: bool) -> None:
+        """Let the next block be restored the cheap way, if that `is_asked`."""
+        session.is_shrunk = is_asked and session.can_shrink
+        session.is_student_skipped = is_asked and not session.can_shrink
 
     def _way(self) -> _Way:
         if not self.controls.settings.is_on:
@@ -405,7 +413,7 @@ class LiveStream:
         self.close()
         for thread in finishing:
             thread.join()
-        self.counters.add("dropped", self._num_left())
+        self.counters.add("abandoned", self._num_left())
         for output in self._outputs:
             if output.bug is not None:
                 raise output.bug

@@ -10,6 +10,9 @@ from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import CompanionPacket, Frame
 from instantvir_models.media.color import as_uint8
 
+LARGEST_DRIFT_SECONDS = 1.0
+"""Between time stamps and clock; beyond it the source or the stream has paused."""
+
 _CAMERA_ERRORS = (RuntimeError, ValueError, OSError)
 """What pyvirtualcam raises, whose backends differ."""
 
@@ -40,16 +43,24 @@ class VirtualCamera:
                 f"no virtual camera can be opened: {error}",
                 hint="on Linux: `modprobe v4l2loopback`; elsewhere install OBS Studio",
             ) from error
-        self._starts: tuple[float, float] | None = None
+        self._zero_seconds = float("-inf")
+        """Monotonic seconds at which time stamp 0 is shown."""
 
     def write(self, frame: Frame) -> None:
         """Show one frame when it is due."""
-        if self._starts is None:
-            self._starts = (time.monotonic(), frame.pts_seconds)
-        due = self._starts[0] + frame.pts_seconds - self._starts[1]
-        time.sleep(min(1.0, max(0.0, due - time.monotonic())))
+        time.sleep(self._seconds_until(frame.pts_seconds))
         with _told():
             self._camera.send(np.ascontiguousarray(as_uint8(frame.pixels)))
+
+    def _seconds_until(self, pts_seconds: float) -> float:
+        """How long to wait for a time stamp; one far from the clock is due now, and time goes on
+        from there: after a pause the camera neither rushes nor waits."""
+        now = time.monotonic()
+        wait_seconds = self._zero_seconds + pts_seconds - now
+        if abs(wait_seconds) > LARGEST_DRIFT_SECONDS:
+            self._zero_seconds = now - pts_seconds
+            return 0.0
+        return max(0.0, wait_seconds)
 
     def write_companions(self, packets: Iterable[CompanionPacket]) -> None:
         """A camera has no sound."""

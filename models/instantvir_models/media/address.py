@@ -12,3 +12,8 @@ def scheme_of(text: str) -> str | None:
     """
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)
     return match[1].lower() if match else None
+
+
+def is_network_address(text: str) -> bool:
+    """Whether `text` is something like `rtsp://camera/1`; files as `file:...` are not."""
+    return scheme_of(text) not in {None, "file", "pipe", "fd"}

@@ -73,7 +73,7 @@ class Companions:
         self._targets: dict[int, Stream] = {}
         self._rewrite: dict[int, Callable[[bytes], bytes]] = {}
         self._has_refused = False
-        if demuxer.waiting.overflowed:
+        if demuxer.waiting.has_lost_some:
             logger.warning(
                 "the writer came too late for the audio and subtitles; part of them is lost"
             )

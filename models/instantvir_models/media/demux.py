@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -13,6 +14,8 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
+
+from instantvir_models.errors import VideoOpenError
 
 logger = logging.getLogger(__name__)
 
@@ -50,32 +53,43 @@ class CompanionPacket:
 class PacketQueue:
     """Audio and subtitle packets on their way from the reader to a writer, first in, first out.
 
-    Appending and popping may happen in different threads. Holds at most `MAX_WAITING_BYTES`; beyond
-    that the remaining packets are dropped and `overflowed` is set.
+    Appending and popping may happen in different threads. Holds about `MAX_WAITING_BYTES`; packets
+    that come while it is full are lost, which `has_lost_some` tells until the next `drain`.
     """
 
     def __init__(self) -> None:
         self._packets: deque[av.Packet[Stream]] = deque()
         self._num_bytes = 0
-        self.overflowed = False
+        self._counting = threading.Lock()
+        self.has_lost_some = False
 
     def append(self, packet: av.Packet[Stream]) -> None:
-        if self._num_bytes > MAX_WAITING_BYTES and not self.overflowed:
-            self.overflowed = True
-            logger.debug("no writer took the audio and subtitle packets; the rest is not kept")
-        if not self.overflowed:
+        if self._num_bytes > MAX_WAITING_BYTES:
+            if not self.has_lost_some:
+                logger.debug("nobody takes the audio and subtitle packets; no more are kept")
+            self.has_lost_some = True
+            return
+        with self._counting:
             self._num_bytes += packet.size
-            self._packets.append(packet)
+        self._packets.append(packet)
 
     def drain(self) -> Iterator[av.Packet[Stream]]:
+        self.has_lost_some = False
         while self._packets:
             packet = self._packets.popleft()
-            self._num_bytes -= packet.size
+            with self._counting:
+                self._num_bytes -= packet.size
             yield packet
 
 
 class Demuxer:
-    """Owns the open container, its one decoder, and the account of what could not be read."""
+    """Owns the open container, its one decoder, and the account of what could not be read.
+
+    Args:
+        open_next: opens the next piece of a source that is read in pieces, with the same streams
+            and one count of time; None when there is none. The first container stays open: it is
+            what describes the source, and its decoder decodes all of them.
+    """
 
     def __init__(
         self,
@@ -86,13 +100,17 @@ class Demuxer:
         start_seconds: Fraction | None,
         duration_seconds: Fraction | None,
         read_errors_allowed: int = 0,
+        open_next: Callable[[], InputContainer | None] = lambda: None,
     ) -> None:
-        self._read_errors_allowed = read_errors_allowed
+        self._read_errors_allowed, self._open_next = read_errors_allowed, open_next
+        self._later_piece: InputContainer | None = None
         self._has_input_ended = False
         self.container = container
         self.video = video
         self.others = others
         self.waiting = PacketQueue()
+        self.on_companion: Callable[[], None] = lambda: None
+        """Called in the reading thread whenever a packet begins to wait."""
         self.start_seconds = start_seconds
         self.end_seconds = (
             None if duration_seconds is None else (start_seconds or Fraction(0)) + duration_seconds
@@ -132,8 +150,9 @@ class Demuxer:
     def frames(self) -> Iterator[av.VideoFrame]:
         """Every frame that decodes, in presentation order."""
         for packet in self._packets():
-            if packet.stream is not self.video:
+            if packet.stream_index != self.video.index:
                 self.waiting.append(packet)
+                self.on_companion()
             elif not self._is_past_the_span:
                 yield from self._decode(packet)
             if self._is_past_the_span and self._is_after_the_span(packet):
@@ -144,19 +163,22 @@ class Demuxer:
         self._reached_end = self.start_seconds is None and not self._is_past_the_span
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
-        demuxed = self.container.demux(self.video, *self.others)
+        demuxed = self._demuxed(self.container)
         errors_in_a_row = 0
         while not self._has_input_ended:
             try:
                 packet = next(demuxed)
             except StopIteration:
-                return
+                if not self._go_on_with_the_next_piece():
+                    return
+                demuxed = self._demuxed(self._later_piece or self.container)
+                continue
             except (av.FFmpegError, OSError) as error:
                 errors_in_a_row += 1
                 is_damage = isinstance(error, av.error.InvalidDataError)
                 if is_damage and errors_in_a_row <= self._read_errors_allowed:
                     self.undecodable_packets += 1
-                    demuxed = self.container.demux(self.video, *self.others)
+                    demuxed = self._demuxed(self._later_piece or self.container)
                     continue
                 self.read_error = error.strerror or str(error)
                 return
@@ -167,8 +189,29 @@ class Demuxer:
             self._note_time(packet)
             yield packet
 
+    def _demuxed(self, container: InputContainer) -> Iterator[av.Packet[Stream]]:
+        """The packets of the video and the other streams."""
+        return container.demux([container.streams[s.index] for s in (self.video, *self.others)])
+
+    def _go_on_with_the_next_piece(self) -> bool:
+        try:
+            container = self._open_next()
+        except VideoOpenError as error:
+            self.read_error = str(error)
+            return False
+        if container is None:
+            return False
+        self._close_later_piece()
+        self._later_piece = container
+        return True
+
+    def _close_later_piece(self) -> None:
+        if self._later_piece is not None:
+            self._later_piece.close()
+            self._later_piece = None
+
     def _note_time(self, packet: av.Packet[Stream]) -> None:
-        if packet.stream is self.video:
+        if packet.stream_index == self.video.index:
             self._video_packets += 1
         if packet.pts is not None and packet.time_base:
             end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
@@ -222,6 +265,7 @@ class Demuxer:
         return missing if missing >= 2 else 0
 
     def close(self) -> None:
+        self._close_later_piece()
         self.container.close()
 
 

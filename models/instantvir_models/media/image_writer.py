@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import VideoWriteError
+from instantvir_models.media.color import as_uint8
 from instantvir_models.media.destination import check_writable
-from instantvir_models.media.source import IMAGE_SUFFIXES
-
-_NUMBER = re.compile(r"%0?\d*d")
+from instantvir_models.media.source import IMAGE_NUMBER, IMAGE_SUFFIXES
 
 
 def is_image_pattern(destination: object) -> bool:
@@ -23,7 +21,7 @@ def is_image_pattern(destination: object) -> bool:
     if not isinstance(destination, (str, Path)):
         return False
     path = Path(destination)
-    return bool(_NUMBER.search(path.name)) and path.suffix.lower() in IMAGE_SUFFIXES
+    return bool(IMAGE_NUMBER.search(path.name)) and path.suffix.lower() in IMAGE_SUFFIXES
 
 
 class ImageSequenceWriter:
@@ -43,7 +41,7 @@ class ImageSequenceWriter:
         """Encode one picture, RGB [H, W, 3]; 16-bit pictures need PNG or TIFF."""
         suffix = self._pattern.suffix.lower()
         if pixels.dtype == np.uint16 and suffix not in {".png", ".tif", ".tiff"}:
-            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+            pixels = as_uint8(pixels)
         _, data = cv2.imencode(suffix, np.ascontiguousarray(pixels[..., ::-1]))
         name = self._pattern.name % (len(self._names) + 1)
         (self._folder / name).write_bytes(data.tobytes())

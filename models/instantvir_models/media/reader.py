@@ -22,6 +22,7 @@ from instantvir_models.media.demux import Demuxer, main_video_stream
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.images import decode_image, decode_images
 from instantvir_models.media.info import LOSSLESS_CODECS, Damage, StreamSummary, VideoInfo
+from instantvir_models.media.nut import NutPieces
 from instantvir_models.media.orientation import orientation_of
 from instantvir_models.media.source import Source, image_files, name_of, open_container
 
@@ -85,6 +86,7 @@ class VideoReader:
         self._delivered_frames = 0
         self._has_ended = False
         self._demuxer: Demuxer | None = None
+        self._open_next: Callable[[], InputContainer | None] = lambda: None
 
         images = image_files(source)
         try:
@@ -100,6 +102,8 @@ class VideoReader:
                     is_live=is_live,
                     timeout_seconds=timeout_seconds,
                 )
+                if isinstance(source, NutPieces):
+                    self._open_next = partial(_next_piece, source, open_source)
                 self._open_stream(open_source, threads, other_streams)
             self._warn_about(self._first)
             self.info = self._describe(self._first)
@@ -252,6 +256,7 @@ class VideoReader:
             start_seconds=self._start,
             duration_seconds=self._duration,
             read_errors_allowed=LIVE_READ_ERRORS if self._is_live else 0,
+            open_next=self._open_next,
         )
 
     def _first_frame(self) -> av.VideoFrame:
@@ -410,6 +415,12 @@ class VideoReader:
             logger.warning("%s has an alpha channel, which is dropped", self._name)
         if first.interlaced_frame:
             logger.warning("%s is interlaced; its fields are treated as one picture", self._name)
+
+
+def _next_piece(
+    source: NutPieces, open_source: Callable[[], InputContainer]
+) -> InputContainer | None:
+    return open_source() if source.begin_next_piece() else None
 
 
 def _copyable_streams(container: InputContainer) -> tuple[Stream, ...]:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 Source = str | Path | Sequence[str | Path] | BinaryIO
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+IMAGE_NUMBER = re.compile(r"%0?\d*d")
+"""The place of the number in a pattern such as `out_%05d.png`."""
 
 
 LIVE_OPTIONS = {"analyzeduration": "200000", "flags": "low_delay"}
@@ -44,9 +46,9 @@ def image_files(source: Source) -> list[Path] | None:
     """The files of an image sequence (list, glob, or pattern such as `%05d.png`), else None."""
     if isinstance(source, (str, Path)):
         text = str(source)
-        if text == "-" or "://" in text or Path(text).exists():
+        if text == "-" or scheme_of(text) is not None or Path(text).exists():
             return None
-        if re.search(r"%0?\d*d", Path(text).name):
+        if IMAGE_NUMBER.search(Path(text).name):
             return _numbered_files(Path(text))
         if not glob.has_magic(text):
             return None
@@ -131,7 +133,7 @@ def _open(
 
 
 def _numbered_files(pattern: Path) -> list[Path]:
-    before, after = re.split(r"%0?\d*d", pattern.name, maxsplit=1)
+    before, after = IMAGE_NUMBER.split(pattern.name, maxsplit=1)
     number = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     matches = [number.fullmatch(path.name) for path in pattern.parent.glob("*")]
     found = sorted((int(match[1]), match[0]) for match in matches if match)

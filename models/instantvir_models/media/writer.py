@@ -38,7 +38,12 @@ logger = logging.getLogger(__name__)
 _CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 _MATROSKA_FORMATS = frozenset({"matroska", "webm"})
 # A playlist of the last seconds, without the pieces that left it: an endless stream fills no disk.
+_LIVE_OPTIONS = {"max_interleave_delta": "1000000"}
+"""Microseconds that a frame waits for sound or subtitles of its moment; FFmpeg's default is 10 s."""
+
 _LIVE_HLS_OPTIONS = {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments"}
+# RTSP connects by itself, while PyAV holds the interpreter's lock: not for long. Microseconds.
+_LIVE_RTSP_OPTIONS = {"timeout": "5000000"}
 _MOV_FORMATS = frozenset({"mp4", "mov", "ipod", "3gp"})
 # Matroska takes the pixel shape from a field that PyAV cannot set; these codecs carry it.
 _CODECS_WITH_ASPECT = frozenset({"libx264", "libx265", "h264_nvenc", "hevc_nvenc", "mpeg4"})
@@ -143,6 +148,7 @@ class VideoWriter:
         if self._companions is not None:
             with self._no_remains():
                 self._companions.write(packets)
+            self._flush_pipe()
 
     def close(self) -> None:
         """Finish the file and give it its name. Safe to call twice."""
@@ -207,6 +213,8 @@ class VideoWriter:
 
     def _new_container(self, target: object, output_format: str | None) -> OutputContainer:
         options = {} if self._partial else {"flush_packets": "1"}
+        if self._is_live:
+            options |= _LIVE_OPTIONS
         suffix = Path(str(target)).suffix.lower() if isinstance(target, str) else ""
         if output_format in _MOV_FORMATS or (
             output_format is None and suffix in {".mp4", ".mov", ".m4v"}
@@ -217,6 +225,8 @@ class VideoWriter:
             options["movflags"] = whole if self._partial else live
         if self._is_live and (output_format == "hls" or suffix == ".m3u8"):
             options |= _LIVE_HLS_OPTIONS
+        if self._is_live and output_format == "rtsp":
+            options |= _LIVE_RTSP_OPTIONS
         if self._is_live and (output_format == "nut" or suffix == ".nut"):
             # NUT would remember every keyframe for an index that an endless stream never writes.
             options["write_index"] = "0"
@@ -392,9 +402,12 @@ class VideoWriter:
                 f"{self._encoder.codec} refused its settings ({reason})",
                 hint="check crf, preset and pixel format; hardware encoders need their hardware",
             )
+        is_server = isinstance(error, ConnectionError | TimeoutError)
         return VideoWriteError(
             f"cannot write {self._name}: {reason}",
-            hint="check the folder, its permissions and the disk",
+            hint="check that the server answers"
+            if is_server
+            else "check the folder, its permissions and the disk",
         )
 
 

@@ -95,6 +95,10 @@ class Operator(ABC):
         """The operator as it acts on frames from index `first_frame` on (masks change over time)."""
         return self
 
+    def halved(self) -> "Operator | None":
+        """What acts on the area average of 2x2 pixels as this does on the frames; None if unknown."""
+        return None
+
     @property
     def changes_over_time(self) -> bool:
         """True when it matters which frame of the video a frame is (a mask of its own for each)."""

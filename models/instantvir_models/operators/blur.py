@@ -82,6 +82,9 @@ class GaussianBlur(Operator):
         ratio = (max(noise_std, 2e-3) ** 2 / _prior_power(*y.shape[-2:])).to(y)
         return idct2(dct2(y) * (spectrum / (spectrum.square() + ratio)))
 
+    def halved(self) -> "GaussianBlur":
+        return GaussianBlur(self.sigma_y / 2, self.sigma_x / 2)
+
     @property
     def traits(self) -> OperatorTraits:
         return OperatorTraits(blur_sigma=math.sqrt(self.sigma_x * self.sigma_y))

@@ -25,6 +25,9 @@ class Identity(Operator):
     def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
         return y
 
+    def halved(self) -> "Identity":
+        return self
+
     @property
     def traits(self) -> OperatorTraits:
         return OperatorTraits()

@@ -72,6 +72,7 @@ class TextRows:
 class _TextKeys:
     """What the layers attend to of a prompt: keys and values of each layer, and the key bias."""
 
+    text: TextRows
     keys: list[Tensor]
     values: list[Tensor]
     bias: Tensor | None
@@ -283,7 +284,7 @@ class WanTransformer(nn.Module):
 
         Args:
             latents: [B, L, c, h, w], h and w even, L up to `window_latents`.
-            text: the prompt; read at the first block of a video only.
+            text: the prompt; its keys are kept until another one is given, the history stays.
             window_latents, sink_latents: history kept, this block included.
         """
         tokens_per_latent = (latents.shape[-2] // PATCH) * (latents.shape[-1] // PATCH)
@@ -293,7 +294,7 @@ class WanTransformer(nn.Module):
                 for _ in self.blocks
             ]
         layers = self.blocks if memory.layers is None else memory.layers
-        if memory.text is None:
+        if memory.text is None or memory.text.text is not text:
             memory.text = self._text_keys(text, layers)
         velocity = self._velocity(
             latents, timestep, memory.text, layers, first_latent=memory.next_latent,
@@ -370,7 +371,7 @@ class WanTransformer(nn.Module):
             bias[-1] = math.log(padding)
         embedded = self.text_embedding(rows)
         pairs = [layer.cross_attn.keys_and_values(embedded) for layer in _layers(layers)]
-        return _TextKeys([k for k, _ in pairs], [v for _, v in pairs], bias)
+        return _TextKeys(text, [k for k, _ in pairs], [v for _, v in pairs], bias)
 
     def _unpatched(self, tokens: Tensor, size: tuple[int, int, int]) -> Tensor:
         """[B, S, 4c] (row, column, channel) -> [B, L, c, h, w]."""
