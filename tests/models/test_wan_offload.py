@@ -208,6 +208,22 @@ def test_a_student_is_brought_back_and_sent_away_again():
         assert (state.transformer.layers is not None) == bool(resting)
 
 
+def test_another_prompt_is_read_by_layers_that_rest():
+    given, other = blocks(9, 12, 12), small_text(seed=9)
+    student = deep_student().for_device(CPU)
+    both = []
+    for resting in (Resting.NOTHING, Resting.WEIGHTS):
+        student = student.placed(Footprint(21, 3, resting=resting))
+        state = student.new_state()
+        both.append(
+            restored(student, given[:1], state)
+            + restored(student.with_text(other), given[1:], state)
+        )
+    for actual, wanted in zip(*both, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
+    assert not torch.equal(both[0][1], restored(student, given)[1])
+
+
 class OutOfMemory:
     """Raises as a card does, at the given calls of one of the student's parts."""
 
