@@ -1,7 +1,9 @@
 """The `instantvir` command: one verb per file, one place where errors become exit statuses."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -31,6 +33,9 @@ from instantvir_cli.options import (
     VramOption,
 )
 from instantvir_models.errors import InstantVIRError
+
+if TYPE_CHECKING:
+    from instantvir_models.tasks import TaskOptions
 
 
 class Commands(TyperGroup):
@@ -75,6 +80,21 @@ def _main(
     ] = False,
 ) -> None:
     pass
+
+
+def _task_options(
+    operator: str | None,
+    blur_sigma: float | None,
+    noise: float | None,
+    scale: int | None,
+    mask: Path | None,
+) -> TaskOptions:
+    """What `restore` and `stream` ask about the degradation, as the library takes it."""
+    from instantvir_models.tasks import TaskOptions
+
+    return TaskOptions(
+        operator=operator, blur_sigma=blur_sigma, noise_levels=noise, scale=scale, mask=mask
+    )
 
 
 @app.command()
@@ -127,8 +147,9 @@ def restore(
 
     restore_all(
         RestoreRequest(
-            inputs=tuple(inputs), output=output, tasks=tuple(task or ()), operator=operator,
-            blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask, model=model, device=device,
+            inputs=tuple(inputs), output=output, tasks=tuple(task or ()),
+            task_options=_task_options(operator, blur_sigma, noise, scale, mask),
+            model=model, device=device,
             prompt=prompt, vram=vram, tile=tile, latency=latency, threads=threads, codec=codec,
             crf=crf, preset=preset, pix_fmt=pix_fmt, output_format=output_format, start=start,
             duration=duration, reference=reference, compare=compare, compare_style=compare_style,
@@ -216,7 +237,7 @@ def stream(
     run_stream(
         StreamRequest(
             source=source, outputs=tuple(outputs or ()), tasks=tuple(task or ()),
-            operator=operator, blur_sigma=blur_sigma, noise=noise, scale=scale, mask=mask,
+            task_options=_task_options(operator, blur_sigma, noise, scale, mask),
             latency=latency, on_overload=on_overload, reconnect=reconnect, silence=silence,
             follow=follow,
             input_format=input_format, input_options=tuple(input_option or ()), size=size,
@@ -307,12 +328,20 @@ def benchmark(
 
 @app.command()
 def convert(
-    source: Annotated[
-        Path, typer.Argument(help="model.pt, .ckpt, .pth, .safetensors or a folder", metavar="SRC")
-    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Checkpoint folder; parts are added to it")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Checkpoint folder, parts are added to it; or ROWS.safetensors"
+        ),
     ],
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="model.pt, .ckpt, .pth, .safetensors or a folder", metavar="[SRC]"),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Words, or a file of rows, the student reads unless told otherwise"),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="What the student was trained for: deblur, sr, ...")
     ] = None,
@@ -325,18 +354,15 @@ def convert(
     dtype: Annotated[str, typer.Option(help="keep, float32, bfloat16 or float16")] = "keep",
     quiet: QuietOption = False,
 ) -> None:
-    """Make a checkpoint folder of published weights: a Wan student, LeanVAE, the Wan autoencoder."""
-    from instantvir_cli.convert import convert_file
+    """Make a checkpoint folder of published weights: student, autoencoder, text encoder, prompt."""
+    from instantvir_cli.convert import ConvertRequest, run_convert
 
-    convert_file(
-        source,
-        output,
-        task=task,
-        operators=operators,
-        use_average=average,
-        dtype=dtype,
-        quiet=quiet,
-    )
+    run_convert(
+        ConvertRequest(
+            source=source, output=output, prompt=prompt, task=task, operators=operators,
+            use_average=average, dtype=dtype, quiet=quiet,
+        )
+    )  # fmt: skip
 
 
 @app.command()

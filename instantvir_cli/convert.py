@@ -1,13 +1,26 @@
 """`instantvir convert`: other people's weights become a checkpoint of ours."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from instantvir_cli import console
+from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
 from instantvir_models.checkpoints.convert import convert
-from instantvir_models.errors import UsageError
+from instantvir_models.checkpoints.folder import save_prompt
+from instantvir_models.checkpoints.text_encoder import has_tokenizer
+from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
+from instantvir_models.students.wan.transformer import WanConfig
 from instantvir_models.tasks import Task
+from instantvir_models.text import (
+    ENCODER_VARIABLE,
+    cleaned,
+    is_file_of_rows,
+    read_prompt,
+    save_rows,
+    text_of,
+)
 
 DTYPES = {
     "keep": None,
@@ -17,18 +30,61 @@ DTYPES = {
 }
 
 
-def convert_file(
-    source: Path, folder: Path, *, task: str | None, operators: str | None, use_average: bool,
-    dtype: str, quiet: bool,
-) -> None:  # fmt: skip
-    """Add the network in `source` to the checkpoint in `folder` and say what is still missing."""
-    console.set_up(quiet=quiet)
+@dataclass(frozen=True, kw_only=True)
+class ConvertRequest:
+    """What the user asked for, as typed."""
+
+    source: Path | None
+    output: Path
+    prompt: str | None
+    task: str | None
+    operators: str | None
+    use_average: bool
+    dtype: str
+    quiet: bool
+
+
+def run_convert(request: ConvertRequest) -> None:
+    """Add a network, a prompt or both to a checkpoint and say what is still missing.
+
+    Raises:
+        UsageError: if the options do not go together.
+        CheckpointError: if the source is not usable, or a prompt does not fit the student.
+        VideoWriteError: if the output cannot be written.
+    """
+    console.set_up(quiet=request.quiet)
+    task, output = request.task, request.output
     if task is not None and task not in list(Task):
         raise UsageError(f"there is no task called `{task}`", hint=f"use {', '.join(Task)}")
-    if dtype not in DTYPES:
-        raise UsageError(f"`--dtype` is `{dtype}`; it is {', '.join(DTYPES)}")
+    if request.dtype not in DTYPES:
+        raise UsageError(f"`--dtype` is `{request.dtype}`; it is {', '.join(DTYPES)}")
+    if request.source is None and request.prompt is None:
+        raise UsageError("nothing to convert", hint="give a file of weights, `--prompt`, or both")
+    if output.suffix == ".safetensors":
+        if request.source is not None or request.prompt is None:
+            raise UsageError(
+                f"`{output}` is a file, and only a prompt is kept in one",
+                hint=f"weights go into a folder: `-o {output.with_suffix('')}`",
+            )
+        _write_prompt(request.prompt, output)
+        return
+    if request.source is not None and not _add_network(request, request.source):
+        return
+    if request.prompt is not None:
+        _add_prompt(request.prompt, output)
+    if (output / CONFIG_NAME).exists():
+        _say_what_is_missing(output, read_config(output))
+
+
+def _add_network(request: ConvertRequest, source: Path) -> bool:
+    """Whether it became a part of a checkpoint; a text encoder serves all of them instead."""
     found, config = convert(
-        source, folder, task=task, operators=operators, use_average=use_average, dtype=DTYPES[dtype]
+        source,
+        request.output,
+        task=request.task,
+        operators=request.operators,
+        use_average=request.use_average,
+        dtype=DTYPES[request.dtype],
     )
     weights = sum(tensor.numel() for tensor in found.tensors.values())
     console.say(
@@ -36,6 +92,50 @@ def convert_file(
     )
     if found.dropped:
         console.say(f"left out, only training uses it: {', '.join(found.dropped)}")
+    if config is None:
+        _say_how_to_use_encoder(request.output)
+    return config is not None
+
+
+def _say_how_to_use_encoder(folder: Path) -> None:
+    if not has_tokenizer(folder):
+        console.say(
+            f"{folder} still needs its tokenizer: copy spiece.model and the .json files of "
+            "google/umt5-xxl into it"
+        )
+    console.say(f"`export {ENCODER_VARIABLE}={folder}`, then `--prompt` takes words")
+
+
+def _add_prompt(prompt: str, folder: Path) -> None:
+    config = read_config(folder)
+    if config.transformer is None:
+        raise CheckpointError(
+            f"`{folder}` has no student that could read a prompt",
+            hint=f"add it first: `instantvir convert model.pt -o {folder}`",
+        )
+    student = config.transformer
+    text = read_prompt(prompt, text_dim=student.text_dim, text_len=student.text_len)
+    save_prompt(folder, config, text.rows, text=_words(prompt))
+    console.say(f"{folder}: its prompt has {text.rows.shape[1]} rows")
+
+
+def _write_prompt(prompt: str, path: Path) -> None:
+    wan = WanConfig()
+    text = read_prompt(prompt, text_dim=wan.text_dim, text_len=wan.text_len)
+    try:
+        save_rows(text.rows, path, text=_words(prompt))
+    except OSError as error:
+        raise VideoWriteError(f"`{path}` cannot be written: {error.strerror or error}") from error
+    console.say(
+        f"{path}: {text.rows.shape[1]} rows; `--prompt {path}` needs no text encoder"
+    )  # fmt: skip
+
+
+def _words(prompt: str) -> str:
+    return text_of(Path(prompt)) if is_file_of_rows(prompt) else cleaned(prompt)
+
+
+def _say_what_is_missing(folder: Path, config: WanCheckpoint) -> None:
     if config.transformer is None:
         console.say(f"{folder} still needs the student: `instantvir convert model.pt -o {folder}`")
     elif config.autoencoder is None:

@@ -2,16 +2,24 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from instantvir_cli import console
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_models.checkpoints.config import CONFIG_NAME, read_config
-from instantvir_models.checkpoints.folder import damaged_files
+from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
+from instantvir_models.checkpoints.folder import (
+    AUTOENCODER,
+    PROMPT_NAME,
+    TRANSFORMER,
+    damaged_files,
+    files_of,
+)
 from instantvir_models.checkpoints.load import Located, load_student, locate
 from instantvir_models.checkpoints.tensors import read_tensors, sha256_of
+from instantvir_models.text import load_rows, text_of
 
 
 def show_info(model: str, *, json_summary: bool, quiet: bool) -> None:
@@ -24,8 +32,15 @@ def show_info(model: str, *, json_summary: bool, quiet: bool) -> None:
     else:
         for name, value in summary.items():
             typer.echo(f"{name:<18}{_plain(value)}")
-    if summary.get("damaged"):
-        console.fail(f"{', '.join(summary['damaged'])} differs from its sha256", "convert it again")
+    if damaged := summary.get("damaged"):
+        missing = [name for name in damaged if not (located.path / name).is_file()]
+        differing = [name for name in damaged if name not in missing]
+        faults = [
+            f"{', '.join(names)} {fault}"
+            for names, fault in ((missing, "is missing"), (differing, "differs from its sha256"))
+            if names
+        ]
+        console.fail("; ".join(faults), "convert it again")
         raise typer.Exit(ExitStatus.NO_CHECKPOINT)
 
 
@@ -33,7 +48,8 @@ def _of_folder(located: Located) -> dict[str, Any]:
     config = read_config(located.path)
     tensors = [
         tensor
-        for name in config.sha256
+        for part in (TRANSFORMER, AUTOENCODER)
+        for name in files_of(config, part)
         if (located.path / name).is_file()
         for tensor in read_tensors(located.path / name)[0].values()
     ]
@@ -50,11 +66,22 @@ def _of_folder(located: Located) -> dict[str, Any]:
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),
         "settings": asdict(config.settings),
         "transformer": None if config.transformer is None else asdict(config.transformer),
+        "prompt": _prompt(located.path, config),
         "source": config.source or None,
         "config_sha256": sha256_of(located.path / CONFIG_NAME),
         "files": config.sha256,
         "damaged": damaged_files(located.path, config),
     }
+
+
+def _prompt(folder: Path, config: WanCheckpoint) -> str | None:
+    """The words of the prompt that comes with the checkpoint, and how many rows they are."""
+    path = folder / PROMPT_NAME
+    if not path.is_file() or config.transformer is None:
+        return None
+    student = config.transformer
+    rows = load_rows(path, text_dim=student.text_dim, text_len=student.text_len).rows
+    return f"{text_of(path) or 'words unknown'} ({rows.shape[1]} rows)"
 
 
 def _of_file(model: str, located: Located) -> dict[str, Any]:

@@ -53,11 +53,7 @@ class RestoreRequest:
     inputs: tuple[str, ...]
     output: str | None
     tasks: tuple[str, ...]
-    operator: str | None
-    blur_sigma: float | None
-    noise: float | None
-    scale: int | None
-    mask: Path | None
+    task_options: TaskOptions
     model: str
     device: str
     prompt: str | None
@@ -79,17 +75,6 @@ class RestoreRequest:
     dry_run: bool
     json_summary: bool
     quiet: bool
-
-    @property
-    def task_options(self) -> TaskOptions:
-        """The part that describes the degradation."""
-        return TaskOptions(
-            blur_sigma=self.blur_sigma,
-            noise_levels=self.noise,
-            scale=self.scale,
-            mask=self.mask,
-            operator=self.operator,
-        )
 
     @property
     def encoder_settings(self) -> EncoderSettings:

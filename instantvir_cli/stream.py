@@ -53,11 +53,7 @@ class StreamRequest:
     source: str
     outputs: tuple[str, ...]
     tasks: tuple[str, ...]
-    operator: str | None
-    blur_sigma: float | None
-    noise: float | None
-    scale: int | None
-    mask: Path | None
+    task_options: TaskOptions
     latency: int | None
     on_overload: str | None
     reconnect: bool
@@ -87,17 +83,6 @@ class StreamRequest:
     metrics: str | None
     json_lines: Path | None
     quiet: bool
-
-    @property
-    def task_options(self) -> TaskOptions:
-        """The part that describes the degradation."""
-        return TaskOptions(
-            blur_sigma=self.blur_sigma,
-            noise_levels=self.noise,
-            scale=self.scale,
-            mask=self.mask,
-            operator=self.operator,
-        )
 
     @property
     def silence_seconds(self) -> float:

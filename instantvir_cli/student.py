@@ -56,7 +56,9 @@ def open_student(
     if isinstance(student, WanStudent):
         student = student.for_device(place)
         loaded = replace(loaded, student=student)
-        if prompt is None:
+        if prompt is None and student.text.rows.shape[1]:
+            console.say("the prompt is that of the checkpoint (`--prompt` replaces it)")
+        elif prompt is None:
             console.say(
                 "no prompt: the student restores without words (`--prompt` says what is seen)"
             )

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,8 +23,12 @@ class Repo:
     is_private: bool = False
     flips: int = 0
     """Downloads of large files that arrive with one byte flipped."""
-    stalls: bool = False
-    """Large files stop half-way and never end."""
+    stalls: frozenset[str] = frozenset()
+    """Large files that stop half-way and never end."""
+    drops: int = 0
+    """Downloads of large files that break off half-way of what was asked for."""
+    status: int | None = None
+    """Answer to everything, such as 500."""
 
     @property
     def commit(self):
@@ -35,6 +41,8 @@ class Hub:
 
     repos: dict[str, Repo] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    served: Counter[str] = field(default_factory=Counter)
+    """Bytes of each large file that were sent."""
     port: int = 0
 
     @property
@@ -56,6 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
         is_api = parts[:2] == ["api", "models"]
         name = "/".join(parts[2:4] if is_api else parts[:2])
         repo = self.hub.repos.get(name)
+        if repo is not None and repo.status is not None:
+            return self._send(repo.status, b"{}", {})
         if repo is None or repo.is_private:
             return self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
         rest = parts[4:] if is_api else parts[2:]
@@ -95,26 +105,37 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(302, b"", headers)
 
     def _blob(self, name, path):
+        """A large file, or what is left of it from the first byte that `Range` asks for."""
         repo = self.hub.repos[name]
         data = repo.files[path]
+        size, headers, status = len(data), {"Accept-Ranges": "bytes"}, 200
         if self.command == "GET" and repo.flips:
             repo.flips -= 1
             data = data[:-1] + bytes([data[-1] ^ 1])
-        if self.command == "GET" and repo.stalls:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2])
+        if asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            first, status = int(asked[1]), 206
+            data = data[first:]
+            headers["Content-Range"] = f"bytes {first}-{size - 1}/{size}"
+            self.hub.requests.append(f"RANGE {path} {first}")
+        if self.command == "GET" and (repo.drops or path in repo.stalls):
+            self._send(status, data[: len(data) // 2], headers, length=len(data))
             self.wfile.flush()
-            time.sleep(30)
+            self.hub.served[path] += len(data) // 2
+            if path in repo.stalls:
+                time.sleep(30)
+            else:
+                repo.drops -= 1
+            self.close_connection = True
             return None
-        return self._send(200, data, {})
+        if self.command == "GET":
+            self.hub.served[path] += len(data)
+        return self._send(status, data, headers)
 
-    def _send(self, status, body, headers):
+    def _send(self, status, body, headers, *, length=None):
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)

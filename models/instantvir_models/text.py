@@ -6,18 +6,24 @@ its rows are kept on disk as safetensors, 8 kB each.
 
 import hashlib
 import html
+import logging
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from instantvir_models.checkpoints.tensors import read_tensors
+from instantvir_models.checkpoints.config import printable
+from instantvir_models.checkpoints.tensors import LISTED_KEYS, read_tensors
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.students.wan.transformer import TextRows
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "instantvir-text"
 ROWS = "rows"
@@ -44,13 +50,27 @@ def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
     text = cleaned(prompt)
     path = cache_path(text, text_dim=text_dim, text_len=text_len)
     if not path.is_file():
-        save_rows(encode(text, text_len=text_len), path, text=text)
+        rows = encode(text, text_len=text_len).to(torch.bfloat16)
+        try:
+            save_rows(rows, path, text=text)
+        except OSError as error:
+            logger.warning("the prompt is encoded, but cannot be kept: %s", error)
+            return _fitting(rows, f"`{text}`", text_dim=text_dim, text_len=text_len)
     return load_rows(path, text_dim=text_dim, text_len=text_len)
 
 
 def is_file_of_rows(prompt: str) -> bool:
     """Whether a prompt is the path of a file of rows, not words."""
     return prompt.endswith(".safetensors")
+
+
+def text_of(path: Path) -> str:
+    """The words that the rows in `path` were made of, as far as the file says.
+
+    Raises:
+        CheckpointError: if it is no safetensors file.
+    """
+    return printable(read_tensors(path)[1].get("text", ""))
 
 
 def load_rows(path: Path, *, text_dim: int, text_len: int) -> TextRows:
@@ -61,24 +81,49 @@ def load_rows(path: Path, *, text_dim: int, text_len: int) -> TextRows:
     """
     tensors, _ = read_tensors(path)
     rows = tensors.get(ROWS)
-    if rows is None or rows.ndim != 3 or rows.shape[::2] != (1, text_dim):
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if rows is None:
+        some = ", ".join(sorted(tensors)[:LISTED_KEYS]) or "nothing"
         raise CheckpointError(
-            f"`{path}` holds no prompt for this student: expected `{ROWS}` of shape "
-            f"(1, n, {text_dim}), found {found}"
+            f"`{path}` holds no prompt: expected `{ROWS}`, found {some}",
+            hint="`instantvir convert --prompt WORDS -o ROWS.safetensors` makes one",
+        )
+    return _fitting(rows, f"`{path}`", text_dim=text_dim, text_len=text_len)
+
+
+def _fitting(rows: Tensor, what: str, *, text_dim: int, text_len: int) -> TextRows:
+    if rows.ndim != 3 or rows.shape[::2] != (1, text_dim):
+        raise CheckpointError(
+            f"{what} holds no prompt for this student: expected `{ROWS}` of shape "
+            f"(1, n, {text_dim}), found {tuple(rows.shape)}"
         )
     if rows.shape[1] > text_len:
-        raise CheckpointError(f"the prompt has {rows.shape[1]} rows, the student reads {text_len}")
+        raise CheckpointError(
+            f"{what} holds {rows.shape[1]} rows of a prompt, the student reads {text_len}"
+        )
+    if not rows.is_floating_point():
+        raise CheckpointError(f"{what} holds a prompt as {rows.dtype}, expected floating point")
+    if not torch.isfinite(rows.float()).all():
+        raise CheckpointError(f"{what} holds a prompt with values that are not finite")
     return TextRows(rows.float(), text_len)
 
 
 def save_rows(rows: Tensor, path: Path, *, text: str) -> None:
-    """Write rows [1, n, text_dim] as bfloat16 with their text beside them; all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write rows [1, n, text_dim] as bfloat16 with their text beside them; all or nothing.
+
+    Raises:
+        OSError: if that cannot be done.
+    """
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     metadata = {"format": FORMAT, "text": text}
-    save_file({ROWS: rows.to(torch.bfloat16).contiguous()}, unfinished, metadata=metadata)
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({ROWS: rows.to(torch.bfloat16).contiguous()}, unfinished, metadata=metadata)
+        unfinished.replace(path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def cache_path(text: str, *, text_dim: int, text_len: int) -> Path:
@@ -135,6 +180,7 @@ def _text_encoder() -> tuple[Any, Any]:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"the text encoder `{name}` cannot be loaded: {first_line}",
-            hint=f"set {ENCODER_VARIABLE} to a folder or repository with umT5-xxl and its tokenizer",
+            hint=f"set {ENCODER_VARIABLE} to a folder or repository with umT5-xxl and its tokenizer; "
+            "`instantvir convert models_t5_umt5-xxl-enc-bf16.pth -o umt5/` makes such a folder",
         ) from error
     return tokenizer, encoder.eval()

@@ -1,21 +1,31 @@
 """Stories of a checkpoint on the Hub, against a server on this machine and the real client."""
 
+import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from instantvir_models.checkpoints.config import WanCheckpoint
+from instantvir_cli.exit_status import ExitStatus
+from instantvir_models.checkpoints.config import FORMAT, WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
+from instantvir_models.checkpoints.load import locate
+from instantvir_models.errors import CheckpointError
 from instantvir_models.media import VideoReader
 from tests.fake_hub import LARGE_BYTES, Repo, running_hub
 from tests.media_clips import make_clip
 from tests.wan_small import small_student
 
 COMMAND = [sys.executable, "-c", "from instantvir_cli.app import app; app()"]
+TRANSFORMER = "transformer.safetensors"
+CLIENT_CHUNK_BYTES = 10 * 2**20
+"""What huggingface_hub writes at once; what is less is lost when the connection breaks off."""
+
 FETCH = """
 import json, sys
 from instantvir_models.checkpoints.hub import fetch
@@ -83,7 +93,8 @@ def fetched(names, environment):
 def test_restore_downloads_once_then_asks_nothing_and_works_offline(
     hub, files, environment, tmp_path
 ):
-    hub.repos["org/small"] = repo = Repo(files)
+    more = {"unlisted.safetensors": bytes(LARGE_BYTES), "video.mp4": bytes(LARGE_BYTES)}
+    hub.repos["org/small"] = repo = Repo(files | more)
     clip = make_clip(tmp_path / "in.mp4", width=32, height=16, num_frames=10)
 
     def restore(environment):
@@ -105,7 +116,7 @@ def test_restore_downloads_once_then_asks_nothing_and_works_offline(
     first = restore(environment)
     assert first.returncode == 0, first.stderr
     assert f"org/small is at commit {repo.commit}" in " ".join(first.stderr.split())
-    assert hub.requests
+    assert hub.served.keys() == {"autoencoder.safetensors", TRANSFORMER}
     with VideoReader(tmp_path / "in.restored.mp4") as reader:
         assert len(list(reader)) == 10
 
@@ -138,25 +149,105 @@ def test_what_cannot_be_had_is_said_in_a_sentence(hub, files, environment):
         assert f"`org/{name}` cannot be downloaded: it does not exist or is private" in answer
         assert "set HF_TOKEN" in answer
     assert "`org/small` has no revision `v9`" in answers[2]
-    assert "holds no checkpoint" in answers[3]
+    assert "`org/other` holds no checkpoint of instantvir" in answers[3]
     (offline,) = fetched(["org/small"], environment | {"HF_HUB_OFFLINE": "1"})
     assert "`org/small` is not in the cache, and HF_HUB_OFFLINE forbids" in offline
 
 
-def test_a_killed_download_leaves_a_usable_cache(hub, files, environment, tmp_path):
-    hub.repos["org/small"] = repo = Repo(files, stalls=True)
+def test_names_that_no_repository_can_have(hub, environment):
+    names = ["a/b/c", "../x", "a/..", "a/b--c", "a b/c", ".a/b", "a/" + "b" * 200, "org/x.git"]
+    answers = fetched(names, environment)
+    for name, answer in zip(names, answers, strict=True):
+        assert f"`{name}` is no file or folder here, and no repository" in answer
+        with pytest.raises(CheckpointError, match=r"no model called|is no file or folder here"):
+            locate(name)
+    assert hub.requests == []
+
+
+def test_a_foreign_repository_costs_no_download(hub, environment):
+    """Its weights may be a hundred gigabytes, and none of them are of use."""
+    hub.repos["org/wan"] = Repo({"model.safetensors": bytes(LARGE_BYTES), "README.md": b""})
+    hub.repos["org/diffusers"] = Repo(
+        {"model.safetensors": bytes(LARGE_BYTES), "config.json": b'{"_class_name": "Wan"}'}
+    )
+    answers = fetched(["org/wan", "org/diffusers"], environment)
+    assert "`org/wan` holds no checkpoint of instantvir: it has no config.json" in answers[0]
+    assert "instantvir convert SRC -o DIR" in answers[0]
+    assert "does not say `format`" in answers[1]
+    assert not hub.served
+
+
+def test_a_repository_that_lacks_a_file_is_not_called_damaged(hub, files, environment):
+    some = {name: data for name, data in files.items() if name != "autoencoder.safetensors"}
+    hub.repos["org/some"] = Repo(some)
+    (answer,) = fetched(["org/some"], environment)
+    assert "`org/some` is not complete: its config.json lists autoencoder.safetensors" in answer
+
+
+def test_a_hub_that_fails_is_said_in_a_sentence(hub, files, environment):
+    hub.repos["org/small"] = Repo(files, status=500)
+    (answer,) = fetched(["org/small"], environment)
+    assert "`org/small` cannot be downloaded: the Hub does not answer" in answer
+    nobody = environment | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    (answer,) = fetched(["org/small"], nobody)
+    assert "`org/small` cannot be downloaded: " in answer
+    assert "set HF_ENDPOINT to a mirror" in answer
+
+
+BROKEN = {"HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+
+
+@pytest.mark.parametrize("fault", [{"drops": 1000}, {"stalls": frozenset({TRANSFORMER})}])
+def test_a_connection_that_breaks_off_or_stalls_is_said_in_a_sentence(
+    hub, files, environment, fault
+):
+    hub.repos["org/small"] = repo = Repo(files, **fault)
+    loaded = run(["info", "org/small"], environment | BROKEN)
+    assert loaded.returncode == ExitStatus.NO_CHECKPOINT, loaded.stderr
+    said = " ".join(loaded.stderr.split())
+    assert f"`org/small` at revision `{repo.commit}` cannot be downloaded: the connection" in said
+    assert "complete files are kept" in said
+    assert "Traceback" not in said
+
+
+def test_a_dropped_connection_is_resumed_where_it_broke_off(hub, environment):
+    large = random.Random(0).randbytes(3 * CLIENT_CHUNK_BYTES)
+    digests = {"large.safetensors": hashlib.sha256(large).hexdigest()}
+    config = json.dumps({"format": FORMAT, "sha256": digests}).encode()
+    hub.repos["org/large"] = repo = Repo(
+        {"config.json": config, "large.safetensors": large}, drops=1
+    )
+    (folder,) = fetched(["org/large"], environment)
+    assert Path(folder, "large.safetensors").read_bytes() == large
+    assert repo.drops == 0
+    assert f"RANGE large.safetensors {CLIENT_CHUNK_BYTES}" in hub.requests
+    assert hub.served["large.safetensors"] < 1.5 * len(large)
+
+
+def test_a_killed_download_goes_on_with_what_is_missing(hub, files, environment, tmp_path):
+    """The client starts a half file anew in a new process, but keeps every whole one."""
+    hub.repos["org/small"] = repo = Repo(files, stalls=frozenset({TRANSFORMER}))
     process = subprocess.Popen(
         [sys.executable, "-c", FETCH, "org/small"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    blobs = tmp_path / "hub" / "hub" / "models--org--small" / "blobs"
+    snapshot = tmp_path / "hub" / "hub" / "models--org--small" / "snapshots" / repo.commit
     deadline = time.monotonic() + 60
-    while not list(blobs.glob("*.incomplete")) and time.monotonic() < deadline:
+    while not (snapshot / "autoencoder.safetensors").exists() or not hub.served[TRANSFORMER]:
         assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     process.kill()
     process.wait()
-    assert list(blobs.glob("*.incomplete"))
-    repo.stalls = False
-    (folder,) = fetched([f"org/small@{repo.commit}"], environment)
-    assert folder.endswith(repo.commit)
+    assert not (snapshot / TRANSFORMER).exists()
+
+    offline = run(["info", "org/small"], environment | {"HF_HUB_OFFLINE": "1"})
+    assert offline.returncode == ExitStatus.NO_CHECKPOINT
+    assert "is not in the cache" in " ".join(offline.stderr.split())
+
+    repo.stalls = frozenset()
+    hub.served.clear()
+    (folder,) = fetched(["org/small"], environment)
+    assert folder == str(snapshot)
+    assert {path.name: path.read_bytes() for path in snapshot.iterdir()} == files
+    assert hub.served == {TRANSFORMER: len(files[TRANSFORMER])}

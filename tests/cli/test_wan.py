@@ -24,7 +24,7 @@ from instantvir_models.media import VideoReader
 from instantvir_models.students.wan.plan import plan_memory
 from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
 from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
-from instantvir_models.text import cache_path, save_rows
+from instantvir_models.text import cache_path, read_prompt, save_rows, text_of
 from tests.media_clips import make_clip
 from tests.wan_small import LEAN, TRANSFORMER, small_autoencoder, small_student, small_text
 
@@ -96,14 +96,6 @@ def test_precomputed_rows_need_no_text_encoder(clip, checkpoint, tmp_path):
     )
 
 
-def test_rows_of_another_student_are_refused(clip, checkpoint, tmp_path):
-    rows = tmp_path / "rows.safetensors"
-    save_rows(torch.zeros(1, 4, 99), rows, text="")
-    result = restore(clip, checkpoint, "--prompt", rows)
-    assert result.exit_code == ExitStatus.NO_CHECKPOINT
-    assert "holds no prompt for this student: expected `rows` of shape (1, n, 16)" in said(result)
-
-
 def test_a_prompt_without_text_encoder_says_how_to_install_it(
     clip, checkpoint, monkeypatch, tmp_path
 ):
@@ -122,6 +114,100 @@ def test_a_prompt_in_words_is_encoded_once(clip, checkpoint, monkeypatch, tmp_pa
     save_rows(small_text(rows=4).rows, kept, text="a red square")
     result = restore(clip, checkpoint, "--prompt", "a  red &amp;#32;square\n")
     assert result.exit_code == 0, result.stderr
+
+
+def test_a_checkpoint_brings_its_own_prompt(clip, checkpoint, tmp_path):
+    """Without `--prompt` its rows are read as if given; a file of no rows takes them away again."""
+    rows, none = tmp_path / "rows.safetensors", tmp_path / "none.safetensors"
+    save_rows(small_text(rows=4).rows, rows, text="a red\x1b[31m square")
+    save_rows(small_text(rows=4).rows[:, :0], none, text="")
+    plain = frames_of(restored(clip, checkpoint))
+    told = frames_of(restored(clip, checkpoint, "--prompt", rows))
+    assert json.loads(run("info", checkpoint, "--json").stdout)["prompt"] is None
+
+    added = run("convert", "-o", checkpoint, "--prompt", rows)
+    assert added.exit_code == 0, added.stderr
+    assert "its prompt has 4 rows" in said(added)
+    assert "is complete" in said(added)
+    summary = json.loads(run("info", checkpoint, "--json").stdout)
+    assert summary["prompt"] == "a red?[31m square (4 rows)"
+    assert "prompt.safetensors" in summary["files"]
+    assert "prompt.safetensors" in (checkpoint / "README.md").read_text()
+
+    result = restore(clip, checkpoint)
+    assert "the prompt is that of the checkpoint" in said(result)
+    own = frames_of(clip.with_name("in.restored.mp4"))
+    taken_away = frames_of(restored(clip, checkpoint, "--prompt", none))
+    assert all((a == b).all() for a, b in zip(own, told, strict=True))
+    assert all((a == b).all() for a, b in zip(taken_away, plain, strict=True))
+    assert any((a != b).any() for a, b in zip(own, plain, strict=True))
+
+
+def restored(clip, checkpoint, *options):
+    result = restore(clip, checkpoint, *options)
+    assert result.exit_code == 0, result.stderr
+    return clip.with_name("in.restored.mp4")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (torch.zeros(1, 4, 99), "expected `rows` of shape (1, n, 16), found (1, 4, 99)"),
+        (torch.zeros(4, 16), "expected `rows` of shape (1, n, 16), found (4, 16)"),
+        (torch.zeros(1, 13, 16), "holds 13 rows of a prompt, the student reads 12"),
+        (torch.zeros(1, 4, 16, dtype=torch.int32), "holds a prompt as torch.int32"),
+        (torch.full((1, 4, 16), float("nan")), "holds a prompt with values that are not finite"),
+        (None, "holds no prompt: expected `rows`, found other"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(clip, checkpoint, rows, sentence):
+    """Beside the checkpoint or given, at load, by a sentence."""
+    name = "other" if rows is None else "rows"
+    save_file({name: torch.zeros(1) if rows is None else rows}, checkpoint / "prompt.safetensors")
+    for result in (
+        restore(clip, checkpoint),
+        run("info", checkpoint),
+        run("convert", "-o", checkpoint, "--prompt", checkpoint / "prompt.safetensors"),
+    ):
+        assert result.exit_code == ExitStatus.NO_CHECKPOINT
+        assert sentence in said(result)
+
+
+def test_a_prompt_in_words_is_kept_in_a_file(clip, checkpoint, monkeypatch, tmp_path):
+    """What the text encoder says once needs none afterwards, on any machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    encoded = torch.randn(1, 5, 4096).to(torch.bfloat16)
+    monkeypatch.setattr("instantvir_models.text.encode", lambda text, *, text_len: encoded)
+    path = tmp_path / "rows.safetensors"
+    result = run("convert", "--prompt", " a  red square", "-o", path)
+    assert result.exit_code == 0, result.stderr
+    assert torch.equal(load_file(path)["rows"], encoded)
+    assert text_of(path) == "a red square"
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_a_prompt(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    encoded = torch.randn(1, 5, 16)
+    monkeypatch.setattr("instantvir_models.text.encode", lambda text, *, text_len: encoded)
+    rows = read_prompt("a red square", text_dim=16, text_len=12).rows
+    assert torch.equal(rows, encoded.to(torch.bfloat16).float())
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("-o", "made"), "nothing to convert"),
+        (("model.pt", "-o", "made.safetensors"), "only a prompt is kept in one"),
+        (("-o", "made.safetensors"), "nothing to convert"),
+    ],
+)
+def test_convert_wants_something_to_convert(args, sentence, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = run("convert", *args)
+    assert result.exit_code == ExitStatus.USAGE
+    assert sentence in said(result)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_tiny_student_reads_no_prompt(clip):

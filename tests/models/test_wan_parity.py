@@ -1,4 +1,4 @@
-"""Equality with diffusers and transformers, same random weights; runs where the `parity` extra is."""
+"""Equality with diffusers and transformers, same random weights; the `test` extra brings both."""
 
 import pytest
 import torch

@@ -275,6 +275,21 @@ def test_tiles_change_memory_and_nothing_else(kind):
     assert state.autoencoder.num_bytes() > expected_state.autoencoder.num_bytes()
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("sr_input", SrInput)
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_tiles_that_three_does_not_divide_change_nothing(kind, sr_input):
+    """Tiles are cut in the large latent, of 6x12 pixels here, not in the video that came."""
+    student = small_student(kind, sr_input=sr_input)
+    block = conditioned(torch.rand(1, 5, 3, 24, 75), Downsample(3))
+    assert block.y_small.shape[-2:] == (8, 25)
+    expected = student.restore_block(block, student.new_state()).x_hat
+    tiled = student.in_tiles(64)
+    actual = tiled.restore_block(block, tiled.new_state()).x_hat
+    assert actual.shape == (1, 5, 3, 24, 75)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-4)
+
+
 class Crowded:
     """An autoencoder that runs out of memory when told to."""
 

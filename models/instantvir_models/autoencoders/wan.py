@@ -16,6 +16,9 @@ from torch.nn import functional as F
 from instantvir_kernels.dispatch import attention
 from instantvir_models.autoencoders.base import SPATIAL_FACTOR, CausalMemory, check_frames
 
+NUM_LEVELS = 4
+"""Full size to an eighth."""
+
 LATENT_MEAN = (
     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
     0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
@@ -37,6 +40,17 @@ class WanVaeConfig:
     residuals_per_level: int = 2
     """In the encoder; the decoder has one more."""
     latent_channels: int = 16
+
+    def __post_init__(self) -> None:
+        if len(self.level_multiples) != NUM_LEVELS:
+            raise ValueError(
+                f"a Wan autoencoder has {NUM_LEVELS} levels, got {self.level_multiples}"
+            )
+        if self.latent_channels != len(LATENT_MEAN):
+            raise ValueError(
+                f"a Wan autoencoder has {len(LATENT_MEAN)} latent channels, got "
+                f"{self.latent_channels}"
+            )
 
 
 class _Streaming(nn.Module):

@@ -7,11 +7,11 @@ from instantvir_models.checkpoints.config import WanCheckpoint
 CARD_NAME = "README.md"
 
 
-def write_card(folder: Path, config: WanCheckpoint) -> None:
-    """Write the card of `config`, unless somebody wrote a better one by hand."""
-    path = folder / CARD_NAME
-    if not path.exists() or path.read_text(encoding="utf-8").startswith(_front_matter()):
-        path.write_text(card(config), encoding="utf-8")
+def write_card(folder: Path, config: WanCheckpoint, *, instead_of: Path) -> None:
+    """Write the card of `config` into `folder`, unless the one in `instead_of` is somebody's own."""
+    old = instead_of / CARD_NAME
+    if not old.exists() or old.read_bytes().startswith(_front_matter().encode()):
+        (folder / CARD_NAME).write_text(card(config), encoding="utf-8")
 
 
 def card(config: WanCheckpoint) -> str:

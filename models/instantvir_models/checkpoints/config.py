@@ -1,6 +1,8 @@
 """config.json of a checkpoint folder: what the networks are, and how they are to be run."""
 
 import json
+import math
+import re
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
@@ -17,6 +19,26 @@ FORMAT = "instantvir-wan"
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 LARGEST_CONFIG_BYTES = 2**20
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    # how it is run
+    "timestep": (0, 1000), "shift": (0.01, 1000), "latents_per_block": (1, 64),
+    "window_latents": (1, 512), "sink_latents": (0, 512), "estimate_std": (1e-6, 2),
+    # the transformer
+    "dim": (2, 2**14), "ffn_dim": (1, 2**16), "num_heads": (1, 2**10), "num_layers": (1, 2**8),
+    "text_dim": (1, 2**14), "text_len": (1, 2**13), "freq_dim": (2, 2**12), "eps": (1e-12, 0.01),
+    # the autoencoders
+    "latent_channels": (1, 2**10), "low_channels": (1, 2**12), "high_channels": (1, 2**12),
+    "separate_layers": (0, 64), "fusion_layers": (0, 64), "ista_steps": (1, 64),
+    "ista_layers": (0, 64), "base_channels": (1, 2**11), "level_multiples": (1, 64),
+    "residuals_per_level": (1, 64),
+    # the text encoder
+    "vocab_size": (1, 2**20), "attention_dim": (1, 2**14), "num_buckets": (2, 2**10),
+}  # fmt: skip
+"""Least and most of each number, by field: far beyond any student, and still harmless to build."""
+
+FILE_NAME = re.compile(r"[\w-][\w.-]*\.safetensors")
+"""Of a weight file; it lies in the folder itself."""
 
 T = TypeVar("T")
 
@@ -54,8 +76,15 @@ class WanCheckpoint:
             )
         if self.lean is not None and self.wan_vae is not None:
             raise ValueError("a checkpoint has one autoencoder, this one has two")
-        if any("/" in name or name.startswith(".") for name in self.sha256):
-            raise ValueError("weight files lie in the folder itself")
+        student, autoencoder = self.transformer, self.autoencoder
+        if student and autoencoder and student.latent_channels != autoencoder.latent_channels:
+            raise ValueError(
+                f"the student restores latents of {student.latent_channels} channels, "
+                f"the autoencoder makes {autoencoder.latent_channels}: they do not belong together"
+            )
+        for name in self.sha256:
+            if not FILE_NAME.fullmatch(name):
+                raise ValueError(f"`{name}` is no weight file (NAME.safetensors in the folder)")
 
 
 def read_config(folder: Path) -> WanCheckpoint:
@@ -69,14 +98,21 @@ def read_config(folder: Path) -> WanCheckpoint:
         if path.stat().st_size > LARGEST_CONFIG_BYTES:
             raise ValueError("it is larger than a megabyte")
         values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and "format" not in values:
+            raise ValueError("it does not say `format`, so it is not a configuration of instantvir")
         return from_json(WanCheckpoint, values)
+    except PermissionError as error:
+        raise CheckpointError(f"`{path}` cannot be read: {error.strerror}") from error
     except OSError as error:
         raise CheckpointError(
             f"`{folder}` holds no checkpoint: there is no {CONFIG_NAME}",
             hint="`instantvir convert SRC -o DIR` makes one of published weights",
         ) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"`{path}` is not usable: {error}") from error
+        raise CheckpointError(
+            f"`{path}` is not usable: {error}",
+            hint="`instantvir convert SRC -o DIR` writes one into a folder of its own",
+        ) from error
 
 
 def write_config(folder: Path, config: WanCheckpoint) -> None:
@@ -89,15 +125,21 @@ def from_json(kind: type[T], values: Any) -> T:
     """A dataclass from parsed JSON; nothing is guessed.
 
     Raises:
-        ValueError: if a field is unknown or has another type, or the dataclass refuses a value.
+        ValueError: if a field is unknown, has another type or is out of bounds, or the dataclass
+            refuses a value.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{kind.__name__} is an object, got {values!r}")
+        raise ValueError(f"{kind.__name__} is an object, got {_short(values)}")
     hints = get_type_hints(kind)
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - known):
-        raise ValueError(f"{kind.__name__} has no `{', '.join(unknown)}`")
+        raise ValueError(f"{kind.__name__} has no `{_short(', '.join(unknown))[1:-1]}`")
     return kind(**{name: _value(hints[name], value, name) for name, value in values.items()})
+
+
+def printable(text: str) -> str:
+    """`text` with a question mark for each letter that cannot be printed or could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
@@ -113,8 +155,19 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return tuple(_value(get_args(hint)[0], item, name) for item in value)
     if get_origin(hint) is dict and isinstance(value, dict):
         return {str(key): _value(get_args(hint)[1], item, name) for key, item in value.items()}
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise ValueError(f"`{name}` is {value!r}, expected {getattr(hint, '__name__', hint)}")
+    if type(value) is not hint and not (hint is float and type(value) is int):
+        raise ValueError(f"`{name}` is {_short(value)}, expected {getattr(hint, '__name__', hint)}")
+    if hint is str and not value.isprintable():
+        raise ValueError(f"`{name}` is {_short(value)}, which cannot be printed")
+    if hint in (int, float):
+        least, most = BOUNDS.get(name, (-math.inf, math.inf))
+        if not least <= value <= most:  # NaN, too
+            raise ValueError(f"`{name}` is {_short(value)}, it is from {least:g} to {most:g}")
+        return hint(value)
     return value
+
+
+def _short(value: Any) -> str:
+    """`value` as Python writes it, cut to what fits a message."""
+    text = repr(value) if type(value) is not int or abs(value) < 10**30 else "a huge number"
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,36 +1,43 @@
 """Other people's checkpoints to ours: recognise the layout by its keys, check every tensor.
 
 Known layouts: the `model.pt` of InstantViR, CausVid and Self-Forcing trainings, Wan2.1's own and
-diffusers' files of transformer and autoencoder, LeanVAE's `.ckpt`, bare dictionaries of any of them,
-as pickle or safetensors, whole or in shards.
+diffusers' files of transformer and autoencoder, LeanVAE's `.ckpt`, Wan2.1's umT5 text encoder, bare
+dictionaries of any of them, as pickle or safetensors, whole or in shards.
 """
 
 import json
-import pickle
+import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
-from instantvir_models.checkpoints.card import write_card
-from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
+from instantvir_models.checkpoints.config import (
+    CONFIG_NAME,
+    LARGEST_CONFIG_BYTES,
+    WanCheckpoint,
+    from_json,
+    printable,
+    read_config,
+)
 from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, save_network
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
-from instantvir_models.checkpoints.tensors import check_tensors, read_tensors
+from instantvir_models.checkpoints.source import read_any
+from instantvir_models.checkpoints.tensors import check_tensors
+from instantvir_models.checkpoints.text_encoder import (
+    TextEncoderConfig,
+    save_text_encoder,
+    text_encoder_tensors,
+    text_encoder_to_transformers,
+)
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
-
-PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin"}
-
-OUTER_KEYS = ("generator", "state_dict", "model")
-"""Where a training keeps the student's tensors, first match wins."""
-
-AVERAGED_KEY = "generator_ema"
 
 WRAPPER_PREFIXES = (
     "module.", "_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module.",
@@ -50,7 +57,7 @@ class Recognised:
 
     layout: str
     """For people, such as `Wan transformer, diffusers names`."""
-    config: WanConfig | LeanConfig | WanVaeConfig
+    config: WanConfig | LeanConfig | WanVaeConfig | TextEncoderConfig
     tensors: dict[str, Tensor]
     """Under the official names."""
     dropped: tuple[str, ...] = ()
@@ -65,11 +72,13 @@ def convert(
     operators: str | None = None,
     use_average: bool = False,
     dtype: torch.dtype | None = None,
-) -> tuple[Recognised, WanCheckpoint]:
+) -> tuple[Recognised, WanCheckpoint | None]:
     """Add the network in `source` to the checkpoint in `folder`, which is made if need be.
 
+    A text encoder is no part of a checkpoint: it gets `folder` for itself, and there is none.
+
     Args:
-        source: a file, or a folder with the shards of one network.
+        source: as `read_any` takes it.
         task: what the student was trained for, kept in the configuration.
         operators: which degradations it saw, for people.
         use_average: take the moving average of the weights where the file holds one.
@@ -77,29 +86,34 @@ def convert(
 
     Raises:
         CheckpointError: if the file is damaged, unsafe, of no known layout, or does not fit it.
+        VideoWriteError: if the folder cannot be written.
     """
     found = recognise(read_any(source, use_average=use_average), num_heads=_noted_heads(source))
-    config = read_config(folder) if (folder / CONFIG_NAME).exists() else WanCheckpoint()
+    tensors = found.tensors
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    if isinstance(found.config, TextEncoderConfig):
+        save_text_encoder(folder, found.config, tensors, source=source)
+        return found, None
+    config = read_config(folder) if os.path.lexists(folder / CONFIG_NAME) else WanCheckpoint()
     names = [config.source, f"{source.name} ({found.layout})"]
     config = replace(
         config,
         task=task or config.task,
-        operators=operators or config.operators,
-        source="; ".join(filter(None, names)),
+        operators=printable(operators or config.operators),
+        source=printable("; ".join(filter(None, names))),
     )
-    match found.config:
-        case WanConfig():
-            config, part = replace(config, transformer=found.config), TRANSFORMER
-        case LeanConfig():
-            config, part = replace(config, lean=found.config, wan_vae=None), AUTOENCODER
-        case WanVaeConfig():
-            config, part = replace(config, wan_vae=found.config, lean=None), AUTOENCODER
-    tensors = found.tensors
-    if dtype is not None:
-        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    config = save_network(folder, config, part, tensors)
-    write_card(folder, config)
-    return found, config
+    try:
+        match found.config:
+            case WanConfig():
+                config, part = replace(config, transformer=found.config), TRANSFORMER
+            case LeanConfig():
+                config, part = replace(config, lean=found.config, wan_vae=None), AUTOENCODER
+            case WanVaeConfig():
+                config, part = replace(config, wan_vae=found.config, lean=None), AUTOENCODER
+    except ValueError as error:
+        raise CheckpointError(f"`{source}` does not fit `{folder}`: {error}") from error
+    return found, save_network(folder, config, part, tensors)
 
 
 def recognise(tensors: dict[str, Tensor], *, num_heads: int | None = None) -> Recognised:
@@ -131,69 +145,15 @@ def recognise(tensors: dict[str, Tensor], *, num_heads: int | None = None) -> Re
             network = _meta(WanTransformer, transformer_config)
             tensors = _renamed(tensors, network, transformer_to_diffusers)
         return _checked(layout, WanTransformer, transformer_config, tensors)
+    if "blocks.0.attn.q.weight" in tensors and "token_embedding.weight" in tensors:
+        return _text_encoder("official", tensors)
+    if "encoder.block.0.layer.0.SelfAttention.q.weight" in tensors:
+        return _text_encoder("transformers", tensors)
     some = ", ".join(sorted(tensors)[:5])
     raise CheckpointError(
         f"these {len(tensors)} tensors are no network known here (such as {some})",
-        hint="known are the Wan2.1 transformer and autoencoder, and LeanVAE with 16 channels",
+        hint="known are Wan2.1's transformer, autoencoder and text encoder (umT5), and LeanVAE",
     )
-
-
-def read_any(source: Path, *, use_average: bool = False) -> dict[str, Tensor]:
-    """The tensors in `source`: a safetensors file, a pickle, or a folder with shards.
-
-    Raises:
-        CheckpointError: if there is none, or a pickle holds anything but tensors and plain values.
-    """
-    if source.is_dir():
-        files = sorted(
-            p for p in source.iterdir() if p.suffix in {".safetensors", *PICKLE_SUFFIXES}
-        )
-        safe = [p for p in files if p.suffix == ".safetensors"]
-        if not files:
-            raise CheckpointError(f"`{source}` holds no weights", hint="give the file itself")
-        tensors: dict[str, Tensor] = {}
-        for path in safe or files:
-            tensors |= read_any(path, use_average=use_average)
-        return tensors
-    if not source.is_file():
-        raise CheckpointError(f"there is no file `{source}`")
-    if source.suffix in PICKLE_SUFFIXES:
-        return _unwrapped(_read_pickle(source), use_average=use_average)
-    return read_tensors(source)[0]
-
-
-def _read_pickle(path: Path) -> Any:
-    """What a pickle holds, without running any code in it."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"`{path}` holds more than tensors, and opening it could run code: refused",
-            hint="ask its author for safetensors, or save its state dict alone where you trust it",
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        first_line = (str(error).splitlines() or ["it cannot be read"])[0]
-        raise CheckpointError(f"`{path}` is damaged: {first_line}") from error
-
-
-def _unwrapped(stored: Any, *, use_average: bool) -> dict[str, Tensor]:
-    keys = (AVERAGED_KEY,) if use_average else OUTER_KEYS
-    if isinstance(stored, dict):
-        for key in keys:
-            if isinstance(stored.get(key), dict):
-                return _unwrapped_tensors(stored[key])
-        if use_average:
-            raise CheckpointError(f"the file holds no averaged weights (`{AVERAGED_KEY}`)")
-    return _unwrapped_tensors(stored)
-
-
-def _unwrapped_tensors(stored: Any) -> dict[str, Tensor]:
-    tensors = stored if isinstance(stored, dict) else {}
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise CheckpointError(
-            "the file holds no dictionary of tensors", hint=f"known outer keys: {OUTER_KEYS}"
-        )
-    return tensors
 
 
 def _stripped(name: str) -> str:
@@ -215,26 +175,70 @@ def _checked(
     tensors: dict[str, Tensor],
     dropped: tuple[str, ...] = (),
 ) -> Recognised:
-    expected = _meta(kind, config).state_dict()
+    return _exactly(layout, _meta(kind, config), config, tensors, dropped)
+
+
+def _exactly(
+    layout: str,
+    expected: dict[str, Tensor],
+    config: WanConfig | LeanConfig | WanVaeConfig | TextEncoderConfig,
+    tensors: dict[str, Tensor],
+    dropped: tuple[str, ...] = (),
+) -> Recognised:
     check_tensors(tensors, expected, f"this {layout}")
     return Recognised(layout, config, {name: tensors[name] for name in expected}, dropped)
 
 
-def _meta(kind: type[nn.Module], config: object) -> nn.Module:
+def _text_encoder(names: str, tensors: dict[str, Tensor]) -> Recognised:
+    """umT5; transformers' files may hold the embedding under a second name."""
+    if "encoder.embed_tokens.weight" in tensors:
+        embedding = tensors.pop("encoder.embed_tokens.weight")
+        tensors.setdefault("shared.weight", embedding)
+    foreign = names == "transformers"
+    rename = text_encoder_to_transformers if foreign else str
+
+    def shape(name: str) -> torch.Size:
+        return _shape(tensors, rename(f"{name}.weight"))
+
+    vocab_size, text_dim = shape("token_embedding")
+    num_buckets, num_heads = shape("blocks.0.pos_embedding.embedding")
+    config = _measured(
+        TextEncoderConfig,
+        vocab_size=vocab_size,
+        text_dim=text_dim,
+        attention_dim=shape("blocks.0.attn.q")[0],
+        ffn_dim=shape("blocks.0.ffn.fc1")[0],
+        num_heads=num_heads,
+        num_layers=_count(tensors, r"(?:encoder\.block|blocks)\.(\d+)\."),
+        num_buckets=num_buckets,
+    )
+    expected = text_encoder_tensors(config)
+    official = _renamed(tensors, expected, text_encoder_to_transformers) if foreign else tensors
+    return _exactly(f"umT5 text encoder, {names} names", expected, config, official)
+
+
+def _meta(kind: type[nn.Module], config: object) -> dict[str, Tensor]:
+    """The tensors of a network by name, without memory."""
     with torch.device("meta"):
-        return kind(config)
+        return kind(config).state_dict()
 
 
-def _renamed(tensors: dict[str, Tensor], network: nn.Module, to_foreign: Any) -> dict[str, Tensor]:
+def _renamed(
+    tensors: dict[str, Tensor], expected: Iterable[str], to_foreign: Callable[[str], str]
+) -> dict[str, Tensor]:
     """Tensors under our names; what has none keeps its own and is reported as unknown later."""
-    ours = {to_foreign(name): name for name in network.state_dict()}
+    ours = {to_foreign(name): name for name in expected}
     return {ours.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 def _shape(tensors: dict[str, Tensor], name: str) -> torch.Size:
+    """Of a tensor with two axes or more."""
     if name not in tensors:
         raise CheckpointError(f"the tensor `{name}` is missing, so the file is incomplete")
-    return tensors[name].shape
+    shape = tensors[name].shape
+    if len(shape) < 2:
+        raise CheckpointError(f"`{name}` has shape {tuple(shape)}: the file is damaged")
+    return shape
 
 
 def _count(tensors: dict[str, Tensor], pattern: str) -> int:
@@ -264,7 +268,8 @@ def _transformer_config(
             f"a transformer of width {dim} does not have heads of {PUBLISHED_HEAD_DIM} channels",
             hint="put its config.json beside the weights; it names the number of heads",
         )
-    return WanConfig(
+    return _measured(
+        WanConfig,
         dim=dim,
         ffn_dim=_shape(tensors, ffn)[0],
         num_heads=num_heads or dim // PUBLISHED_HEAD_DIM,
@@ -276,7 +281,8 @@ def _transformer_config(
 
 
 def _lean_config(tensors: dict[str, Tensor]) -> LeanConfig:
-    return LeanConfig(
+    return _measured(
+        LeanConfig,
         latent_channels=_shape(tensors, "latent_bottleneck.phi")[0],
         low_channels=_shape(tensors, "encoder.video_low_proj.1.weight")[0],
         high_channels=_shape(tensors, "encoder.video_high_proj.1.weight")[0],
@@ -288,17 +294,32 @@ def _lean_config(tensors: dict[str, Tensor]) -> LeanConfig:
 
 
 def _wan_vae_config(tensors: dict[str, Tensor], first: str, last: str) -> WanVaeConfig:
-    return WanVaeConfig(
-        base_channels=_shape(tensors, first)[0], latent_channels=_shape(tensors, last)[0]
+    return _measured(
+        WanVaeConfig,
+        base_channels=_shape(tensors, first)[0],
+        latent_channels=_shape(tensors, last)[0],
     )
+
+
+ConfigT = TypeVar("ConfigT")
+
+
+def _measured(kind: type[ConfigT], **sizes: int) -> ConfigT:
+    """A configuration from sizes that were read off a file, which may say anything."""
+    try:
+        return from_json(kind, sizes)
+    except ValueError as error:
+        raise CheckpointError(f"these weights are of no usable size: {error}") from error
 
 
 def _noted_heads(source: Path) -> int | None:
     """The number of heads that a config.json beside the weights names, Wan's or diffusers'."""
-    path = (source if source.is_dir() else source.parent) / CONFIG_NAME
     try:
+        path = (source if source.is_dir() else source.parent) / CONFIG_NAME
+        if path.stat().st_size > LARGEST_CONFIG_BYTES:
+            return None
         noted = json.loads(path.read_text(encoding="utf-8"))
         heads = noted.get("num_attention_heads") or noted.get("num_heads")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
-    return heads if isinstance(heads, int) else None
+    return heads if type(heads) is int else None

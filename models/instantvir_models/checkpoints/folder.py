@@ -1,31 +1,44 @@
 """A checkpoint folder: config.json, and one network per safetensors file or row of shards."""
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instantvir_models.autoencoders.lean import LeanVAE
 from instantvir_models.autoencoders.tiled import TiledAutoencoder
 from instantvir_models.autoencoders.wan import WanVAE
-from instantvir_models.checkpoints.config import WanCheckpoint, read_config, write_config
-from instantvir_models.checkpoints.tensors import check_tensors, read_tensors, sha256_of
-from instantvir_models.errors import CheckpointError
+from instantvir_models.checkpoints.card import write_card
+from instantvir_models.checkpoints.config import (
+    CONFIG_NAME,
+    WanCheckpoint,
+    read_config,
+    write_config,
+)
+from instantvir_models.checkpoints.tensors import check_tensors, joined, read_tensors, sha256_of
+from instantvir_models.errors import CheckpointError, VideoWriteError
 from instantvir_models.students.wan.student import WanStudent
-from instantvir_models.students.wan.transformer import TextRows, WanTransformer
+from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
+from instantvir_models.text import load_rows, save_rows
 
 SHARD_BYTES = 2_000_000_000
 TRANSFORMER, AUTOENCODER = "transformer", "autoencoder"
+PROMPT_NAME = "prompt.safetensors"
+"""Rows the student attends to unless it is told others."""
 
 
 def load_folder(
     folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[WanStudent, WanCheckpoint]:
-    """The student in `folder`, without a prompt, and its configuration.
+    """The student in `folder`, with the prompt that lies there if one does, and its configuration.
 
     Raises:
         CheckpointError: if a part is missing or damaged, or does not fit the configuration.
@@ -46,9 +59,15 @@ def load_folder(
         kind, config.autoencoder, _read(folder, config, AUTOENCODER),
         what=f"the autoencoder in `{folder}`", device=device, dtype=dtype,
     )  # fmt: skip
-    no_text = torch.empty(1, 0, config.transformer.text_dim)
-    text = TextRows(no_text, config.transformer.text_len)
+    text = _prompt(folder, config, config.transformer)
     return WanStudent(transformer, autoencoder, config.settings, text), config
+
+
+def _prompt(folder: Path, config: WanCheckpoint, student: WanConfig) -> TextRows:
+    path = folder / PROMPT_NAME
+    if PROMPT_NAME in config.sha256 or path.exists():
+        return load_rows(path, text_dim=student.text_dim, text_len=student.text_len)
+    return TextRows(torch.empty(1, 0, student.text_dim), student.text_len)
 
 
 def save_network(
@@ -62,22 +81,77 @@ def save_network(
     """Write the tensors of `part` into `folder`, and the configuration with their digests.
 
     Shards of the part that were there before are removed.
+
+    Raises:
+        VideoWriteError: if that cannot be done; the folder is then as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     old = files_of(config, part)
-    shards = _sharded(tensors, shard_bytes)
-    digests = {name: digest for name, digest in config.sha256.items() if name not in old}
-    for index, shard in enumerate(shards, 1):
-        suffix = "" if len(shards) == 1 else f"-{index:05}-of-{len(shards):05}"
-        path = folder / f"{part}{suffix}.safetensors"
-        save_file({k: v.contiguous() for k, v in shard.items()}, path, {"format": "pt"})
-        digests[path.name] = sha256_of(path)
+    kept = {name: digest for name, digest in config.sha256.items() if name not in old}
+    with written_at_once(folder) as unfinished:
+        digests = write_shards(unfinished, part, tensors, shard_bytes=shard_bytes)
+        config = replace(config, sha256=kept | digests)
+        write_config(unfinished, config)
+        write_card(unfinished, config, instead_of=folder)
     for name in old:
         if name not in digests:
             (folder / name).unlink(missing_ok=True)
-    config = replace(config, sha256=digests)
-    write_config(folder, config)
     return config
+
+
+def save_prompt(folder: Path, config: WanCheckpoint, rows: Tensor, *, text: str) -> WanCheckpoint:
+    """Write rows [1, n, text_dim] as what the student in `folder` attends to unless told otherwise.
+
+    Raises:
+        VideoWriteError: likewise.
+    """
+    with written_at_once(folder) as unfinished:
+        save_rows(rows, unfinished / PROMPT_NAME, text=text)
+        digest = sha256_of(unfinished / PROMPT_NAME)
+        config = replace(config, sha256=config.sha256 | {PROMPT_NAME: digest})
+        write_config(unfinished, config)
+        write_card(unfinished, config, instead_of=folder)
+    return config
+
+
+@contextmanager
+def written_at_once(folder: Path) -> Iterator[Path]:
+    """A folder inside `folder` for new files, which take their places when all are complete.
+
+    Raises:
+        VideoWriteError: if something cannot be written; then `folder` is as it was before.
+    """
+    was_there = os.path.lexists(folder)
+    unfinished = folder / f".unfinished-{os.getpid()}"
+    try:
+        unfinished.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        for path in sorted(unfinished.iterdir(), key=lambda path: path.name == CONFIG_NAME):
+            path.replace(folder / path.name)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise VideoWriteError(
+            f"`{folder}` cannot be written: {reason or error}",
+            hint="give a folder you may write to, on a disk with room, with `-o`",
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if not was_there:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def write_shards(
+    folder: Path, stem: str, tensors: dict[str, Tensor], *, shard_bytes: int
+) -> dict[str, str]:
+    """Write `tensors` as STEM.safetensors, in several files if they are large; digests by name."""
+    digests = {}
+    shards = _sharded(tensors, shard_bytes)
+    for index, shard in enumerate(shards, 1):
+        suffix = "" if len(shards) == 1 else f"-{index:05}-of-{len(shards):05}"
+        path = folder / f"{stem}{suffix}.safetensors"
+        save_file(_separate(shard), path, {"format": "pt"})
+        digests[path.name] = sha256_of(path)
+    return digests
 
 
 def save_folder(student: WanStudent, folder: Path, config: WanCheckpoint) -> WanCheckpoint:
@@ -116,10 +190,7 @@ def damaged_files(folder: Path, config: WanCheckpoint) -> list[str]:
 
 
 def _read(folder: Path, config: WanCheckpoint, part: str) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for name in files_of(config, part):
-        tensors |= read_tensors(folder / name)[0]
-    return tensors
+    return joined((name, read_tensors(folder / name)[0]) for name in files_of(config, part))
 
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -141,6 +212,21 @@ def _filled(
     placed = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
     network.load_state_dict(placed, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, each with memory of its own, as safetensors demands."""
+    owners: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        alone = tensor.contiguous()
+        storage = alone.untyped_storage()
+        is_view = storage.nbytes() != alone.numel() * alone.itemsize
+        if is_view or storage.data_ptr() in owners:
+            alone = alone.clone()
+        owners.add(alone.untyped_storage().data_ptr())
+        separate[name] = alone
+    return separate
 
 
 def _sharded(tensors: dict[str, Tensor], shard_bytes: int) -> list[dict[str, Tensor]]:

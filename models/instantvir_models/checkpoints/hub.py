@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from instantvir_models.checkpoints.card import CARD_NAME
 from instantvir_models.checkpoints.config import CONFIG_NAME, read_config
 from instantvir_models.checkpoints.folder import damaged_files
 from instantvir_models.checkpoints.tensors import sha256_of
@@ -16,7 +17,6 @@ from instantvir_models.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-PATTERNS = [CONFIG_NAME, "*.safetensors", "README.md"]
 MARKER_FOLDER = "instantvir-verified"
 """Beside the snapshots of a repository in the cache: an empty file for each verified commit."""
 
@@ -39,6 +39,7 @@ def fetch(repo: str, revision: str | None = None, *, config_sha256: str | None =
         CheckpointError: if it cannot be reached, does not exist, is private, or stays damaged
             after a second download.
     """
+    _check_name(repo)
     cached = _cached(repo, revision)
     if cached is not None and _is_verified(cached):
         return cached
@@ -69,28 +70,63 @@ def fetch(repo: str, revision: str | None = None, *, config_sha256: str | None =
     return snapshot
 
 
+def _check_name(repo: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"`{repo}` is no file or folder here, and no repository on the Hub is called so",
+            hint="a repository is ORG/REPO: letters, digits, and single `-`, `_` and `.` inside",
+        ) from error
+
+
 def _cached(repo: str, revision: str | None) -> Snapshot | None:
     """The complete snapshot in the cache, found without a request."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
-            repo, revision=revision, allow_patterns=PATTERNS, local_files_only=True
+            repo, revision=revision, allow_patterns=[CONFIG_NAME], local_files_only=True
         )
         snapshot = Snapshot(Path(folder), Path(folder).name)
         names = read_config(snapshot.folder).sha256
-    except (LocalEntryNotFoundError, HfHubHTTPError, CheckpointError, FileNotFoundError):
+    except (LocalEntryNotFoundError, CheckpointError, OSError, ValueError):
         return None
     return snapshot if all((snapshot.folder / name).is_file() for name in names) else None
 
 
 def _download(repo: str, revision: str | None) -> Snapshot:
+    """The snapshot with its configuration, its card, and the weights that the configuration lists.
+
+    A repository without a configuration of ours costs no download of whatever else it holds.
+    """
+    snapshot = _downloaded(repo, revision, [CONFIG_NAME])
+    if not (snapshot.folder / CONFIG_NAME).is_file():
+        raise CheckpointError(
+            f"`{repo}` holds no checkpoint of instantvir: it has no {CONFIG_NAME}",
+            hint="other people's weights: download them, then `instantvir convert SRC -o DIR`",
+        )
+    names = list(read_config(snapshot.folder).sha256)
+    snapshot = _downloaded(repo, snapshot.commit, [CONFIG_NAME, CARD_NAME, *names])
+    missing = [name for name in names if not (snapshot.folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"`{repo}` is not complete: its {CONFIG_NAME} lists {', '.join(missing)}, which it lacks",
+            hint="its publisher has to upload the rest",
+        )
+    return snapshot
+
+
+def _downloaded(repo: str, revision: str | None, files: list[str]) -> Snapshot:
     from huggingface_hub import errors, snapshot_download
 
     at = f" at revision `{revision}`" if revision else ""
     try:
-        folder = snapshot_download(repo, revision=revision, allow_patterns=PATTERNS)
+        folder = snapshot_download(repo, revision=revision, allow_patterns=files)
     except errors.GatedRepoError as error:
         raise _refusal(repo, "its owner asks you to accept terms first", error) from error
     except errors.RevisionNotFoundError as error:
@@ -102,16 +138,26 @@ def _download(repo: str, revision: str | None) -> Snapshot:
     except errors.LocalEntryNotFoundError as error:
         if _is_offline():
             raise _offline(repo, at) from error
-        raise CheckpointError(
-            f"`{repo}`{at} cannot be downloaded: the Hub does not answer",
-            hint="check the connection, or set HF_ENDPOINT to a mirror",
-        ) from error
+        raise _unreachable(repo, at, "the Hub does not answer") from error
     except errors.HfHubHTTPError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"`{repo}`{at} cannot be downloaded: {first_line}") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"`{repo}`{at} cannot be downloaded: {error}") from error
+        raise CheckpointError(f"`{repo}`{at} cannot be downloaded: {_first_line(error)}") from error
+    except errors.HTTPError as error:  # type: ignore[attr-defined]  # of the client's own client
+        raise _unreachable(repo, at, f"the connection failed ({_first_line(error)})") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"`{repo}`{at} cannot be downloaded: {_first_line(error)}") from error
     return Snapshot(Path(folder), Path(folder).name)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _unreachable(repo: str, at: str, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"`{repo}`{at} cannot be downloaded: {why}",
+        hint="check the connection and try again, or set HF_ENDPOINT to a mirror; complete files "
+        "are kept",
+    )
 
 
 def _is_offline() -> bool:

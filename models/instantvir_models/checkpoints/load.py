@@ -24,8 +24,7 @@ EMBEDDED = "tiny"
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
-
-REPO_PATTERN = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
+REPO_PATTERN = re.compile(r"(?P<repo>\w[\w.-]*/[\w.-]+)(@(?P<revision>\w[\w./-]*))?")
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,9 @@ def locate(name: str) -> Located:
         snapshot = fetch(published.repo, published.revision, config_sha256=published.config_sha256)
         return Located(snapshot.folder, snapshot.commit)
     path = Path(name)
-    if path.exists():
+    if _is_there(path):
         return Located(path)
-    if match := REPO_PATTERN.match(name):
+    if match := REPO_PATTERN.fullmatch(name):
         if path.suffix == ".safetensors":
             raise CheckpointError(f"there is no file `{name}`")
         snapshot = fetch(match["repo"], match["revision"])
@@ -115,6 +114,16 @@ def locate(name: str) -> Located:
         hint=f"`--model {EMBEDDED}` is built in; others are {names}, ORG/REPO[@revision] on the Hub, "
         "a checkpoint folder, or the path of a .safetensors file",
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether `path` can be a model; devices and pipes never end and are none."""
+    try:
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise CheckpointError(f"`{path}` is no file or folder, so it holds no model")
+        return path.exists()
+    except OSError as error:
+        raise CheckpointError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
 def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16) -> str:

@@ -36,6 +36,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _unreadable(path, str(error)) from error
 
 
+def joined(parts: Iterable[tuple[str, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """The tensors of all `parts`, (name of the file, its tensors) each.
+
+    Raises:
+        CheckpointError: if two files hold a tensor of the same name: they are no shards.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, part in parts:
+        if twice := tensors.keys() & part.keys():
+            raise CheckpointError(
+                f"`{name}` holds {len(twice)} tensors that another file holds too{_listed(twice)}",
+                hint="the shards are not of one set of weights; download or convert them again",
+            )
+        tensors |= part
+    return tensors
+
+
 def check_header(path: Path) -> None:
     """Refuse a file that cannot be a safetensors file before anything large is allocated.
 

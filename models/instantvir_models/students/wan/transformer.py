@@ -46,6 +46,8 @@ class WanConfig:
     def __post_init__(self) -> None:
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise ValueError(f"{self.num_heads} heads do not divide a width of {self.dim} evenly")
+        if self.freq_dim % 2:
+            raise ValueError(f"freq_dim is half sines, half cosines, got {self.freq_dim}")
 
 
 @dataclass(frozen=True)
