@@ -300,6 +300,8 @@ def benchmark(
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
     threads: ThreadsOption = None,
+    vram: VramOption = None,
+    tile: TileOption = None,
     roofline: Annotated[
         bool,
         typer.Option("--roofline", help="Predict the large student on cards; measure nothing"),
@@ -318,8 +320,8 @@ def benchmark(
     run_benchmark(
         BenchmarkRequest(
             clip=clip, task=task, size=size, frames=frames, repeats=repeats, warmup=warmup,
-            model=model, device=device, dtype=dtype, threads=threads, json_summary=json_summary,
-            quiet=quiet,
+            model=model, device=device, dtype=dtype, threads=threads, vram=vram, tile=tile,
+            json_summary=json_summary, quiet=quiet,
         )
     )  # fmt: skip
 

@@ -24,15 +24,17 @@ from rich.console import Console
 from rich.table import Table
 
 from instantvir_cli import __version__, console
-from instantvir_cli.student import OpenedStudent, open_student
+from instantvir_cli.degradation import check_tile
+from instantvir_cli.student import OpenedStudent, fitted, open_student
 from instantvir_cli.threads import use_threads
-from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
 from instantvir_models.operators.spec import ClipShape, Degradation, parse_degradation
 from instantvir_models.pipeline import PipelineReport, restore_video
 from instantvir_models.session import Session
+from instantvir_models.students.base import Student
+from instantvir_models.students.wan.student import WanStudent
 
 SPEC_OF_TASK = {
     "deblur": "blur:sigma=3+noise:std=2.55",
@@ -59,6 +61,8 @@ class BenchmarkRequest:
     device: str
     dtype: str
     threads: int | None
+    vram: float | None
+    tile: int | None
     json_summary: bool
     quiet: bool
 
@@ -82,8 +86,9 @@ def run_benchmark(request: BenchmarkRequest) -> None:
     console.set_up(quiet=request.quiet)
     _check(request)
     use_threads(request.threads)
-    opened = open_student(request.model, device=request.device, prompt=None)
-    dtype = fastest_dtype() if request.dtype == "auto" else DTYPES[request.dtype]
+    asked = None if request.dtype == "auto" else DTYPES[request.dtype]
+    opened = open_student(request.model, device=request.device, prompt=None, dtype=asked)
+    dtype = fastest_dtype() if asked is None else asked
     with tempfile.TemporaryDirectory(prefix="instantvir-") as folder:
         clip = Path(request.clip) if request.clip else _generated(Path(folder), request)
         reports = []
@@ -93,7 +98,7 @@ def run_benchmark(request: BenchmarkRequest) -> None:
             console.say(f"{kind} {index + 1}: {report.fps:.2f} FPS")
             if index >= request.warmup:
                 reports.append(report)
-    summary = _summary(request, reports, opened.loaded, dtype)
+    summary = _summary(request, reports, opened, dtype)
     if request.json_summary:
         typer.echo(json.dumps(summary, indent=2))
     else:
@@ -109,6 +114,7 @@ def _check(request: BenchmarkRequest) -> None:
         raise UsageError(f"`--dtype` is `{request.dtype}`; it is auto, float32 or bfloat16")
     if request.repeats < 1 or request.warmup < 0 or request.frames < 1:
         raise UsageError("`--repeats` and `--frames` are at least 1, `--warmup` at least 0")
+    check_tile(request.tile)
     _size(request.size)
 
 
@@ -150,11 +156,13 @@ def _run(
 ) -> PipelineReport:
     with VideoReader(clip) as reader:
         degradation = _degradation(request.task, reader)
+        clean_size = degradation.operator.clean_size(reader.info.height, reader.info.width)
         session = Session(
-            opened.loaded.student,
+            fitted(opened, clean_size, vram_gigabytes=request.vram, tile_pixels=request.tile),
             degradation,
             height=reader.info.height,
             width=reader.info.width,
+            tile_pixels=request.tile,
             dtype=dtype,
             device=opened.device,
         )
@@ -171,7 +179,7 @@ def _degradation(task: str, reader: VideoReader) -> Degradation:
 def _summary(
     request: BenchmarkRequest,
     reports: list[PipelineReport],
-    loaded: LoadedStudent,
+    opened: OpenedStudent,
     dtype: torch.dtype,
 ) -> dict[str, Any]:
     blocks = np.concatenate([report.session.block_seconds for report in reports])
@@ -183,16 +191,32 @@ def _summary(
     return {
         "version": __version__,
         "request": asdict(request),
-        "model_sha256": loaded.sha256,
-        "dtype": str(dtype).removeprefix("torch."),
+        "model_sha256": opened.loaded.sha256,
+        "dtype": str(_dtype(opened.loaded.student, dtype)).removeprefix("torch."),
         "frames": reports[0].frames,
         "fps": asdict(Spread.of([report.fps for report in reports])),
         "first_frame_seconds": asdict(Spread.of(first)),
         "stage_ms_per_frame": stages,
         "block_ms": {f"p{q}": float(np.percentile(1000 * blocks, q)) for q in (50, 95, 99)},
         "peak_memory_mb": _peak_memory_mb(),
+        "device": _device_name(opened.device),
+        "peak_device_memory_mb": _peak_device_memory_mb(opened.device),
         "hardware": hardware(),
     }
+
+
+def _dtype(student: Student[Any], autocast: torch.dtype) -> torch.dtype:
+    """What the student computes in: the type of its weights where it takes no other."""
+    return student.dtype if isinstance(student, WanStudent) else autocast
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _peak_device_memory_mb(device: torch.device) -> float | None:
+    """Most that tensors took on a card at once; None on the CPU."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
 def _peak_memory_mb() -> float | None:
@@ -247,10 +271,13 @@ def _print_tables(summary: dict[str, Any]) -> None:
         table.add_row(f"block {name}, ms", f"{value:.0f}", "")
     if summary["peak_memory_mb"] is not None:
         table.add_row("peak memory, MB", f"{summary['peak_memory_mb']:.0f}", "")
+    if summary["peak_device_memory_mb"] is not None:
+        table.add_row("peak on the card, MB", f"{summary['peak_device_memory_mb']:.0f}", "")
     out.print(table)
     machine = summary["hardware"]
+    card = "" if summary["device"] == "cpu" else f"{summary['device']}; "
     out.print(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['torch_threads']} threads, "
+        f"{card}{machine['cpu']}, {machine['cores']} cores, {machine['torch_threads']} threads, "
         f"torch {machine['torch']}, {summary['dtype']}; stages overlap",
         highlight=False,
     )

@@ -51,7 +51,7 @@ TileOption = Annotated[int | None, typer.Option(help="Tile side, a multiple of 6
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads for the student")]
 VramOption = Annotated[
     float | None,
-    typer.Option(help="Gigabytes a full-size model may take; shortens its history"),
+    typer.Option(help="Gigabytes a full-size model may take (default: what is free on the card)"),
 ]
 CrfOption = Annotated[int | None, typer.Option(help="Quality of the output, lower is better")]
 PresetOption = Annotated[str | None, typer.Option(help="Speed preset of the encoder")]

@@ -6,38 +6,56 @@ from typing import Any
 import torch
 
 from instantvir_cli import console
+from instantvir_models.autoencoders.base import SPATIAL_FACTOR
 from instantvir_models.checkpoints.load import EMBEDDED, LoadedStudent, load_student
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.spec import Degradation
 from instantvir_models.students.base import Student
 from instantvir_models.students.wan.plan import plan_memory, plan_that_fits
-from instantvir_models.students.wan.student import WanStudent
+from instantvir_models.students.wan.student import Footprint, WanStudent
 from instantvir_models.text import read_prompt
 
 DEVICES = ("auto", "cpu", "cuda")
 
+RESERVE_BYTES = 0.3e9
+"""Of a card's free memory, left for scratch space of its libraries, which no plan knows."""
+
+RESERVE_SHARE = 0.05
+"""Of a card's whole memory, left for what lies between tensors."""
+
 
 @dataclass(frozen=True)
 class OpenedStudent:
-    """A student and the device it is on."""
+    """A student and the device it is for."""
 
     loaded: LoadedStudent
     device: torch.device
+    """Where it is to compute; a full-size student is brought there by `fitted`."""
+    is_dtype_fixed: bool = False
+    """Whether the user said which type the weights have."""
 
 
-def open_student(model: str, *, device: str, prompt: str | None) -> OpenedStudent:
-    """The student called `model`, on the device the user wants, told the prompt.
+def open_student(
+    model: str, *, device: str, prompt: str | None, dtype: torch.dtype | None = None
+) -> OpenedStudent:
+    """The student called `model`, for the device the user wants, told the prompt.
+
+    Args:
+        dtype: of the weights of a full-size student; None takes what is fast there.
 
     Raises:
         UsageError: if it cannot run there.
         CheckpointError: if there is no such student.
     """
     place = _place(model, device)
-    dtype = torch.bfloat16 if place.type == "cuda" else fastest_dtype()
-    loaded = load_student(model, device=place, dtype=dtype)
+    fast = torch.bfloat16 if place.type == "cuda" else fastest_dtype()
+    # into CPU memory first: what a card holds of it depends on the size of the frames
+    loaded = load_student(model, dtype=fast if dtype is None else dtype)
     student = loaded.student
     if isinstance(student, WanStudent):
+        student = student.for_device(place)
+        loaded = replace(loaded, student=student)
         if prompt is None and student.text.rows.shape[1]:
             console.say("the prompt is that of the checkpoint (`--prompt` replaces it)")
         elif prompt is None:
@@ -52,7 +70,7 @@ def open_student(model: str, *, device: str, prompt: str | None) -> OpenedStuden
         console.warn(f"`--prompt` has no effect: the model `{model}` does not read text")
     if loaded.revision is not None:
         console.say(f"{model} is at commit {loaded.revision}")
-    return OpenedStudent(loaded, place)
+    return OpenedStudent(loaded, place, is_dtype_fixed=dtype is not None)
 
 
 def fitted(
@@ -62,7 +80,12 @@ def fitted(
     vram_gigabytes: float | None,
     tile_pixels: int | None = None,
 ) -> Student[Any]:
-    """The student with a history that fits the memory allowed; says what it needs.
+    """The student on its device, keeping to the memory allowed; says what it needs and gave up.
+
+    On a card what is allowed is what is free there, unless the user says otherwise.
+
+    Args:
+        tile_pixels: side of the tiles the user wants, 0 for none; None leaves it to memory.
 
     Raises:
         UsageError: if frames of `size` (height, width) do not fit at all.
@@ -79,21 +102,58 @@ def fitted(
     assert checkpoint.autoencoder is not None
     height, width = size
     settings = student.settings
-    networks = student.transformer.config, checkpoint.autoencoder
-    if vram_gigabytes is None:
-        plan = plan_memory(
-            *networks, settings, student.footprint, height=height, width=width,
-            dtype=student.dtype, tile_pixels=tile_pixels or 0,
-        )  # fmt: skip
-    else:
+    networks = student.transformer.config, checkpoint.autoencoder, settings
+    text_rows = student.text.attended_rows
+    tile = None if tile_pixels is None else tile_pixels // SPATIAL_FACTOR
+    whole = plan_memory(
+        *networks,
+        Footprint(settings.window_latents, settings.latents_per_block, tile or 0),
+        height=height, width=width, dtype=student.dtype, text_rows=text_rows,
+    )  # fmt: skip
+    plan, note = whole, ""
+    budget = _budget(opened.device, vram_gigabytes)
+    if budget is not None:
         plan = plan_that_fits(
-            *networks, settings, height=height, width=width, dtype=student.dtype,
-            budget_bytes=vram_gigabytes * 1e9, tile_pixels=tile_pixels or 0,
+            *networks, height=height, width=width,
+            dtypes=_dtypes(student.dtype, is_fixed=opened.is_dtype_fixed),
+            budget_bytes=budget.num_bytes, budget_source=budget.source, tile_latents=tile,
+            can_rest=opened.device.type != "cpu", text_rows=text_rows,
         )  # fmt: skip
-    given_up = settings.window_latents - plan.footprint.window_latents
-    note = f"; history cut by {given_up} latents to fit" if given_up else ""
+        note = f" of {budget}"
+    if given_up := plan.given_up(whole):
+        note += f"; all of it would take {whole.total / 1e9:.2f} GB, so {'; '.join(given_up)}"
     console.say(f"memory for {width}x{height}: {plan}{note}")
-    return replace(student, memory_limit=plan.footprint)
+    return student.placed(plan.footprint, dtype=plan.dtype, may_tile=tile_pixels is None)
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """Memory that a student may take, and who says so."""
+
+    num_bytes: float
+    source: str
+    """`allowed` or `free`."""
+
+    def __str__(self) -> str:
+        return f"{self.num_bytes / 1e9:.2f} GB {self.source}"
+
+
+def _budget(device: torch.device, vram_gigabytes: float | None) -> _Budget | None:
+    if vram_gigabytes is not None:
+        return _Budget(vram_gigabytes * 1e9, "allowed")
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    mine = torch.cuda.memory_reserved(device)  # kept for reuse, or about to be let go of
+    reserve = RESERVE_BYTES + RESERVE_SHARE * total
+    return _Budget(max(0.0, free + mine - reserve), "free")
+
+
+def _dtypes(dtype: torch.dtype, *, is_fixed: bool) -> tuple[torch.dtype, ...]:
+    """Types that weights may have, the preferred first."""
+    if dtype.itemsize <= torch.bfloat16.itemsize or is_fixed:
+        return (dtype,)
+    return (dtype, torch.bfloat16)
 
 
 def warn_of_another_task(loaded: LoadedStudent, degradation: Degradation) -> None:

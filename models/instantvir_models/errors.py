@@ -23,3 +23,7 @@ class VideoWriteError(InstantVIRError):
 
 class CheckpointError(InstantVIRError):
     """A checkpoint is missing, damaged or not one of ours."""
+
+
+class DeviceMemoryError(InstantVIRError):
+    """The device has too little memory, even for the smallest step."""

@@ -6,6 +6,8 @@ alone, not on how they were cut into packets.
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from instantvir_models.clock import Step, StepClock
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.errors import UsageError
+from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.measurement import Measurement
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
 from instantvir_models.operators.consistency import data_consistency
@@ -46,12 +49,12 @@ class SessionReport:
     frames_in: int
     frames_out: int
     estimate_seconds: float
-    """Wall seconds for initial estimates."""
+    """Seconds for initial estimates, of the device that computes them; likewise below."""
     student_seconds: float
     consistency_seconds: float
-    """Wall seconds for data consistency and the residual."""
+    """Seconds for data consistency and the residual."""
     convert_seconds: float
-    """Wall seconds between 8- or 16-bit pixels and tensors."""
+    """Seconds between 8- or 16-bit pixels and tensors, on the CPU."""
     block_seconds: tuple[float, ...]
     """Wall seconds of each of the latest blocks."""
     residual: float | None
@@ -116,8 +119,7 @@ class Session:
         self._bit_depth_is_16 = False
 
         self._frames_in = 0
-        self._estimate_seconds = self._student_seconds = 0.0
-        self._consistency_seconds = self._convert_seconds = 0.0
+        self._clock = StepClock(self._device)
         self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
         self._squared_error = self._squared_measurement = 0.0
 
@@ -128,11 +130,11 @@ class Session:
 
         Raises:
             UsageError: if the frames are not of the size or type the session was made for.
+            DeviceMemoryError: if not even the smallest step fits the device.
         """
         self._check_frames(frames)
-        started = time.perf_counter()
-        self._window.extend(to_unit(frames)[0].unbind(0))
-        self._convert_seconds += time.perf_counter() - started
+        with self._clock.on_cpu(Step.CONVERT):
+            self._window.extend(to_unit(frames)[0].unbind(0))
         self._frames_in += len(frames)
         return self._restore_ready(is_end=False)
 
@@ -193,10 +195,10 @@ class Session:
         return SessionReport(
             frames_in=self._frames_in,
             frames_out=self._next_out,
-            estimate_seconds=self._estimate_seconds,
-            student_seconds=self._student_seconds,
-            consistency_seconds=self._consistency_seconds,
-            convert_seconds=self._convert_seconds,
+            estimate_seconds=self._clock.seconds(Step.ESTIMATE),
+            student_seconds=self._clock.seconds(Step.STUDENT),
+            consistency_seconds=self._clock.seconds(Step.CONSISTENCY),
+            convert_seconds=self._clock.seconds(Step.CONVERT),
             block_seconds=tuple(self._block_seconds),
             residual=residual,
         )
@@ -224,21 +226,24 @@ class Session:
         started = time.perf_counter()
         before = self._next_out - self._first_in_window
         window = self._window[: before + size + self._radius]
-        measurement = Measurement(
-            y=torch.stack(window)[None].to(self._device),
-            operator=self.degradation.operator.at_frame(self._num_skipped + self._first_in_window),
-            noise_std=self.degradation.noise_std,
-            is_lossy=self.degradation.is_lossy,
-        )
         inside = slice(before, before + size)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._memory_shortage_told():
+            measurement = Measurement(
+                y=torch.stack(window)[None].to(self._device),
+                operator=self.degradation.operator.at_frame(
+                    self._num_skipped + self._first_in_window
+                ),
+                noise_std=self.degradation.noise_std,
+                is_lossy=self.degradation.is_lossy,
+            )
             if self.is_shrunk:
                 x = _enlarged(self._estimate(_halved(measurement), inside))
             else:
                 x = self._estimate(measurement, inside)
-        finished = time.perf_counter()
-        pixels = (to_uint16 if self._bit_depth_is_16 else to_uint8)(x.cpu())
-        self._convert_seconds += time.perf_counter() - finished
+        x = x.cpu()  # waits for the device
+        self._clock.settle()
+        with self._clock.on_cpu(Step.CONVERT):
+            pixels = (to_uint16 if self._bit_depth_is_16 else to_uint8)(x)
 
         self._next_out += size
         drop = max(0, self._next_out - self._radius - self._first_in_window)
@@ -249,21 +254,19 @@ class Session:
 
     def _estimate(self, measurement: Measurement, inside: slice) -> Tensor:
         """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""
-        started = time.perf_counter()
-        whole = condition(measurement)
-        block = whole.during(inside)
-        self._estimate_seconds += (now := time.perf_counter()) - started
-        estimate = self._student_estimate(block)
-        self._student_seconds += (then := time.perf_counter()) - now
-
-        past = [frame[None, None] for frame in list(self._restored)[: inside.start]]
-        x_hat = torch.cat([*past, estimate.x_hat, whole.x_init[:, inside.stop :]], 1)
-        x = data_consistency(x_hat, measurement, estimate_std=float(estimate.std[0]))
-        self._add_residual(x, measurement, inside)
-        x = x[:, inside]
-        if self._radius:
-            self._restored.extend(x[0].unbind(0))
-        self._consistency_seconds += time.perf_counter() - then
+        with self._clock.on_device(Step.ESTIMATE):
+            whole = condition(measurement)
+            block = whole.during(inside)
+        with self._clock.on_device(Step.STUDENT):
+            estimate = self._student_estimate(block)
+        with self._clock.on_device(Step.CONSISTENCY):
+            past = [frame[None, None] for frame in list(self._restored)[: inside.start]]
+            x_hat = torch.cat([*past, estimate.x_hat, whole.x_init[:, inside.stop :]], 1)
+            x = data_consistency(x_hat, measurement, estimate_std=float(estimate.std[0]))
+            self._add_residual(x, measurement, inside)
+            x = x[:, inside]
+            if self._radius:
+                self._restored.extend(x[0].unbind(0))
         return x
 
     def _student_estimate(self, block: Conditioning) -> Estimate:
@@ -281,6 +284,20 @@ class Session:
         error = (measurement.operator.A(x) - measurement.y)[:, inside]
         self._squared_error += float(error.square().sum())
         self._squared_measurement += float(measurement.y[:, inside].square().sum())
+
+    @contextmanager
+    def _memory_shortage_told(self) -> Iterator[None]:
+        """Where memory runs out and nothing is left to give up, say so to a person."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            height, width = self.output_size
+            raise DeviceMemoryError(
+                f"the device ran out of memory at {width}x{height}, after everything that could be "
+                "given up was",
+                hint="restore smaller frames, free the device of other programs, or use "
+                "`--device cpu`",
+            ) from error
 
     def _check_operator(self) -> None:
         """Let the operator say now, not at the first block, that it does not fit the frames."""

@@ -8,14 +8,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+import instantvir_cli.benchmark as benchmark_module
+import instantvir_cli.student as student_module
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
+from instantvir_cli.student import OpenedStudent, fitted
+from instantvir_models.autoencoders.lean import LeanConfig
+from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
+from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.cpu import fastest_dtype
+from instantvir_models.errors import UsageError
 from instantvir_models.media import VideoReader
 from instantvir_models.students.wan.plan import plan_memory
-from instantvir_models.students.wan.student import Footprint, WanSettings
+from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
+from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
 from instantvir_models.text import cache_path, read_prompt, save_rows, text_of
 from tests.media_clips import make_clip
 from tests.wan_small import LEAN, TRANSFORMER, small_autoencoder, small_student, small_text
@@ -212,21 +220,117 @@ def test_the_tiny_student_reads_no_prompt(clip):
     assert "`--vram` has no effect" in said(result)
 
 
-def test_little_memory_shortens_the_history_or_is_refused(clip, checkpoint):
-    full, short = (
-        plan_memory(
-            TRANSFORMER, LEAN, WanSettings(), Footprint(window, 1),
-            height=24, width=40, dtype=fastest_dtype(),
-        ).total
-        for window in (21, 9)
+def planned(footprint, dtype=None):
+    return plan_memory(
+        TRANSFORMER, LEAN, WanSettings(), footprint, height=24, width=40,
+        dtype=dtype or fastest_dtype(), text_rows=1,
     )  # fmt: skip
-    assert "history cut" not in said(restore(clip, checkpoint, "--vram", full * 1.001e-9))
-    result = restore(clip, checkpoint, "--vram", short * 1.001e-9)
+
+
+def test_little_memory_shortens_the_history_or_is_refused(clip, checkpoint, monkeypatch):
+    monkeypatch.setattr(student_module, "fastest_dtype", lambda: torch.bfloat16)
+    full, short = (
+        planned(Footprint(window, 1), torch.bfloat16).total * 1.0001e-9 for window in (21, 9)
+    )
+    enough = restore(clip, checkpoint, "--vram", full)
+    assert "the history is" not in said(enough)
+    result = restore(clip, checkpoint, "--vram", short)
     assert result.exit_code == 0, result.stderr
-    assert "history cut by 12 latents to fit" in said(result)
-    refused = restore(clip, checkpoint, "--vram", short * 0.5e-9)
+    assert "GB allowed; all of it would take 0.00 GB, so " in said(result)
+    assert "the history is 9 latents, not 21 (restores from less)" in said(result)
+    assert "CPU memory" not in said(result)  # it is the device
+    refused = restore(clip, checkpoint, "--vram", short * 0.5)
     assert refused.exit_code == ExitStatus.USAGE
     assert "40x24 needs at least" in said(refused)
+
+
+def test_rounder_weights_come_before_a_shorter_history(clip, checkpoint, monkeypatch):
+    monkeypatch.setattr(student_module, "fastest_dtype", lambda: torch.float32)
+    budget = planned(Footprint(21, 1), torch.bfloat16).total * 1.0001e-9
+    result = restore(clip, checkpoint, "--vram", budget)
+    assert result.exit_code == 0, result.stderr
+    assert "weights are bfloat16, not float32 (rounds more)" in said(result)
+    assert "the history is" not in said(result)
+
+
+@pytest.mark.parametrize(
+    ("card_gb", "autoencoder", "footprint"),
+    [
+        (24, LeanConfig(), Footprint(21, 3)),
+        (8, LeanConfig(), Footprint(21, 3, 0, Resting.WEIGHTS)),
+        (8, WanVaeConfig(), Footprint(21, 1, 32, Resting.PAST_FRAMES)),
+    ],
+)
+def test_on_a_card_what_is_free_is_the_budget(card_gb, autoencoder, footprint, monkeypatch, capsys):
+    """Nobody types anything; what this process holds already counts as free."""
+    total = card_gb * 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (total - 2**30, total))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**30)
+    placed = []
+    monkeypatch.setattr(WanStudent, "placed", lambda *args, **kwargs: placed.append((args, kwargs)))
+    with torch.device("meta"):
+        transformer = WanTransformer(WanConfig()).bfloat16()
+        text = TextRows(torch.empty(1, 0, 4096), 512)
+    student = WanStudent(transformer, None, WanSettings(), text)
+    lean, wan_vae = (
+        autoencoder if isinstance(autoencoder, kind) else None
+        for kind in (LeanConfig, WanVaeConfig)
+    )
+    checkpoint = WanCheckpoint(lean=lean, wan_vae=wan_vae)
+    opened = OpenedStudent(LoadedStudent(student, "x", "", checkpoint), torch.device("cuda"))
+    fitted(opened, (480, 832), vram_gigabytes=None)
+    assert placed[0][0][1] == footprint
+    fitted(opened, (480, 832), vram_gigabytes=90)
+    assert placed[1][0][1] == Footprint(21, 3)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**20, total))
+    with pytest.raises(UsageError, match=r"more than the .* GB free"):
+        fitted(opened, (480, 832), vram_gigabytes=None)
+
+
+def test_where_no_memory_is_left_a_person_is_told(clip, checkpoint, monkeypatch):
+    def crowded(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(WanStudent, "restore_block", crowded)
+    result = restore(clip, checkpoint)
+    assert result.exit_code == ExitStatus.FAILURE
+    assert "error: the device ran out of memory at 40x24" in said(result)
+    assert "hint: restore smaller frames" in said(result)
+    assert not clip.with_name("in.restored.mp4").exists()
+
+
+def benchmark(checkpoint, *options):
+    return run(
+        "benchmark", "--model", checkpoint, "--size", "40x24", "--frames", 9, "--repeats", 1,
+        "--warmup", 0, "--threads", 1, "--json", *options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_benchmark_runs_the_student_in_the_type_asked_for_and_says_so(checkpoint, dtype):
+    """It ran in what is fast here, whatever was asked for, and reported what was asked for."""
+    result = benchmark(checkpoint, "--dtype", dtype)
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["dtype"], summary["device"]) == (dtype, "cpu")
+    assert summary["peak_device_memory_mb"] is None
+
+
+def test_a_type_the_user_fixed_is_not_given_up(checkpoint):
+    budget = planned(Footprint(9, 1), torch.float32).total * 1.0001e-9
+    result = benchmark(checkpoint, "--dtype", "float32", "--vram", budget)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["dtype"] == "float32"
+    assert "bfloat16" not in said(result)
+    assert "the history is 9 latents" in said(result)
+
+
+def test_a_card_is_named_in_a_benchmark_with_the_memory_it_took(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some Card")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    card = torch.device("cuda")
+    assert benchmark_module._device_name(card) == "Some Card"
+    assert benchmark_module._peak_device_memory_mb(card) == 3
 
 
 def test_convert_info_restore(clip, tmp_path):

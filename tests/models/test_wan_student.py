@@ -265,7 +265,7 @@ def test_tiles_change_memory_and_nothing_else(kind):
     student = small_student(kind)
     tiled = student.in_tiles(64)
     assert (tiled.first_block_frames, tiled.frames_per_block) == (9, 12)
-    assert tiled.in_tiles(128).autoencoder.inner is student.autoencoder
+    assert tiled.in_tiles(128).autoencoder is student.autoencoder
     state, expected_state = tiled.new_state(), student.new_state()
     for frames in (9, 4):
         block = conditioned(torch.rand(1, frames, 3, 32, 208), Identity())

@@ -3,13 +3,14 @@
 What sees only its surroundings runs tile by tile, with a halo as wide as it sees; what sees the
 whole frame (the attention of the Wan autoencoder, at an eighth of the size) runs on the whole.
 Each tile remembers its own past, halo included, so the state of a stream grows with smaller tiles.
+A stream may be cut into tiles when it has begun: each tile then takes its part of the past.
 """
 
 from typing import Protocol
 
 from torch import Tensor
 
-from instantvir_models.autoencoders.base import SPATIAL_FACTOR, Autoencoder, CausalMemory
+from instantvir_models.autoencoders.base import SPATIAL_FACTOR, Autoencoder, CausalMemory, Region
 from instantvir_models.tiles import scaled, tiles
 
 
@@ -56,11 +57,13 @@ class TiledAutoencoder:
         grid = tiles(height, width, side=self.tile_latents, halo=self.inner.encode_halo)
         for index, tile in enumerate(grid):
             seen = x[(..., *scaled(tile.read, SPATIAL_FACTOR))]
-            part = self.inner.encode_locally(seen, memory.part(index))
+            past = memory.part(index, Region(*tile.read, height))
+            part = self.inner.encode_locally(seen, past)
             if out is None:
                 out = part.new_empty(*part.shape[:-2], height, width)
             out[(..., *tile.write)] = part[(..., *tile.keep)]
         assert out is not None
+        memory.hand_over()
         return self.inner.encode_rest(out, memory)
 
     def decode(self, z: Tensor, memory: CausalMemory) -> Tensor:
@@ -69,11 +72,13 @@ class TiledAutoencoder:
         out: Tensor | None = None
         grid = tiles(height, width, side=self.tile_latents, halo=self.inner.decode_halo)
         for index, tile in enumerate(grid):
-            part = self.inner.decode_locally(features[(..., *tile.read)], memory.part(index))
+            past = memory.part(index, Region(*tile.read, height))
+            part = self.inner.decode_locally(features[(..., *tile.read)], past)
             if out is None:
                 size = height * SPATIAL_FACTOR, width * SPATIAL_FACTOR
                 out = part.new_empty(*part.shape[:-2], *size)
             kept = part[(..., *scaled(tile.keep, SPATIAL_FACTOR))]
             out[(..., *scaled(tile.write, SPATIAL_FACTOR))] = kept
         assert out is not None
+        memory.hand_over()
         return out

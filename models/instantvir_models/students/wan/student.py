@@ -1,20 +1,23 @@
 """The full-size student: encode the measurement, one pass of the transformer, decode."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instantvir_models.autoencoders.base import (
     SPATIAL_FACTOR,
     TEMPORAL_FACTOR,
+    Autoencoder,
     CausalMemory,
 )
 from instantvir_models.autoencoders.tiled import LocalAutoencoder, TiledAutoencoder
 from instantvir_models.students.base import Conditioning, Estimate
+from instantvir_models.students.wan.offload import HOME, Offload
 from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
 from instantvir_models.students.wan.transformer import PATCH, TextRows, WanMemory, WanTransformer
 
@@ -60,24 +63,62 @@ class WanSettings:
         sigma_at(self.timestep, shift=self.shift)
 
 
+class Resting(IntEnum):
+    """What rests in CPU memory and comes to the device for its turn; each holds the ones before."""
+
+    NOTHING = 0
+    WEIGHTS = 1
+    """Of the layers and of the autoencoder."""
+    PAST_FRAMES = 2
+    """What the autoencoder remembers of the video, too."""
+
+
+TILE_LATENTS = (64, 32)
+"""Sides of the tiles that an autoencoder may be cut into, in latent pixels."""
+
+
 @dataclass(frozen=True)
 class Footprint:
-    """How much a student keeps and does at once: the two things that may give way to memory."""
+    """How much a student keeps on its device and does at once: what may give way to memory."""
 
     window_latents: int
     """Latest latents attended to, those of the current block included."""
     chunk_latents: int
     """Latents the autoencoder takes at once; changes nothing but time and memory."""
+    tile_latents: int = 0
+    """Side of the autoencoder's tiles in latent pixels, 0 for whole frames; seams are exact."""
+    resting: Resting = Resting.NOTHING
 
-    def smaller(self, latents_per_block: int) -> "Footprint | None":
-        """The next step down: first smaller chunks, then half the window in whole blocks."""
+    def smaller(
+        self, latents_per_block: int, *, may_tile: bool = False, may_rest: bool = False
+    ) -> "Footprint | None":
+        """The next step down, those first that give up nothing but time.
+
+        Smaller chunks, weights and then past frames in CPU memory, tiles, half the window in whole
+        blocks. Tiles remember more than they save as long as past frames are on the device.
+        """
         if self.chunk_latents > 1:
             return replace(self, chunk_latents=1)
+        if may_rest and self.resting < Resting.PAST_FRAMES:
+            return replace(self, resting=Resting(self.resting + 1))
+        if may_tile and not self.tile_latents and self.resting is Resting.PAST_FRAMES:
+            return replace(self, tile_latents=TILE_LATENTS[-1])
         half = self.window_latents // 2 // latents_per_block * latents_per_block
         window = max(latents_per_block, half)
         if window > self.window_latents - latents_per_block:
             return None
         return replace(self, window_latents=window)
+
+    def __str__(self) -> str:
+        parts = [f"a history of {self.window_latents} latents"]
+        parts.append(f"{self.chunk_latents} at a time in the autoencoder")
+        if self.tile_latents:
+            parts.append(f"in tiles of {self.tile_latents * SPATIAL_FACTOR} pixels")
+        if self.resting >= Resting.WEIGHTS:
+            parts.append("weights in CPU memory")
+        if self.resting >= Resting.PAST_FRAMES:
+            parts.append("past frames in CPU memory")
+        return ", ".join(parts)
 
 
 @dataclass
@@ -98,11 +139,15 @@ class WanStudent:
     """
 
     transformer: WanTransformer
-    autoencoder: LocalAutoencoder | TiledAutoencoder
+    autoencoder: LocalAutoencoder
     settings: WanSettings
     text: TextRows
     memory_limit: Footprint | None = None
     """A footprint smaller than the settings ask for; None for all of it."""
+    may_tile: bool = True
+    """Whether the autoencoder may be cut into tiles when memory runs out."""
+    offload: Offload | None = None
+    """Who lets weights rest in CPU memory; None where nobody may."""
 
     @property
     def footprint(self) -> Footprint:
@@ -133,13 +178,41 @@ class WanStudent:
 
     def in_tiles(self, tile_pixels: int) -> "WanStudent":
         """The autoencoder in tiles with exact seams; the transformer still sees whole frames."""
-        now = self.autoencoder
-        inner = now.inner if isinstance(now, TiledAutoencoder) else now
-        tiled = TiledAutoencoder(inner, tile_latents=max(1, tile_pixels // SPATIAL_FACTOR))
-        return replace(self, autoencoder=tiled)
+        tile = max(1, tile_pixels // SPATIAL_FACTOR)
+        return replace(self, memory_limit=replace(self.footprint, tile_latents=tile))
+
+    def for_device(self, device: torch.device) -> "WanStudent":
+        """This student with an owner of where its weights are; `placed` then moves them."""
+        autoencoder = self.autoencoder
+        assert isinstance(autoencoder, nn.Module)
+        blocks = self.transformer.blocks
+        return replace(self, offload=Offload(self.transformer, blocks, autoencoder, device))
+
+    def placed(
+        self, footprint: Footprint, *, dtype: torch.dtype | None = None, may_tile: bool = True
+    ) -> "WanStudent":
+        """This student with no more on its device than `footprint` says; after `for_device`.
+
+        The weights are moved, not copied: all students that share them go along.
+
+        Args:
+            dtype: of the weights from now on; None leaves it.
+            may_tile: whether the autoencoder may be cut into tiles when memory runs out.
+        """
+        assert self.offload is not None
+        assert isinstance(self.autoencoder, nn.Module)
+        if dtype is not None:
+            self.transformer.to(dtype)
+            self.autoencoder.to(dtype)
+        if footprint.resting:
+            self.offload.rest()
+        else:
+            self.offload.wake()
+        return replace(self, memory_limit=footprint, may_tile=may_tile)
 
     def new_state(self) -> WanState:
-        return WanState(self.footprint)
+        past_frames = CausalMemory(HOME if self.footprint.resting is Resting.PAST_FRAMES else None)
+        return WanState(self.footprint, autoencoder=past_frames)
 
     def restore_block(self, block: Conditioning, state: WanState) -> Estimate:
         """The estimate of one block; where memory runs out, tried again with a smaller footprint.
@@ -153,19 +226,31 @@ class WanStudent:
             try:
                 return self._restore(block, state)
             except torch.OutOfMemoryError:
-                smaller = state.footprint.smaller(self.settings.latents_per_block)
+                smaller = self._smaller(state.footprint, block.size)
                 if smaller is None:
                     raise
             state.autoencoder, state.has_started = autoencoder, has_started
             state.transformer.rewind(mark)
-            state.transformer.shrink(smaller.window_latents, of=state.footprint.window_latents)
-            state.footprint = smaller
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            logger.warning(
-                "out of memory: going on with a history of %d latents, %d at a time in the autoencoder",
-                smaller.window_latents, smaller.chunk_latents,
-            )  # fmt: skip
+            self._shrink(state, smaller)
+            logger.warning("out of memory: going on with %s", smaller)
+
+    def _smaller(self, footprint: Footprint, size: tuple[int, int]) -> Footprint | None:
+        return footprint.smaller(
+            self.settings.latents_per_block,
+            may_tile=self.may_tile and max(size) > TILE_LATENTS[-1] * SPATIAL_FACTOR,
+            may_rest=self.offload is not None,
+        )
+
+    def _shrink(self, state: WanState, footprint: Footprint) -> None:
+        """Let a state that is between two blocks take no more than `footprint`."""
+        if footprint.resting and self.offload is not None:
+            self.offload.rest()
+        if footprint.resting is Resting.PAST_FRAMES:
+            state.autoencoder.move(HOME)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        state.transformer.shrink(footprint.window_latents, of=state.footprint.window_latents)
+        state.footprint = footprint
 
     def _restore(self, block: Conditioning, state: WanState) -> Estimate:
         y, enlargement = self._shown(block)
@@ -182,22 +267,31 @@ class WanStudent:
         return Estimate(x_hat=x_hat, std=std)
 
     def _encoded(self, y: Tensor, state: WanState) -> Tensor:
+        autoencoder = self._autoencoder(state)
         chunk = TEMPORAL_FACTOR * state.footprint.chunk_latents
         first = chunk if state.has_started else chunk - (TEMPORAL_FACTOR - 1)
         state.has_started = True
         parts = [y[:, :first], *y[:, first:].split(chunk, 1)]
-        return torch.cat(
-            [
-                self.autoencoder.encode(part.to(self.dtype), state.autoencoder)
+        with self._autoencoder_on_device():
+            encoded = [
+                autoencoder.encode(part.to(self.dtype), state.autoencoder)
                 for part in parts
                 if part.shape[1]
-            ],
-            1,
-        )
+            ]
+        return torch.cat(encoded, 1)
 
     def _decoded(self, z: Tensor, state: WanState) -> Tensor:
+        autoencoder = self._autoencoder(state)
         parts = z.to(self.dtype).split(state.footprint.chunk_latents, 1)
-        return torch.cat([self.autoencoder.decode(part, state.autoencoder) for part in parts], 1)
+        with self._autoencoder_on_device():
+            return torch.cat([autoencoder.decode(part, state.autoencoder) for part in parts], 1)
+
+    def _autoencoder(self, state: WanState) -> Autoencoder:
+        tile = state.footprint.tile_latents
+        return TiledAutoencoder(self.autoencoder, tile_latents=tile) if tile else self.autoencoder
+
+    def _autoencoder_on_device(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.offload is None else self.offload.autoencoder_on_device()
 
     def _shown(self, block: Conditioning) -> tuple[Tensor, int]:
         """The frames to encode, and the factor by which their latent is enlarged."""
@@ -210,6 +304,10 @@ class WanStudent:
     def _clean(self, z_y: Tensor, state: WanState) -> Tensor:
         """The clean latent of one block, float32."""
         settings = self.settings
+        offload = self.offload
+        # another session of this student may have sent the weights away
+        if offload is not None and offload.is_resting and state.transformer.layers is None:
+            state.transformer.layers = offload.new_turns()
         velocity = self.transformer.velocity_of_block(
             z_y,
             timestep=settings.timestep,

@@ -5,7 +5,7 @@ frames), c latent channels, h w latent size, S tokens, M model width, N heads, D
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +21,7 @@ from instantvir_kernels.dispatch import (
     norm_rope_write,
 )
 from instantvir_models.kv_cache import KVCache
+from instantvir_models.students.wan.offload import LayerTurns
 from instantvir_models.students.wan.rope import rotations
 
 PATCH = 2
@@ -63,6 +64,11 @@ class TextRows:
                 f"a prompt is [1, n <= {self.length}, text_dim], got {tuple(self.rows.shape)}"
             )
 
+    @property
+    def attended_rows(self) -> int:
+        """Rows that layers attend to: one stands for all the padding."""
+        return min(self.rows.shape[1] + 1, self.length)
+
 
 @dataclass(frozen=True)
 class _TextKeys:
@@ -82,6 +88,8 @@ class WanMemory:
     """One per layer, made at the first block, when the size of a frame is known."""
     next_latent: int = 0
     text: _TextKeys | None = None
+    layers: LayerTurns | None = None
+    """Brings each layer's weights for its turn, where they rest elsewhere."""
 
     def mark(self) -> tuple[int, int]:
         """A place to come back to: latents and tokens seen so far."""
@@ -287,10 +295,11 @@ class WanTransformer(nn.Module):
                 KVCache(window_latents * tokens_per_latent, sink=sink_latents * tokens_per_latent)
                 for _ in self.blocks
             ]
+        layers = self.blocks if memory.layers is None else memory.layers
         if memory.text is None or memory.text.text is not text:
-            memory.text = self._text_keys(text)
+            memory.text = self._text_keys(text, layers)
         velocity = self._velocity(
-            latents, timestep, memory.text, first_latent=memory.next_latent,
+            latents, timestep, memory.text, layers, first_latent=memory.next_latent,
             caches=memory.caches, latents_per_block=latents.shape[1],
         )  # fmt: skip
         memory.next_latent += latents.shape[1]
@@ -301,7 +310,7 @@ class WanTransformer(nn.Module):
     ) -> Tensor:
         """The same for a whole video at once under the block-causal mask: how it is trained."""
         return self._velocity(
-            latents, timestep, self._text_keys(text), first_latent=0,
+            latents, timestep, self._text_keys(text, self.blocks), self.blocks, first_latent=0,
             caches=[None] * len(self.blocks), latents_per_block=latents_per_block,
         )  # fmt: skip
 
@@ -310,6 +319,7 @@ class WanTransformer(nn.Module):
         latents: Tensor,
         timestep: int,
         text: _TextKeys,
+        layers: Iterable[nn.Module],
         *,
         first_latent: int,
         caches: list[KVCache] | list[None],
@@ -326,21 +336,18 @@ class WanTransformer(nn.Module):
         )
         time, time_codes = self._time(timestep)
         tokens_per_block = latents_per_block * size[1] * size[2]
-        codes = [layer.codes(time_codes) for layer in self._layers()]
+        codes = [layer.codes(time_codes) for layer in _layers(self.blocks)]
         # every layer ends with the norm of the next one: the sum is not read again for it
         norms = [(scale, shift) for shift, scale, *_ in codes] + [self.head.norm(time)]
         normed = layer_norm_modulate(x, *norms[0], eps=self.config.eps)
         for layer, cache, code, k, v, next_norm in zip(
-            self.blocks, caches, codes, text.keys, text.values, norms[1:], strict=True
+            layers, caches, codes, text.keys, text.values, norms[1:], strict=True
         ):
             x, normed = layer(
                 x, normed, code, rotation, (k, v, text.bias), next_norm,
                 cache=cache, tokens_per_block=tokens_per_block,
             )  # fmt: skip
         return self._unpatched(self.head(normed), size)
-
-    def _layers(self) -> Iterator[_Layer]:
-        return (layer for layer in self.blocks if isinstance(layer, _Layer))
 
     def _time(self, timestep: int) -> tuple[Tensor, Tensor]:
         """The embedded timestep [1, M], and [1, 6, M] for the layers, float32 whatever the weights."""
@@ -352,7 +359,7 @@ class WanTransformer(nn.Module):
         codes = _in_float(self.time_projection, time)
         return time, codes.unflatten(-1, (6, -1))
 
-    def _text_keys(self, text: TextRows) -> _TextKeys:
+    def _text_keys(self, text: TextRows, layers: Iterable[nn.Module]) -> _TextKeys:
         """Keys and values of the prompt in every layer.
 
         All padded rows embed to the same vector, so one row stands for the n of them with log(n)
@@ -365,13 +372,17 @@ class WanTransformer(nn.Module):
             bias = torch.zeros(rows.shape[1], device=rows.device)
             bias[-1] = math.log(padding)
         embedded = self.text_embedding(rows)
-        pairs = [layer.cross_attn.keys_and_values(embedded) for layer in self._layers()]
+        pairs = [layer.cross_attn.keys_and_values(embedded) for layer in _layers(layers)]
         return _TextKeys(text, [k for k, _ in pairs], [v for _, v in pairs], bias)
 
     def _unpatched(self, tokens: Tensor, size: tuple[int, int, int]) -> Tensor:
         """[B, S, 4c] (row, column, channel) -> [B, L, c, h, w]."""
         grid = tokens.unflatten(1, size).unflatten(-1, (PATCH, PATCH, -1))
         return grid.permute(0, 1, 6, 2, 4, 3, 5).flatten(-2).flatten(-3, -2)
+
+
+def _layers(layers: Iterable[nn.Module]) -> Iterator[_Layer]:
+    return (layer for layer in layers if isinstance(layer, _Layer))
 
 
 def _in_float(layers: nn.Sequential, x: Tensor) -> Tensor:
