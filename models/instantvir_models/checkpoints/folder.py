@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instantvir_models.autoencoders.lean import LeanVAE
-from instantvir_models.autoencoders.tiled import TiledAutoencoder
 from instantvir_models.autoencoders.wan import WanVAE
 from instantvir_models.checkpoints.card import write_card
 from instantvir_models.checkpoints.config import (
@@ -157,8 +156,6 @@ def write_shards(
 def save_folder(student: WanStudent, folder: Path, config: WanCheckpoint) -> WanCheckpoint:
     """Write a whole student; `config` says what it was trained for."""
     autoencoder = student.autoencoder
-    if isinstance(autoencoder, TiledAutoencoder):
-        autoencoder = autoencoder.inner
     config = replace(
         config,
         settings=student.settings,
