@@ -26,6 +26,8 @@ def control_stream(path: Path, wish: str, value: str | None) -> None:
     """
     wishes = json.dumps(_wishes(wish, value), ensure_ascii=False)
     line = _answer(path, wishes.encode("utf-8", "surrogatepass") + b"\n")
+    if not line:
+        raise UsageError(f"the stream at `{path}` ended before it answered")
     try:
         answer = json.loads(line)
     except ValueError:

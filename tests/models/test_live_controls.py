@@ -123,7 +123,13 @@ def test_the_stream_goes_on_with_the_old_prompt_while_a_new_one_is_read():
 
 
 @pytest.mark.parametrize(
-    "error", [CheckpointError("rows of another student"), RuntimeError("no memory"), MemoryError()]
+    "error",
+    [
+        CheckpointError("rows of another student"),
+        RuntimeError("no memory"),
+        MemoryError(),
+        OSError(28, "disk full"),
+    ],
 )
 def test_a_prompt_that_cannot_be_read_changes_nothing(error):
     def read(prompt):

@@ -2,10 +2,14 @@
 
 import socket
 import threading
+from contextlib import suppress
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoWriteError
+from instantvir_models.media import EncoderSettings, Frame, VideoWriter
 from instantvir_models.media.connection import Connection, can_connect
 
 
@@ -78,3 +82,40 @@ def test_an_address_where_nobody_is_is_a_sentence():
 )  # fmt: skip
 def test_formats_that_connect_by_themselves_are_known(format_name, expected):
     assert can_connect(format_name) is expected
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options", "format_name", "begins_with"),
+    [("udp", "?pkt_size=1316", "mpegts", 0x47), ("rtp", "", "rtp_mpegts", 0x80), ("rtp", "", "rtp", 0x80)],
+)  # fmt: skip
+def test_every_datagram_begins_with_a_packet(scheme, options, format_name, begins_with):
+    """A receiver joins at any datagram; cut anywhere else, half of them make no sense to it."""
+    rng = np.random.default_rng(0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        receiver.bind(("127.0.0.1", 0))
+        address = f"{scheme}://127.0.0.1:{receiver.getsockname()[1]}{options}"
+        connection = Connection(address, timeout_seconds=20, given_up=threading.Event())
+        writer = VideoWriter(
+            connection, width=96, height=64, output_format=format_name, is_live=True,
+            settings=EncoderSettings(codec="mpeg2video", low_latency=True),
+        )  # fmt: skip
+        received = []
+        for number in range(10):
+            pixels = rng.integers(0, 255, (64, 96, 3)).astype(np.uint8)
+            writer.write(Frame(pixels, number, Fraction(1, 25), 1))
+            received += datagrams_in(receiver)
+        writer.close()
+        connection.close()
+    assert len(received) > 10
+    assert {data[0] for data in received} == {begins_with}
+
+
+def datagrams_in(receiver):
+    """What has arrived by now."""
+    receiver.settimeout(0.05)
+    found = []
+    with suppress(TimeoutError):
+        while True:
+            found.append(receiver.recv(65536))
+    return found

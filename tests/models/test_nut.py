@@ -1,6 +1,7 @@
 """An endless NUT stream is read in pieces, and nothing is lost between them."""
 
 import io
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -94,6 +95,27 @@ def test_pieces_hold_every_frame_and_packet_of_the_whole_once(
         np.testing.assert_array_equal(ours, whole)
     assert piece_sound == sound
     assert bool(sound) == has_sound
+
+
+def test_a_new_piece_holds_no_frame_back() -> None:
+    """Its streams are known: nothing more is read before its first frames are out."""
+    data = nut("rawvideo")
+    syncpoints = [match.start() for match in re.finditer(re.escape(SYNCPOINT), data)]
+    delivered: list[int] = []
+    delivered_when_dry: list[int] = []
+
+    class Watched(Chopped):
+        def read(self, size: int) -> bytes:
+            if self.num_bytes >= syncpoints[4]:
+                delivered_when_dry.append(len(delivered))
+            return super().read(min(size, max(1, syncpoints[4] - self.num_bytes)))
+
+    pieces = NutPieces(Watched(data, seed=5), syncpoints_per_piece=3)
+    with VideoReader(pieces, is_live=True) as reader:
+        for frame in reader:
+            delivered.append(frame.pts)
+    assert len(delivered) == NUM_FRAMES
+    assert delivered_when_dry[0] >= 7  # two frames a syncpoint, and the last may be on its way
 
 
 def test_what_is_not_nut_passes_unchanged_however_it_is_cut() -> None:

@@ -95,7 +95,7 @@ class Controls:
             raise UsageError("another prompt is being read", hint="try again in a moment")
         try:
             return self._read_prompt(prompt)
-        except (MemoryError, RuntimeError) as error:  # of the encoder; the stream needs none
+        except (MemoryError, OSError, RuntimeError) as error:  # the stream needs no encoder
             raise UsageError(f"the prompt could not be read: {error}") from error
         finally:
             self._reading.release()

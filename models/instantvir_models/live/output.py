@@ -57,7 +57,7 @@ class LiveOutput:
 
     Args:
         open_sink: opens the destination; called in the output's thread, again after a loss.
-        queue_size: frames that wait at most.
+        queue_size: frames that wait at most; one more where no sound comes along.
         reconnect: open the sink again when it is lost.
         is_only_one: under back-pressure, wait for this output without limit: no other suffers.
         on_event: called with a sentence when something happens.
@@ -162,8 +162,10 @@ class LiveOutput:
             return
         self._companions.extend(packets)
         if not self._is_told_of_sound:
-            with suppress(Stopped):  # with no room left a frame will take the sound along
-                self._is_told_of_sound = self._link.put_within(_SoundCame(), NO_PATIENCE_SECONDS)
+            self._is_told_of_sound = True  # before the other thread can take it back
+            with suppress(Stopped):
+                if not self._link.put_within(_SoundCame(), NO_PATIENCE_SECONDS):
+                    self._is_told_of_sound = False  # a frame will take the sound along
 
     def finish(self, *, grace_seconds: float, may_wait: Callable[[], bool]) -> None:
         """Let it write what it has and close. One that makes no progress for `grace_seconds` is

@@ -5,8 +5,8 @@ for them: a server that accepts a connection and then says nothing would halt ev
 program. So the connection is made here, by the same FFmpeg, with the lock released and with the
 callback by which FFmpeg asks whether to go on waiting; PyAV then writes to it as to a file.
 
-RTSP and HLS over HTTP make connections of their own and stay with PyAV: a server that is slow to
-answer holds up the program for a while.
+RTSP and HLS over HTTP make connections of their own and stay with PyAV: a server that does not
+answer holds up the whole program, RTSP for 5 s at each attempt.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ import av.container.core
 from instantvir_models.errors import VideoWriteError
 
 _AVIO_FLAG_WRITE = 2
+_KNOWN_LIBAVFORMATS = (62, 63)
+"""Major versions with the `AVIOContext` below: FFmpeg 8 (PyAV 16 to 18) and 9 (PyAV 19)."""
+
 _GoOn = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 
 
@@ -34,7 +37,7 @@ class _InterruptCallback(ctypes.Structure):
 
 
 class _Context(ctypes.Structure):
-    """The beginning of FFmpeg's `AVIOContext`; run with FFmpeg 8 (PyAV 18) and 9 (PyAV 19)."""
+    """The beginning of FFmpeg's `AVIOContext`; run with PyAV 18 and 19."""
 
     _fields_: ClassVar = [
         ("av_class", ctypes.c_void_p),
@@ -55,9 +58,12 @@ class _Context(ctypes.Structure):
 
 @cache
 def _avformat() -> ctypes.CDLL | None:
-    """The libavformat that PyAV is linked to; None where the loader does not find it (Windows)."""
-    library = ctypes.CDLL(av.container.core.__file__)
+    """The libavformat that PyAV is linked to; None where it is another than we know, or the loader
+    does not find it (Windows)."""
+    if av.library_versions["libavformat"][0] not in _KNOWN_LIBAVFORMATS:
+        return None
     try:
+        library = ctypes.CDLL(av.container.core.__file__)
         library.avio_write.restype = None
         library.avio_write.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
         library.avio_flush.restype = None
@@ -66,7 +72,7 @@ def _avformat() -> ctypes.CDLL | None:
             ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
         library.avio_closep.argtypes = [ctypes.c_void_p]
-    except AttributeError:
+    except (AttributeError, OSError):
         return None
     return library
 
@@ -112,7 +118,9 @@ class Connection:
                 f"cannot open `{address}`: {error.strerror}",
                 hint="check the address and that the server answers",
             ) from error
-        assert self._context.contents.write_flag == 1, "FFmpeg has another AVIOContext"
+        self.buffer_bytes: int = self._context.contents.buffer_size
+        """What to write at once: FFmpeg's packet size where the protocol has packets, as RTP and UDP
+        have."""
 
     def write(self, data: bytes) -> int:
         """Send all of `data`; OSError or FFmpegError if that fails."""

@@ -18,7 +18,9 @@ from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import color
+from instantvir_models.media.address import is_network_address
 from instantvir_models.media.companions import Companions, Span, copy_description, kept_metadata
+from instantvir_models.media.connection import Connection
 from instantvir_models.media.demux import CompanionPacket
 from instantvir_models.media.destination import (
     Destination,
@@ -31,16 +33,17 @@ from instantvir_models.media.frame import Frame
 from instantvir_models.media.image_writer import ImageSequenceWriter, is_image_pattern
 from instantvir_models.media.reader import DEFAULT_FRAME_RATE, VideoReader
 from instantvir_models.media.settings import EncoderSettings, ResolvedEncoder, resolve_encoder
+from instantvir_models.media.source import USUAL_BUFFER_BYTES
 
 logger = logging.getLogger(__name__)
 
 # Containers that store a frame rate and no times.
 _CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 _MATROSKA_FORMATS = frozenset({"matroska", "webm"})
-# A playlist of the last seconds, without the pieces that left it: an endless stream fills no disk.
 _LIVE_OPTIONS = {"max_interleave_delta": "1000000"}
 """Microseconds that a frame waits for sound or subtitles of its moment; FFmpeg's default is 10 s."""
 
+# A playlist of the last seconds, without the pieces that left it: an endless stream fills no disk.
 _LIVE_HLS_OPTIONS = {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments"}
 # RTSP connects by itself, while PyAV holds the interpreter's lock: not for long. Microseconds.
 _LIVE_RTSP_OPTIONS = {"timeout": "5000000"}
@@ -89,6 +92,9 @@ class VideoWriter:
         if width < 1 or height < 1:
             raise ValueError(f"the size must be positive, got {width}x{height}")
         self._name = name_of(destination)
+        self._is_network = is_network_address(str(destination)) or isinstance(
+            destination, Connection
+        )
         self._width, self._height = width, height
         self._reader = info_of
         self._settings = settings or EncoderSettings()
@@ -234,7 +240,10 @@ class VideoWriter:
             # Else the audio's priming samples, before time 0, would delay every frame by 21 ms.
             options["avoid_negative_ts"] = "disabled"
         try:
-            return av.open(target, "w", format=output_format, container_options=options)
+            return av.open(
+                target, "w", format=output_format, container_options=options,
+                buffer_size=_buffer_bytes(target),
+            )  # fmt: skip
         except ValueError as error:
             raise VideoWriteError(
                 f"{self._name}: no container format is known for this name",
@@ -402,13 +411,17 @@ class VideoWriter:
                 f"{self._encoder.codec} refused its settings ({reason})",
                 hint="check crf, preset and pixel format; hardware encoders need their hardware",
             )
-        is_server = isinstance(error, ConnectionError | TimeoutError)
         return VideoWriteError(
             f"cannot write {self._name}: {reason}",
-            hint="check that the server answers"
-            if is_server
+            hint="check the address and that the server answers"
+            if self._is_network or isinstance(error, ConnectionError | TimeoutError)
             else "check the folder, its permissions and the disk",
         )
+
+
+def _buffer_bytes(target: object) -> int:
+    """Bytes that the container hands over at once."""
+    return target.buffer_bytes if isinstance(target, Connection) else USUAL_BUFFER_BYTES
 
 
 def _is_gray(pix_fmt: str) -> bool:
