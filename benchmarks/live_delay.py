@@ -7,6 +7,7 @@ fill; what is measured beyond is computing, encoding and the pipes.
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 import time
@@ -15,11 +16,14 @@ from live_run import CAMERA, COMMAND, ENVIRONMENT, percentiles, run_live
 from receipts import machine, write_result
 
 
-def delays(frames_per_block: int, fps: float, seconds: float) -> dict[str, object]:
+def delays(
+    frames_per_block: int, fps: float, seconds: float, *, has_sound: bool
+) -> dict[str, object]:
     """Percentiles of one run; its first three seconds, in which the pipe's backlog is worked off,
     are told apart."""
+    sound = ["--audio", "pcm_s16le"] if has_sound else []
     run = run_live(
-        ["--fps", str(fps), "--seconds", str(seconds), "--noise", "3"],
+        ["--fps", str(fps), "--seconds", str(seconds), "--noise", "3", *sound],
         ["--operator", "identity+noise:std=3", "--latency", str(frames_per_block), "--quiet"],
     )
     steady = run.received.delays_ms[round(3 * fps) :]
@@ -27,6 +31,7 @@ def delays(frames_per_block: int, fps: float, seconds: float) -> dict[str, objec
     waits = [(frames_per_block - 1 - k) * period for k in range(frames_per_block)]
     return {
         "frames_per_block": frames_per_block,
+        "has_sound": has_sound,
         "fps": fps,
         "frames": len(run.received.numbers),
         "frames_dropped": run.summary["frames_dropped"],
@@ -62,15 +67,15 @@ def seconds_to_first_byte() -> float:
 
 
 def main() -> None:
-    """Measure block 1 and 3 and write the receipt."""
+    """Measure block 1 and 3, without and with sound, and write the receipt."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fps", type=float, default=6)
     parser.add_argument("--seconds", type=float, default=60)
     args = parser.parse_args()
     result = machine()
-    for frames_per_block in (1, 3):
-        name = f"block_{frames_per_block}"
-        result[name] = delays(frames_per_block, args.fps, args.seconds)
+    for frames_per_block, has_sound in itertools.product((1, 3), (False, True)):
+        name = f"block_{frames_per_block}" + "_with_sound" * has_sound
+        result[name] = delays(frames_per_block, args.fps, args.seconds, has_sound=has_sound)
         sys.stderr.write(f"{name} done\n")
     result["seconds_from_command_to_first_byte"] = seconds_to_first_byte()
     write_result("live_delay", result)
