@@ -1,6 +1,7 @@
 """Pairs of pictures kept while a stream runs: exact, whole, and at nobody else's cost."""
 
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import cv2
@@ -85,20 +86,22 @@ def test_of_two_files_of_one_name_the_first_stays(tmp_path, monkeypatch, has_lin
     assert kept(tmp_path) == ["a.png"]
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """Files of this process end at 20 kB."""
+    """Files of this process end at 20 kB: pytest's own, too, so that this is no fixture."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_no_half_picture_and_no_half_pair(tmp_path, controls, small_disk):
+def test_a_full_disk_leaves_no_half_picture_and_no_half_pair(tmp_path, controls):
     said = []
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    with Snapshots(tmp_path, controls, on_event=said.append) as snapshots:
+    with small_disk(), Snapshots(tmp_path, controls, on_event=said.append) as snapshots:
         controls.ask_for_snapshot()
         snapshots.consider(frame(5), replace(frame(6), pixels=noise))
     assert said == [f"cannot keep a pair in `{tmp_path}`: File too large"]
