@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
@@ -158,6 +158,37 @@ def test_a_text_encoder_has_a_folder_of_its_own(tmp_path):
     with pytest.raises(CheckpointError, match="holds something else than a text encoder"):
         convert(tmp_path / "t5.pth", tmp_path / "made")
     assert (tmp_path / "made" / "config.json").read_bytes() == before
+
+
+def test_files_beside_the_encoder_that_are_not_its_own_are_kept(tmp_path):
+    """A folder of downloads holds the source, and weights of other people under like names."""
+    source = tmp_path / "models_t5_umt5-xxl-enc-bf16.safetensors"
+    save_file(official_weights(), source)
+    (tmp_path / "model_student.safetensors").write_bytes(b"theirs")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for _ in range(2):
+        convert(source, tmp_path)
+        after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert after.keys() - before.keys() == {"config.json", "model.safetensors"}
+        assert all(after[name] == data for name, data in before.items())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00002.safetensors"])
+def test_weights_under_the_names_of_an_encoder_are_not_replaced(tmp_path, name):
+    torch.save(official_weights(), tmp_path / "t5.pth")
+    (tmp_path / name).write_bytes(b"theirs")
+    with pytest.raises(CheckpointError, match="holds something else than a text encoder"):
+        convert(tmp_path / "t5.pth", tmp_path)
+    assert (tmp_path / name).read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("given", ["", "model.safetensors"])
+def test_an_encoder_does_not_replace_its_own_source(tmp_path, given):
+    save_text_encoder(tmp_path, SMALL, official_weights(), source=tmp_path / "t5.pth")
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match="would be replaced by what is made of it"):
+        convert(tmp_path / given, tmp_path, dtype=torch.bfloat16)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 def test_the_command_says_how_to_use_it(tmp_path):

@@ -18,6 +18,9 @@ from instantvir_models.checkpoints.tensors import read_tensors
 from instantvir_models.errors import CheckpointError
 
 STEM = "model"
+FILE_NAME = re.compile(rf"{STEM}(-\d{{5}}-of-\d{{5}})?\.safetensors(\.index\.json)?")
+"""Of the files that transformers would load as one encoder."""
+
 TOKENIZER_FILES = (
     "spiece.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
 )  # fmt: skip
@@ -95,12 +98,13 @@ def save_text_encoder(
         source: where the weights come from; the tokenizer is looked for beside it, as in Wan2.1.
 
     Raises:
-        CheckpointError: if `folder` holds something else.
+        CheckpointError: if `folder` holds something else, or `source` itself would be replaced.
         VideoWriteError: if it cannot be written.
     """
     _refuse_other_folder(folder)
+    _refuse_to_replace(source, folder)
     named = {text_encoder_to_transformers(name): tensor for name, tensor in tensors.items()}
-    stale = [path for path in folder.glob(f"{STEM}*.safetensors*") if path.is_file()]
+    stale = _encoder_files(folder)
     with written_at_once(folder) as unfinished:
         names = list(write_shards(unfinished, STEM, named, shard_bytes=SHARD_BYTES))
         if len(names) > 1:
@@ -120,16 +124,34 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZER_FILES[:2])
 
 
+def _encoder_files(folder: Path) -> list[Path]:
+    found = folder.glob(f"{STEM}*")
+    return [path for path in found if FILE_NAME.fullmatch(path.name) and path.is_file()]
+
+
 def _refuse_other_folder(folder: Path) -> None:
     path = folder / CONFIG_NAME
     try:
-        is_ours = not path.exists() or json.loads(path.read_bytes()).get("model_type") == "umt5"
+        is_ours = (
+            json.loads(path.read_bytes()).get("model_type") == "umt5"
+            if path.exists()
+            else not _encoder_files(folder)
+        )
     except (OSError, ValueError, AttributeError, RecursionError):
         is_ours = False
     if not is_ours:
         raise CheckpointError(
             f"`{folder}` holds something else than a text encoder",
             hint="one text encoder serves all students: give it a folder of its own",
+        )
+
+
+def _refuse_to_replace(source: Path, folder: Path) -> None:
+    own = _encoder_files(folder)
+    if own and any(source.exists() and path.samefile(source) for path in (folder, *own)):
+        raise CheckpointError(
+            f"`{source}` would be replaced by what is made of it",
+            hint="give another folder with `-o`",
         )
 
 
