@@ -97,7 +97,7 @@ def test_shards_that_hold_the_same_tensor_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"x": "../x"}}', '{"weight_map": {}}',
-     '{"weight_map": {"x": 3}}'],
+     '{"weight_map": {"x": 3}}', '{"weight_map": {"x": ""}}'],
 )  # fmt: skip
 def test_a_bad_index_is_refused(tmp_path, text):
     (tmp_path / "model.safetensors.index.json").write_text(text)

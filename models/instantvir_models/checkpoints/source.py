@@ -94,7 +94,7 @@ def _indexed(index: Path) -> list[str]:
         if index.stat().st_size > LARGEST_INDEX_BYTES:
             raise ValueError("it is too large")
         names = set(json.loads(index.read_bytes())["weight_map"].values())
-        if not names or any(Path(name).name != name for name in names):
+        if not names or any(not name or Path(name).name != name for name in names):
             raise ValueError("it does not list files beside itself")
         return sorted(names)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
