@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from instantvir_models.checkpoints.config import printable
-from instantvir_models.checkpoints.tensors import LISTED_KEYS, read_tensors
+from instantvir_models.checkpoints.tensors import LISTED_KEYS, read_tensors, write_tensors
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.students.wan.transformer import TextRows
 
@@ -117,7 +116,7 @@ def save_rows(rows: Tensor, path: Path, *, text: str) -> None:
     metadata = {"format": FORMAT, "text": text}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({ROWS: rows.to(torch.bfloat16).contiguous()}, unfinished, metadata=metadata)
+        write_tensors(unfinished, {ROWS: rows.to(torch.bfloat16).contiguous()}, metadata)
         unfinished.replace(path)
     except SafetensorError as error:
         raise OSError(str(error)) from error

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from typer.testing import CliRunner
 
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_models.checkpoints import folder as folder_module
+from instantvir_models.checkpoints import tensors as tensors_module
 from instantvir_models.checkpoints.config import WanCheckpoint, read_config
 from instantvir_models.checkpoints.folder import save_folder
+from instantvir_models.errors import VideoWriteError
 from tests.wan_small import small_autoencoder, small_student
 
 
@@ -180,12 +182,51 @@ def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path, weights, monkeypatch,
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(folder_module, "save_file", half_written)
+    monkeypatch.setattr(tensors_module, "save_file", half_written)
     result = run("convert", weights, "-o", out)
     assert result.exit_code == ExitStatus.BAD_OUTPUT
     assert "cannot be written: No space left on device" in said(result)
     assert out.exists() == there_before
     assert not there_before or contents(out) == before
+
+
+def test_what_a_killed_conversion_left_is_told_and_not_taken(tmp_path, weights):
+    """Process numbers repeat where each program has a container of its own."""
+    out = tmp_path / "out"
+    save_folder(small_student(), out, WanCheckpoint(task="deblur"))
+    good = (out / "transformer.safetensors").read_bytes()
+    left = out / f".unfinished-{os.getpid()}"
+    left.mkdir()
+    (left / "transformer.safetensors").write_bytes(b"half")
+    result = run("convert", weights, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    assert (out / "transformer.safetensors").read_bytes() == good
+    assert "was left by a conversion that did not end" in said(result)
+    assert [path.name for path in out.glob(".unfinished-*")] == [left.name]
+
+
+def test_the_configuration_takes_its_place_last(tmp_path, monkeypatch):
+    """What stops half-way between is found: new weights never have old digests that fit them."""
+    save_folder(small_student(), tmp_path, WanCheckpoint())
+    before, replace = contents(tmp_path), Path.replace
+
+    def stops_at_the_weights(path, target):
+        if path.name == "transformer.safetensors":
+            raise OSError(errno.EIO, "Input/output error")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", stops_at_the_weights)
+    with pytest.raises(VideoWriteError, match="cannot be written: Input/output error"):
+        save_folder(small_student(), tmp_path, WanCheckpoint(task="sr"))
+    assert contents(tmp_path)["config.json"] == before["config.json"]
+    assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_weights_may_be_read_by_whom_the_configuration_may(tmp_path, weights):
+    out = tmp_path / "out"
+    run("convert", weights, "-o", out)
+    modes = {path.stat().st_mode for path in out.iterdir()}
+    assert modes == {weights.stat().st_mode}
 
 
 def test_a_part_may_be_converted_in_place(tmp_path):

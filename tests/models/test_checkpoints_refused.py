@@ -177,6 +177,7 @@ def configured(folder, change):
         ({"settings": {"sr_input": "magic"}}, "'magic' is not a valid SrInput"),
         ({"sha256": {"../x": "0"}}, "`../x` is no weight file"),
         ({"sha256": {"*.safetensors": "0"}}, "`*.safetensors` is no weight file"),
+        ({"sha256": {"a.safetensors/../../x": "0"}}, "`a.safetensors/../../x` is no weight file"),
         ({"sha256": ["x"]}, "`sha256` is ['x'], expected dict"),
         ({"transformer": []}, "WanConfig is an object"),
         ({"task": "\x1b[31mred"}, "`task` is '\\x1b[31mred', which cannot be printed"),

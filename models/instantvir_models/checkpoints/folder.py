@@ -1,7 +1,9 @@
 """A checkpoint folder: config.json, and one network per safetensors file or row of shards."""
 
+import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -10,7 +12,6 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instantvir_models.autoencoders.lean import LeanVAE
@@ -22,14 +23,25 @@ from instantvir_models.checkpoints.config import (
     read_config,
     write_config,
 )
-from instantvir_models.checkpoints.tensors import check_tensors, joined, read_tensors, sha256_of
+from instantvir_models.checkpoints.tensors import (
+    check_tensors,
+    joined,
+    read_tensors,
+    sha256_of,
+    write_tensors,
+)
 from instantvir_models.errors import CheckpointError, VideoWriteError
 from instantvir_models.students.wan.student import WanStudent
 from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
 from instantvir_models.text import load_rows, save_rows
 
+logger = logging.getLogger(__name__)
+
 SHARD_BYTES = 2_000_000_000
 TRANSFORMER, AUTOENCODER = "transformer", "autoencoder"
+UNFINISHED = ".unfinished-"
+"""How the folder begins in which files lie until all are complete."""
+
 PROMPT_NAME = "prompt.safetensors"
 """Rows the student attends to unless it is told others."""
 
@@ -82,7 +94,7 @@ def save_network(
     Shards of the part that were there before are removed.
 
     Raises:
-        VideoWriteError: if that cannot be done; the folder is then as it was.
+        VideoWriteError: as `written_at_once`.
     """
     old = files_of(config, part)
     kept = {name: digest for name, digest in config.sha256.items() if name not in old}
@@ -101,7 +113,7 @@ def save_prompt(folder: Path, config: WanCheckpoint, rows: Tensor, *, text: str)
     """Write rows [1, n, text_dim] as what the student in `folder` attends to unless told otherwise.
 
     Raises:
-        VideoWriteError: likewise.
+        VideoWriteError: as `written_at_once`.
     """
     with written_at_once(folder) as unfinished:
         save_rows(rows, unfinished / PROMPT_NAME, text=text)
@@ -116,13 +128,19 @@ def save_prompt(folder: Path, config: WanCheckpoint, rows: Tensor, *, text: str)
 def written_at_once(folder: Path) -> Iterator[Path]:
     """A folder inside `folder` for new files, which take their places when all are complete.
 
+    They take them one after the other, config.json last: if that stops half-way, the old
+    configuration is left with digests of the old files, so `info` names those that are new.
+
     Raises:
-        VideoWriteError: if something cannot be written; then `folder` is as it was before.
+        VideoWriteError: if something cannot be written. What is in `folder` has then not changed,
+            unless it was one of the new files that could not take its place.
     """
     was_there = os.path.lexists(folder)
-    unfinished = folder / f".unfinished-{os.getpid()}"
+    unfinished = None
     try:
-        unfinished.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        _tell_of_leftovers(folder)
+        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
         yield unfinished
         for path in sorted(unfinished.iterdir(), key=lambda path: path.name == CONFIG_NAME):
             path.replace(folder / path.name)
@@ -133,10 +151,20 @@ def written_at_once(folder: Path) -> Iterator[Path]:
             hint="give a folder you may write to, on a disk with room, with `-o`",
         ) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
         if not was_there:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _tell_of_leftovers(folder: Path) -> None:
+    """They are not removed: another process may be writing them just now."""
+    for path in sorted(folder.glob(f"{UNFINISHED}*")):
+        logger.warning(
+            "`%s` was left by a conversion that did not end, or one runs now; if none does, "
+            "delete it", path,
+        )  # fmt: skip
 
 
 def write_shards(
@@ -148,7 +176,7 @@ def write_shards(
     for index, shard in enumerate(shards, 1):
         suffix = "" if len(shards) == 1 else f"-{index:05}-of-{len(shards):05}"
         path = folder / f"{stem}{suffix}.safetensors"
-        save_file(_separate(shard), path, {"format": "pt"})
+        write_tensors(path, _separate(shard), {"format": "pt"})
         digests[path.name] = sha256_of(path)
     return digests
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from instantvir_models.errors import CheckpointError
@@ -34,6 +35,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return tensors, stored.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, str(error)) from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file that the same people may read as any other new file.
+
+    Raises:
+        OSError, SafetensorError: if that cannot be done.
+    """
+    path.touch()
+    mode = path.stat().st_mode  # of a new file; save_file keeps its own from others
+    save_file(tensors, path, metadata)
+    path.chmod(mode)
 
 
 def joined(parts: Iterable[tuple[str, dict[str, Tensor]]]) -> dict[str, Tensor]:
