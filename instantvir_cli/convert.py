@@ -7,14 +7,15 @@ import torch
 
 from instantvir_cli import console
 from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
-from instantvir_models.checkpoints.convert import convert
+from instantvir_models.checkpoints.convert import found_in, save_found
 from instantvir_models.checkpoints.folder import save_prompt
-from instantvir_models.checkpoints.text_encoder import has_tokenizer
+from instantvir_models.checkpoints.text_encoder import TextEncoderConfig, has_tokenizer
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from instantvir_models.students.wan.transformer import WanConfig
 from instantvir_models.tasks import Task
 from instantvir_models.text import (
     ENCODER_VARIABLE,
+    check_replaceable,
     cleaned,
     is_file_of_rows,
     read_prompt,
@@ -43,13 +44,20 @@ class ConvertRequest:
     dtype: str
     quiet: bool
 
+    @property
+    def given_for_student(self) -> list[str]:
+        """Names of the options in use that only a student's checkpoint knows."""
+        given = {"--prompt": self.prompt, "--task": self.task, "--operators": self.operators}
+        return [name for name, value in given.items() if value is not None]
+
 
 def run_convert(request: ConvertRequest) -> None:
     """Add a network, a prompt or both to a checkpoint and say what is still missing.
 
     Raises:
         UsageError: if the options do not go together.
-        CheckpointError: if the source is not usable, or a prompt does not fit the student.
+        CheckpointError: if the source is not usable, a prompt does not fit the student, or it would
+            replace a file that is none.
         VideoWriteError: if the output cannot be written.
     """
     console.set_up(quiet=request.quiet)
@@ -66,8 +74,11 @@ def run_convert(request: ConvertRequest) -> None:
                 f"`{output}` is a file, and only a prompt is kept in one",
                 hint=f"weights go into a folder: `-o {output.with_suffix('')}`",
             )
+        _refuse_options_of_weights(request)
         _write_prompt(request.prompt, output)
         return
+    if request.source is None:
+        _refuse_options_of_weights(request)
     if request.source is not None and not _add_network(request, request.source):
         return
     if request.prompt is not None:
@@ -78,12 +89,18 @@ def run_convert(request: ConvertRequest) -> None:
 
 def _add_network(request: ConvertRequest, source: Path) -> bool:
     """Whether it became a part of a checkpoint; a text encoder serves all of them instead."""
-    found, config = convert(
-        source,
+    found = found_in(source, use_average=request.use_average)
+    if isinstance(found.config, TextEncoderConfig):
+        _refuse(
+            request.given_for_student, "has no effect on a text encoder",
+            "it serves all students; give what a student reads and knows with the student's weights",
+        )  # fmt: skip
+    config = save_found(
+        found,
         request.output,
+        source=source,
         task=request.task,
         operators=request.operators,
-        use_average=request.use_average,
         dtype=DTYPES[request.dtype],
     )
     weights = sum(tensor.numel() for tensor in found.tensors.values())
@@ -95,6 +112,24 @@ def _add_network(request: ConvertRequest, source: Path) -> bool:
     if config is None:
         _say_how_to_use_encoder(request.output)
     return config is not None
+
+
+def _refuse_options_of_weights(request: ConvertRequest) -> None:
+    given = {
+        "--task": request.task is not None,
+        "--operators": request.operators is not None,
+        "--average": request.use_average,
+        "--dtype": DTYPES[request.dtype] is not None,
+    }
+    _refuse(
+        [name for name, is_given in given.items() if is_given], "has no effect on a prompt",
+        "it says something of weights: give their file, too, or leave it out",
+    )  # fmt: skip
+
+
+def _refuse(options: list[str], why: str, hint: str) -> None:
+    if options:
+        raise UsageError(f"`{options[0]}` {why}", hint=hint)
 
 
 def _say_how_to_use_encoder(folder: Path) -> None:
@@ -115,11 +150,13 @@ def _add_prompt(prompt: str, folder: Path) -> None:
         )
     student = config.transformer
     text = read_prompt(prompt, text_dim=student.text_dim, text_len=student.text_len)
+    config = read_config(folder)  # encoding takes minutes, in which others may add a part
     save_prompt(folder, config, text.rows, text=_words(prompt))
     console.say(f"{folder}: its prompt has {text.rows.shape[1]} rows")
 
 
 def _write_prompt(prompt: str, path: Path) -> None:
+    check_replaceable(path)
     wan = WanConfig()
     text = read_prompt(prompt, text_dim=wan.text_dim, text_len=wan.text_len)
     try:

@@ -33,7 +33,7 @@ DEFAULT_ENCODER = "google/umt5-xxl"
 
 
 def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
-    """The rows of `prompt`: the path of a file of rows, or a text.
+    """The rows of `prompt`: the path of a file of rows, or a text; a blank one is no words, no rows.
 
     A text is looked up in the cache; if it is not there it is encoded and kept.
 
@@ -47,6 +47,8 @@ def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
     if is_file_of_rows(prompt):
         return load_rows(Path(prompt), text_dim=text_dim, text_len=text_len)
     text = cleaned(prompt)
+    if not text:
+        return TextRows(torch.empty(1, 0, text_dim), text_len)
     path = cache_path(text, text_dim=text_dim, text_len=text_len)
     if not path.is_file():
         rows = encode(text, text_len=text_len).to(torch.bfloat16)
@@ -61,6 +63,25 @@ def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
 def is_file_of_rows(prompt: str) -> bool:
     """Whether a prompt is the path of a file of rows, not words."""
     return prompt.endswith(".safetensors")
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a file to write rows to that holds something else.
+
+    Raises:
+        CheckpointError: likewise.
+    """
+    if not path.is_file():
+        return
+    try:
+        is_prompt = read_tensors(path)[1].get("format") == FORMAT
+    except CheckpointError:
+        is_prompt = False
+    if not is_prompt:
+        raise CheckpointError(
+            f"`{path}` is there, and it is no prompt that instantvir wrote",
+            hint="give a new name with `-o`",
+        )
 
 
 def text_of(path: Path) -> str:

@@ -10,9 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
+from instantvir_models.checkpoints import folder as folder_module
 from instantvir_models.checkpoints.config import (
     WanCheckpoint,
     from_json,
+    read_config,
 )
 from instantvir_models.checkpoints.convert import convert, recognise
 from instantvir_models.checkpoints.folder import (
@@ -127,6 +129,37 @@ def test_the_card_says_what_it_is_and_leaves_a_better_one_alone(tmp_path):
     (out / "README.md").write_text("# by hand")
     convert(tmp_path / "lean.ckpt", out)
     assert (out / "README.md").read_text() == "# by hand"
+
+
+def test_two_conversions_at_once_add_a_part_each(tmp_path, monkeypatch):
+    """The second one ends while the first still writes its tensors."""
+    source = as_source(drawn(WanTransformer(TRANSFORMER)).state_dict(), tmp_path, ".pt")
+    torch.save(small_autoencoder("lean").state_dict(), tmp_path / "lean.ckpt")
+    write_shards = folder_module.write_shards
+
+    def beside_another(*args, **kwargs):
+        monkeypatch.setattr(folder_module, "write_shards", write_shards)
+        convert(tmp_path / "lean.ckpt", tmp_path / "out")
+        return write_shards(*args, **kwargs)
+
+    monkeypatch.setattr(folder_module, "write_shards", beside_another)
+    _, config = convert(source, tmp_path / "out", task="deblur")
+    assert config == read_config(tmp_path / "out")
+    assert config.transformer is not None
+    assert config.lean is not None
+    assert config.sha256.keys() == {"transformer.safetensors", "autoencoder.safetensors"}
+    assert damaged_files(tmp_path / "out", config) == []
+
+
+def test_weights_beyond_the_range_of_a_type_are_refused(tmp_path):
+    state = small_autoencoder("lean").state_dict()
+    state["latent_bottleneck.phi"] = state["latent_bottleneck.phi"].clone()
+    state["latent_bottleneck.phi"].view(-1)[0] = 1e6
+    torch.save(state, tmp_path / "lean.ckpt")
+    with pytest.raises(CheckpointError, match=r"`latent_bottleneck\.phi` .* range of float16"):
+        convert(tmp_path / "lean.ckpt", tmp_path / "out", dtype=torch.float16)
+    assert not (tmp_path / "out").exists()
+    convert(tmp_path / "lean.ckpt", tmp_path / "out", dtype=torch.bfloat16)
 
 
 def test_averaged_weights_are_taken_on_request(tmp_path):

@@ -26,7 +26,7 @@ from instantvir_models.checkpoints.config import (
     printable,
     read_config,
 )
-from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, save_network
+from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, add_network
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
 from instantvir_models.checkpoints.source import read_any
 from instantvir_models.checkpoints.tensors import check_tensors
@@ -88,32 +88,72 @@ def convert(
         CheckpointError: if the file is damaged, unsafe, of no known layout, or does not fit it.
         VideoWriteError: if the folder cannot be written.
     """
-    found = recognise(read_any(source, use_average=use_average), num_heads=_noted_heads(source))
-    tensors = found.tensors
-    if dtype is not None:
-        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    found = found_in(source, use_average=use_average)
+    return found, save_found(
+        found, folder, source=source, task=task, operators=operators, dtype=dtype
+    )
+
+
+def found_in(source: Path, *, use_average: bool = False) -> Recognised:
+    """The network in `source`, as `read_any` takes it.
+
+    Raises:
+        CheckpointError: if the file is damaged, unsafe or of no known layout.
+    """
+    return recognise(read_any(source, use_average=use_average), num_heads=_noted_heads(source))
+
+
+def save_found(
+    found: Recognised,
+    folder: Path,
+    *,
+    source: Path,
+    task: str | None = None,
+    operators: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> WanCheckpoint | None:
+    """Add a network that was found in `source` to `folder`; the rest as `convert`."""
+    tensors = found.tensors if dtype is None else _cast(found.tensors, dtype)
     if isinstance(found.config, TextEncoderConfig):
         save_text_encoder(folder, found.config, tensors, source=source)
-        return found, None
-    config = read_config(folder) if os.path.lexists(folder / CONFIG_NAME) else WanCheckpoint()
-    names = [config.source, f"{source.name} ({found.layout})"]
-    config = replace(
-        config,
-        task=task or config.task,
-        operators=printable(operators or config.operators),
-        source=printable("; ".join(filter(None, names))),
-    )
-    try:
-        match found.config:
-            case WanConfig():
-                config, part = replace(config, transformer=found.config), TRANSFORMER
-            case LeanConfig():
-                config, part = replace(config, lean=found.config, wan_vae=None), AUTOENCODER
-            case WanVaeConfig():
-                config, part = replace(config, wan_vae=found.config, lean=None), AUTOENCODER
-    except ValueError as error:
-        raise CheckpointError(f"`{source}` does not fit `{folder}`: {error}") from error
-    return found, save_network(folder, config, part, tensors)
+        return None
+
+    def config_with_it() -> WanCheckpoint:
+        config = read_config(folder) if os.path.lexists(folder / CONFIG_NAME) else WanCheckpoint()
+        names = [config.source, f"{source.name} ({found.layout})"]
+        config = replace(
+            config,
+            task=task or config.task,
+            operators=printable(operators or config.operators),
+            source=printable("; ".join(filter(None, names))),
+        )
+        try:
+            match found.config:
+                case WanConfig():
+                    return replace(config, transformer=found.config)
+                case LeanConfig():
+                    return replace(config, lean=found.config, wan_vae=None)
+                case WanVaeConfig():
+                    return replace(config, wan_vae=found.config, lean=None)
+                case _:
+                    return config
+        except ValueError as error:
+            raise CheckpointError(f"`{source}` does not fit `{folder}`: {error}") from error
+
+    config_with_it()  # refuses before anything is written
+    part = TRANSFORMER if isinstance(found.config, WanConfig) else AUTOENCODER
+    return add_network(folder, config_with_it, part, tensors)
+
+
+def _cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    cast = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    for name, tensor in cast.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"`{name}` holds values beyond the range of {str(dtype).removeprefix('torch.')}",
+                hint="use `--dtype bfloat16`, or keep the type the file has",
+            )
+    return cast
 
 
 def recognise(tensors: dict[str, Tensor], *, num_heads: int | None = None) -> Recognised:

@@ -76,7 +76,12 @@ def load_folder(
 
 def _prompt(folder: Path, config: WanCheckpoint, student: WanConfig) -> TextRows:
     path = folder / PROMPT_NAME
-    if PROMPT_NAME in config.sha256 or path.exists():
+    if PROMPT_NAME in config.sha256 and not path.exists():
+        raise CheckpointError(
+            f"`{folder}` lacks its {PROMPT_NAME}",
+            hint=f"download it again, or do without: `instantvir convert --prompt '' -o {folder}`",
+        )
+    if path.exists():
         return load_rows(path, text_dim=student.text_dim, text_len=student.text_len)
     return TextRows(torch.empty(1, 0, student.text_dim), student.text_len)
 
@@ -96,10 +101,30 @@ def save_network(
     Raises:
         VideoWriteError: as `written_at_once`.
     """
-    old = files_of(config, part)
-    kept = {name: digest for name, digest in config.sha256.items() if name not in old}
+    return add_network(folder, lambda: config, part, tensors, shard_bytes=shard_bytes)
+
+
+def add_network(
+    folder: Path,
+    current_config: Callable[[], WanCheckpoint],
+    part: str,
+    tensors: dict[str, Tensor],
+    *,
+    shard_bytes: int = SHARD_BYTES,
+) -> WanCheckpoint:
+    """As `save_network`, to a folder that others may add to meanwhile.
+
+    Args:
+        current_config: called when the tensors are written, which takes minutes.
+
+    Raises:
+        VideoWriteError: as `written_at_once`.
+    """
     with written_at_once(folder) as unfinished:
         digests = write_shards(unfinished, part, tensors, shard_bytes=shard_bytes)
+        config = current_config()
+        old = files_of(config, part)
+        kept = {name: digest for name, digest in config.sha256.items() if name not in old}
         config = replace(config, sha256=kept | digests)
         write_config(unfinished, config)
         write_card(unfinished, config, instead_of=folder)
