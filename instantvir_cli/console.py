@@ -9,28 +9,45 @@ from rich.markup import escape
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Log records as a person may see them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def printable(text: str) -> str:
+    """`text` with a question mark for what could steer a terminal: it may name other people's files."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
 def set_up(*, quiet: bool) -> None:
     """Route messages and warnings to the console; with `quiet` only errors are left."""
     console.quiet = quiet
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)
+    handler.setFormatter(_PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("libav").setLevel(logging.CRITICAL)
+
+
+def _shown(text: str) -> str:
+    return escape(printable(text))
 
 
 def say(message: str) -> None:
     """One line for a person."""
-    console.print(escape(message))
+    console.print(_shown(message))
 
 
 def warn(message: str) -> None:
     """One line that deserves attention."""
-    console.print(f"[yellow]warning:[/yellow] {escape(message)}")
+    console.print(f"[yellow]warning:[/yellow] {_shown(message)}")
 
 
 def fail(message: str, hint: str | None) -> None:
     """The error, a blank line and what to do; shown even when quiet."""
     quiet, console.quiet = console.quiet, False
-    console.print(f"[red]error:[/red] {escape(message)}")
+    console.print(f"[red]error:[/red] {_shown(message)}")
     if hint:
-        console.print(f"\n[cyan]hint:[/cyan] {escape(hint)}")
+        console.print(f"\n[cyan]hint:[/cyan] {_shown(hint)}")
     console.quiet = quiet

@@ -1,6 +1,7 @@
 """What `convert` and `info` do with files that nobody meant for them, and with places to write."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -240,6 +241,25 @@ def test_a_part_may_be_converted_in_place(tmp_path):
     after = load_file(tmp_path / "autoencoder.safetensors")
     assert all(torch.equal(after[key], before[key].half()) for key in before)
     assert run("info", tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize("where", ["tensor", "shard", "log"])
+def test_what_other_people_wrote_cannot_steer_a_terminal(tmp_path, where):
+    steering = "\x1b]0;title\x07\x1b[31m\u202e"
+    if where == "tensor":
+        torch.save({f"conv{steering}": torch.zeros(1)}, tmp_path / "model.pt")
+        result = run("convert", tmp_path / "model.pt", "-o", tmp_path / "out")
+    elif where == "shard":
+        index = tmp_path / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": {"x": f"{steering}.safetensors"}}))
+        result = run("convert", index, "-o", tmp_path / "out")
+    else:
+        out = tmp_path / "out"
+        (out / f".unfinished-{steering}").mkdir(parents=True)
+        torch.save(small_autoencoder("lean").state_dict(), tmp_path / "lean.ckpt")
+        result = run("convert", tmp_path / "lean.ckpt", "-o", out)
+    assert "?]0;title??[31m?" in result.stderr.replace("\n", "").replace(" ", "")
+    assert all(letter.isprintable() or letter == "\n" for letter in result.stderr)
 
 
 @pytest.mark.parametrize(

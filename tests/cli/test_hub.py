@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_models.checkpoints.config import FORMAT, WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
+from instantvir_models.checkpoints.hub import MARKER_FOLDER
 from instantvir_models.checkpoints.load import locate
 from instantvir_models.errors import CheckpointError
 from instantvir_models.media import VideoReader
@@ -128,6 +130,20 @@ def test_restore_downloads_once_then_asks_nothing_and_works_offline(
     offline = restore(environment | {"HF_HUB_OFFLINE": "1"})
     assert offline.returncode == 0, offline.stderr
     assert hub.requests == []
+
+
+def test_a_cache_that_cannot_be_written_still_gives_what_it_holds(
+    hub, files, environment, tmp_path
+):
+    """A file stands where the mark of a verified snapshot would: root may write anywhere."""
+    hub.repos["org/small"] = repo = Repo(files)
+    (folder,) = fetched(["org/small"], environment)
+    mark = Path(folder).parents[1] / MARKER_FOLDER
+    shutil.rmtree(mark)
+    mark.write_text("")
+    (again,) = fetched(["org/small"], environment | {"HF_HUB_OFFLINE": "1"})
+    assert again == folder
+    assert again.endswith(repo.commit)
 
 
 def test_damage_is_found_and_mended_once(hub, files, environment, tmp_path):

@@ -143,6 +143,58 @@ def test_a_checkpoint_brings_its_own_prompt(clip, checkpoint, tmp_path):
     assert any((a != b).any() for a, b in zip(own, plain, strict=True))
 
 
+def test_a_blank_prompt_is_no_words_and_needs_no_text_encoder(clip, checkpoint, monkeypatch):
+    """It takes the checkpoint's own prompt away, for once or, converted, for good."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    plain = frames_of(restored(clip, checkpoint))
+    save_rows(small_text(rows=4).rows, checkpoint / "prompt.safetensors", text="a red square")
+    told = frames_of(restored(clip, checkpoint))
+    once = frames_of(restored(clip, checkpoint, "--prompt", " "))
+    assert run("convert", "-o", checkpoint, "--prompt", "").exit_code == 0
+    for_good = frames_of(restored(clip, checkpoint))
+    for frames in (once, for_good):
+        assert all((a == b).all() for a, b in zip(frames, plain, strict=True))
+    assert any((a != b).any() for a, b in zip(told, plain, strict=True))
+
+
+def test_a_checkpoint_that_lost_its_prompt_says_how_to_do_without(clip, checkpoint):
+    assert run("convert", "-o", checkpoint, "--prompt", "").exit_code == 0
+    (checkpoint / "prompt.safetensors").unlink()
+    result = restore(clip, checkpoint)
+    assert result.exit_code == ExitStatus.NO_CHECKPOINT
+    assert "lacks its prompt.safetensors" in said(result)
+    assert f"instantvir convert --prompt '' -o {checkpoint}" in said(result)
+    assert run("convert", "-o", checkpoint, "--prompt", "").exit_code == 0
+    restored(clip, checkpoint)
+
+
+@pytest.mark.parametrize("name", ["transformer.safetensors", "text.safetensors"])
+def test_a_prompt_takes_the_place_of_prompts_only(checkpoint, name):
+    path = checkpoint / name
+    if name.startswith("text"):
+        path.write_text("mine")
+    before = path.read_bytes()
+    result = run("convert", "--prompt", "", "-o", path)
+    assert result.exit_code == ExitStatus.NO_CHECKPOINT
+    assert "is there, and it is no prompt that instantvir wrote" in said(result)
+    assert path.read_bytes() == before
+    for _ in range(2):
+        assert run("convert", "--prompt", "", "-o", checkpoint / "new.safetensors").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--task", "sr"), ("--operators", "blur"), ("--dtype", "float16"), ("--average",)],
+)
+@pytest.mark.parametrize("output", ["", "rows.safetensors"])
+def test_what_says_something_of_weights_is_refused_without_them(checkpoint, options, output):
+    result = run("convert", "--prompt", "", "-o", checkpoint / output, *options)
+    assert result.exit_code == ExitStatus.USAGE
+    assert f"`{options[0]}` has no effect on a prompt" in said(result)
+    assert not (checkpoint / "prompt.safetensors").exists()
+    assert not (checkpoint / "rows.safetensors").exists()
+
+
 def restored(clip, checkpoint, *options):
     result = restore(clip, checkpoint, *options)
     assert result.exit_code == 0, result.stderr

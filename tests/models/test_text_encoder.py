@@ -203,6 +203,19 @@ def test_the_command_says_how_to_use_it(tmp_path):
     assert "export INSTANTVIR_TEXT_ENCODER=" in said
 
 
+@pytest.mark.parametrize(
+    "options", [("--prompt", "words"), ("--task", "sr"), ("--operators", "blur:sigma=3")]
+)
+def test_what_only_a_student_knows_is_refused_beside_an_encoder(tmp_path, options):
+    torch.save(official_weights(), tmp_path / "t5.pth")
+    result = CliRunner().invoke(
+        app, ["convert", str(tmp_path / "t5.pth"), "-o", str(tmp_path / "t"), *options]
+    )
+    assert result.exit_code == ExitStatus.USAGE
+    assert f"`{options[0]}` has no effect on a text encoder" in " ".join(result.stderr.split())
+    assert not (tmp_path / "t").exists()
+
+
 def make_tokenizer(folder):
     """One token for each of a few words, `</s>` behind the last, as umT5's ends its sentences."""
     tokenizers = pytest.importorskip("tokenizers")

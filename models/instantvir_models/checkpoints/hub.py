@@ -5,6 +5,7 @@ Mirrors, caches, tokens and offline mode follow huggingface_hub's own environmen
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,9 @@ def _is_verified(snapshot: Snapshot) -> bool:
 
 def _mark_verified(snapshot: Snapshot) -> None:
     marker = _marker(snapshot)
-    marker.parent.mkdir(exist_ok=True)
-    marker.touch()
+    with suppress(OSError):  # a cache shared read-only: verified anew each time
+        marker.parent.mkdir(exist_ok=True)
+        marker.touch()
 
 
 def _forget(path: Path) -> None:
