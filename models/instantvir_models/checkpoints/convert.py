@@ -85,7 +85,8 @@ def convert(
         dtype: of the stored tensors; None keeps each as it is.
 
     Raises:
-        CheckpointError: if the file is damaged, unsafe, of no known layout, or does not fit it.
+        CheckpointError: if the file is damaged, unsafe, of no known layout, does not fit it, or holds
+            values beyond `dtype`.
         VideoWriteError: if the folder cannot be written.
     """
     found = found_in(source, use_average=use_average)
@@ -112,7 +113,12 @@ def save_found(
     operators: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> WanCheckpoint | None:
-    """Add a network that was found in `source` to `folder`; the rest as `convert`."""
+    """The checkpoint in `folder` with a network that was found in `source`, as `convert` adds it.
+
+    Raises:
+        CheckpointError: if it does not fit the folder, or `dtype` cannot hold its values.
+        VideoWriteError: if the folder cannot be written.
+    """
     tensors = found.tensors if dtype is None else _cast(found.tensors, dtype)
     if isinstance(found.config, TextEncoderConfig):
         save_text_encoder(folder, found.config, tensors, source=source)

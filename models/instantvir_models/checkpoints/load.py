@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint
 from instantvir_models.checkpoints.folder import load_folder
 from instantvir_models.checkpoints.hub import fetch
 from instantvir_models.checkpoints.registry import registry
-from instantvir_models.checkpoints.tensors import check_tensors, read_tensors, sha256_of
+from instantvir_models.checkpoints.tensors import (
+    check_tensors,
+    read_tensors,
+    sha256_of,
+    write_tensors,
+)
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.base import Student
 from instantvir_models.students.tiny import TinyConfig, TinyStudent
@@ -130,7 +134,7 @@ def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch
     """Write `student` to `path` in `dtype` with its configuration inside; the sha256 of the file."""
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in student.state_dict().items()}
     metadata = {"format": "instantvir-tiny", "config": json.dumps(asdict(student.config))}
-    save_file(tensors, path, metadata=metadata)
+    write_tensors(path, tensors, metadata)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
