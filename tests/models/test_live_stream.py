@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from instantvir_models.errors import VideoOpenError, VideoWriteError
+from instantvir_models.errors import DeviceMemoryError, VideoOpenError, VideoWriteError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.overload import Overload
 from instantvir_models.live.source import LiveSource, SourceSettings
@@ -239,6 +239,27 @@ def test_frames_a_mask_does_not_fit_pass_unrestored(student, tmp_path, monkeypat
     assert len(live) == 14
     assert status.frames_passed == 7
     assert any("passed through unrestored" in event for event in events)
+
+
+def test_a_new_size_that_memory_does_not_suffice_for_passes_unrestored(
+    student, tmp_path, monkeypatch
+):
+    """And each size has one session: a full-size student is brought to its card for each."""
+    small, large = two_sizes(tmp_path)
+    events, made = [], []
+
+    def new_session(height, width):
+        made.append((height, width))
+        if height > HEIGHT:
+            raise DeviceMemoryError("the device ran out of memory")
+        return Session(student, TEMPORAL, height=height, width=width)
+
+    with stdin_from(monkeypatch, small.read_bytes() + large.read_bytes(), repeat(4000)):
+        (live,), status = streamed(SourceSettings(source="-"), new_session, events=events)
+    assert made == [(HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH)]
+    assert len(live) == 14
+    assert status.frames_passed == 7
+    assert any("passed through unrestored: the device ran out" in event for event in events)
 
 
 class SlowSession(Session):
