@@ -352,8 +352,21 @@ def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
 def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
     session = Session(deep_student(), parse_degradation("identity"), height=16, width=32)
     OutOfMemory(monkeypatch, session_module, "data_consistency", at={1})
-    with pytest.raises(DeviceMemoryError, match="ran out of memory at 32x16"):
+    with pytest.raises(DeviceMemoryError, match="ran out of memory at 32x16$"):
         session.push(np.zeros((9, 16, 32, 3), np.uint8))
+
+
+def test_a_session_that_begins_anew_does_not_ask_for_more_again(monkeypatch):
+    """With half size or without the student under overload it does so again and again."""
+    student = deep_student().for_device(CPU).placed(Footprint(21, 3))
+    session = Session(student, parse_degradation("identity"), height=16, width=32)
+    OutOfMemory(monkeypatch, student.autoencoder, "decode", at={1})
+    frames = np.zeros((12, 16, 32, 3), np.uint8)
+    session.push(frames[:9])
+    session.is_student_skipped = True
+    session.push(frames)
+    assert session._state.footprint == Footprint(21, 1)
+    assert student.footprint == Footprint(21, 3)
 
 
 def test_a_step_down_in_one_session_leaves_the_other_as_it_was(monkeypatch):
@@ -421,6 +434,20 @@ def test_on_a_card_the_next_layer_comes_while_one_computes_and_not_too_early(mon
         if index not in starts:
             assert ("computed", index - 1) not in known
     assert ("computed", DEEP.num_layers - 1) in side.known_at_copy[DEEP.num_layers]
+
+
+def test_who_leaves_the_layers_early_waits_for_the_weights_on_their_way(monkeypatch):
+    """The slots may be freed then, and a copy into them must not be under way."""
+    turns = deep_student().for_device(CPU).offload.new_turns()
+    main, side = Stream(), Stream()
+    turns._stream = side
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream.copying())
+    layers = iter(turns)
+    next(layers)
+    assert ("copied", 1) not in main.done
+    layers.close()
+    assert ("copied", 1) in main.done
 
 
 @pytest.mark.cuda
