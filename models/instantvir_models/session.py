@@ -163,6 +163,20 @@ class Session:
             raise UsageError("this student reads no text")
         self._student = self._student.with_text(text)
 
+    def restarted(self) -> "Session":
+        """A new session for other frames like these; asks for no more memory than this one has."""
+        height, width = self.measured_size
+        return type(self)(
+            self._student_as_shrunk(),
+            self.degradation,
+            height=height,
+            width=width,
+            tile_pixels=0,  # the student is in tiles already if it is to be
+            dtype=self._dtype,
+            device=self._device,
+            frames_per_block=self.frames_per_block,
+        )
+
     @property
     def can_shrink(self) -> bool:
         """Whether blocks may be restored at half size: of an operator that says what it is there, in
@@ -286,9 +300,14 @@ class Session:
 
     def _begin_anew(self) -> None:
         """Forget the video so far; what memory once did not suffice for is not tried again."""
-        if isinstance(self._student, WanStudent):
-            self._student = replace(self._student, memory_limit=self._state.footprint)
+        self._student = self._student_as_shrunk()
         self._state = self._student.new_state()
+
+    def _student_as_shrunk(self) -> Student[Any]:
+        """The student, to begin with what memory has sufficed for so far."""
+        if isinstance(self._student, WanStudent):
+            return replace(self._student, memory_limit=self._state.footprint)
+        return self._student
 
     def _add_residual(self, x: Tensor, measurement: Measurement, inside: slice) -> None:
         error = (measurement.operator.A(x) - measurement.y)[:, inside]

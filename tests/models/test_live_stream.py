@@ -459,6 +459,31 @@ def test_frames_passed_through_do_not_shift_the_masks_of_later_ones(
     np.testing.assert_array_equal([frame.pixels for frame in sink.frames[:9]], frames[:9])
 
 
+def test_after_frames_passed_through_no_student_is_asked_for_again(student, tmp_path):
+    """A full-size one would be planned and brought to its card anew, to run out of memory again."""
+    controls, made, numbers, sink = Controls(), [], [], Sink()
+
+    def new_session(height, width):
+        made.append((height, width))
+        return Session(student, TEMPORAL, height=height, width=width)
+
+    def on_pair(measured, restored):
+        numbers.append(measured)
+        controls.change(is_on=len(numbers) % 4 < 2)
+
+    stream = LiveStream(
+        SourceSettings(source=str(clip(tmp_path, codec="ffv1"))), LiveSettings(),
+        controls=controls, on_event=lambda text: None,
+    )  # fmt: skip
+    stream.start()
+    status = stream.run(
+        new_session, lambda h, w: [output_to(sink, events=[], only=True)], on_pair=on_pair
+    )
+    assert status.frames_passed > 0
+    assert len(sink.frames) == 14
+    assert made == [(HEIGHT, WIDTH)]
+
+
 def test_no_frame_waits_for_more_than_its_block_needs(tmp_path):
     """A full-size student's first block is shorter; its frames waited for a later block's number."""
     pushed = []

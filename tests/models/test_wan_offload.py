@@ -352,7 +352,7 @@ def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
 def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
     session = Session(deep_student(), parse_degradation("identity"), height=16, width=32)
     OutOfMemory(monkeypatch, session_module, "data_consistency", at={1})
-    with pytest.raises(DeviceMemoryError, match="ran out of memory at 32x16$"):
+    with pytest.raises(DeviceMemoryError, match=r"ran out of memory at 32x16$"):
         session.push(np.zeros((9, 16, 32, 3), np.uint8))
 
 
@@ -366,6 +366,7 @@ def test_a_session_that_begins_anew_does_not_ask_for_more_again(monkeypatch):
     session.is_student_skipped = True
     session.push(frames)
     assert session._state.footprint == Footprint(21, 1)
+    assert session.restarted()._state.footprint == Footprint(21, 1)
     assert student.footprint == Footprint(21, 3)
 
 

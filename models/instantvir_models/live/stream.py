@@ -318,11 +318,9 @@ class LiveStream:
         """Begin a new session at frame `index` if the old one expects another that is counted."""
         if index != self._expected_index and self._counts_frames:
             assert self._session is not None
-            height, width = self._session.measured_size
             self._give_out_held()
-            self._session = self._session_for(height, width)
-            if self._session is not None:
-                self._session.skip(index)
+            self._session = self._session.restarted()
+            self._session.skip(index)
 
     def _process_block(self) -> None:
         block, self._block = self._block, []
@@ -375,7 +373,7 @@ class LiveStream:
     def _begin_anew_if_holding(self) -> None:
         if self._session is not None and self._session.frames_held:
             self._give_out_held()
-            self._session = self._session_for(*self._session.measured_size)
+            self._session, self._expected_index = self._session.restarted(), 0
 
     def _session_for(self, height: int, width: int) -> Session | None:
         self._expected_index = 0
