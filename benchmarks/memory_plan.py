@@ -2,7 +2,8 @@
 
     python benchmarks/memory_plan.py [--size 832x480] [--cards 24 16 12 8 6 4]
 
-A card is taken to be free but for the reserve that `instantvir` leaves on it.
+A card is taken to be free but for 0.5 GB, which a CUDA context and a desktop may take (assumed, not
+measured), and for the reserve that `instantvir` leaves on it.
 """
 
 import argparse
@@ -16,6 +17,9 @@ from instantvir_models.errors import UsageError
 from instantvir_models.students.wan.plan import plan_memory, plan_that_fits
 from instantvir_models.students.wan.student import Footprint, WanSettings
 from instantvir_models.students.wan.transformer import WanConfig
+
+CONTEXT_BYTES = 0.5e9
+"""Assumed of what is taken before anything is computed: libraries of the card, a desktop."""
 
 
 def main() -> None:
@@ -37,7 +41,7 @@ def main() -> None:
             height=height, width=width, dtype=torch.bfloat16, text_rows=1,
         )  # fmt: skip
         for card in given.cards:
-            budget = card * 2**30 * (1 - RESERVE_SHARE) - RESERVE_BYTES
+            budget = card * 2**30 * (1 - RESERVE_SHARE) - RESERVE_BYTES - CONTEXT_BYTES
             try:
                 plan = plan_that_fits(
                     WanConfig(), autoencoder, settings, height=height, width=width,

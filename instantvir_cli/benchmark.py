@@ -158,7 +158,13 @@ def _run(
         degradation = _degradation(request.task, reader)
         clean_size = degradation.operator.clean_size(reader.info.height, reader.info.width)
         session = Session(
-            fitted(opened, clean_size, vram_gigabytes=request.vram, tile_pixels=request.tile),
+            fitted(
+                opened,
+                clean_size,
+                temporal_radius=degradation.operator.temporal_radius,
+                vram_gigabytes=request.vram,
+                tile_pixels=request.tile,
+            ),
             degradation,
             height=reader.info.height,
             width=reader.info.width,

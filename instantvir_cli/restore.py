@@ -231,7 +231,13 @@ def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> d
         warn_of_another_task(loaded, resolved.degradation)
         clean_size = resolved.degradation.operator.clean_size(reader.info.height, reader.info.width)
         session = Session(
-            fitted(opened, clean_size, vram_gigabytes=request.vram, tile_pixels=request.tile),
+            fitted(
+                opened,
+                clean_size,
+                temporal_radius=resolved.degradation.operator.temporal_radius,
+                vram_gigabytes=request.vram,
+                tile_pixels=request.tile,
+            ),
             resolved.degradation,
             height=reader.info.height,
             width=reader.info.width,

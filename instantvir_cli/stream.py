@@ -149,7 +149,13 @@ def _run(
     def new_session(height: int, width: int) -> Session:
         clean_size = resolved.degradation.operator.clean_size(height, width)
         return Session(
-            fitted(opened, clean_size, vram_gigabytes=request.vram, tile_pixels=request.tile),
+            fitted(
+                opened,
+                clean_size,
+                temporal_radius=resolved.degradation.operator.temporal_radius,
+                vram_gigabytes=request.vram,
+                tile_pixels=request.tile,
+            ),
             resolved.degradation,
             height=height,
             width=width,

@@ -9,10 +9,10 @@ from instantvir_cli import console
 from instantvir_models.autoencoders.base import SPATIAL_FACTOR
 from instantvir_models.checkpoints.load import EMBEDDED, LoadedStudent, load_student
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.errors import UsageError
+from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.operators.spec import Degradation
 from instantvir_models.students.base import Student
-from instantvir_models.students.wan.plan import plan_memory, plan_that_fits
+from instantvir_models.students.wan.plan import MemoryPlan, plan_memory, plan_that_fits
 from instantvir_models.students.wan.student import Footprint, WanStudent
 from instantvir_models.text import read_prompt
 
@@ -32,6 +32,8 @@ class OpenedStudent:
     loaded: LoadedStudent
     device: torch.device
     """Where it is to compute; a full-size student is brought there by `fitted`."""
+    dtype: torch.dtype | None = None
+    """Weights are to have this type where memory allows; None for the one they have."""
     is_dtype_fixed: bool = False
     """Whether the user said which type the weights have."""
 
@@ -51,7 +53,8 @@ def open_student(
     place = _place(model, device)
     fast = torch.bfloat16 if place.type == "cuda" else fastest_dtype()
     # into CPU memory first: what a card holds of it depends on the size of the frames
-    loaded = load_student(model, dtype=fast if dtype is None else dtype)
+    preferred = fast if dtype is None else dtype
+    loaded = load_student(model, dtype=preferred)
     student = loaded.student
     if isinstance(student, WanStudent):
         student = student.for_device(place)
@@ -70,13 +73,14 @@ def open_student(
         console.warn(f"`--prompt` has no effect: the model `{model}` does not read text")
     if loaded.revision is not None:
         console.say(f"{model} is at commit {loaded.revision}")
-    return OpenedStudent(loaded, place, is_dtype_fixed=dtype is not None)
+    return OpenedStudent(loaded, place, preferred, is_dtype_fixed=dtype is not None)
 
 
 def fitted(
     opened: OpenedStudent,
     size: tuple[int, int],
     *,
+    temporal_radius: int,
     vram_gigabytes: float | None,
     tile_pixels: int | None = None,
 ) -> Student[Any]:
@@ -85,45 +89,99 @@ def fitted(
     On a card what is allowed is what is free there, unless the user says otherwise.
 
     Args:
+        temporal_radius: frames on each side of a block that its operator looks at.
         tile_pixels: side of the tiles the user wants, 0 for none; None leaves it to memory.
 
     Raises:
         UsageError: if frames of `size` (height, width) do not fit at all.
+        DeviceMemoryError: if memory runs out while weights go to their device.
     """
     if vram_gigabytes is not None and not 0 < vram_gigabytes <= 10_000:
-        raise UsageError(f"`--vram` is {vram_gigabytes:g}; it is gigabytes, more than 0")
+        raise UsageError(
+            f"`--vram` is {vram_gigabytes:g}; it is gigabytes, above 0 and at most 10000"
+        )
     student = opened.loaded.student
     if not isinstance(student, WanStudent):
         if vram_gigabytes is not None:
             console.warn("`--vram` has no effect: this model runs on the CPU in a few megabytes")
         return student
+    request = _Request(opened, student, size, temporal_radius, vram_gigabytes, tile_pixels)
+    try:
+        return _placed(request)
+    except torch.OutOfMemoryError as error:
+        if vram_gigabytes is not None:
+            raise _too_little(size) from error
+    console.warn(
+        "memory ran out while weights went to the device: planning again with what is free"
+    )
+    torch.cuda.empty_cache()
+    try:
+        return _placed(request)
+    except torch.OutOfMemoryError as error:
+        raise _too_little(size) from error
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A full-size student and what it is to be fitted to."""
+
+    opened: OpenedStudent
+    student: WanStudent
+    size: tuple[int, int]
+    temporal_radius: int
+    vram_gigabytes: float | None
+    tile_pixels: int | None
+
+
+def _placed(request: _Request) -> WanStudent:
+    """The student where the plan wants it, which is said first."""
+    plan, student = _said_plan(request), request.student
+    if plan.dtype.itemsize > student.dtype.itemsize:
+        console.say("weights keep the rounding that less memory asked of them before")
+    return student.placed(plan.footprint, dtype=plan.dtype, may_tile=request.tile_pixels is None)
+
+
+def _too_little(size: tuple[int, int]) -> DeviceMemoryError:
+    height, width = size
+    return DeviceMemoryError(
+        f"the device ran out of memory for {width}x{height} while weights went to it",
+        hint="give a smaller `--vram`, free the device of other programs, or use `--device cpu`",
+    )
+
+
+def _said_plan(request: _Request) -> MemoryPlan:
+    """What of the student fits; says so, and what was given up."""
+    opened, student, tile_pixels = request.opened, request.student, request.tile_pixels
     checkpoint = opened.loaded.checkpoint
     assert checkpoint is not None
     assert checkpoint.autoencoder is not None
-    height, width = size
+    height, width = request.size
     settings = student.settings
+    dtype = opened.dtype or student.dtype
     networks = student.transformer.config, checkpoint.autoencoder, settings
     text_rows = student.text.attended_rows
     tile = None if tile_pixels is None else tile_pixels // SPATIAL_FACTOR
     whole = plan_memory(
         *networks,
         Footprint(settings.window_latents, settings.latents_per_block, tile or 0),
-        height=height, width=width, dtype=student.dtype, text_rows=text_rows,
+        height=height, width=width, dtype=dtype, text_rows=text_rows,
+        temporal_radius=request.temporal_radius,
     )  # fmt: skip
     plan, note = whole, ""
-    budget = _budget(opened.device, vram_gigabytes)
+    budget = _budget(opened.device, request.vram_gigabytes)
     if budget is not None:
         plan = plan_that_fits(
             *networks, height=height, width=width,
-            dtypes=_dtypes(student.dtype, is_fixed=opened.is_dtype_fixed),
+            dtypes=_dtypes(dtype, is_fixed=opened.is_dtype_fixed),
             budget_bytes=budget.num_bytes, budget_source=budget.source, tile_latents=tile,
             can_rest=opened.device.type != "cpu", text_rows=text_rows,
+            temporal_radius=request.temporal_radius,
         )  # fmt: skip
         note = f" of {budget}"
     if given_up := plan.given_up(whole):
         note += f"; all of it would take {whole.total / 1e9:.2f} GB, so {'; '.join(given_up)}"
     console.say(f"memory for {width}x{height}: {plan}{note}")
-    return student.placed(plan.footprint, dtype=plan.dtype, may_tile=tile_pixels is None)
+    return plan
 
 
 @dataclass(frozen=True)

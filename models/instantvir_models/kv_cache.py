@@ -119,23 +119,25 @@ class KVCache:
         self._reserved = 0
 
     def shrink(self, window: int) -> None:
-        """Keep only the sink and the last `window` tokens, in a buffer of that size."""
+        """Keep only the sink and the last `window` tokens, in a buffer of that size.
+
+        Where memory runs out for that buffer, the cache is as it was.
+        """
         assert window <= self._window
         self._reserved = 0
+        if window == self._window:
+            return
         sink = min(self._sink, self._seen)
         tokens = [*range(sink), *range(max(sink, self._seen - window), self._seen)]
         old, new = (
             [self._slot(token, size) for token in tokens] for size in (self._window, window)
         )
+        if self._k is not None and self._v is not None:
+            shape = (self._k.shape[0], self._sink + window, *self._k.shape[2:])
+            k, v = self._k.new_empty(shape), self._v.new_empty(shape)
+            k[:, new], v[:, new] = self._k[:, old], self._v[:, old]
+            self._k, self._v = k, v
         self._window = window
-        if self._k is None or self._v is None:
-            return
-        shape = (self._k.shape[0], self.capacity, *self._k.shape[2:])
-        for name in ("_k", "_v"):
-            before = getattr(self, name)
-            after = before.new_empty(shape)
-            after[:, new] = before[:, old]
-            setattr(self, name, after)
 
     def _slot(self, token: int, window: int) -> int:
         """Where in the buffer a token lies, counted from the start of the video."""

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,8 @@ class Session:
     """One video being restored: the only owner of mutable state.
 
     Args:
-        student: any `Student`; not modified, may serve many sessions.
+        student: any `Student`; may serve many sessions, all in one thread where its weights can
+            rest in CPU memory.
         degradation: what happened to the video.
         height, width: size of the measured frames in pixels.
         tile_pixels: side of the tiles, a multiple of 64; None decides by size, 0 never tiles.
@@ -161,6 +162,20 @@ class Session:
         if not isinstance(self._student, WanStudent):
             raise UsageError("this student reads no text")
         self._student = self._student.with_text(text)
+
+    def restarted(self) -> "Session":
+        """A new session for other frames like these; asks for no more memory than this one has."""
+        height, width = self.measured_size
+        return type(self)(
+            self._student_as_shrunk(),
+            self.degradation,
+            height=height,
+            width=width,
+            tile_pixels=0,  # the student is in tiles already if it is to be
+            dtype=self._dtype,
+            device=self._device,
+            frames_per_block=self.frames_per_block,
+        )
 
     @property
     def can_shrink(self) -> bool:
@@ -266,19 +281,33 @@ class Session:
             self._add_residual(x, measurement, inside)
             x = x[:, inside]
             if self._radius:
-                self._restored.extend(x[0].unbind(0))
+                # a copy of each: one frame would keep all of its block and what is beside it
+                self._restored.extend(frame.clone() for frame in x[0])
         return x
 
     def _student_estimate(self, block: Conditioning) -> Estimate:
         if self.is_student_skipped:
-            self._state, self._is_state_new = self._student.new_state(), True
+            self._begin_anew()
+            self._is_state_new = True
             return Estimate(x_hat=block.x_init, std=block.x_init.new_full((1,), SKIPPED_STD))
         if self.is_shrunk != self._is_state_shrunk:
-            self._state, self._is_state_shrunk = self._student.new_state(), self.is_shrunk
+            self._begin_anew()
+            self._is_state_shrunk = self.is_shrunk
         use_bfloat16 = self._dtype == torch.bfloat16
         self._is_state_new = False
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
             return self._student.restore_block(block, self._state)
+
+    def _begin_anew(self) -> None:
+        """Forget the video so far; what memory once did not suffice for is not tried again."""
+        self._student = self._student_as_shrunk()
+        self._state = self._student.new_state()
+
+    def _student_as_shrunk(self) -> Student[Any]:
+        """The student, to begin with what memory has sufficed for so far."""
+        if isinstance(self._student, WanStudent):
+            return replace(self._student, memory_limit=self._state.footprint)
+        return self._student
 
     def _add_residual(self, x: Tensor, measurement: Measurement, inside: slice) -> None:
         error = (measurement.operator.A(x) - measurement.y)[:, inside]
@@ -287,14 +316,13 @@ class Session:
 
     @contextmanager
     def _memory_shortage_told(self) -> Iterator[None]:
-        """Where memory runs out and nothing is left to give up, say so to a person."""
+        """Where memory runs out and no smaller step helps, say so to a person."""
         try:
             yield
         except torch.OutOfMemoryError as error:
             height, width = self.output_size
             raise DeviceMemoryError(
-                f"the device ran out of memory at {width}x{height}, after everything that could be "
-                "given up was",
+                f"the device ran out of memory at {width}x{height}",
                 hint="restore smaller frames, free the device of other programs, or use "
                 "`--device cpu`",
             ) from error

@@ -12,7 +12,7 @@ import instantvir_cli.benchmark as benchmark_module
 import instantvir_cli.student as student_module
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_cli.student import OpenedStudent, fitted
+from instantvir_cli.student import OpenedStudent, fitted, open_student
 from instantvir_models.autoencoders.lean import LeanConfig
 from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.checkpoints.config import WanCheckpoint
@@ -330,13 +330,76 @@ def test_on_a_card_what_is_free_is_the_budget(card_gb, autoencoder, footprint, m
     )
     checkpoint = WanCheckpoint(lean=lean, wan_vae=wan_vae)
     opened = OpenedStudent(LoadedStudent(student, "x", "", checkpoint), torch.device("cuda"))
-    fitted(opened, (480, 832), vram_gigabytes=None)
+    fitted(opened, (480, 832), temporal_radius=0, vram_gigabytes=None)
     assert placed[0][0][1] == footprint
-    fitted(opened, (480, 832), vram_gigabytes=90)
+    fitted(opened, (480, 832), temporal_radius=0, vram_gigabytes=90)
     assert placed[1][0][1] == Footprint(21, 3)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**20, total))
     with pytest.raises(UsageError, match=r"more than the .* GB free"):
-        fitted(opened, (480, 832), vram_gigabytes=None)
+        fitted(opened, (480, 832), temporal_radius=0, vram_gigabytes=None)
+
+
+class CrowdedPlaces:
+    """Memory runs out the first `times` times that weights go to their device."""
+
+    def __init__(self, monkeypatch, times):
+        original, self.calls = WanStudent.placed, 0
+
+        def placed(*args, **kwargs):
+            self.calls += 1
+            if self.calls <= times:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(WanStudent, "placed", placed)
+
+
+def test_memory_that_runs_out_on_the_way_to_the_card_is_planned_again(
+    clip, checkpoint, monkeypatch
+):
+    """Another program may take it after it was measured."""
+    places = CrowdedPlaces(monkeypatch, times=1)
+    result = restore(clip, checkpoint)
+    assert result.exit_code == 0, result.stderr
+    assert "planning again" in said(result)
+    assert said(result).count("memory for 40x24") == places.calls == 2
+
+
+@pytest.mark.parametrize(("options", "calls"), [((), 2), (("--vram", 10), 1)])
+def test_where_weights_do_not_reach_the_card_a_person_is_told(
+    options, calls, clip, checkpoint, monkeypatch
+):
+    places = CrowdedPlaces(monkeypatch, times=9)
+    result = restore(clip, checkpoint, *options)
+    assert result.exit_code == ExitStatus.FAILURE
+    assert "error: the device ran out of memory for 40x24 while weights went to it" in said(result)
+    assert "hint: give a smaller `--vram`" in said(result)
+    assert places.calls == calls
+
+
+def test_a_size_that_needs_less_gets_its_type_back(checkpoint, monkeypatch, capsys):
+    """The weights keep the rounding of the size before, and the user is told."""
+    monkeypatch.setattr(student_module, "fastest_dtype", lambda: torch.float32)
+    opened = open_student(str(checkpoint), device="cpu", prompt=None)
+    short = planned(Footprint(21, 1), torch.bfloat16).total * 1.0001e-9
+    for gigabytes, dtype in ((short, torch.bfloat16), (10, torch.float32)):
+        student = fitted(opened, (24, 40), temporal_radius=0, vram_gigabytes=gigabytes)
+        assert student.dtype == dtype
+    assert "keep the rounding" in " ".join(capsys.readouterr().err.split())
+
+
+def test_frames_that_an_operator_looks_at_beside_a_block_are_in_the_plan(clip, checkpoint):
+    budget = planned(Footprint(3, 1), torch.bfloat16).total * 1.05e-9
+    assert restore(clip, checkpoint, "--vram", budget).exit_code == 0
+    result = restore(clip, checkpoint, "--vram", budget, operator="temporal:size=99")
+    assert result.exit_code == ExitStatus.USAGE
+    assert "40x24 needs at least" in said(result)
+
+
+def test_the_bounds_of_the_memory_allowed_are_told(clip, checkpoint):
+    result = restore(clip, checkpoint, "--vram", 1e9)
+    assert result.exit_code == ExitStatus.USAGE
+    assert "above 0 and at most 10000" in said(result)
 
 
 def test_where_no_memory_is_left_a_person_is_told(clip, checkpoint, monkeypatch):

@@ -90,6 +90,26 @@ def test_a_session_on_the_cpu_asks_no_card_for_anything(make, monkeypatch):
     assert report.convert_seconds > 0
 
 
+def test_a_session_reads_the_times_of_a_card_when_its_pixels_are_there(monkeypatch):
+    card, student = Card(monkeypatch), small_student()
+    restore_block, to_cpu = type(student).restore_block, torch.Tensor.cpu
+
+    def slow(self, *args):
+        card.work(70)
+        return restore_block(self, *args)
+
+    def waited(x):
+        card.finish()
+        return to_cpu(x)
+
+    monkeypatch.setattr(type(student), "restore_block", slow)
+    monkeypatch.setattr(torch.Tensor, "cpu", waited)
+    session = Session(student, parse_degradation("blur:sigma=1"), height=16, width=16)
+    session._clock = StepClock(torch.device("cuda"))
+    session.push(np.zeros((9, 16, 16, 3), np.uint8))
+    assert session.report.student_seconds == pytest.approx(0.070)
+
+
 def test_a_step_that_failed_is_not_timed(monkeypatch):
     card, clock = Card(monkeypatch), StepClock(torch.device("cuda"))
     with pytest.raises(ValueError, match="broken"), clock.on_device(Step.STUDENT):

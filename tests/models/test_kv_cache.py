@@ -69,6 +69,16 @@ def test_a_smaller_window_keeps_the_newest_and_goes_on(sizes):
     assert torch.equal(values, -keys)
 
 
+def test_the_same_window_again_copies_nothing():
+    cache = KVCache(4)
+    cache.reserve((1, 3, 1, 2), like=torch.zeros(1))
+    before = cache._k
+    cache.shrink(4)
+    assert cache._k is before
+    with pytest.raises(AssertionError, match="reserved"):
+        cache.commit()
+
+
 def test_a_block_can_be_appended_again():
     cache, again = KVCache(4, sink=1), KVCache(4, sink=1)
     for each in (cache, again):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from instantvir_models.errors import VideoOpenError, VideoWriteError
+from instantvir_models.errors import DeviceMemoryError, VideoOpenError, VideoWriteError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.overload import Overload
 from instantvir_models.live.source import LiveSource, SourceSettings
@@ -241,6 +241,27 @@ def test_frames_a_mask_does_not_fit_pass_unrestored(student, tmp_path, monkeypat
     assert any("passed through unrestored" in event for event in events)
 
 
+def test_a_new_size_that_memory_does_not_suffice_for_passes_unrestored(
+    student, tmp_path, monkeypatch
+):
+    """And each size has one session: a full-size student is brought to its card for each."""
+    small, large = two_sizes(tmp_path)
+    events, made = [], []
+
+    def new_session(height, width):
+        made.append((height, width))
+        if height > HEIGHT:
+            raise DeviceMemoryError("the device ran out of memory")
+        return Session(student, TEMPORAL, height=height, width=width)
+
+    with stdin_from(monkeypatch, small.read_bytes() + large.read_bytes(), repeat(4000)):
+        (live,), status = streamed(SourceSettings(source="-"), new_session, events=events)
+    assert made == [(HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH)]
+    assert len(live) == 14
+    assert status.frames_passed == 7
+    assert any("passed through unrestored: the device ran out" in event for event in events)
+
+
 class SlowSession(Session):
     """Takes its time, as a slow machine does; the cheap ways help."""
 
@@ -436,6 +457,31 @@ def test_frames_passed_through_do_not_shift_the_masks_of_later_ones(
     expected = np.concatenate([session.push(frames[9:]), session.flush()])
     np.testing.assert_array_equal([frame.pixels for frame in sink.frames[9:]], expected)
     np.testing.assert_array_equal([frame.pixels for frame in sink.frames[:9]], frames[:9])
+
+
+def test_after_frames_passed_through_no_student_is_asked_for_again(student, tmp_path):
+    """A full-size one would be planned and brought to its card anew, to run out of memory again."""
+    controls, made, numbers, sink = Controls(), [], [], Sink()
+
+    def new_session(height, width):
+        made.append((height, width))
+        return Session(student, TEMPORAL, height=height, width=width)
+
+    def on_pair(measured, restored):
+        numbers.append(measured)
+        controls.change(is_on=len(numbers) % 4 < 2)
+
+    stream = LiveStream(
+        SourceSettings(source=str(clip(tmp_path, codec="ffv1"))), LiveSettings(),
+        controls=controls, on_event=lambda text: None,
+    )  # fmt: skip
+    stream.start()
+    status = stream.run(
+        new_session, lambda h, w: [output_to(sink, events=[], only=True)], on_pair=on_pair
+    )
+    assert status.frames_passed > 0
+    assert len(sink.frames) == 14
+    assert made == [(HEIGHT, WIDTH)]
 
 
 def test_no_frame_waits_for_more_than_its_block_needs(tmp_path):

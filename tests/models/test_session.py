@@ -157,6 +157,14 @@ def test_memory_of_a_session_is_constant(student):
     assert len(session._restored) == 2
 
 
+def test_frames_kept_for_a_temporal_operator_keep_nothing_else(student):
+    session = Session(student, parse_degradation("temporal:size=5"), height=HEIGHT, width=WIDTH)
+    session.push(moving_frames(20))
+    assert len(session._restored) == 2
+    held = sum(frame.untyped_storage().nbytes() for frame in session._restored)
+    assert held == 2 * 3 * HEIGHT * WIDTH * 4
+
+
 def test_a_mask_of_another_size_is_refused_before_the_first_frame(student):
     with pytest.raises(UsageError, match="the mask is 40x24 but the video is 32x24"):
         Session(student, degradations()["mask"], height=24, width=32)

@@ -13,6 +13,7 @@ import instantvir_models.operators.base as operators
 import instantvir_models.session as session_module
 import instantvir_models.students.wan.transformer as transformer_module
 from instantvir_models.errors import DeviceMemoryError
+from instantvir_models.kv_cache import KVCache
 from instantvir_models.measurement import degrade
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.spec import ClipShape, parse_degradation
@@ -273,7 +274,7 @@ def test_out_of_memory_in_a_block_goes_on_with_the_next_smaller_plan(
     expected_student = deep_student(kind, window_latents=6)
     expected_state, window = expected_student.new_state(), STEPS[step - 1].window_latents
     expected = restored(expected_student, given[:1], expected_state)
-    expected_state.transformer.shrink(window, of=6)
+    expected_state.transformer.shrink(window)
     expected_state.footprint = Footprint(window, 3)
     expected += restored(expected_student, given[1:], expected_state)
 
@@ -302,6 +303,43 @@ def test_out_of_memory_in_a_block_goes_on_with_the_next_smaller_plan(
         torch.testing.assert_close(got, wanted, rtol=0, atol=0 if block == 0 else 2e-4)
 
 
+@pytest.mark.parametrize("call", [1, DEEP.num_layers - 1])
+def test_out_of_memory_on_the_way_down_goes_one_step_further(call, monkeypatch):
+    """A shorter history is a copy first, and that takes memory, too."""
+    given = blocks(9, 12, 12)
+    student = replace(deep_student(), memory_limit=Footprint(12, 1))
+    expected_state = student.new_state()
+    expected = restored(student, given[:2], expected_state)
+    expected_state.transformer.shrink(3)
+    expected_state.footprint = Footprint(3, 1)
+    expected += restored(student, given[2:], expected_state)
+
+    state = student.new_state()
+    actual = restored(student, given[:2], state)
+    OutOfMemory(monkeypatch, student.autoencoder, "decode", at={1})
+    OutOfMemory(monkeypatch, KVCache, "shrink", at={call})
+    actual += restored(student, given[2:], state)
+    assert state.footprint == Footprint(3, 1)
+    assert len({cache.window for cache in state.transformer.caches}) == 1
+    for got, wanted in zip(actual, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["lean", "wan"])
+def test_out_of_memory_among_tiles_goes_on_from_what_they_remember(kind, monkeypatch):
+    """Blocks were done in tiles; in the third one memory runs out when its first tile is done."""
+    given = blocks(9, 12, 12, 12, height=16, width=8 * (TILE_LATENTS[-1] + 10))
+    expected = restored(deep_student(kind), given)
+    student = replace(deep_student(kind), memory_limit=Footprint(21, 3, TILE_LATENTS[-1]))
+    state = student.new_state()
+    actual = restored(student, given[:2], state)
+    OutOfMemory(monkeypatch, student.autoencoder, "decode_locally", at={2})
+    actual += restored(student, given[2:], state)
+    assert state.footprint == Footprint(21, 1, TILE_LATENTS[-1])
+    for got, wanted in zip(actual, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=2e-4)
+
+
 def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
     student = deep_student(window_latents=6).for_device(CPU).placed(WHOLE)
     OutOfMemory(monkeypatch, student.autoencoder, "decode", at=range(1, 99))
@@ -314,8 +352,22 @@ def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
 def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
     session = Session(deep_student(), parse_degradation("identity"), height=16, width=32)
     OutOfMemory(monkeypatch, session_module, "data_consistency", at={1})
-    with pytest.raises(DeviceMemoryError, match="ran out of memory at 32x16"):
+    with pytest.raises(DeviceMemoryError, match=r"ran out of memory at 32x16$"):
         session.push(np.zeros((9, 16, 32, 3), np.uint8))
+
+
+def test_a_session_that_begins_anew_does_not_ask_for_more_again(monkeypatch):
+    """With half size or without the student under overload it does so again and again."""
+    student = deep_student().for_device(CPU).placed(Footprint(21, 3))
+    session = Session(student, parse_degradation("identity"), height=16, width=32)
+    OutOfMemory(monkeypatch, student.autoencoder, "decode", at={1})
+    frames = np.zeros((12, 16, 32, 3), np.uint8)
+    session.push(frames[:9])
+    session.is_student_skipped = True
+    session.push(frames)
+    assert session._state.footprint == Footprint(21, 1)
+    assert session.restarted()._state.footprint == Footprint(21, 1)
+    assert student.footprint == Footprint(21, 3)
 
 
 def test_a_step_down_in_one_session_leaves_the_other_as_it_was(monkeypatch):
@@ -383,6 +435,20 @@ def test_on_a_card_the_next_layer_comes_while_one_computes_and_not_too_early(mon
         if index not in starts:
             assert ("computed", index - 1) not in known
     assert ("computed", DEEP.num_layers - 1) in side.known_at_copy[DEEP.num_layers]
+
+
+def test_who_leaves_the_layers_early_waits_for_the_weights_on_their_way(monkeypatch):
+    """The slots may be freed then, and a copy into them must not be under way."""
+    turns = deep_student().for_device(CPU).offload.new_turns()
+    main, side = Stream(), Stream()
+    turns._stream = side
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream.copying())
+    layers = iter(turns)
+    next(layers)
+    assert ("copied", 1) not in main.done
+    layers.close()
+    assert ("copied", 1) in main.done
 
 
 @pytest.mark.cuda

@@ -278,6 +278,14 @@ def test_the_plan_holds_for_the_published_sizes(kind, footprint, monkeypatch):
     assert 0.8 * plan.total < there_before + card.peak_bytes < 1.02 * plan.total
 
 
+def test_an_operator_that_looks_beside_a_block_has_its_frames_there():
+    """A block of 12 frames, and 12 on each side of it."""
+    plain, wide = (plan_of(LeanConfig(), WHOLE, temporal_radius=r) for r in (0, 12))
+    assert wide.frames == 3 * plain.frames
+    assert wide.activations >= CONSISTENCY_BYTES * 36 * 480 * 832
+    assert fitting(LeanConfig(), wide.total - 1, temporal_radius=12).footprint != WHOLE
+
+
 @pytest.mark.parametrize(
     "spec",
     [
@@ -286,6 +294,8 @@ def test_the_plan_holds_for_the_published_sizes(kind, footprint, monkeypatch):
         "down:factor=4",
         "mask:keep=0.5,seed=0+noise:std=5",
         "blur:sigma=2+down:factor=2+noise:std=2",
+        "temporal:size=3+noise:std=5",
+        "temporal:size=3+blur:sigma=2+down:factor=2",
     ],
 )
 def test_the_plan_knows_what_a_session_takes_beside_the_student(spec):

@@ -324,7 +324,7 @@ def test_out_of_memory_takes_smaller_steps_and_loses_nothing(failing_calls, left
     state, expected_state = crowded.new_state(), student.new_state()
     for index, block in enumerate(blocks):
         if index == min(failing_calls) - 1:
-            expected_state.transformer.shrink(left.window_latents, of=9)
+            expected_state.transformer.shrink(left.window_latents)
             expected_state.footprint = left
         actual = crowded.restore_block(block, state).x_hat
         expected = student.restore_block(block, expected_state).x_hat

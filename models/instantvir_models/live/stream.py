@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from instantvir_models.errors import UsageError
+from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import blended, fitted
 from instantvir_models.live.output import KEPT_COMPANIONS, LiveOutput, Restored
@@ -318,11 +318,9 @@ class LiveStream:
         """Begin a new session at frame `index` if the old one expects another that is counted."""
         if index != self._expected_index and self._counts_frames:
             assert self._session is not None
-            height, width = self._session.measured_size
             self._give_out_held()
-            self._session = self._session_for(height, width)
-            if self._session is not None:
-                self._session.skip(index)
+            self._session = self._session.restarted()
+            self._session.skip(index)
 
     def _process_block(self) -> None:
         block, self._block = self._block, []
@@ -333,7 +331,7 @@ class LiveStream:
         if way is not _Way.PASS:
             self._bridge_gap(block[0].index)
         if self._session is None or way is _Way.PASS:
-            self._give_out_held()
+            self._begin_anew_if_holding()
             self.counters.add("passed", len(block))
             for item in block:
                 self._emit(item, item.frame.pixels)
@@ -368,17 +366,20 @@ class LiveStream:
         return _Way.RESTORE
 
     def _give_out_held(self) -> None:
-        """Let the session give out what it holds back; it has then ended and a new one begins."""
-        if self._session is None or not self._session.frames_held:
-            return
-        self._emit_held(self._session.flush())
-        self._session = self._session_for(*self._session.measured_size)
+        """Let the session give out what it holds back; if it held anything, it has then ended."""
+        if self._session is not None and self._session.frames_held:
+            self._emit_held(self._session.flush())
+
+    def _begin_anew_if_holding(self) -> None:
+        if self._session is not None and self._session.frames_held:
+            self._give_out_held()
+            self._session, self._expected_index = self._session.restarted(), 0
 
     def _session_for(self, height: int, width: int) -> Session | None:
         self._expected_index = 0
         try:
             return self._new_session(height, width)
-        except UsageError as error:
+        except (UsageError, DeviceMemoryError) as error:
             self._on_event(f"frames of {width}x{height} are passed through unrestored: {error}")
             return None
 

@@ -7,7 +7,6 @@ of it hidden behind the layer that computes meanwhile.
 
 import copy
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -25,6 +24,8 @@ HOME = torch.device("cpu")
 
 class Offload:
     """Where the weights of a student are: the one owner of that, for all sessions of the student.
+
+    Any of these sessions may move the weights, so all of them belong to one thread.
 
     What stays on the device at all times are the parameters around the layers, and those that
     belong to a layer directly.
@@ -52,7 +53,6 @@ class Offload:
         self._coming = coming
         known = set(coming)
         self._staying = [module for module in transformer.modules() if module not in known]
-        self._lock = threading.Lock()
 
     def rest(self) -> None:
         """Let the weights rest in CPU memory, page-locked where they go to a card from there."""
@@ -71,20 +71,19 @@ class Offload:
 
     @contextmanager
     def autoencoder_on_device(self) -> Iterator[None]:
-        """While entered, the autoencoder's weights are on the device; one session at a time."""
+        """While entered, the autoencoder's weights are on the device."""
         if not self.is_resting:
             yield
             return
-        with self._lock:
-            modules = list(self._autoencoder.modules())
-            homes = [dict(module.named_parameters(recurse=False)) for module in modules]
-            try:
-                _replace(modules, lambda weight: weight.to(self.device, copy=True))
-                yield
-            finally:
-                for module, home in zip(modules, homes, strict=True):
-                    for name, weight in home.items():
-                        setattr(module, name, weight)
+        modules = list(self._autoencoder.modules())
+        homes = [dict(module.named_parameters(recurse=False)) for module in modules]
+        try:
+            _replace(modules, lambda weight: weight.to(self.device, copy=True))
+            yield
+        finally:
+            for module, home in zip(modules, homes, strict=True):
+                for name, weight in home.items():
+                    setattr(module, name, weight)
 
 
 class LayerTurns:
@@ -107,13 +106,16 @@ class LayerTurns:
         return len(self._layers)
 
     def __iter__(self) -> Iterator[nn.Module]:
-        self._fetch(0)
-        for index in range(len(self)):
+        try:
+            self._fetch(0)
+            for index in range(len(self)):
+                self._await_copies()
+                # the other slot: only layers before this one, all of them under way, have used it
+                if index + 1 < len(self):
+                    self._fetch(index + 1)
+                yield self._slots[index % len(self._slots)]
+        finally:  # who goes away early may free the slots: not before their weights have come
             self._await_copies()
-            # the other slot: only layers before this one, all of them under way, have used it
-            if index + 1 < len(self):
-                self._fetch(index + 1)
-            yield self._slots[index % len(self._slots)]
 
     @property
     def device_bytes(self) -> int:

@@ -32,11 +32,12 @@ LIVE_STREAM_TENSORS = 8
 """Tensors of the model's width alive at once: residual stream, q, k, v, float32 copies."""
 
 FRAME_BYTES = 64
-"""Per pixel of a block, in float32: measurement, initial estimate, view, mask, and the estimate twice."""
+"""Per pixel of a block and of the frames beside it that its operator looks at, in float32:
+measurement, initial estimate, view, mask, and the estimate twice."""
 
 CONSISTENCY_BYTES = 160
-"""Per pixel of a block at most beside these, for the initial estimate and the correction towards the
-measurement; blur and enlargement together take most."""
+"""Per pixel of the same frames at most beside these, for the initial estimate and the correction
+towards the measurement; blur and enlargement together take most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class MemoryPlan:
     autoencoder_state: int
     """Past frames that the autoencoder's layers remember."""
     frames: int
-    """Of a block, as pixels."""
+    """Of a block, as pixels, and of those beside it that its operator looks at."""
     activations: int
     """The largest of encoder, transformer layer, decoder and data consistency. Past frames count a
     second time in it: those from before a block are kept until it is done. An estimate."""
@@ -112,12 +113,14 @@ def plan_memory(
     width: int,
     dtype: torch.dtype,
     text_rows: int | None = None,
+    temporal_radius: int = 0,
 ) -> MemoryPlan:
     """The memory that restoring frames of `height` x `width` pixels (of the output) takes.
 
     Args:
         text_rows: rows of the prompt that are attended to, padding being one of them; None for the
             longest prompt.
+        temporal_radius: frames on each side of a block that its operator looks at.
     """
     tokens = tokens_per_latent(height, width)
     kept = footprint.window_latents + settings.sink_latents
@@ -129,7 +132,8 @@ def plan_memory(
         autoencoder, latent_size=(h, w), chunk_latents=footprint.chunk_latents,
         tile_latents=footprint.tile_latents, dtype=dtype,
     )  # fmt: skip
-    pixels = TEMPORAL_FACTOR * settings.latents_per_block * height * width
+    frames = TEMPORAL_FACTOR * settings.latents_per_block + 2 * temporal_radius
+    pixels = frames * height * width
     is_past_here = footprint.resting < Resting.PAST_FRAMES
     encoder_past, decoder_past = (
         phase.past * is_past_here for phase in (parts.encode, parts.decode)
@@ -162,6 +166,7 @@ def plan_that_fits(
     tile_latents: int | None = None,
     can_rest: bool = False,
     text_rows: int | None = None,
+    temporal_radius: int = 0,
 ) -> MemoryPlan:
     """The plan within the budget that gives up least.
 
@@ -174,7 +179,7 @@ def plan_that_fits(
         tile_latents: side of the autoencoder's tiles in latent pixels, 0 for whole frames; None to
             choose.
         can_rest: whether weights may rest in CPU memory, because that is not the device's.
-        text_rows: see `plan_memory`.
+        text_rows, temporal_radius: see `plan_memory`.
 
     Raises:
         UsageError: if not even one block fits.
@@ -187,7 +192,7 @@ def plan_that_fits(
     for footprint, dtype in _from_most_to_least(settings, tile_sides, resting, dtypes):
         plan = plan_memory(
             transformer, autoencoder, settings, footprint, height=height, width=width,
-            dtype=dtype, text_rows=text_rows,
+            dtype=dtype, text_rows=text_rows, temporal_radius=temporal_radius,
         )  # fmt: skip
         if plan.total <= budget_bytes:
             return plan

@@ -220,18 +220,17 @@ class WanStudent:
         Raises:
             torch.OutOfMemoryError: if not even one block without history fits.
         """
+        is_smaller = False
         while True:
-            autoencoder, mark = state.autoencoder.copy(), state.transformer.mark()
-            has_started = state.has_started
             try:
-                return self._restore(block, state)
+                if is_smaller:
+                    self._shrink(state)
+                return self._restore_or_rewind(block, state)
             except torch.OutOfMemoryError:
                 smaller = self._smaller(state.footprint, block.size)
                 if smaller is None:
                     raise
-            state.autoencoder, state.has_started = autoencoder, has_started
-            state.transformer.rewind(mark)
-            self._shrink(state, smaller)
+            state.footprint, is_smaller = smaller, True
             logger.warning("out of memory: going on with %s", smaller)
 
     def _smaller(self, footprint: Footprint, size: tuple[int, int]) -> Footprint | None:
@@ -241,16 +240,27 @@ class WanStudent:
             may_rest=self.offload is not None,
         )
 
-    def _shrink(self, state: WanState, footprint: Footprint) -> None:
-        """Let a state that is between two blocks take no more than `footprint`."""
+    def _shrink(self, state: WanState) -> None:
+        """Let a state that is between two blocks take no more than its footprint says."""
+        footprint = state.footprint
         if footprint.resting and self.offload is not None:
             self.offload.rest()
         if footprint.resting is Resting.PAST_FRAMES:
             state.autoencoder.move(HOME)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        state.transformer.shrink(footprint.window_latents, of=state.footprint.window_latents)
-        state.footprint = footprint
+        state.transformer.shrink(footprint.window_latents)
+
+    def _restore_or_rewind(self, block: Conditioning, state: WanState) -> Estimate:
+        """The estimate of one block; where memory runs out, `state` is as it was before."""
+        autoencoder, mark = state.autoencoder.copy(), state.transformer.mark()
+        has_started = state.has_started
+        try:
+            return self._restore(block, state)
+        except torch.OutOfMemoryError:
+            state.autoencoder, state.has_started = autoencoder, has_started
+            state.transformer.rewind(mark)
+            raise
 
     def _restore(self, block: Conditioning, state: WanState) -> Estimate:
         y, enlargement = self._shown(block)

@@ -103,10 +103,10 @@ class WanMemory:
         for cache in self.caches:
             cache.rewind(tokens_seen)
 
-    def shrink(self, window_latents: int, *, of: int) -> None:
-        """Keep `window_latents` of the `of` latents of history."""
+    def shrink(self, window_latents: int) -> None:
+        """Keep the last `window_latents` of history; if memory runs out, some layers keep more."""
         for cache in self.caches:
-            cache.shrink(cache.window * window_latents // of)
+            cache.shrink(window_latents * (cache.tokens_seen // self.next_latent))
 
 
 class _SelfAttention(nn.Module):
