@@ -220,9 +220,16 @@ def test_a_wish_that_cannot_be_sent_is_a_sentence(tmp_path, wish, sentence):
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"hello\n", b"[1]\n", b"\xff\n", b'{"error": "no", "hint": "ask"}\n']
+    ("said", "expected"),
+    [
+        (b"", "ended before it answered"),
+        (b"hello\n", "is no stream of instantvir"),
+        (b"[1]\n", "is no stream of instantvir"),
+        (b"\xff\n", "is no stream of instantvir"),
+        (b'{"error": "no", "hint": "ask"}\n', "error: no"),
+    ],
 )
-def test_a_socket_of_something_else_is_told(tmp_path, said):
+def test_an_answer_that_does_not_help_is_told(tmp_path, said, expected):
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -237,7 +244,6 @@ def test_a_socket_of_something_else_is_told(tmp_path, said):
         connection.close()
         out, errors = asking.communicate(timeout=PATIENCE_SECONDS)
     assert (asking.returncode, out) == (ExitStatus.USAGE, b"")
-    expected = "error: no" if b"error" in said else "is no stream of instantvir"
     assert expected in " ".join(errors.decode().split())
 
 

@@ -56,9 +56,10 @@ def frames_of(path):
 
 
 def restore(clip, checkpoint, *options, operator="blur:sigma=1"):
+    # Losslessly: now and then x264 makes another file of the same pictures, if they are this tiny.
     return run(
         "restore", clip, "--operator", operator, "--model", checkpoint, "--threads", 1,
-        "--overwrite", *options,
+        "--crf", 0, "--overwrite", *options,
     )  # fmt: skip
 
 
