@@ -1,6 +1,7 @@
 """One live run from a synthetic camera to a reader: what came out, when, and how it sounded."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +29,9 @@ ENVIRONMENT = {
 COMMAND = [sys.executable, "-c", "from instantvir_cli.app import app; app()", "stream"]
 CAMERA = [sys.executable, str(ROOT / "benchmarks" / "synthetic_camera.py")]
 
+ROUNDING_FRAMES = 0.01
+"""Containers round the time of a packet of sound."""
+
 
 @dataclass
 class Received:
@@ -52,7 +56,7 @@ class Received:
         number_at = {round(s * fps): n for s, n in zip(self.seconds, self.numbers, strict=True)}
         offsets = []
         for seconds, number in self.sound[-50:]:
-            shown = number_at.get(round(seconds * fps))
+            shown = number_at.get(math.floor(seconds * fps + ROUNDING_FRAMES))
             if shown is not None:
                 offsets.append(abs(shown % LARGEST_SAMPLE - number))
         return float(max(offsets)) if offsets else float("nan")

@@ -3,8 +3,8 @@
     python benchmarks/synthetic_camera.py --fps 25 --seconds 10 | instantvir stream -o -
 
 Each frame carries two rows of square black or white bits: the monotonic clock in milliseconds when
-it was handed over, and its number. The sound of frame n is a constant sample of value n, so that
-picture and sound can be compared after any journey.
+it was handed over, and its number. The sound of frame n is a constant sample of value n, in packets
+of 20 ms, so that picture and sound can be compared after any journey.
 """
 
 import argparse
@@ -22,6 +22,7 @@ BIT_PIXELS = 4
 
 SAMPLE_RATE = 8000
 LARGEST_SAMPLE = 30_000
+PACKET_SAMPLES = SAMPLE_RATE // 50
 
 
 def stamped(pixels: NDArray[np.uint8], number: int, milliseconds: int) -> NDArray[np.uint8]:
@@ -106,9 +107,19 @@ def record(args: argparse.Namespace) -> None:
 def _encode_sound(
     container: av.container.OutputContainer, sound: av.AudioStream, number: int, rate: Fraction
 ) -> None:
-    first, last = (round(n * SAMPLE_RATE / rate) for n in (number, number + 1))
-    level = number % LARGEST_SAMPLE
-    samples = np.full((1, last - first), level, np.int16)
+    begin, end = (round(n * SAMPLE_RATE / rate) for n in (number, number + 1))
+    for first in range(begin, end, PACKET_SAMPLES):
+        _encode_packet(container, sound, number, first, min(first + PACKET_SAMPLES, end))
+
+
+def _encode_packet(
+    container: av.container.OutputContainer,
+    sound: av.AudioStream,
+    number: int,
+    first: int,
+    last: int,
+) -> None:
+    samples = np.full((1, last - first), number % LARGEST_SAMPLE, np.int16)
     if sound.codec_context.format.name != "s16":
         samples = samples.astype(np.float32) / 32768
     frame = av.AudioFrame.from_ndarray(
