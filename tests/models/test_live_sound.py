@@ -1,4 +1,4 @@
-"""Sound costs no delay: a container holds back a frame until it has the sound of that moment."""
+"""Sound costs a frame of delay at most: a container holds a frame back until it has later sound."""
 
 import io
 import threading
