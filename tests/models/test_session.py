@@ -12,22 +12,15 @@ from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.spec import Degradation, parse_degradation
 from instantvir_models.session import Session
-from instantvir_models.students.tiny import STATE_LIMIT, TinyConfig, TinyStudent
+from instantvir_models.students.tiny import STATE_LIMIT
+from tests.live_tools import small_student
 
 HEIGHT, WIDTH = 24, 40
 
 
 @pytest.fixture(scope="module")
 def student():
-    torch.manual_seed(0)
-    config = TinyConfig(
-        fine_channels=16, state_channels=8, coarse_channels=16, coarse_layers=2,
-        bottom_channels=32, num_heads=2,
-    )  # fmt: skip
-    student = TinyStudent(config).eval().requires_grad_(False)
-    for layer in (student.head, student.attention.out, student.film.out):
-        torch.nn.init.normal_(layer.weight, std=0.05)
-    return student
+    return small_student()
 
 
 def moving_frames(num_frames, height=HEIGHT, width=WIDTH):
