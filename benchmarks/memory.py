@@ -16,8 +16,8 @@ from instantvir_models.checkpoints.load import load_student
 from instantvir_models.media import Frame, VideoWriter
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.operators.spec import parse_degradation
-from instantvir_models.pipeline import restore_video
-from instantvir_models.session import Session
+from instantvir_models.run.pipeline import restore_video
+from instantvir_models.run.session import Session
 
 EVERY = 250
 """Frames between two looks at the memory."""

@@ -20,11 +20,10 @@ import torch
 from numpy.typing import NDArray
 from skimage.restoration import inpaint_biharmonic
 
-from instantvir_models.measurement import LEVEL, Measurement
 from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.dct import dct2, idct2
-from instantvir_models.operators.spec import Degradation
+from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement
 
 Frames = NDArray[np.uint8]
 Setting = tuple[Any, ...]
@@ -79,12 +78,7 @@ def _enlarged_consistent(y: Frames, degradation: Degradation, setting: tuple[int
     """An interpolation, then our own consistency step: the strongest form of the rival."""
     interpolation, estimate_std = setting
     grown = np.stack([_enlarged(frame, degradation, interpolation) for frame in y])
-    measurement = Measurement(
-        y=to_unit(y),
-        operator=degradation.operator,
-        noise_std=degradation.noise_std,
-        is_lossy=degradation.is_lossy,
-    )
+    measurement = Measurement(to_unit(y), degradation)
     return to_uint8(data_consistency(to_unit(grown), measurement, estimate_std=estimate_std))
 
 

@@ -73,7 +73,7 @@ def accelerated(num_frames: int, size: tuple[int, int]) -> dict[str, object]:
     from instantvir_models.checkpoints.load import load_student
     from instantvir_models.cpu import keep_freed_memory
     from instantvir_models.operators.spec import parse_degradation
-    from instantvir_models.session import Session
+    from instantvir_models.run.session import Session
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.cpu import fastest_dtype, keep_freed_memory
-from instantvir_models.measurement import Measurement
+from instantvir_models.operators.measurement import Measurement
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.students.base import condition
 
@@ -83,9 +83,7 @@ def main() -> None:
     for task, spec in SPECS.items():
         degradation = parse_degradation(spec, shape=shape)
         y = degradation.operator.A(moving[:, :frames])
-        measurement = Measurement(
-            y=y, operator=degradation.operator, noise_std=degradation.noise_std
-        )
+        measurement = Measurement(y, degradation)
         estimate = cpu_seconds(lambda m=measurement: condition(m), 5) / frames
         print(f"initial estimate, {task}: {estimate:.3f} CPU s per frame")
     state = student.new_state()

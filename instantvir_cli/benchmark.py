@@ -30,9 +30,10 @@ from instantvir_cli.threads import use_threads
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
-from instantvir_models.operators.spec import ClipShape, Degradation, parse_degradation
-from instantvir_models.pipeline import PipelineReport, restore_video
-from instantvir_models.session import Session
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.operators.spec import ClipShape, parse_degradation
+from instantvir_models.run.pipeline import PipelineReport, restore_video
+from instantvir_models.run.session import Session
 from instantvir_models.students.base import Student
 from instantvir_models.students.wan.student import WanStudent
 

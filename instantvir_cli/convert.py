@@ -9,11 +9,7 @@ from instantvir_cli import console
 from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
 from instantvir_models.checkpoints.convert import found_in, save_found
 from instantvir_models.checkpoints.folder import save_prompt
-from instantvir_models.checkpoints.text_encoder import TextEncoderConfig, has_tokenizer
-from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
-from instantvir_models.students.wan.transformer import WanConfig
-from instantvir_models.tasks import Task
-from instantvir_models.text import (
+from instantvir_models.checkpoints.prompt import (
     ENCODER_VARIABLE,
     check_replaceable,
     cleaned,
@@ -22,6 +18,10 @@ from instantvir_models.text import (
     save_rows,
     text_of,
 )
+from instantvir_models.checkpoints.text_encoder import TextEncoderConfig, has_tokenizer
+from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
+from instantvir_models.students.wan.transformer import WanConfig
+from instantvir_models.tasks import Task
 
 DTYPES = {
     "keep": None,

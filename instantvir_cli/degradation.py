@@ -9,8 +9,8 @@ import numpy as np
 from instantvir_cli import console
 from instantvir_models.errors import UsageError
 from instantvir_models.media.frame import Pixels
+from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
-from instantvir_models.operators.spec import Degradation
 from instantvir_models.tasks import Resolved, Task, TaskOptions, needs_sample, resolve
 
 

@@ -18,8 +18,9 @@ from instantvir_models.media import (
     to_unit,
 )
 from instantvir_models.media.color import as_uint8
+from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.sidecar import write_sidecar
-from instantvir_models.operators.spec import ClipShape, Degradation, parse_degradation
+from instantvir_models.operators.spec import ClipShape, parse_degradation
 
 LOSSLESS_SUFFIXES = {".mkv", ".avi", ".nut"}
 

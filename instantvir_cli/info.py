@@ -18,8 +18,8 @@ from instantvir_models.checkpoints.folder import (
     files_of,
 )
 from instantvir_models.checkpoints.load import Located, load_student, locate
+from instantvir_models.checkpoints.prompt import load_rows, text_of
 from instantvir_models.checkpoints.tensors import read_tensors, sha256_of
-from instantvir_models.text import load_rows, text_of
 
 
 def show_info(model: str, *, json_summary: bool, quiet: bool) -> None:

@@ -36,8 +36,8 @@ from instantvir_cli.threads import use_threads
 from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
-from instantvir_models.pipeline import PipelineReport, restore_video
-from instantvir_models.session import Session
+from instantvir_models.run.pipeline import PipelineReport, restore_video
+from instantvir_models.run.session import Session
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
 
 logger = logging.getLogger(__name__)

@@ -40,7 +40,7 @@ from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
-from instantvir_models.session import Session, block_size
+from instantvir_models.run.session import Session, block_size
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
 
 LOOPBACK = "127.0.0.1"

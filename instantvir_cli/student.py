@@ -8,13 +8,13 @@ import torch
 from instantvir_cli import console
 from instantvir_models.autoencoders.base import SPATIAL_FACTOR
 from instantvir_models.checkpoints.load import EMBEDDED, LoadedStudent, load_student
+from instantvir_models.checkpoints.prompt import read_prompt
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import DeviceMemoryError, UsageError
-from instantvir_models.operators.spec import Degradation
+from instantvir_models.operators.measurement import Degradation
 from instantvir_models.students.base import Student
 from instantvir_models.students.wan.plan import MemoryPlan, plan_memory, plan_that_fits
 from instantvir_models.students.wan.student import Footprint, WanStudent
-from instantvir_models.text import read_prompt
 
 DEVICES = ("auto", "cpu", "cuda")
 

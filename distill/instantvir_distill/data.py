@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instantvir_models.errors import VideoOpenError
-from instantvir_models.measurement import LEVEL, Measurement, degrade
 from instantvir_models.media import VideoReader, to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
 from instantvir_models.operators.base import Operator
@@ -21,6 +20,7 @@ from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
 
 TASKS = ("denoise", "deblur", "sr", "inpaint")
 
@@ -199,18 +199,18 @@ class Sampler:
         told: Operator | None = None,
     ) -> Sample:
         """x degraded, stored as 8 bits or through H.264, and described a little wrongly."""
-        made = degrade(x, operator, noise_std=noise_std, generator=self.generator)
+        true = Degradation(operator=operator, noise_std=noise_std)
+        y = degrade(x, true, generator=self.generator).y
         is_lossy = bool(self.rng.random() < self.lossy_fraction)
-        y = made.y
         if is_lossy:
             y = _through_h264(y, crf=int(self.rng.integers(14, 31)))
         elif self.rng.random() < 0.7:
-            y = (((y + 1) * 127.5).round().clamp(0, 255)) * LEVEL - 1
+            y = stored(y)
         told_noise = noise_std * (self.rng.uniform(0.85, 1.15) if self.rng.random() < 0.5 else 1)
-        measurement = replace(
-            made, y=y, operator=told or operator, noise_std=told_noise, is_lossy=is_lossy
+        degradation = Degradation(
+            operator=told or operator, noise_std=told_noise, is_lossy=is_lossy
         )
-        return Sample(x, measurement, task)
+        return Sample(x, Measurement(y, degradation), task)
 
 
 def _through_h264(y: Tensor, *, crf: int) -> Tensor:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
-from instantvir_models.measurement import LEVEL
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
@@ -22,7 +21,8 @@ from instantvir_models.operators.estimate import (
     estimate_noise_std,
 )
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.spec import Degradation, load_mask, parse_degradation
+from instantvir_models.operators.measurement import LEVEL, Degradation
+from instantvir_models.operators.spec import load_mask, parse_degradation
 
 Confidence = Literal["high", "medium", "low"]
 

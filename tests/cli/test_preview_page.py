@@ -10,7 +10,7 @@ import pytest
 
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
-from instantvir_models.text import cache_path, save_rows
+from instantvir_models.checkpoints.prompt import cache_path, save_rows
 from tests.chromium import chromium
 from tests.cli.test_stream import ENVIRONMENT, PATIENCE_SECONDS, camera, free_port, stream, wait_for
 from tests.wan_small import TRANSFORMER, small_student, small_text

@@ -22,13 +22,13 @@ from instantvir_cli.student import OpenedStudent
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.load import LoadedStudent, load_student
+from instantvir_models.checkpoints.prompt import load_rows, save_rows
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.controls import Controls
 from instantvir_models.media import VideoReader
 from instantvir_models.operators.spec import parse_degradation
-from instantvir_models.session import Session
-from instantvir_models.text import load_rows, save_rows
+from instantvir_models.run.session import Session
 from tests.cli.test_stream import (
     ENVIRONMENT,
     PATIENCE_SECONDS,

@@ -18,13 +18,13 @@ from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.load import LoadedStudent
+from instantvir_models.checkpoints.prompt import cache_path, read_prompt, save_rows, text_of
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.media import VideoReader
 from instantvir_models.students.wan.plan import plan_memory
 from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
 from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
-from instantvir_models.text import cache_path, read_prompt, save_rows, text_of
 from tests.media_clips import make_clip
 from tests.wan_small import LEAN, TRANSFORMER, small_autoencoder, small_student, small_text
 
@@ -230,7 +230,9 @@ def test_a_prompt_in_words_is_kept_in_a_file(clip, checkpoint, monkeypatch, tmp_
     """What the text encoder says once needs none afterwards, on any machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     encoded = torch.randn(1, 5, 4096).to(torch.bfloat16)
-    monkeypatch.setattr("instantvir_models.text.encode", lambda text, *, text_len: encoded)
+    monkeypatch.setattr(
+        "instantvir_models.checkpoints.prompt.encode", lambda text, *, text_len: encoded
+    )
     path = tmp_path / "rows.safetensors"
     result = run("convert", "--prompt", " a  red square", "-o", path)
     assert result.exit_code == 0, result.stderr
@@ -242,7 +244,9 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_prompt(monkeypatch, tmp_
     (tmp_path / "cache").write_text("a file where a folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     encoded = torch.randn(1, 5, 16)
-    monkeypatch.setattr("instantvir_models.text.encode", lambda text, *, text_len: encoded)
+    monkeypatch.setattr(
+        "instantvir_models.checkpoints.prompt.encode", lambda text, *, text_len: encoded
+    )
     rows = read_prompt("a red square", text_dim=16, text_len=12).rows
     assert torch.equal(rows, encoded.to(torch.bfloat16).float())
 

@@ -26,10 +26,10 @@ from instantvir_models.checkpoints.folder import (
 )
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
+from instantvir_models.checkpoints.prompt import load_rows, save_rows
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.wan.student import SrInput, WanSettings
 from instantvir_models.students.wan.transformer import WanConfig, WanMemory, WanTransformer
-from instantvir_models.text import load_rows, save_rows
 from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_student, small_text
 
 KEYS = Path(__file__).parents[1] / "data" / "keys"

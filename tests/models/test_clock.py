@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-import instantvir_models.clock as clock_module
+import instantvir_models.run.clock as clock_module
 from instantvir_models.checkpoints.load import load_student
-from instantvir_models.clock import Step, StepClock
 from instantvir_models.operators.spec import parse_degradation
-from instantvir_models.session import Session
+from instantvir_models.run.clock import Step, StepClock
+from instantvir_models.run.session import Session
 from tests.wan_small import small_student
 
 

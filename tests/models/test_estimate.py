@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from instantvir_models.measurement import LEVEL
 from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
 from instantvir_models.operators.blur import GaussianBlur
@@ -14,6 +13,7 @@ from instantvir_models.operators.estimate import (
     estimate_mask,
     estimate_noise_std,
 )
+from instantvir_models.operators.measurement import LEVEL
 
 
 @pytest.fixture(scope="module")

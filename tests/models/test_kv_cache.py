@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from instantvir_models.kv_cache import KVCache
+from instantvir_models.students.kv_cache import KVCache
 
 
 def kept(cache, sizes):

@@ -13,8 +13,8 @@ from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.live.wishes import apply_wishes, told
 from instantvir_models.media import VideoReader
 from instantvir_models.operators.blur import GaussianBlur
-from instantvir_models.operators.spec import Degradation
-from instantvir_models.session import Session
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.run.session import Session
 from tests.live_tools import Sink, output_to, small_student
 from tests.media_clips import make_clip
 from tests.models.test_live_parts import STATUS

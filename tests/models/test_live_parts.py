@@ -27,15 +27,14 @@ from instantvir_models.live.preview import LatestPair, PreviewServer
 from instantvir_models.live.status import Counters, LiveStatus, OutputStatus, Percentiles
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.live.watchdog import Watchdog
-from instantvir_models.measurement import Measurement
 from instantvir_models.media import Frame, to_unit
 from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.consistency import relative_residual
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.spec import Degradation
-from instantvir_models.session import Session
-from instantvir_models.stages import Link, Stopped
+from instantvir_models.operators.measurement import Degradation, Measurement
+from instantvir_models.run.session import Session
+from instantvir_models.run.stages import Link, Stopped
 from instantvir_models.tasks import Task, TaskOptions, needs_sample, resolve
 from tests.live_tools import Sink, output_to, small_student
 from tests.media_clips import picture
@@ -222,7 +221,7 @@ def test_without_the_student_the_measurement_still_counts():
     session.is_student_skipped = True
     assert len(session.push(frames)) == 6
     y = to_unit(frames)
-    measurement = Measurement(y=y, operator=degradation.operator, noise_std=0.01)
+    measurement = Measurement(y, degradation)
     assert session.report.residual < 0.8 * relative_residual(y, measurement)
 
 

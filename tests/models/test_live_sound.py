@@ -14,8 +14,8 @@ from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
 from instantvir_models.operators.blur import GaussianBlur
-from instantvir_models.operators.spec import Degradation
-from instantvir_models.session import Session
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.run.session import Session
 from tests.live_tools import small_student
 from tests.media_clips import make_clip
 

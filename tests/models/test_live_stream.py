@@ -20,9 +20,9 @@ from instantvir_models.media import CompanionPacket, VideoReader
 from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.spec import Degradation
-from instantvir_models.pipeline import restore_video
-from instantvir_models.session import Session
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.run.pipeline import restore_video
+from instantvir_models.run.session import Session
 from tests.live_tools import Sink, output_to, random_sizes, small_student, stdin_from
 from tests.media_clips import make_clip, picture
 from tests.wan_small import small_student as small_wan

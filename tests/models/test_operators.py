@@ -5,7 +5,6 @@ import torch
 from skimage.restoration import inpaint_biharmonic
 
 from instantvir_models.errors import UsageError
-from instantvir_models.measurement import Measurement, degrade
 from instantvir_models.operators.base import CG_TOLERANCE
 from instantvir_models.operators.blur import (
     GaussianBlur,
@@ -19,6 +18,7 @@ from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.consistency import data_consistency, relative_residual
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask, bend_like_plates, pull_push
+from instantvir_models.operators.measurement import Degradation, Measurement, degrade
 
 SHAPE = (2, 5, 3, 24, 36)  # B, T, C, H, W: no two neighbours equal
 
@@ -254,7 +254,11 @@ def test_pull_push_keeps_flat_areas_flat():
 )
 def test_the_initial_estimate_beats_the_obvious(operator, noise_std):
     x = natural_video()
-    y = degrade(x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0)).y
+    y = degrade(
+        x,
+        Degradation(operator=operator, noise_std=noise_std),
+        generator=torch.Generator().manual_seed(0),
+    ).y
     obvious = torch.nn.functional.interpolate(y[0], size=x.shape[-2:], mode="bilinear")[None]
     assert psnr(operator.initial_estimate(y, noise_std), x) > psnr(obvious, x) + 0.5
 
@@ -284,9 +288,8 @@ def consistent_pairs():
 def test_consistency_never_moves_away_from_the_measurement(name):
     operator, noise_std = consistent_pairs()[name]
     x = natural_video()
-    measurement = degrade(
-        x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0)
-    )
+    degradation = Degradation(operator=operator, noise_std=noise_std)
+    measurement = degrade(x, degradation, generator=torch.Generator().manual_seed(0))
     x_hat = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     corrected = data_consistency(x_hat, measurement, estimate_std=0.1)
     assert relative_residual(corrected, measurement) <= relative_residual(x_hat, measurement)
@@ -297,9 +300,8 @@ def test_consistency_makes_an_honest_estimate_better(name):
     """With the estimate's true error as its std, the correction is a Bayes update: it helps."""
     operator, noise_std = consistent_pairs()[name]
     x = natural_video()
-    measurement = degrade(
-        x, operator, noise_std=noise_std, generator=torch.Generator().manual_seed(0)
-    )
+    degradation = Degradation(operator=operator, noise_std=noise_std)
+    measurement = degrade(x, degradation, generator=torch.Generator().manual_seed(0))
     x_hat = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     corrected = data_consistency(x_hat, measurement, estimate_std=0.1)
     assert psnr(corrected, x) > psnr(x_hat, x)
@@ -309,7 +311,7 @@ def test_consistency_makes_an_honest_estimate_better(name):
 def test_consistency_leaves_the_truth_alone(name):
     operator, _ = consistent_pairs()[name]
     x = natural_video()
-    measurement = Measurement(y=operator.A(x), operator=operator, noise_std=0.0)
+    measurement = Measurement(operator.A(x), Degradation(operator=operator, noise_std=0.0))
     corrected = data_consistency(x, measurement, estimate_std=0.1)
     torch.testing.assert_close(corrected, x, rtol=0, atol=2e-3)
 

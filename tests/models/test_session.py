@@ -10,8 +10,9 @@ from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.spec import Degradation, parse_degradation
-from instantvir_models.session import Session
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.operators.spec import parse_degradation
+from instantvir_models.run.session import Session
 from instantvir_models.students.tiny import STATE_LIMIT
 from tests.live_tools import small_student
 

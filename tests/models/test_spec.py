@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from instantvir_models.errors import UsageError
-from instantvir_models.measurement import LEVEL
 from instantvir_models.operators.compose import Composition
 from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.measurement import LEVEL
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path, write_sidecar
 from instantvir_models.operators.spec import (
     OPERATOR_EXAMPLES,

@@ -14,6 +14,7 @@ from instantvir_cli.exit_status import ExitStatus
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.convert import convert, recognise
 from instantvir_models.checkpoints.folder import save_prompt
+from instantvir_models.checkpoints.prompt import encode
 from instantvir_models.checkpoints.text_encoder import (
     TextEncoderConfig,
     save_text_encoder,
@@ -21,7 +22,6 @@ from instantvir_models.checkpoints.text_encoder import (
     text_encoder_to_transformers,
 )
 from instantvir_models.errors import CheckpointError
-from instantvir_models.text import encode
 
 SMALL = TextEncoderConfig(
     vocab_size=64, text_dim=16, attention_dim=24, ffn_dim=40, num_heads=3, num_layers=2,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from instantvir_models.measurement import degrade
 from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.measurement import Degradation, degrade
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.tiled import TiledStudent
 from instantvir_models.students.tiny import TinyConfig, TinyStudent
@@ -34,7 +34,9 @@ def moving_clip(frames, height, width):
 
 def conditioned(x, noise_std=0.1):
     generator = torch.Generator().manual_seed(2)
-    return condition(degrade(x, Identity(), noise_std=noise_std, generator=generator))
+    return condition(
+        degrade(x, Degradation(operator=Identity(), noise_std=noise_std), generator=generator)
+    )
 
 
 def part(whole, frames):

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 import instantvir_models.operators.base as operators
-import instantvir_models.session as session_module
+import instantvir_models.run.session as session_module
 import instantvir_models.students.wan.transformer as transformer_module
 from instantvir_models.errors import DeviceMemoryError
-from instantvir_models.kv_cache import KVCache
-from instantvir_models.measurement import degrade
 from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.measurement import Degradation, degrade
 from instantvir_models.operators.spec import ClipShape, parse_degradation
-from instantvir_models.session import Session
+from instantvir_models.run.session import Session
 from instantvir_models.students.base import Conditioning, condition
+from instantvir_models.students.kv_cache import KVCache
 from instantvir_models.students.wan.cost import autoencoder_memory
 from instantvir_models.students.wan.offload import SLOTS
 from instantvir_models.students.wan.student import (
@@ -47,7 +47,7 @@ def deep_student(kind="lean", **settings):
 def blocks(*frames, height=16, width=32):
     generator = torch.Generator().manual_seed(5)
     videos = [torch.rand(1, n, 3, height, width, generator=generator) * 2 - 1 for n in frames]
-    return [condition(degrade(x, Identity(), noise_std=0.0)) for x in videos]
+    return [condition(degrade(x, Degradation(operator=Identity(), noise_std=0.0))) for x in videos]
 
 
 def restored(student, given, state=None):

@@ -7,8 +7,8 @@ from instantvir_models.autoencoders.base import CausalMemory
 from instantvir_models.autoencoders.wan import LATENT_MEAN, LATENT_STD, WanVAE
 from instantvir_models.checkpoints.convert import recognise
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
+from instantvir_models.checkpoints.prompt import encode
 from instantvir_models.students.wan.transformer import TextRows, WanMemory, WanTransformer
-from instantvir_models.text import encode
 from tests.wan_small import TRANSFORMER, WAN_VAE, drawn, small_text
 
 
@@ -97,7 +97,9 @@ def test_rows_without_padding_equal_the_padded_reference(monkeypatch):
         relative_attention_num_buckets=8, feed_forward_proj="gated-gelu",
     )  # fmt: skip
     encoder = transformers.UMT5EncoderModel(config).eval()
-    monkeypatch.setattr("instantvir_models.text._text_encoder", lambda: (WordTokenizer(), encoder))
+    monkeypatch.setattr(
+        "instantvir_models.checkpoints.prompt._text_encoder", lambda: (WordTokenizer(), encoder)
+    )
     rows = encode("a red square", text_len=20)
     ids = WordTokenizer()(
         ["a red square"], max_length=20, truncation=True, return_tensors="pt",

@@ -12,8 +12,8 @@ from instantvir_models.autoencoders.base import CausalMemory
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.errors import UsageError
-from instantvir_models.measurement import Measurement
 from instantvir_models.operators.consistency import data_consistency
+from instantvir_models.operators.measurement import Measurement
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.peak_memory import PeakMemory
 from instantvir_models.students.base import Conditioning, condition
@@ -303,10 +303,7 @@ def test_the_plan_knows_what_a_session_takes_beside_the_student(spec):
     shape = ClipShape(num_frames=frames, height=height, width=width)
     degradation = parse_degradation(spec, shape=shape)
     x = torch.rand(1, frames, 3, height, width) * 2 - 1
-    measurement = Measurement(
-        y=degradation.operator.A(x), operator=degradation.operator,
-        noise_std=degradation.noise_std,
-    )  # fmt: skip
+    measurement = Measurement(degradation.operator.A(x), degradation)
     with torch.inference_mode():
         with PeakMemory() as before:
             block = condition(measurement)

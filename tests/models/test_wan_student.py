@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from instantvir_models.measurement import degrade
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.downsample import Downsample
+from instantvir_models.operators.measurement import Degradation, degrade
 from instantvir_models.operators.spec import parse_degradation
-from instantvir_models.session import Session
+from instantvir_models.run.session import Session
 from instantvir_models.students.base import condition
 from instantvir_models.students.wan.student import Footprint, SrInput, WanSettings, WanStudent
 from tests.wan_small import small_student, small_text
@@ -109,8 +109,12 @@ def test_the_same_prompt_again_changes_nothing(student):
 def test_another_student_takes_over_the_state_with_its_own_words(student):
     """The law behind a change of prompt: only the keys of the words are new."""
     other = student.with_text(small_text(seed=9, rows=5))
-    block = condition(degrade(torch.rand(1, 9, 3, 16, 16), Identity(), noise_std=0.0))
-    later = condition(degrade(torch.rand(1, 12, 3, 16, 16), Identity(), noise_std=0.0))
+    block = condition(
+        degrade(torch.rand(1, 9, 3, 16, 16), Degradation(operator=Identity(), noise_std=0.0))
+    )
+    later = condition(
+        degrade(torch.rand(1, 12, 3, 16, 16), Degradation(operator=Identity(), noise_std=0.0))
+    )
     states = student.new_state(), student.new_state()
     for state in states:
         student.restore_block(block, state)
@@ -165,7 +169,7 @@ def test_the_memory_of_a_session_is_constant(student):
 
 
 def conditioned(x, operator, noise_std=0.0):
-    return condition(degrade(x, operator, noise_std=noise_std))
+    return condition(degrade(x, Degradation(operator=operator, noise_std=noise_std)))
 
 
 @torch.inference_mode()
@@ -227,7 +231,7 @@ def test_consistency_gives_back_what_the_measurement_knows():
     drift = torch.nn.functional.interpolate(
         0.08 * torch.randn(2, 3, 4, 6, generator=generator), size=(64, 96), mode="bicubic"
     )[None]
-    measurement = degrade(x, Downsample(4), noise_std=0.0)
+    measurement = degrade(x, Degradation(operator=Downsample(4), noise_std=0.0))
 
     def psnr_after(error, *, corrected):
         x_hat = x + error

@@ -23,6 +23,7 @@ from instantvir_models.checkpoints.config import (
     read_config,
     write_config,
 )
+from instantvir_models.checkpoints.prompt import load_rows, save_rows
 from instantvir_models.checkpoints.tensors import (
     check_tensors,
     joined,
@@ -33,7 +34,6 @@ from instantvir_models.checkpoints.tensors import (
 from instantvir_models.errors import CheckpointError, VideoWriteError
 from instantvir_models.students.wan.student import WanStudent
 from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
-from instantvir_models.text import load_rows, save_rows
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.status import KEPT_TIMES, OutputStatus, Percentiles
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import CompanionPacket, Frame
-from instantvir_models.stages import PATIENCE_SECONDS, Link, Stage, Stopped
+from instantvir_models.run.stages import PATIENCE_SECONDS, Link, Stage, Stopped
 
 STALL_SECONDS = 2.0
 """Under back-pressure an output may hold up the others for so long; then it loses frames."""

@@ -20,8 +20,8 @@ from instantvir_models.live.status import Counters, LiveStatus, resident_bytes
 from instantvir_models.live.watchdog import Watchdog
 from instantvir_models.media import CompanionPacket, Frame
 from instantvir_models.media.frame import Pixels
-from instantvir_models.session import Session
-from instantvir_models.stages import PATIENCE_SECONDS, QUEUED_BLOCKS, Link, Stage, Stopped
+from instantvir_models.run.session import Session
+from instantvir_models.run.stages import PATIENCE_SECONDS, QUEUED_BLOCKS, Link, Stage, Stopped
 
 SMALLEST_QUEUE = 4
 """Frames that may wait at least, so that a block of one rides out a hiccup."""

@@ -4,10 +4,10 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from instantvir_models.checkpoints.prompt import is_file_of_rows
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.status import LiveStatus
-from instantvir_models.text import is_file_of_rows
 
 WISHES = ("is_on", "strength", "prompt", "snapshot", "status")
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from instantvir_models.measurement import ROUNDING_STD, Measurement
 from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.measurement import ROUNDING_STD, Measurement
 
 EXACT_STD = 1e-4
 """Standard deviation given to a pixel that is known exactly, in the [-1, 1] range."""
@@ -32,7 +32,7 @@ def _noise_variance(measurement: Measurement) -> float:
     Known pixels of a noise-free, lossless, masked video count as exact, so that they come out bit
     for bit. No other operator does: an inverse would amplify the rounding.
     """
-    is_exact = measurement.noise_std == 0 and not measurement.is_lossy
+    is_exact = measurement.noise_std == 0 and not measurement.degradation.is_lossy
     if is_exact and isinstance(measurement.operator, Mask):
         return EXACT_STD**2
     return measurement.noise_std**2 + ROUNDING_STD**2

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instantvir_models.measurement import LEVEL
+from instantvir_models.operators.measurement import LEVEL
 
 Confidence = Literal["high", "medium", "low"]
 Frames = NDArray[np.uint8] | NDArray[np.uint16]

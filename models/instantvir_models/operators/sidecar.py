@@ -8,7 +8,8 @@ from pathlib import Path
 
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.spec import Degradation, parse_degradation, save_mask
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.operators.spec import parse_degradation, save_mask
 
 FORMAT = "instantvir-operator-1"
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instantvir_models.errors import UsageError
-from instantvir_models.measurement import LEVEL
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import (
     GaussianBlur,
@@ -27,6 +26,7 @@ from instantvir_models.operators.blur import (
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.measurement import LEVEL, Degradation
 
 OPERATOR_EXAMPLES = {
     "identity": "identity",
@@ -45,24 +45,6 @@ OPERATOR_EXAMPLES = {
     "noise": "noise:std=5",
 }
 """A specification of every kind, by what it is called in prose."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Degradation:
-    """How a video was made worse: y = A x + n."""
-
-    operator: Operator
-    noise_std: float
-    """Standard deviation of the noise in the [-1, 1] range."""
-    is_lossy: bool = False
-    """True when the measurement went through a lossy video codec."""
-
-    @property
-    def spec(self) -> str:
-        """The text that `parse_degradation` reads back; the noise in 8-bit levels."""
-        if self.noise_std == 0:
-            return self.operator.spec
-        return f"{self.operator.spec}+noise:std={self.noise_std / LEVEL:.4g}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from instantvir_models.measurement import Measurement
 from instantvir_models.operators.base import OperatorTraits
+from instantvir_models.operators.measurement import Measurement
 
 NUM_TRAITS = 14
 
@@ -119,7 +119,7 @@ def condition(measurement: Measurement) -> Conditioning:
                 traits_vector(
                     operator.traits,
                     noise_std=measurement.noise_std,
-                    is_lossy=measurement.is_lossy,
+                    is_lossy=measurement.degradation.is_lossy,
                 )
             ]
         ).expand(len(y), NUM_TRAITS),

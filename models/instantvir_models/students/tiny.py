@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from instantvir_kernels.dispatch import attention, block_causal_attention
 from instantvir_models.autoencoders.haar import haar, inverse_haar
-from instantvir_models.kv_cache import KVCache
 from instantvir_models.students.alignment import backward_flow, flow_guide, warp
 from instantvir_models.students.base import NUM_TRAITS, Conditioning, Estimate
+from instantvir_models.students.kv_cache import KVCache
 from instantvir_models.students.tiled import TiledStudent
 
 SIZE_MULTIPLE = 8

@@ -20,7 +20,7 @@ from instantvir_kernels.dispatch import (
     linear_gelu,
     norm_rope_write,
 )
-from instantvir_models.kv_cache import KVCache
+from instantvir_models.students.kv_cache import KVCache
 from instantvir_models.students.wan.offload import LayerTurns
 from instantvir_models.students.wan.rope import rotations
 

@@ -17,13 +17,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instantvir_models.clock import Step, StepClock
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import DeviceMemoryError, UsageError
-from instantvir_models.measurement import Measurement
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
 from instantvir_models.operators.consistency import data_consistency
-from instantvir_models.operators.spec import Degradation
+from instantvir_models.operators.measurement import Degradation, Measurement
+from instantvir_models.run.clock import Step, StepClock
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.tiled import HALO_PIXELS
 from instantvir_models.students.wan.student import WanStudent
@@ -244,12 +243,8 @@ class Session:
         inside = slice(before, before + size)
         with torch.inference_mode(), self._memory_shortage_told():
             measurement = Measurement(
-                y=torch.stack(window)[None].to(self._device),
-                operator=self.degradation.operator.at_frame(
-                    self._num_skipped + self._first_in_window
-                ),
-                noise_std=self.degradation.noise_std,
-                is_lossy=self.degradation.is_lossy,
+                torch.stack(window)[None].to(self._device),
+                self.degradation.at_frame(self._num_skipped + self._first_in_window),
             )
             if self.is_shrunk:
                 x = _enlarged(self._estimate(_halved(measurement), inside))
@@ -351,12 +346,10 @@ def _halved(measurement: Measurement) -> Measurement:
     """The measurement of the video at half its height and width, of averages over 2x2 pixels."""
     operator = measurement.operator.halved()
     assert operator is not None, "ask `can_shrink` first"
-    return Measurement(
-        y=F.avg_pool2d(measurement.y[0], 2)[None],
-        operator=operator,
-        noise_std=measurement.noise_std / 2,
-        is_lossy=measurement.is_lossy,
+    degradation = replace(
+        measurement.degradation, operator=operator, noise_std=measurement.noise_std / 2
     )
+    return Measurement(F.avg_pool2d(measurement.y[0], 2)[None], degradation)
 
 
 def _enlarged(x: Tensor) -> Tensor:

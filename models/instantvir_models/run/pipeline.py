@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from instantvir_models.media import Frame
-from instantvir_models.session import Session, SessionReport
-from instantvir_models.stages import QUEUED_BLOCKS, Link, Stage, Stopped
+from instantvir_models.run.session import Session, SessionReport
+from instantvir_models.run.stages import QUEUED_BLOCKS, Link, Stage, Stopped
 
 
 class FrameSink(Protocol):

@@ -1,0 +1,75 @@
+"""How a video was degraded, and what was measured of it: y = A x + n."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from instantvir_models.operators.base import Operator
+
+LEVEL = 1 / 127.5
+"""One 8-bit level in the [-1, 1] range of pixels."""
+
+ROUNDING_STD = LEVEL / 12**0.5
+"""Standard deviation of the rounding of a measurement to 8 bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation:
+    """How a video was made worse: y = A x + n."""
+
+    operator: Operator
+    """A."""
+    noise_std: float
+    """Standard deviation of n in the [-1, 1] range, 0 for none."""
+    is_lossy: bool = False
+    """True when the measurement went through a lossy video codec after the noise."""
+
+    @property
+    def spec(self) -> str:
+        """The text that `parse_degradation` reads back; the noise in 8-bit levels."""
+        if self.noise_std == 0:
+            return self.operator.spec
+        return f"{self.operator.spec}+noise:std={self.noise_std / LEVEL:.4g}"
+
+    def at_frame(self, first_frame: int) -> "Degradation":
+        """The degradation as it acts on frames from index `first_frame` on."""
+        return replace(self, operator=self.operator.at_frame(first_frame))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is known about some frames of a video: how they look, and how they came about."""
+
+    y: Tensor
+    """Measured frames [B, T, 3, h, w] in [-1, 1]."""
+    degradation: Degradation
+    """What happened to these frames; its operator starts at the first of them."""
+
+    @property
+    def operator(self) -> Operator:
+        """A, as it acts on these frames."""
+        return self.degradation.operator
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of n in the [-1, 1] range, 0 for none."""
+        return self.degradation.noise_std
+
+
+def degrade(
+    x: Tensor, degradation: Degradation, *, generator: torch.Generator | None = None
+) -> Measurement:
+    """The measurement y = A x + n of clean frames x [B, T, 3, H, W], without rounding or clipping.
+
+    What a lossy codec would add is not simulated.
+    """
+    y = degradation.operator.A(x)
+    if degradation.noise_std > 0:
+        y = y + degradation.noise_std * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+    return Measurement(y, degradation)
+
+
+def stored(y: Tensor) -> Tensor:
+    """y in [-1, 1] as it comes back from 8-bit storage: rounded to levels and clipped."""
+    return ((y + 1) * 127.5).round().clamp(0, 255) * LEVEL - 1

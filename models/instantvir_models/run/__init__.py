@@ -1,0 +1,1 @@
+"""What runs: the session, the pipeline of a file, and the clock and threads under both."""
