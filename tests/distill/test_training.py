@@ -184,7 +184,7 @@ def test_samples_are_reproducible_and_fit_their_operator(task):
 def test_some_measurements_go_through_h264():
     sampler = Sampler([clip("a_1")], lossy_fraction=1.0)
     sample = sampler.sample("deblur", crop=32, frames=3)
-    assert sample.measurement.is_lossy
+    assert sample.measurement.degradation.is_lossy
     error = sample.measurement.y - sample.measurement.operator.A(sample.x)
     assert 0 < error.abs().mean() < 0.2
 
