@@ -8,16 +8,15 @@ import torch
 
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.live.controls import Controls, ControlSettings
+from instantvir_models.live.serve.wishes import apply_wishes, told
 from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
-from instantvir_models.live.wishes import apply_wishes, told
 from instantvir_models.media import VideoReader
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.session import Session
-from tests.live_tools import Sink, output_to, small_student
+from tests.live_tools import STATUS, Sink, output_to, small_student
 from tests.media_clips import make_clip
-from tests.models.test_live_parts import STATUS
 from tests.wan_small import small_student as small_wan
 from tests.wan_small import small_text
 
