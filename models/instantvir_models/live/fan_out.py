@@ -10,7 +10,8 @@ from dataclasses import replace
 from instantvir_models.live.capture import Captured
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import blended, fitted
-from instantvir_models.live.output import KEPT_COMPANIONS, LiveOutput, Restored
+from instantvir_models.live.output import LiveOutput, Restored
+from instantvir_models.live.sink import KEPT_COMPANIONS
 from instantvir_models.live.status import Counters, OutputStatus
 from instantvir_models.media import CompanionPacket, Frame
 from instantvir_models.media.frame import Pixels
