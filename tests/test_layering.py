@@ -54,3 +54,9 @@ def test_pyav_stays_in_the_media_room():
                     assert "av" not in {alias.name.split(".")[0] for alias in node.names}, path
                 elif isinstance(node, ast.ImportFrom):
                     assert (node.module or "").split(".")[0] != "av", path
+
+
+def test_a_stream_needs_nothing_that_listens():
+    """live/serve asks streams; live/ itself runs without a page, a socket or metrics."""
+    for path in (FOLDERS["instantvir_models"] / "live").glob("*.py"):
+        assert "live.serve" not in path.read_text(encoding="utf-8"), path.name

@@ -13,8 +13,9 @@ from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import blended, fitted
 from instantvir_models.live.output import Restored
-from instantvir_models.live.overload import LoadGauge
+from instantvir_models.live.overload import LoadGauge, Overload, Relief, Way
 from instantvir_models.live.status import Counters, Percentiles
+from instantvir_models.live.stream import LiveSettings
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.live.watchdog import Watchdog
 from instantvir_models.media import to_unit
@@ -61,6 +62,25 @@ def test_relief_ends_on_an_empty_queue(queue_size, block):
     gauge = LoadGauge(queue_size, block)
     assert gauge.is_behind(queue_size)
     assert not gauge.is_behind(0)
+
+
+@pytest.mark.parametrize(
+    ("overload", "when_behind"),
+    [(Overload.BLOCK, Way.RESTORE), (Overload.DROP, Way.RESTORE), (Overload.SKIP, Way.PASS),
+     (Overload.DEGRADE, Way.DEGRADE)],
+)  # fmt: skip
+def test_relief_is_what_the_policy_says_and_ends_with_the_load(overload, when_behind):
+    waiting = iter([0, 9, 4, 3])
+    relief = Relief(overload, LoadGauge(9, 3), lambda: next(waiting))
+    assert [relief.way() for _ in range(4)] == [Way.RESTORE, when_behind, when_behind, Way.RESTORE]
+
+
+def test_the_bound_of_the_delay_is_the_queue_two_blocks_and_what_completes_one():
+    settings = LiveSettings(overload=Overload.DROP, frames_per_block=3)
+    seen = {"slowest_block_seconds": 0.2, "look_ahead": 2}
+    assert settings.delay_bound_seconds(fps=10, **seen) == pytest.approx(5 * 0.2 + 4 / 10)
+    assert settings.delay_bound_seconds(fps=0, **seen) is None
+    assert LiveSettings().delay_bound_seconds(fps=10, **seen) is None
 
 
 def test_percentiles_are_measurements():

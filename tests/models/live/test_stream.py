@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from instantvir_models.errors import DeviceMemoryError, VideoOpenError, VideoWriteError
+from instantvir_models.live import stream as live_stream
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.overload import Overload
 from instantvir_models.live.source import LiveSource, SourceSettings
@@ -599,6 +600,25 @@ def test_a_closed_standard_input_is_a_sentence(monkeypatch):
     with pytest.raises(VideoOpenError, match="standard input is closed"):
         stream.start()
     stream.close()
+
+
+def test_a_source_that_fails_before_its_first_frame_is_no_empty_stream(student, monkeypatch):
+    """It was, without a word: only later failures were raised."""
+
+    class Broken:
+        reconnects = 0
+
+        def __iter__(self):
+            raise RuntimeError("a bug")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(live_stream, "LiveSource", lambda *args, **others: Broken())
+    stream = LiveStream(SourceSettings(source="-"), LiveSettings(), on_event=lambda event: None)
+    stream.start()
+    with pytest.raises(RuntimeError, match="a bug"):
+        stream.run(sessions(student, BLUR), lambda h, w: [])
 
 
 def test_an_output_that_dies_of_a_bug_says_so_at_once(student, tmp_path):
