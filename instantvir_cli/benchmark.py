@@ -34,6 +34,7 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.students.base import Student
 from instantvir_models.students.wan.student import WanStudent
 
@@ -159,18 +160,20 @@ def _run(
         degradation = _degradation(request.task, reader)
         clean_size = degradation.operator.clean_size(reader.info.height, reader.info.width)
         session = Session(
-            fitted(
-                opened,
-                clean_size,
-                temporal_radius=degradation.operator.temporal_radius,
-                vram_gigabytes=request.vram,
-                tile_pixels=request.tile,
+            Amortised(
+                fitted(
+                    opened,
+                    clean_size,
+                    temporal_radius=degradation.operator.temporal_radius,
+                    vram_gigabytes=request.vram,
+                    tile_pixels=request.tile,
+                ),
+                dtype,
             ),
             degradation,
             height=reader.info.height,
             width=reader.info.width,
             tile_pixels=request.tile,
-            dtype=dtype,
             device=opened.device,
         )
         height, width = session.output_size

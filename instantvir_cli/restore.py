@@ -38,6 +38,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
 
 logger = logging.getLogger(__name__)
@@ -231,12 +232,14 @@ def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> d
         warn_of_another_task(loaded, resolved.degradation)
         clean_size = resolved.degradation.operator.clean_size(reader.info.height, reader.info.width)
         session = Session(
-            fitted(
-                opened,
-                clean_size,
-                temporal_radius=resolved.degradation.operator.temporal_radius,
-                vram_gigabytes=request.vram,
-                tile_pixels=request.tile,
+            Amortised(
+                fitted(
+                    opened,
+                    clean_size,
+                    temporal_radius=resolved.degradation.operator.temporal_radius,
+                    vram_gigabytes=request.vram,
+                    tile_pixels=request.tile,
+                )
             ),
             resolved.degradation,
             height=reader.info.height,

@@ -40,7 +40,9 @@ from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
-from instantvir_models.run.session import Session, block_size
+from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
+from instantvir_models.solvers.base import block_size
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
 
 LOOPBACK = "127.0.0.1"
@@ -114,7 +116,7 @@ def run_stream(request: StreamRequest) -> None:
     source = _source_settings(request)
     overload = _overload(request, source)
     opened = open_student(request.model, device=request.device, prompt=request.prompt)
-    frames_per_block = block_size(opened.loaded.student, request.latency)
+    frames_per_block = block_size(Amortised(opened.loaded.student), request.latency)
     report = Report(json_lines=request.json_lines)
     stream = LiveStream(
         source,
@@ -149,12 +151,14 @@ def _run(
     def new_session(height: int, width: int) -> Session:
         clean_size = resolved.degradation.operator.clean_size(height, width)
         return Session(
-            fitted(
-                opened,
-                clean_size,
-                temporal_radius=resolved.degradation.operator.temporal_radius,
-                vram_gigabytes=request.vram,
-                tile_pixels=request.tile,
+            Amortised(
+                fitted(
+                    opened,
+                    clean_size,
+                    temporal_radius=resolved.degradation.operator.temporal_radius,
+                    vram_gigabytes=request.vram,
+                    tile_pixels=request.tile,
+                )
             ),
             resolved.degradation,
             height=height,

@@ -29,6 +29,7 @@ from instantvir_models.live.controls import Controls
 from instantvir_models.media import VideoReader
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.cli.test_stream import (
     ENVIRONMENT,
     PATIENCE_SECONDS,
@@ -125,7 +126,7 @@ def test_a_prompt_given_to_a_running_stream_holds_from_the_next_block(tmp_path, 
         status, errors = ended(restorer)
     assert status == 0, errors
     student = load_student(str(folder), dtype=fastest_dtype()).student
-    session = Session(student, parse_degradation(SPEC), height=16, width=16)
+    session = Session(Amortised(student), parse_degradation(SPEC), height=16, width=16)
     before = session.push(frames[:9])
     session.change_text(
         load_rows(rows, text_dim=TRANSFORMER.text_dim, text_len=TRANSFORMER.text_len)
@@ -133,7 +134,9 @@ def test_a_prompt_given_to_a_running_stream_holds_from_the_next_block(tmp_path, 
     expected = np.concatenate([before, session.push(frames[9:])])
     with VideoReader(target) as reader:
         np.testing.assert_array_equal([frame.pixels for frame in reader], expected)
-    unchanged = Session(student, parse_degradation(SPEC), height=16, width=16).push(frames)
+    unchanged = Session(Amortised(student), parse_degradation(SPEC), height=16, width=16).push(
+        frames
+    )
     assert not np.array_equal(unchanged[9:], expected[9:])
 
 

@@ -22,9 +22,10 @@ from instantvir_models.checkpoints.prompt import cache_path, read_prompt, save_r
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.media import VideoReader
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.plan import plan_memory
 from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
-from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 from tests.media_clips import make_clip
 from tests.wan_small import LEAN, TRANSFORMER, small_autoencoder, small_student, small_text
 

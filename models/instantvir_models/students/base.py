@@ -9,6 +9,7 @@ from torch import Tensor
 
 from instantvir_models.operators.base import OperatorTraits
 from instantvir_models.operators.measurement import Measurement
+from instantvir_models.students.text import TextRows
 
 NUM_TRAITS = 14
 
@@ -75,6 +76,16 @@ class Student(Protocol[StateT]):
     def in_tiles(self, tile_pixels: int) -> "Student[Any]":
         """This student with less memory at once: frames in tiles of `tile_pixels` a side."""
 
+    def with_text(self, text: TextRows) -> "Student[StateT]":
+        """This student, told another prompt; it goes on with the states of the one before.
+
+        Raises:
+            UsageError: if it reads no text.
+        """
+
+    def no_larger_than(self, state: StateT) -> "Student[StateT]":
+        """This student, to ask from the start for no more memory than `state` has come to."""
+
     def new_state(self) -> StateT:
         """The memory of one video before its first block."""
 
@@ -102,10 +113,16 @@ def traits_vector(traits: OperatorTraits, *, noise_std: float, is_lossy: bool) -
     ]
 
 
+def initial_estimate(measurement: Measurement) -> Tensor:
+    """The best cheap guess of x, [B, T, 3, H, W], bounded to what a frame can be by far."""
+    estimate = measurement.operator.initial_estimate(measurement.y, measurement.noise_std)
+    return estimate.clamp(-1.5, 1.5)
+
+
 def condition(measurement: Measurement) -> Conditioning:
     """The measurement as a student sees it, all tensors float32."""
     y, operator = measurement.y, measurement.operator
-    x_init = operator.initial_estimate(y, measurement.noise_std).clamp(-1.5, 1.5)
+    x_init = initial_estimate(measurement)
     known = operator.known_pixels(y)
     if known is None:
         known = torch.ones_like(x_init[:, :, :1])

@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 
 from instantvir_models.students.base import Conditioning, Estimate, Student
-from instantvir_models.tiles import tiles
+from instantvir_models.students.text import TextRows
+from instantvir_models.tiles import HALO_PIXELS, tiles
 
 StateT = TypeVar("StateT")
-
-HALO_PIXELS = 64
-"""Pixels computed around each tile and thrown away: more than a student sees to any side."""
 
 
 @dataclass
@@ -43,6 +41,12 @@ class TiledStudent(Generic[StateT]):
 
     def in_tiles(self, tile_pixels: int) -> "TiledStudent[StateT]":
         return TiledStudent(self.student, tile_pixels=tile_pixels)
+
+    def with_text(self, text: TextRows) -> "TiledStudent[StateT]":
+        return TiledStudent(self.student.with_text(text), tile_pixels=self.tile_pixels)
+
+    def no_larger_than(self, state: TiledState[StateT]) -> "TiledStudent[StateT]":
+        return self
 
     def new_state(self) -> TiledState[StateT]:
         return TiledState()

@@ -23,9 +23,11 @@ from torch.nn import functional as F
 
 from instantvir_kernels.dispatch import attention, block_causal_attention
 from instantvir_models.autoencoders.haar import haar, inverse_haar
+from instantvir_models.errors import UsageError
 from instantvir_models.students.alignment import backward_flow, flow_guide, warp
 from instantvir_models.students.base import NUM_TRAITS, Conditioning, Estimate
 from instantvir_models.students.kv_cache import KVCache
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
 
 SIZE_MULTIPLE = 8
@@ -221,6 +223,12 @@ class TinyStudent(nn.Module):
 
     def in_tiles(self, tile_pixels: int) -> "TiledStudent[TinyState]":
         return TiledStudent(self, tile_pixels=tile_pixels)
+
+    def with_text(self, text: TextRows) -> "TinyStudent":
+        raise UsageError("this student reads no text")
+
+    def no_larger_than(self, state: TinyState) -> "TinyStudent":
+        return self
 
     def new_state(self) -> TinyState:
         blocks = self.config.past_blocks + 1

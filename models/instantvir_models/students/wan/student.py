@@ -17,9 +17,10 @@ from instantvir_models.autoencoders.base import (
 )
 from instantvir_models.autoencoders.tiled import LocalAutoencoder, TiledAutoencoder
 from instantvir_models.students.base import Conditioning, Estimate
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.offload import HOME, Offload
 from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
-from instantvir_models.students.wan.transformer import PATCH, TextRows, WanMemory, WanTransformer
+from instantvir_models.students.wan.transformer import PATCH, WanMemory, WanTransformer
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +176,10 @@ class WanStudent:
     def with_text(self, text: TextRows) -> "WanStudent":
         """The same student (weights shared) for another prompt."""
         return replace(self, text=text)
+
+    def no_larger_than(self, state: WanState) -> "WanStudent":
+        """This student, to begin with what memory has sufficed for so far."""
+        return replace(self, memory_limit=state.footprint)
 
     def in_tiles(self, tile_pixels: int) -> "WanStudent":
         """The autoencoder in tiles with exact seams; the transformer still sees whole frames."""
