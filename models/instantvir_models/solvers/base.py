@@ -14,6 +14,7 @@ from torch import Tensor
 
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.measurement import Degradation, Measurement
+from instantvir_models.students.fitting import FitRequest, Fitted, Notice
 from instantvir_models.students.text import TextFormat, TextRows
 
 WHOLE_CLIP = sys.maxsize
@@ -31,6 +32,8 @@ class SolverNeeds:
     """The prompt that it reads; None if it reads none."""
     tile_above_pixels: int | None = None
     """Frames with more pixels are better restored in tiles; None never asks for tiles."""
+    dtype: torch.dtype = torch.float32
+    """What it computes in."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,18 @@ class Solver(ABC, Generic[StateT]):
         """Sentences to a person about a degradation that this solver may not undo well."""
         return ()
 
+    def fitted(self, request: FitRequest) -> "Fitted[Solver[StateT]]":
+        """This solver on its device, keeping to the memory there is.
+
+        Raises:
+            UsageError: if frames of that size do not fit at all.
+            DeviceMemoryError: if memory runs out on the way there.
+        """
+        if request.allowed_gigabytes is None:
+            return Fitted(self)
+        text = "`--vram` has no effect: this method runs on the CPU"
+        return Fitted(self, (Notice(text, is_warning=True),))
+
     def in_tiles(self, tile_pixels: int) -> "Solver[Any]":
         """This solver with less memory at once: frames in tiles of `tile_pixels` a side.
 
@@ -138,7 +153,7 @@ class Solver(ABC, Generic[StateT]):
         Raises:
             UsageError: if it reads no text.
         """
-        raise UsageError("this student reads no text")
+        raise UsageError("this method reads no text")
 
     def no_larger_than(self, state: StateT) -> "Solver[StateT]":
         """This solver, to ask for no more memory than `state` has come to."""
@@ -156,8 +171,9 @@ def block_size(solver: Solver[Any], asked: int | None) -> int:
         return own
     least = 1 if solver.first_block_frames == own else own  # a latent of several frames is whole
     if not least <= asked <= own:
+        most = "any number of" if own == WHOLE_CLIP else f"1 to {own}"
         raise UsageError(
             f"blocks of {asked} frames do not suit this student",
-            hint=f"it restores {own if least == own else f'{least} to {own}'} frames together",
+            hint=f"it restores {own if least == own else most} frames together",
         )
     return asked
