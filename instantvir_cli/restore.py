@@ -35,7 +35,7 @@ from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_
 from instantvir_cli.threads import use_threads
 from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, VideoReader, create_video, open_video
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.session import Session
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
@@ -217,7 +217,7 @@ def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> d
     loaded = opened.loaded
     with ExitStack() as stack:
         reader = stack.enter_context(
-            VideoReader(job.source, start_seconds=request.start, duration_seconds=request.duration)
+            open_video(job.source, start_seconds=request.start, duration_seconds=request.duration)
         )
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
@@ -281,7 +281,7 @@ def _run(
     """Restore and write; on any failure nothing is left under a final name."""
     height, width = session.output_size
     with ExitStack() as stack:
-        writer = VideoWriter(
+        writer = create_video(
             job.destination,
             info_of=reader,
             width=width,
