@@ -27,7 +27,7 @@ from instantvir_cli import __version__, console
 from instantvir_cli.degradation import check_tile
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, VideoReader, create_video, open_video
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
@@ -127,7 +127,7 @@ def _generated(folder: Path, request: BenchmarkRequest) -> Path:
     """A moving texture as an H.264 file, so that decoding is real."""
     width, height = _size(request.size)
     path = folder / "generated.mp4"
-    with VideoWriter(
+    with create_video(
         path, width=width, height=height, settings=EncoderSettings(), frame_rate=25
     ) as writer:
         for frame in _moving_texture(width, height, request.frames):
@@ -151,7 +151,7 @@ def _moving_texture(width: int, height: int, num_frames: int) -> Iterator[Frame]
 def _run(
     clip: Path, target: Path, request: BenchmarkRequest, opened: OpenedSolver
 ) -> PipelineReport:
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         degradation = _degradation(request.task, reader)
         made = opened.new_session(
             degradation,
@@ -162,7 +162,7 @@ def _run(
         console.tell(made.notices)
         session = made.session
         height, width = session.output_size
-        with VideoWriter(target, info_of=reader, width=width, height=height) as writer:
+        with create_video(target, info_of=reader, width=width, height=height) as writer:
             return restore_video(reader, session, writer)
 
 

@@ -33,7 +33,7 @@ from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.gain import Gain
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, VideoReader, create_video, open_video
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.session import Session
@@ -216,7 +216,7 @@ def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedSolver) -> di
     """The summary of one restored video."""
     with ExitStack() as stack:
         reader = stack.enter_context(
-            VideoReader(job.source, start_seconds=request.start, duration_seconds=request.duration)
+            open_video(job.source, start_seconds=request.start, duration_seconds=request.duration)
         )
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
@@ -276,7 +276,7 @@ def _run(
     """Restore and write; on any failure nothing is left under a final name."""
     height, width = session.output_size
     with ExitStack() as stack:
-        writer = VideoWriter(
+        writer = create_video(
             job.destination,
             info_of=reader,
             width=width,

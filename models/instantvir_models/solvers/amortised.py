@@ -9,7 +9,8 @@ from torch import Tensor
 from instantvir_models.clock import Step, timed
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.operators.consistency import data_consistency
-from instantvir_models.operators.measurement import ROUNDING_STD, Degradation
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.operators.prior import noise_variance
 from instantvir_models.solvers.base import Restored, Solver, SolverNeeds, StateT, Window
 from instantvir_models.solvers.classical.initial import InitialEstimate
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
@@ -119,7 +120,7 @@ def more_consistent(restored: Restored, estimate: Restored, window: Window) -> R
     A residual that noise explains contradicts nothing, however much smaller the other one is:
     who explains the noise too has not restored better.
     """
-    noise_std = (window.measurement.noise_std**2 + ROUNDING_STD**2) ** 0.5
+    noise_std = noise_variance(window.measurement) ** 0.5
     allowed = max(_residual_std(estimate.x, window), NOISE_MARGIN * noise_std)
     if _residual_std(restored.x, window) <= allowed:
         return restored

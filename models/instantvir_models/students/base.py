@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from instantvir_models.operators.measurement import Measurement
+from instantvir_models.operators.prior import initial_estimate
 from instantvir_models.students.capabilities import Capabilities
 from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
@@ -107,10 +108,9 @@ class Student(Protocol[StateT]):
         """The estimate of a whole video at once, causal like its blocks: how it is trained."""
 
 
-def initial_estimate(measurement: Measurement) -> Tensor:
-    """The best cheap guess of x, [B, T, 3, H, W], bounded to what a frame can be by far."""
-    estimate = measurement.operator.initial_estimate(measurement.y, measurement.noise_std)
-    return estimate.clamp(-1.5, 1.5)
+def bounded_estimate(measurement: Measurement) -> Tensor:
+    """The initial estimate [B, T, 3, H, W], bounded to what a frame can be by far."""
+    return initial_estimate(measurement).clamp(-1.5, 1.5)
 
 
 def condition(measurement: Measurement, traits: Sequence[str] = ()) -> Conditioning:
@@ -120,7 +120,7 @@ def condition(measurement: Measurement, traits: Sequence[str] = ()) -> Condition
         traits: names of the numbers that the student is told about operator and noise.
     """
     y, operator = measurement.y, measurement.operator
-    x_init = initial_estimate(measurement)
+    x_init = bounded_estimate(measurement)
     known = operator.known_pixels(y)
     if known is None:
         known = torch.ones_like(x_init[:, :, :1])

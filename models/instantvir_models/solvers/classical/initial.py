@@ -7,7 +7,7 @@ from torch import Tensor
 from instantvir_models.clock import Step, timed
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.solvers.base import Restored, Solver, Window
-from instantvir_models.students.base import initial_estimate
+from instantvir_models.students.base import bounded_estimate
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class InitialEstimate(Solver[None]):
 
     def restore_block(self, window: Window, state: None) -> Restored:
         with timed(Step.ESTIMATE):
-            x_init = initial_estimate(window.measurement)
+            x_init = bounded_estimate(window.measurement)
         with timed(Step.CONSISTENCY):
             return self.corrected(x_init, window)
 
