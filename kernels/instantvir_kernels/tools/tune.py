@@ -1,6 +1,6 @@
 """Measures tiles on the card that is here and writes the table that launches read.
 
-    python -m instantvir_kernels.tune [--output tiles.json]
+    python -m instantvir_kernels.tools.tune [--output tiles.json]
 
 Only the rows of this card's architecture change; those of other cards stay. Every candidate must
 give the reference's result before it is timed. It also times PyTorch's own attention beside ours:
@@ -8,7 +8,9 @@ give the reference's result before it is timed. It also times PyTorch's own atte
 """
 
 import argparse
+import json
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -134,6 +136,42 @@ def _card_seconds(job: Callable[[], object]) -> float:
     return float(do_bench(job, warmup=50, rep=200, return_mode="median")) / 1e3
 
 
+def write_table(
+    table: dict[int, dict[str, dict[int, Tile]]],
+    *,
+    origin: str,
+    faster_than_sdpa: dict[int, list[int]],
+    path: Path,
+) -> None:
+    """Store a table where `tiles.table` finds it, with a note of where its numbers are from.
+
+    Args:
+        table: architecture -> kernel -> head dimension -> tile.
+        faster_than_sdpa: architecture -> head dimensions at which ours was measured faster.
+    """
+    stored = {
+        "origin": origin,
+        "faster_than_sdpa": {str(key): dims for key, dims in faster_than_sdpa.items()},
+        "columns": ["block_q", "block_k", "num_warps", "num_stages"],
+        "tiles": {
+            str(capability): {
+                kernel: {
+                    str(dim): [t.block_q, t.block_k, t.num_warps, t.num_stages]
+                    for dim, t in of_dim.items()
+                }
+                for kernel, of_dim in kernels.items()
+            }
+            for capability, kernels in table.items()
+        },
+    }
+    text = re.sub(r"\[[\d,\s]+\]", _on_one_line, json.dumps(stored, indent=1))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return "[" + ", ".join(re.findall(r"\d+", numbers[0])) + "]"
+
+
 def main() -> int:
     """Tune every kernel at every head dimension; 1 where there is no card to measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -148,7 +186,7 @@ def main() -> int:
         return 1
     table = {key: {k: dict(d) for k, d in row.items()} for key, row in tiles.table().items()}
     faster = tiles.faster_than_sdpa()
-    faster[architecture.capability] = []
+    faster[architecture] = []
     for dim in tiles.HEAD_DIMS:
         for kernel, (job, expected) in _jobs(dim).items():
             print(f"{kernel}, heads of {dim}", file=sys.stderr)
@@ -159,20 +197,20 @@ def main() -> int:
             if best is None:
                 print(f"no tile of {kernel} works for heads of {dim}", file=sys.stderr)
                 return 1
-            table[architecture.capability][kernel][dim], time = best
+            table[architecture][kernel][dim], time = best
             if kernel == tiles.ATTENTION:
                 rate = 4 * QUERIES * KEYS * HEADS * dim / time / 1e12
                 sdpa = _sdpa_seconds(dim, _card_seconds)
                 print(f"  best: {rate:.0f} TFLOP/s; SDPA takes {sdpa / time:.2f} x as long")
                 if math.isfinite(sdpa) and time < sdpa:
-                    faster[architecture.capability].append(dim)
+                    faster[architecture].append(dim)
     import triton
 
     origin = (
-        f"sm_{architecture.capability} measured on {torch.cuda.get_device_name()}, torch "
+        f"sm_{architecture} measured on {torch.cuda.get_device_name()}, torch "
         f"{torch.__version__}, triton {triton.__version__}; others by what the compiler reports"
     )
-    tiles.write_table(table, origin=origin, faster_than_sdpa=faster, path=given.output)
+    write_table(table, origin=origin, faster_than_sdpa=faster, path=given.output)
     return 0
 
 

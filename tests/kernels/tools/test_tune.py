@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from instantvir_kernels import tune
+from instantvir_kernels import tiles
 from instantvir_kernels.tiles import KERNELS, Tile
+from instantvir_kernels.tools import tune
 
 SMALL, LARGE, WRONG, HUGE = (
     Tile(64, 32, 4, 2),
@@ -52,3 +53,11 @@ def test_without_a_card_it_says_so(monkeypatch, capsys, tmp_path):
     assert tune.main() == 1
     assert "no NVIDIA card" in capsys.readouterr().err
     assert not (tmp_path / "tiles.json").exists()
+
+
+def test_a_table_survives_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "tiles.json"
+    tune.write_table(tiles.table(), origin="a test", faster_than_sdpa={90: [128]}, path=path)
+    monkeypatch.setattr(tiles, "TABLE_PATH", path)
+    assert tiles.table.__wrapped__() == tiles.table()
+    assert tiles.faster_than_sdpa.__wrapped__() == {90: [128]}
