@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instantvir_kernels import reference, tiles
-from instantvir_kernels.machine import largest_difference
 from instantvir_kernels.tiles import Tile
+from instantvir_kernels.tools.gate import TOLERANCE, head_by_head
 
 CANDIDATES = {
     tiles.ATTENTION: [
@@ -45,7 +45,7 @@ CANDIDATES = {
     ],
 }
 
-TOLERANCE = 2e-2
+DTYPE = torch.bfloat16
 QUERIES, KEYS, HEADS, TOKENS_PER_BLOCK = 4680, 3 * 4680, 12, 4680
 """One block and a window of two, as at 832x480."""
 
@@ -66,18 +66,18 @@ def best_tile(
     Args:
         job: the kernel.
         candidates: tiles to try; those that do not fit the card, or spill to a wrong result, drop.
-        expected: what the kernel must return, within `TOLERANCE`.
+        expected: what the kernel must return, within `TOLERANCE` of bfloat16.
         seconds: times a call.
         say: receives one line per candidate.
     """
     found: list[tuple[float, int, Tile]] = []
     for index, tile in enumerate(candidates):
         try:
-            error = largest_difference(job(tile), expected)
+            error = reference.largest_error(job(tile), expected)
         except Exception as failure:  # OutOfResources and compiler failures alike: not this one
             say(f"{tile}: {type(failure).__name__}")
             continue
-        if not error < TOLERANCE:
+        if not error < TOLERANCE[DTYPE]:
             say(f"{tile}: wrong by {error:.2g}")
             continue
         found.append((seconds(partial(job, tile)), index, tile))
@@ -89,44 +89,46 @@ def best_tile(
 
 
 def _jobs(dim: int) -> dict[str, tuple[Job, Sequence[Tensor]]]:
-    """Each kernel at the working size, and what one head of it must compute."""
+    """Each kernel at the working size, and what it must compute."""
     from instantvir_kernels import triton_launch
 
     generator = torch.Generator("cuda").manual_seed(0)
 
     def sample(tokens: int) -> Tensor:
-        return torch.randn(
-            1, tokens, HEADS, dim, device="cuda", generator=generator, dtype=torch.bfloat16
-        )
+        return torch.randn(1, tokens, HEADS, dim, device="cuda", generator=generator, dtype=DTYPE)
 
     q, k, v, d_out = sample(QUERIES), sample(KEYS), sample(KEYS), sample(QUERIES)
     lse = torch.empty(1, HEADS, QUERIES, device="cuda")
     block = TOKENS_PER_BLOCK
     out = triton_launch.forward(q, k, v, tokens_per_block=block, lse=lse)
-    leaves = [t[:, :, :1].detach().float().requires_grad_() for t in (q, k, v)]
-    plain = reference.block_causal_attention(*leaves, tokens_per_block=block)
-    d_q, d_k, d_v = torch.autograd.grad(plain, leaves, d_out[:, :, :1].float())
+    plain, *gradients = head_by_head(_plain, q, k, v, d_out)
 
     def attend(tile: Tile) -> Sequence[Tensor]:
-        return (triton_launch.forward(q, k, v, tokens_per_block=block, tile=tile)[:, :, :1],)
+        return (triton_launch.forward(q, k, v, tokens_per_block=block, tile=tile),)
 
-    def both(query_tile: Tile | None, key_tile: Tile | None) -> tuple[Tensor, ...]:
-        gradients = triton_launch.backward(
+    def both(query_tile: Tile | None, key_tile: Tile | None) -> Sequence[Tensor]:
+        return triton_launch.backward(
             q, k, v, out, lse, d_out, tokens_per_block=block, query_tile=query_tile,
             key_tile=key_tile,
         )  # fmt: skip
-        return tuple(t[:, :, :1] for t in gradients)
 
     return {
-        tiles.ATTENTION: (attend, (plain.detach(),)),
-        tiles.BACKWARD_QUERIES: (lambda tile: both(tile, None), (d_q, d_k, d_v)),
-        tiles.BACKWARD_KEYS: (lambda tile: both(None, tile), (d_q, d_k, d_v)),
+        tiles.ATTENTION: (attend, (plain,)),
+        tiles.BACKWARD_QUERIES: (lambda tile: both(tile, None), gradients),
+        tiles.BACKWARD_KEYS: (lambda tile: both(None, tile), gradients),
     }
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, d_out: Tensor) -> tuple[Tensor, ...]:
+    """(out, d_q, d_k, d_v) of the reference, in float32."""
+    leaves = [t.detach().float().requires_grad_() for t in (q, k, v)]
+    out = reference.block_causal_attention(*leaves, tokens_per_block=TOKENS_PER_BLOCK)
+    return out.detach(), *torch.autograd.grad(out, leaves, d_out.float())
 
 
 def _sdpa_seconds(dim: int, seconds: Callable[[Callable[[], object]], float]) -> float:
     shape = (1, HEADS, QUERIES, dim), (1, HEADS, KEYS, dim), (1, HEADS, KEYS, dim)
-    q, k, v = (torch.randn(s, device="cuda", dtype=torch.bfloat16) for s in shape)
+    q, k, v = (torch.randn(s, device="cuda", dtype=DTYPE) for s in shape)
     return seconds(lambda: F.scaled_dot_product_attention(q, k, v))
 
 

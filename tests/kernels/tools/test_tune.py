@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from instantvir_kernels import tiles
+from instantvir_kernels import reference, tiles
 from instantvir_kernels.tiles import KERNELS, Tile
 from instantvir_kernels.tools import tune
+from instantvir_kernels.tools.gate import head_by_head
 
 SMALL, LARGE, WRONG, HUGE = (
     Tile(64, 32, 4, 2),
@@ -33,6 +34,28 @@ def test_the_fastest_tile_that_is_right_wins():
     assert best == (LARGE, 1e-3)
     assert "wrong by nan" in lines[1]
     assert "RuntimeError" in lines[2]
+
+
+def test_every_head_is_compared():
+    """The tables were tuned on the first head alone."""
+    expected = (torch.ones(1, 5, 3, 4),)
+
+    def wrong_in_the_last_head(tile):
+        out = expected[0].clone()
+        out[:, :, 2] = 0.9
+        return (out,)
+
+    best = tune.best_tile(
+        wrong_in_the_last_head, [SMALL], expected=expected, seconds=timed({SMALL: 1.0}),
+        say=lambda line: None,
+    )  # fmt: skip
+    assert best is None
+
+
+def test_head_by_head_is_all_heads_at_once():
+    q, k, v = (torch.randn(2, 6, 3, 8) for _ in range(3))
+    (out,) = head_by_head(lambda *qkv: [reference.attention(*qkv)], q, k, v)
+    torch.testing.assert_close(out, reference.attention(q, k, v))
 
 
 def test_no_tile_is_better_than_a_wrong_one():
