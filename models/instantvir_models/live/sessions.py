@@ -9,7 +9,7 @@ from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.live.capture import Captured, Kind
 from instantvir_models.media.frame import Pixels
 from instantvir_models.run.session import Session
-from instantvir_models.students.wan.transformer import TextRows
+from instantvir_models.students.text import TextRows
 
 RestoredPair = tuple[Captured, Pixels]
 """A captured frame and what became of its pixels."""
