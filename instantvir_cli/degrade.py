@@ -1,6 +1,7 @@
 """`instantvir degrade`: measurements with a note of how they were made."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from instantvir_cli import console
+from instantvir_cli.options import EncodingOptions, SourceOptions
 from instantvir_models.errors import UsageError
 from instantvir_models.media import (
-    EncoderSettings,
     Frame,
     VideoReader,
     VideoWriter,
@@ -31,34 +32,37 @@ def degrade_file(
     *,
     spec: str,
     seed: int,
-    codec: str | None,
-    crf: int | None,
-    start: float | None,
-    duration: float | None,
-    overwrite: bool,
-    quiet: bool,
+    part: SourceOptions,
+    encoding: EncodingOptions,
+    may_overwrite: bool,
 ) -> None:
     """Write the measurement, and beside it the note that `restore` picks up.
 
     Raises:
         UsageError: if the specification or the output name makes no sense.
     """
-    console.set_up(quiet=quiet)
-    if output.exists() and not overwrite:
+    if output.exists() and not may_overwrite:
         raise UsageError(f"`{output}` exists already", hint="give `--overwrite`, or another `-o`")
-    if codec is None and output.suffix.lower() in LOSSLESS_SUFFIXES:
-        codec = "ffv1"
-    if codec is None:
+    settings = encoding.settings()
+    if settings.codec is None and output.suffix.lower() in LOSSLESS_SUFFIXES:
+        settings = replace(settings, codec="ffv1")
+    if settings.codec is None:
         console.warn(f"`{output.suffix}` is written with a lossy codec; use .mkv for lossless")
-    with VideoReader(source, start_seconds=start, duration_seconds=duration) as reader:
+    with VideoReader(source, start_seconds=part.start, duration_seconds=part.duration) as reader:
         height, width = _cropped(spec, reader)
         degradation = parse_degradation(
             _with_seed(spec, seed),
             shape=ClipShape(num_frames=_count(reader), height=height, width=width),
         )
         h, w = degradation.operator.measured_size(height, width)
-        settings = EncoderSettings(codec=codec, crf=crf)
-        with VideoWriter(output, info_of=reader, width=w, height=h, settings=settings) as writer:
+        with VideoWriter(
+            output,
+            info_of=reader,
+            width=w,
+            height=h,
+            settings=settings,
+            output_format=encoding.output_format,
+        ) as writer:
             cropped = (_crop(frame, height, width) for frame in reader)
             for frame in measured(cropped, degradation, seed=seed):
                 writer.write(frame)

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from instantvir_cli.student import OpenedStudent
 from instantvir_models.checkpoints.prompt import read_prompt
 from instantvir_models.live.controls import Controls, ControlSettings
+from instantvir_models.run.opening import OpenedStudent
 from instantvir_models.students.wan.student import WanStudent
 
 

@@ -3,30 +3,28 @@
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 import typer
 
 from instantvir_cli import console
-from instantvir_cli.degradation import (
-    check_task_options,
-    check_tile,
-    describe_estimates,
-    needs_first_frames,
-    parse_tasks,
-    resolved_degradation,
-)
+from instantvir_cli.degradation import describe_resolution
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.live_controls import new_controls
 from instantvir_cli.live_outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_cli.live_report import Report
-from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
+from instantvir_cli.options import (
+    DegradationOptions,
+    LiveEncodingOptions,
+    LiveSourceOptions,
+    ModelOptions,
+    ServingOptions,
+)
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.live.control_socket import ControlSocket
@@ -39,9 +37,21 @@ from instantvir_models.live.snapshot import Snapshots
 from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
-from instantvir_models.media import EncoderSettings, Frame
+from instantvir_models.media import Frame
+from instantvir_models.run.opening import (
+    OpenedStudent,
+    new_session,
+    open_student,
+    warn_of_another_task,
+)
+from instantvir_models.run.resolution import (
+    SAMPLE_FRAMES,
+    Resolved,
+    needs_first_frames,
+    resolve_video,
+)
 from instantvir_models.run.session import Session, block_size
-from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
+from instantvir_models.tasks import TaskOptions
 
 LOOPBACK = "127.0.0.1"
 
@@ -51,84 +61,60 @@ class StreamRequest:
     """What the user typed."""
 
     source: str
-    outputs: tuple[str, ...]
-    tasks: tuple[str, ...]
-    task_options: TaskOptions
-    latency: int | None
-    on_overload: str | None
-    reconnect: bool
-    silence: float | None
-    follow: float | None
-    input_format: str | None
-    input_options: tuple[str, ...]
-    size: str | None
-    pix_fmt: str | None
-    fps: float | None
-    model: str
-    device: str
-    prompt: str | None
-    vram: float | None
-    tile: int | None
-    threads: int | None
-    codec: str | None
-    crf: int | None
-    preset: str | None
-    output_pix_fmt: str | None
-    output_format: str | None
-    overwrite: bool
-    preview: str | None
-    token: str | None
-    control: Path | None
-    snapshots: Path
-    metrics: str | None
-    json_lines: Path | None
-    quiet: bool
+    destinations: tuple[str, ...]
+    degradation: DegradationOptions
+    model: ModelOptions
+    capture: LiveSourceOptions
+    encoding: LiveEncodingOptions
+    serving: ServingOptions
+    may_overwrite: bool
 
     @property
     def silence_seconds(self) -> float:
         """How long a network may say nothing."""
-        return SILENCE_SECONDS if self.silence is None else self.silence
+        return SILENCE_SECONDS if self.capture.silence is None else self.capture.silence
 
     @property
     def output_plan(self) -> OutputPlan:
         """The part that describes the outputs."""
         return OutputPlan(
-            destinations=self.outputs,
-            encoder=EncoderSettings(
-                codec=self.codec, crf=self.crf, preset=self.preset, pix_fmt=self.output_pix_fmt,
-                low_latency=True,
-            ),
-            output_format=self.output_format,
-            fps=self.fps,
-            reconnect=self.reconnect,
+            destinations=self.destinations,
+            encoder=self.encoding.settings(is_live=True),
+            output_format=self.encoding.output_format,
+            fps=self.capture.fps,
+            reconnect=self.capture.reconnect,
             silence_seconds=self.silence_seconds,
-            overwrite=self.overwrite,
-        )  # fmt: skip
+            overwrite=self.may_overwrite,
+        )
 
 
 def run_stream(request: StreamRequest) -> None:
     """Restore until the source ends or the user stops it; the exit status says how it went."""
-    console.set_up(quiet=request.quiet)
+    wanted = request.degradation.read()
+    request.model.limits()  # says now what is wrong with them
     _check(request)
-    use_threads(request.threads)
+    use_threads(request.model.threads)
     source = _source_settings(request)
-    overload = _overload(request, source)
-    opened = open_student(request.model, device=request.device, prompt=request.prompt)
-    frames_per_block = block_size(opened.loaded.student, request.latency)
-    report = Report(json_lines=request.json_lines)
+    overload = _overload(request.capture.on_overload, source)
+    model = request.model
+    opened = open_student(model.model, device=model.device, prompt=model.prompt)
+    frames_per_block = block_size(opened.loaded.student, model.latency)
+    report = Report(json_lines=request.serving.json_lines)
     stream = LiveStream(
         source,
         LiveSettings(overload=overload, frames_per_block=frames_per_block),
-        controls=new_controls(opened, request.prompt),
+        controls=new_controls(opened, model.prompt),
         on_event=report.event,
     )
     with ExitStack() as stack:
         stack.enter_context(_ending_well(stream))
         stack.callback(stream.close)
-        pairs = _serve(request, stream, stack)
+        pairs = _serve(request.serving, stream, stack)
         with _stopped_is_interrupted(stream):
             stream.start()
-        status, outputs = _run(request, stream, opened, report, pairs)
+        resolved = _resolved(request.source, wanted, stream)
+        warn_of_another_task(opened.loaded, resolved.degradation)
+        status, outputs = _run(request, stream, opened, resolved, report, pairs)
     report.summary(status)
     _exit(stream, outputs)
 
@@ -137,32 +123,16 @@ def _run(
     request: StreamRequest,
     stream: LiveStream,
     opened: OpenedStudent,
+    resolved: Resolved,
     report: Report,
     pairs: LatestPair | None,
 ) -> tuple[LiveStatus, list[LiveOutput]]:
-    assert stream.source is not None
     outputs: list[LiveOutput] = []
-    snapshots = Snapshots(request.snapshots, stream.controls, on_event=report.event)
-    resolved = _resolved(request, stream)
-    warn_of_another_task(opened.loaded, resolved.degradation)
+    snapshots = Snapshots(request.serving.snapshots, stream.controls, on_event=report.event)
+    limits = request.model.limits()
 
-    def new_session(height: int, width: int) -> Session:
-        clean_size = resolved.degradation.operator.clean_size(height, width)
-        return Session(
-            fitted(
-                opened,
-                clean_size,
-                temporal_radius=resolved.degradation.operator.temporal_radius,
-                vram_gigabytes=request.vram,
-                tile_pixels=request.tile,
-            ),
-            resolved.degradation,
-            height=height,
-            width=width,
-            tile_pixels=request.tile,
-            device=opened.device,
-            frames_per_block=request.latency,
-        )
+    def new_one(height: int, width: int) -> Session:
+        return new_session(opened, resolved.degradation, limits, height=height, width=width)
 
     def open_outputs(height: int, width: int) -> list[LiveOutput]:
         _describe(request, resolved, stream, opened, (width, height))
@@ -175,64 +145,62 @@ def _run(
         snapshots.consider(measured, restored)
 
     with snapshots, report.live(stream.status):
-        status = stream.run(new_session, open_outputs, on_pair=on_pair)
+        status = stream.run(new_one, open_outputs, on_pair=on_pair)
     return status, outputs
 
 
 def _check(request: StreamRequest) -> None:
-    check_task_options(request.task_options)
-    check_tile(request.tile)
-    parse_tasks(request.tasks)
-    if not request.outputs and request.preview is None:
+    serving, capture = request.serving, request.capture
+    if not request.destinations and serving.preview is None:
         raise UsageError(
             "the restored stream goes nowhere",
             hint="give `-o -`, `-o FILE`, `-o rtmp://...` or `--preview 8080`",
         )
     check_outputs(request.output_plan, request.source)
-    if request.follow is not None and request.follow <= 0:
-        raise UsageError(f"`--follow` is {request.follow:g}; it is a number of seconds above 0")
-    if request.silence is not None and request.silence <= 0:
-        raise UsageError(f"`--silence` is {request.silence:g}; it is a number of seconds above 0")
-    if request.fps is not None and request.fps <= 0:
-        raise UsageError(f"`--fps` is {request.fps:g}; it is a number above 0")
+    for flag, value in (("--follow", capture.follow), ("--silence", capture.silence)):
+        if value is not None and value <= 0:
+            raise UsageError(f"`{flag}` is {value:g}; it is a number of seconds above 0")
+    if capture.fps is not None and capture.fps <= 0:
+        raise UsageError(f"`--fps` is {capture.fps:g}; it is a number above 0")
 
 
 def _source_settings(request: StreamRequest) -> SourceSettings:
     """What to open, with FFmpeg's names for cameras and raw frames."""
-    source, input_format = request.source, request.input_format
+    capture, source = request.capture, request.source
+    input_format = capture.input_format
     if input_format is None and (source.isdecimal() or source.startswith("/dev/video")):
         source, input_format = _camera(source)
-    options = _input_options(request.input_options)
-    if request.size is not None:
-        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", request.size):
-            raise UsageError(f"`--size` is `{request.size}`; it is WIDTHxHEIGHT")
-        options["video_size"] = request.size
+    options = _input_options(capture.input_option or ())
+    if capture.size is not None:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", capture.size):
+            raise UsageError(f"`--size` is `{capture.size}`; it is WIDTHxHEIGHT")
+        options["video_size"] = capture.size
         input_format = input_format or "rawvideo"
     elif input_format == "rawvideo":
         raise UsageError("raw frames do not say their size", hint="give `--size WIDTHxHEIGHT`")
-    elif request.pix_fmt is not None and input_format is None:
+    elif capture.input_pix_fmt is not None and input_format is None:
         raise UsageError(
             "`--pix-fmt` describes raw frames, which need `--size` too",
             hint="for the output say `--output-pix-fmt`",
         )
-    if request.pix_fmt is not None:
-        options["pixel_format"] = request.pix_fmt
-    if request.fps is not None and input_format is not None:
-        options["framerate"] = f"{request.fps:g}"
+    if capture.input_pix_fmt is not None:
+        options["pixel_format"] = capture.input_pix_fmt
+    if capture.fps is not None and input_format is not None:
+        options["framerate"] = f"{capture.fps:g}"
     settings = SourceSettings(
         source=source,
         input_format=input_format,
         input_options=tuple(options.items()),
-        reconnect=request.reconnect,
+        reconnect=capture.reconnect,
         silence_seconds=request.silence_seconds,
-        follow_seconds=request.follow,
+        follow_seconds=capture.follow,
     )
-    if request.reconnect and not settings.can_come_back and not request.outputs:
+    if capture.reconnect and not settings.can_come_back and not request.destinations:
         console.warn("`--reconnect` has no effect on a pipe or a file")
     return settings
 
 
-def _input_options(texts: tuple[str, ...]) -> dict[str, str]:
+def _input_options(texts: Sequence[str]) -> dict[str, str]:
     options = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -257,35 +225,37 @@ def _camera(source: str) -> tuple[str, str]:
     return (f"/dev/video{source}" if source.isdecimal() else source), "v4l2"
 
 
-def _overload(request: StreamRequest, source: SourceSettings) -> Overload:
-    if request.on_overload is None:
+def _overload(asked: str | None, source: SourceSettings) -> Overload:
+    if asked is None:
         return Overload.DROP if source.cannot_wait else Overload.BLOCK
-    if request.on_overload not in list(Overload):
-        raise UsageError(
-            f"`--on-overload` is `{request.on_overload}`", hint=f"use {', '.join(Overload)}"
-        )
-    return Overload(request.on_overload)
+    if asked not in list(Overload):
+        raise UsageError(f"`--on-overload` is `{asked}`", hint=f"use {', '.join(Overload)}")
+    return Overload(asked)
 
 
-def _serve(request: StreamRequest, stream: LiveStream, stack: ExitStack) -> LatestPair | None:
+def _serve(serving: ServingOptions, stream: LiveStream, stack: ExitStack) -> LatestPair | None:
     """Start the metrics, the control socket and the preview that were asked for."""
-    if request.metrics is not None:
-        host, port = _address(request.metrics, "--metrics")
-        metrics = MetricsServer(stream.status, host=host, port=port, token=request.token)
+    if serving.metrics is not None:
+        host, port = _address(serving.metrics, "--metrics")
+        metrics = MetricsServer(stream.status, host=host, port=port, token=serving.token)
         _begin(metrics, "metrics", stack)
-    if request.control is not None:
-        control = ControlSocket(request.control, controls=stream.controls, status=stream.status)
+    if serving.control is not None:
+        control = ControlSocket(serving.control, controls=stream.controls, status=stream.status)
         control.start()
         stack.callback(control.stop)
-        console.say(f"controls at {request.control}: `instantvir control {request.control} status`")
-    if request.preview is None:
+        console.say(f"controls at {serving.control}: `instantvir control {serving.control} status`")
+    if serving.preview is None:
         return None
-    host, port = _address(request.preview, "--preview")
+    host, port = _address(serving.preview, "--preview")
     pairs = LatestPair()
     server = PreviewServer(
-        host=host, port=port, pairs=pairs, controls=stream.controls, status=stream.status,
-        token=request.token,
-    )  # fmt: skip
+        host=host,
+        port=port,
+        pairs=pairs,
+        controls=stream.controls,
+        status=stream.status,
+        token=serving.token,
+    )
     _begin(server, "preview", stack)
     return pairs
 
@@ -307,20 +277,15 @@ def _address(text: str, flag: str) -> tuple[str, int]:
     return host.strip("[]") or LOOPBACK, int(port)
 
 
-def _resolved(request: StreamRequest, stream: LiveStream) -> Resolved:
+def _resolved(source: str, wanted: TaskOptions, stream: LiveStream) -> Resolved:
     """The degradation; looks at the first frames only if it has to."""
     assert stream.source is not None
     sample = []
-    if needs_first_frames(request.source, request.tasks, request.task_options):
+    if needs_first_frames(source, wanted):
         sample = [frame.pixels for frame in stream.sample(SAMPLE_FRAMES)]
-    resolved = resolved_degradation(
-        request.source,
-        request.tasks,
-        request.task_options,
-        sample=sample,
-        is_lossy=not stream.source.reader.info.is_lossless,
-    )
-    describe_estimates(resolved)
+    is_lossy = not stream.source.reader.info.is_lossless
+    resolved = resolve_video(source, wanted, sample=sample, is_lossy=is_lossy)
+    describe_resolution(resolved)
     return resolved
 
 
@@ -334,7 +299,7 @@ def _describe(
     assert stream.source is not None
     info, settings = stream.source.reader.info, stream.settings
     width, height = output_size
-    targets = ", ".join(request.outputs) or "the preview"
+    targets = ", ".join(request.destinations) or "the preview"
     console.say(
         f"{request.source} ({info.width}x{info.height}) -> {targets} ({width}x{height}); "
         f"operator {resolved.degradation.spec}; model {opened.loaded.name} on {opened.device}; "

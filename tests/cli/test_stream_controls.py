@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.live_controls import new_controls
-from instantvir_cli.student import OpenedStudent
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.load import LoadedStudent, load_student
@@ -28,6 +27,7 @@ from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.controls import Controls
 from instantvir_models.media import VideoReader
 from instantvir_models.operators.spec import parse_degradation
+from instantvir_models.run.opening import OpenedStudent
 from instantvir_models.run.session import Session
 from tests.cli.test_stream import (
     ENVIRONMENT,

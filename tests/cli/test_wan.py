@@ -9,10 +9,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import instantvir_cli.benchmark as benchmark_module
-import instantvir_cli.student as student_module
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_cli.student import OpenedStudent, fitted, open_student
 from instantvir_models.autoencoders.lean import LeanConfig
 from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.checkpoints.config import WanCheckpoint
@@ -22,6 +20,8 @@ from instantvir_models.checkpoints.prompt import cache_path, read_prompt, save_r
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.media import VideoReader
+from instantvir_models.run import opening as student_module
+from instantvir_models.run.opening import OpenedStudent, fitted, open_student
 from instantvir_models.students.wan.plan import plan_memory
 from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
 from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer

@@ -131,9 +131,7 @@ def needs_sample(options: TaskOptions) -> bool:
     return DEBLUR in options.tasks and options.blur_sigma is None
 
 
-def _from_spec(
-    options: TaskOptions, sample: Pixels, is_lossy: bool
-) -> Resolved:
+def _from_spec(options: TaskOptions, sample: Pixels, is_lossy: bool) -> Resolved:
     assert options.operator is not None
     degradation = parse_degradation(options.operator)
     estimates: tuple[EstimatedParameter, ...] = ()

@@ -1,20 +1,24 @@
 """From `--model`, `--device`, `--prompt` and `--vram` to a student that is ready to restore."""
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from instantvir_cli import console
 from instantvir_models.autoencoders.base import SPATIAL_FACTOR
 from instantvir_models.checkpoints.load import EMBEDDED, LoadedStudent, load_student
 from instantvir_models.checkpoints.prompt import read_prompt
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.operators.measurement import Degradation
+from instantvir_models.run.session import Session
 from instantvir_models.students.base import Student
 from instantvir_models.students.wan.plan import MemoryPlan, plan_memory, plan_that_fits
 from instantvir_models.students.wan.student import Footprint, WanStudent
+from instantvir_models.tasks import tasks_in
+
+logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -60,9 +64,9 @@ def open_student(
         student = student.for_device(place)
         loaded = replace(loaded, student=student)
         if prompt is None and student.text.rows.shape[1]:
-            console.say("the prompt is that of the checkpoint (`--prompt` replaces it)")
+            logger.info("the prompt is that of the checkpoint (`--prompt` replaces it)")
         elif prompt is None:
-            console.say(
+            logger.info(
                 "no prompt: the student restores without words (`--prompt` says what is seen)"
             )
         else:
@@ -70,9 +74,9 @@ def open_student(
             text = read_prompt(prompt, text_dim=config.text_dim, text_len=config.text_len)
             loaded = replace(loaded, student=student.with_text(text))
     elif prompt is not None:
-        console.warn(f"`--prompt` has no effect: the model `{model}` does not read text")
+        logger.warning(f"`--prompt` has no effect: the model `{model}` does not read text")
     if loaded.revision is not None:
-        console.say(f"{model} is at commit {loaded.revision}")
+        logger.info(f"{model} is at commit {loaded.revision}")
     return OpenedStudent(loaded, place, preferred, is_dtype_fixed=dtype is not None)
 
 
@@ -103,7 +107,7 @@ def fitted(
     student = opened.loaded.student
     if not isinstance(student, WanStudent):
         if vram_gigabytes is not None:
-            console.warn("`--vram` has no effect: this model runs on the CPU in a few megabytes")
+            logger.warning("`--vram` has no effect: this model runs on the CPU in a few megabytes")
         return student
     request = _Request(opened, student, size, temporal_radius, vram_gigabytes, tile_pixels)
     try:
@@ -111,7 +115,7 @@ def fitted(
     except torch.OutOfMemoryError as error:
         if vram_gigabytes is not None:
             raise _too_little(size) from error
-    console.warn(
+    logger.warning(
         "memory ran out while weights went to the device: planning again with what is free"
     )
     torch.cuda.empty_cache()
@@ -137,7 +141,7 @@ def _placed(request: _Request) -> WanStudent:
     """The student where the plan wants it, which is said first."""
     plan, student = _said_plan(request), request.student
     if plan.dtype.itemsize > student.dtype.itemsize:
-        console.say("weights keep the rounding that less memory asked of them before")
+        logger.info("weights keep the rounding that less memory asked of them before")
     return student.placed(plan.footprint, dtype=plan.dtype, may_tile=request.tile_pixels is None)
 
 
@@ -180,7 +184,7 @@ def _said_plan(request: _Request) -> MemoryPlan:
         note = f" of {budget}"
     if given_up := plan.given_up(whole):
         note += f"; all of it would take {whole.total / 1e9:.2f} GB, so {'; '.join(given_up)}"
-    console.say(f"memory for {width}x{height}: {plan}{note}")
+    logger.info(f"memory for {width}x{height}: {plan}{note}")
     return plan
 
 
@@ -217,23 +221,12 @@ def _dtypes(dtype: torch.dtype, *, is_fixed: bool) -> tuple[torch.dtype, ...]:
 def warn_of_another_task(loaded: LoadedStudent, degradation: Degradation) -> None:
     """Say so where the student was trained for something else than what happened to the video."""
     trained_for = None if loaded.checkpoint is None else loaded.checkpoint.task
-    happened = tasks_in(degradation)
+    happened = [task.name for task in tasks_in(degradation.operator.traits)]
     if trained_for is not None and trained_for not in happened:
-        console.warn(
+        logger.warning(
             f"`{loaded.name}` was trained for {trained_for}, this video needs "
             f"{' and '.join(happened)}; expect poor results"
         )
-
-
-def tasks_in(degradation: Degradation) -> tuple[str, ...]:
-    """What a degradation needs, in the words of `--task`."""
-    traits = degradation.operator.traits
-    found = {
-        "deblur": traits.blur_sigma > 0 or traits.temporal_sigma > 0,
-        "sr": traits.scale > 1,
-        "inpaint": traits.known_fraction < 1,
-    }
-    return tuple(name for name, is_there in found.items() if is_there) or ("denoise",)
 
 
 def _place(model: str, device: str) -> torch.device:
@@ -250,3 +243,57 @@ def _place(model: str, device: str) -> torch.device:
         )
         raise UsageError(f"cannot use `--device cuda`: {reason}", hint="use `--device auto`")
     return torch.device(device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionLimits:
+    """What a session may take, as a user says it; None leaves it to what is there.
+
+    Raises:
+        UsageError: for tiles that cannot be.
+    """
+
+    vram_gigabytes: float | None = None
+    """Of a full-size student."""
+    tile_pixels: int | None = None
+    """Side of the tiles, a multiple of 64; 0 never tiles."""
+    frames_per_block: int | None = None
+    """Frames restored together."""
+
+    def __post_init__(self) -> None:
+        if self.tile_pixels is not None and (self.tile_pixels < 0 or self.tile_pixels % 64):
+            raise UsageError(f"`--tile` is {self.tile_pixels}; it is a multiple of 64")
+
+
+def new_session(
+    opened: OpenedStudent,
+    degradation: Degradation,
+    limits: SessionLimits,
+    *,
+    height: int,
+    width: int,
+    dtype: torch.dtype | None = None,
+) -> Session:
+    """A session for measured frames of this size, its student fitted to the memory there is.
+
+    Raises:
+        UsageError, DeviceMemoryError: if they do not fit, or do not suit the student.
+    """
+    operator = degradation.operator
+    student = fitted(
+        opened,
+        operator.clean_size(height, width),
+        temporal_radius=operator.temporal_radius,
+        vram_gigabytes=limits.vram_gigabytes,
+        tile_pixels=limits.tile_pixels,
+    )
+    return Session(
+        student,
+        degradation,
+        height=height,
+        width=width,
+        tile_pixels=limits.tile_pixels,
+        dtype=dtype,
+        device=opened.device,
+        frames_per_block=limits.frames_per_block,
+    )
