@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from instantvir_models.checkpoints.load import load_student
-from instantvir_models.media import Frame, VideoWriter
+from instantvir_models.media import Frame, create_video
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.pipeline import restore_video
@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv"
         settings = EncoderSettings()
-        with VideoWriter(
+        with create_video(
             target, width=width, height=height, settings=settings, frame_rate=25
         ) as sink:
             report = restore_video(frames(given.frames, width, height, seen), session, sink)

@@ -28,7 +28,7 @@ from instantvir_cli.options import MeasuringOptions, ModelOptions
 from instantvir_cli.threads import use_threads
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.opening import (
@@ -108,7 +108,7 @@ def _generated(folder: Path, measuring: MeasuringOptions) -> Path:
     """A moving texture as an H.264 file, so that decoding is real."""
     width, height = _size(measuring.size)
     path = folder / "generated.mp4"
-    with VideoWriter(
+    with create_video(
         path, width=width, height=height, settings=EncoderSettings(), frame_rate=25
     ) as writer:
         for frame in _moving_texture(width, height, measuring.frames):
@@ -137,12 +137,12 @@ def _run(
     limits: SessionLimits,
     dtype: torch.dtype,
 ) -> PipelineReport:
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         height, width = reader.info.height, reader.info.width
         degradation = _degradation(task, height, width)
         session = new_session(opened, degradation, limits, height=height, width=width, dtype=dtype)
         height, width = session.output_size
-        with VideoWriter(target, info_of=reader, width=width, height=height) as writer:
+        with create_video(target, info_of=reader, width=width, height=height) as writer:
             return restore_video(reader, session, writer)
 
 

@@ -14,7 +14,8 @@ from instantvir_models.errors import UsageError
 from instantvir_models.media import (
     Frame,
     VideoReader,
-    VideoWriter,
+    create_video,
+    open_video,
     to_uint8,
     to_unit,
 )
@@ -48,14 +49,14 @@ def degrade_file(
         settings = replace(settings, codec="ffv1")
     if settings.codec is None:
         console.warn(f"`{output.suffix}` is written with a lossy codec; use .mkv for lossless")
-    with VideoReader(source, start_seconds=part.start, duration_seconds=part.duration) as reader:
+    with open_video(source, start_seconds=part.start, duration_seconds=part.duration) as reader:
         height, width = _cropped(spec, reader)
         degradation = parse_degradation(
             _with_seed(spec, seed),
             shape=ClipShape(num_frames=_count(reader), height=height, width=width),
         )
         h, w = degradation.operator.measured_size(height, width)
-        with VideoWriter(
+        with create_video(
             output,
             info_of=reader,
             width=w,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instantvir_models.errors import VideoOpenError
-from instantvir_models.media import VideoReader, to_uint8, to_unit
+from instantvir_models.media import open_video, to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
@@ -61,7 +61,7 @@ def _decoded(path: Path, cache: Path) -> NDArray[np.uint8]:
     stamp = hashlib.sha256(f"{path.resolve()}:{path.stat().st_mtime_ns}".encode()).hexdigest()[:12]
     stored = cache / f"{path.stem}-{stamp}.npy"
     if not stored.exists():
-        with VideoReader(path, other_streams=False) as reader:
+        with open_video(path, other_streams=False) as reader:
             frames = np.stack([frame.pixels for frame in reader])
         partial = stored.with_suffix(".part.npy")
         np.save(partial, frames)

@@ -25,7 +25,7 @@ from instantvir_models.checkpoints.prompt import load_rows, save_rows
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.controls import Controls
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.opening import OpenedStudent
 from instantvir_models.run.session import Session
@@ -131,7 +131,7 @@ def test_a_prompt_given_to_a_running_stream_holds_from_the_next_block(tmp_path, 
         load_rows(rows, text_dim=TRANSFORMER.text_dim, text_len=TRANSFORMER.text_len)
     )
     expected = np.concatenate([before, session.push(frames[9:])])
-    with VideoReader(target) as reader:
+    with open_video(target) as reader:
         np.testing.assert_array_equal([frame.pixels for frame in reader], expected)
     unchanged = Session(student, parse_degradation(SPEC), height=16, width=16).push(frames)
     assert not np.array_equal(unchanged[9:], expected[9:])

@@ -19,7 +19,7 @@ from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.checkpoints.prompt import cache_path, read_prompt, save_rows, text_of
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from instantvir_models.run import opening as student_module
 from instantvir_models.run.opening import OpenedStudent, fitted, open_student
 from instantvir_models.students.wan.plan import plan_memory
@@ -51,7 +51,7 @@ def clip(tmp_path):
 
 
 def frames_of(path):
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         return [frame.pixels for frame in reader]
 
 

@@ -11,7 +11,7 @@ from instantvir_models.live.controls import Controls, ControlSettings
 from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.live.wishes import apply_wishes, told
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.session import Session
@@ -55,7 +55,7 @@ def clip(tmp_path):
         tmp_path / "in.nut", width=WIDTH, height=HEIGHT, num_frames=NUM_FRAMES, codec="ffv1",
         pix_fmt="bgr0",
     )  # fmt: skip
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         return path, np.stack([frame.pixels for frame in reader])
 
 

@@ -16,7 +16,7 @@ from instantvir_models.live.overload import Overload
 from instantvir_models.live.source import LiveSource, SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.live.watchdog import Pulse
-from instantvir_models.media import CompanionPacket, VideoReader
+from instantvir_models.media import CompanionPacket, open_video
 from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.mask import Mask
@@ -54,7 +54,7 @@ def clip(tmp_path, name="in.nut", num_frames=14, **options):
 
 def restored_offline(path, new_session):
     sink = Sink()
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         restore_video(iter(reader), new_session(HEIGHT, WIDTH), sink)
     return sink.frames
 
@@ -411,7 +411,7 @@ def test_off_shows_the_measured_frames(student, tmp_path):
         SourceSettings(source=str(path)), sessions(student, BLUR), controls=controls
     )
     assert status.frames_passed == 14
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         np.testing.assert_array_equal(
             [frame.pixels for frame in live], [frame.pixels for frame in reader]
         )
@@ -450,7 +450,7 @@ def test_frames_passed_through_do_not_shift_the_masks_of_later_ones(
     stream.run(
         new_session, lambda h, w: [output_to(sink, events=shown, only=True)], on_pair=on_pair
     )
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         frames = np.stack([frame.pixels for frame in reader])
     session = Session(student, degradation, height=HEIGHT, width=WIDTH)
     session.skip(9)
@@ -637,7 +637,7 @@ def test_an_empty_pipe_is_told(monkeypatch):
 def test_time_goes_on_after_a_reconnection(tmp_path):
     """A camera that comes back counts from 0 again; viewers see a gap as long as the outage."""
     path = clip(tmp_path, num_frames=5)
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         source = LiveSource.__new__(LiveSource)  # only the arithmetic of time
         source._shift, source._end_seconds = Fraction(0), None
         frames = list(reader)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instantvir_models.errors import UsageError, VideoWriteError
-from instantvir_models.media.source import IMAGE_SUFFIXES
+from instantvir_models.media.names import IMAGE_SUFFIXES
 
 WRITABLE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
 """Containers that the output may share with the input; others become .mp4."""

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from instantvir_models import __version__
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import (
+    EncoderSettings,
+    Frame,
+    VideoReader,
+    VideoWriter,
+    create_video,
+    open_video,
+)
 from instantvir_models.operators.measurement import LEVEL
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
@@ -197,7 +204,7 @@ class Restoration:
     def _writer(self, stack: ExitStack) -> VideoWriter:
         make_folder_of(self.job)
         height, width = self.session.output_size
-        writer = VideoWriter(
+        writer = create_video(
             self.job.destination,
             info_of=self.reader,
             width=width,
@@ -253,7 +260,7 @@ def prepared(job: Job, plan: RestorePlan, student: OpenedStudent) -> Iterator[Re
         UsageError: if nothing says what is wrong with it, or options do not go together.
         DeviceMemoryError: if the student does not fit the device.
     """
-    with VideoReader(
+    with open_video(
         job.source, start_seconds=plan.start_seconds, duration_seconds=plan.duration_seconds
     ) as reader:
         frames = iter(reader)
