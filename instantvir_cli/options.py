@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from instantvir_models.run.opening import SessionLimits
 
 DEVICES = ("auto", "cpu", "cuda")
+MODELS = ("tiny", "wan-lean", "wan")
+STYLES = ("side", "wipe")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
 RECIPES = ("tiny", "refine")
@@ -95,7 +97,7 @@ class ModelOptions:
         typer.Option(
             help="tiny (built in), wan-lean, wan, ORG/REPO[@revision], a folder or a "
             ".safetensors file",
-            autocompletion=completed(("tiny", "wan-lean", "wan")),
+            autocompletion=completed(MODELS),
         ),
     ] = "tiny"
     device: Annotated[
@@ -196,7 +198,7 @@ class ComparisonOptions:
         bool, typer.Option("--compare", help="Also write OUT.compare.mp4 and OUT.compare.png")
     ] = False
     compare_style: Annotated[
-        str, typer.Option(help="side or wipe", autocompletion=completed(("side", "wipe")))
+        str, typer.Option(help=either(STYLES), autocompletion=completed(STYLES))
     ] = "side"
 
 

@@ -27,7 +27,7 @@ from instantvir_cli.options import (
 )
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
-from instantvir_models.run import restore as library
+from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
 from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import OpenedStudent, open_student

@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ["instantvir_kernels", "instantvir_models", "instantvir_distill", "instantvir_cli"]
+LAYERS = [
+    "instantvir_kernels",
+    "instantvir_models",
+    "instantvir",
+    "instantvir_distill",
+    "instantvir_cli",
+]
 FOLDERS = {
     "instantvir_kernels": ROOT / "kernels" / "instantvir_kernels",
     "instantvir_models": ROOT / "models" / "instantvir_models",
+    "instantvir": ROOT / "models" / "instantvir",
     "instantvir_distill": ROOT / "distill" / "instantvir_distill",
     "instantvir_cli": ROOT / "instantvir_cli",
 }
