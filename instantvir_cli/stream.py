@@ -16,7 +16,7 @@ from instantvir_cli import console
 from instantvir_cli.degradation import describe_resolution
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.live_controls import new_controls
-from instantvir_cli.live_outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
+from instantvir_models.live.outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_cli.live_report import Report
 from instantvir_cli.options import (
     DegradationOptions,
