@@ -11,6 +11,8 @@ import pytest
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media import create_video, open_video
+from instantvir_models.media.container_reader import ContainerReader
+from instantvir_models.media.image_reader import ImageReader
 from instantvir_models.media.packets import PacketQueue
 from tests.media_clips import make_clip, make_images, picture, set_display_matrix
 
@@ -352,3 +354,16 @@ def test_a_writer_that_comes_after_a_flood_says_that_sound_is_lost(monkeypatch, 
         with create_video(tmp_path / "out.mkv", info_of=reader, width=32, height=32) as writer:
             writer.write(frames[0])
     assert "part of them is lost" in caplog.text
+
+
+def test_what_is_named_chooses_the_kind_of_reader(tmp_path):
+    paths = make_images(tmp_path, 2)
+    clip = make_clip(tmp_path / "clip.mkv", num_frames=2, audio=True)
+    with open_video(clip) as container, open_video(str(tmp_path / "*.png")) as images:
+        assert isinstance(container, ContainerReader)
+        assert isinstance(images, ImageReader)
+        assert [stream.kind for stream in container.info.audio_streams] == ["audio"]
+        assert images.demuxer is None
+        assert repr(images) == f"ImageReader(`{tmp_path}/*.png`, 32x32, png rgb24)"
+    with open_video(paths[0]) as still:  # one file is a container, whatever it holds
+        assert isinstance(still, ContainerReader)

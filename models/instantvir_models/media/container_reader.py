@@ -93,8 +93,6 @@ class ContainerReader(VideoReader):
 class _Decoding:
     """A container that is being decoded, up to its first wanted picture."""
 
-    name: str
-    trim: Trim
     demuxer: Demuxer
     timeline: SourceTimeline
     pictures: Iterator[av.VideoFrame]
@@ -112,19 +110,18 @@ class _Decoding:
             frame_rate=demuxer.account.average_rate,
         )
         pictures = timeline.within(demuxer.frames(), on_end=demuxer.stop_decoding)
-        return cls(name, trim, demuxer, timeline, pictures, first=next(pictures, None))
+        return cls(demuxer, timeline, pictures, first=next(pictures, None))
 
     def first_picture(self) -> av.VideoFrame:
         """The first one, or VideoOpenError."""
         if self.first is not None:
             return self.first
-        hint = "the file holds a video stream without a decodable picture"
         undecodable = self.demuxer.account.undecodable_packets
-        if undecodable:
-            hint = f"{counted(undecodable, 'packet')} could not be decoded"
-        if not self.trim.is_whole:
-            hint = "the span asked for may lie behind the end of the video"
-        raise VideoOpenError(f"{self.name} holds no video frames", hint=hint)
+        raise self.timeline.no_picture(
+            f"{counted(undecodable, 'packet')} could not be decoded"
+            if undecodable
+            else "the file holds a video stream without a decodable picture"
+        )
 
 
 @dataclass(frozen=True)

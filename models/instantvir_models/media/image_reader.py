@@ -54,10 +54,7 @@ class ImageReader(VideoReader):
         pictures = timeline.within(decoded, on_end=decoded.close)
         first = next(pictures, None)
         if first is None:
-            raise VideoOpenError(
-                f"{name} holds no video frames",
-                hint="the span asked for may lie behind the end of the video",
-            )
+            raise timeline.no_picture("no image holds a picture")
         picture_format = PictureFormat.of(
             first, name=name, time_base=1 / rate, may_change_size=may_change_size
         )

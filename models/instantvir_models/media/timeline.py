@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import av
 
+from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.frame import Frame
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,12 @@ class SourceTimeline:
             return True
         begin = self._first_seconds + (self._trim.start_seconds or 0)
         return self._first_decoded_pts * self._time_base > begin + _CUT_TOLERANCE_SECONDS
+
+    def no_picture(self, hint: str) -> VideoOpenError:
+        """That there is no wanted picture; `hint` says why, where nothing was cut off."""
+        if not self._trim.is_whole:
+            hint = "the span asked for may lie behind the end of the video"
+        return VideoOpenError(f"{self._name} holds no video frames", hint=hint)
 
     def span_from(self, first: av.VideoFrame) -> Span | None:
         """What an output shows that begins with the wanted picture `first`; None if nothing is
