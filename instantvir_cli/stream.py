@@ -16,7 +16,6 @@ from instantvir_cli import console
 from instantvir_cli.degradation import describe_resolution
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.live_controls import new_controls
-from instantvir_models.live.outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_cli.live_report import Report
 from instantvir_cli.options import (
     DegradationOptions,
@@ -31,6 +30,7 @@ from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.guarded_http import GuardedServer
 from instantvir_models.live.metrics import MetricsServer
 from instantvir_models.live.output import LiveOutput
+from instantvir_models.live.outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_models.live.overload import Overload
 from instantvir_models.live.preview import LatestPair, PreviewServer
 from instantvir_models.live.snapshot import Snapshots

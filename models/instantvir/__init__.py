@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from instantvir_models.errors import UsageError as UsageError
     from instantvir_models.errors import VideoOpenError as VideoOpenError
     from instantvir_models.errors import VideoWriteError as VideoWriteError
+    from instantvir_models.media import EncoderSettings as EncoderSettings
+    from instantvir_models.media import Frame as Frame
     from instantvir_models.media import create_video as create_video
     from instantvir_models.media import open_video as open_video
     from instantvir_models.operators import estimate as estimate
     from instantvir_models.operators.base import Operator as Operator
+    from instantvir_models.operators.base import OperatorTraits as OperatorTraits
     from instantvir_models.operators.blur import GaussianBlur as GaussianBlur
     from instantvir_models.operators.blur import PointSpread as PointSpread
     from instantvir_models.operators.blur import TemporalBlur as TemporalBlur
@@ -50,8 +53,8 @@ _NAMES_IN = {
         "VideoOpenError",
         "VideoWriteError",
     ),
-    "media": ("create_video", "open_video"),
-    "operators.base": ("Operator",),
+    "media": ("EncoderSettings", "Frame", "create_video", "open_video"),
+    "operators.base": ("Operator", "OperatorTraits"),
     "operators.blur": ("GaussianBlur", "PointSpread", "TemporalBlur"),
     "operators.compose": ("Composition", "Identity"),
     "operators.downsample": ("Downsample",),

@@ -15,6 +15,7 @@ from instantvir_models.errors import UsageError
 
 if TYPE_CHECKING:
     from instantvir_models.operators.base import OperatorTraits
+    from instantvir_models.operators.measurement import Degradation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,8 @@ class TaskOptions:
     scale: int | None = None
     """2 to 8."""
     mask: Path | None = None
-    operator: str | None = None
-    """A specification that says it all."""
+    operator: str | Degradation | None = None
+    """What says it all: a specification, or the degradation itself, noise included."""
 
     def __post_init__(self) -> None:
         for flag, value, low, high in (

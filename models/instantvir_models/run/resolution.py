@@ -122,7 +122,7 @@ def resolve(options: TaskOptions, *, sample: Pixels, is_lossy: bool) -> Resolved
 def needs_sample(options: TaskOptions) -> bool:
     """Whether `resolve` has to look at the video; if not, an empty sample will do."""
     if options.operator is not None:
-        return options.noise_levels is None and "noise" not in options.operator
+        return options.noise_levels is None and not _says_noise(options.operator)
     if INPAINT in options.tasks:
         knows_blur = options.blur_sigma is not None and options.noise_levels is not None
         return options.mask is None or (DEBLUR in options.tasks and not knows_blur)
@@ -132,17 +132,23 @@ def needs_sample(options: TaskOptions) -> bool:
 
 
 def _from_spec(options: TaskOptions, sample: Pixels, is_lossy: bool) -> Resolved:
-    assert options.operator is not None
-    degradation = parse_degradation(options.operator)
+    said = options.operator
+    assert said is not None
+    degradation = parse_degradation(said) if isinstance(said, str) else said
     estimates: tuple[EstimatedParameter, ...] = ()
     noise_std = degradation.noise_std
     if options.noise_levels is not None:
         noise_std = options.noise_levels * LEVEL
-    elif "noise" not in options.operator and degradation.operator.traits.known_fraction == 1:
+    elif not _says_noise(said) and degradation.operator.traits.known_fraction == 1:
         noise_std, estimate = _noise(sample)
         estimates = (estimate,)
     known = Degradation(operator=degradation.operator, noise_std=noise_std, is_lossy=is_lossy)
     return Resolved(degradation=known, estimates=estimates, is_operator_known=True)
+
+
+def _says_noise(operator: str | Degradation) -> bool:
+    """Whether it says how much noise there is; if not, that is to be estimated."""
+    return not isinstance(operator, str) or "noise" in operator
 
 
 def _refuse_useless(options: TaskOptions) -> None:

@@ -17,7 +17,7 @@ from instantvir_models.media import (
     create_video,
     open_video,
 )
-from instantvir_models.operators.measurement import LEVEL
+from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
@@ -289,7 +289,7 @@ def restore(
     destination: str | Path | None = None,
     *,
     task: str | Sequence[str] = (),
-    operator: str | None = None,
+    operator: str | Degradation | None = None,
     blur_sigma: float | None = None,
     noise: float | None = None,
     scale: int | None = None,
@@ -319,7 +319,8 @@ def restore(
         destination: a file, a folder (with `/`), an image pattern or `-`; None writes
             `IN.restored.mp4` beside the input.
         task: `denoise`, `deblur`, `sr`, `inpaint`, or several of them.
-        operator: what happened to the video, exactly: `blur:sigma=3+noise:std=5`.
+        operator: what happened to the video, exactly: `blur:sigma=3+noise:std=5`, or a
+            `Degradation` with an operator of your own.
         blur_sigma: pixels; estimated if not given.
         noise: 8-bit levels; estimated if not given.
         scale: enlargement for `sr`, 2 to 8; 4 if not given.
