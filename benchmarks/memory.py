@@ -18,6 +18,7 @@ from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.pipeline import restore_video
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 
 EVERY = 250
 """Frames between two looks at the memory."""
@@ -49,7 +50,7 @@ def main() -> None:
     given = parser.parse_args()
     width, height = map(int, given.size.split("x"))
     degradation = parse_degradation("blur:sigma=1.5+noise:std=5")
-    session = Session(load_student().student, degradation, height=height, width=width)
+    session = Session(Amortised(load_student().student), degradation, height=height, width=width)
     seen: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv"

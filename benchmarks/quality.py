@@ -34,6 +34,7 @@ from instantvir_models.metrics import frame_difference_psnr, psnr, ssim
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.tasks import TASKS
 
 SEED = 0
@@ -98,7 +99,7 @@ def measure(clean: Frames, spec: str, crf: int | None) -> tuple[Frames, Degradat
 def restore(y: Frames, degradation: Degradation, model: str) -> Frames:
     """The measurement restored the way `instantvir restore` does it."""
     student = load_student(model).student
-    session = Session(student, degradation, height=y.shape[1], width=y.shape[2])
+    session = Session(Amortised(student), degradation, height=y.shape[1], width=y.shape[2])
     return np.concatenate([session.push(y), session.flush()])
 
 

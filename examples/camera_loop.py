@@ -34,7 +34,10 @@ def restored(frames: Iterator[Frame], degradation: instantvir.Degradation) -> It
         if session is None:
             height, width = frame.shape[:2]
             session = instantvir.Session(
-                instantvir.load_student().student, degradation, height=height, width=width
+                instantvir.Amortised(instantvir.load_student().student),
+                degradation,
+                height=height,
+                width=width,
             )
         yield from session.push(frame[None])
     if session is not None:

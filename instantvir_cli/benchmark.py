@@ -26,20 +26,12 @@ from rich.table import Table
 from instantvir_cli import __version__, console
 from instantvir_cli.options import MeasuringOptions, ModelOptions
 from instantvir_cli.threads import use_threads
-from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
-from instantvir_models.run.opening import (
-    OpenedStudent,
-    SessionLimits,
-    new_session,
-    open_student,
-)
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
 from instantvir_models.run.pipeline import PipelineReport, restore_video
-from instantvir_models.students.base import Student
-from instantvir_models.students.wan.student import WanStudent
 from instantvir_models.tasks import TASKS, parse_task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -68,19 +60,19 @@ def run_benchmark(
     use_threads(model.threads)
     asked = None if measuring.dtype == "auto" else DTYPES[measuring.dtype]
     opened = open_student(model.model, device=model.device, prompt=model.prompt, dtype=asked)
-    dtype = fastest_dtype() if asked is None else asked
+    console.tell(opened.notices)
     with tempfile.TemporaryDirectory(prefix="instantvir-") as folder:
         path = Path(clip) if clip else _generated(Path(folder), measuring)
         target = Path(folder) / "out.mp4"
         reports = []
         for index in range(measuring.warmup + measuring.repeats):
-            report = _run(path, target, measuring.task, opened, limits, dtype)
+            report = _run(path, target, measuring.task, opened, limits)
             kind = "warm-up" if index < measuring.warmup else "run"
             console.say(f"{kind} {index + 1}: {report.fps:.2f} FPS")
             if index >= measuring.warmup:
                 reports.append(report)
     request = {"clip": clip, **asdict(measuring), **asdict(model)}
-    summary = _summary(request, reports, opened, dtype)
+    summary = _summary(request, reports, opened)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:
@@ -133,17 +125,17 @@ def _run(
     clip: Path,
     target: Path,
     task: str,
-    opened: OpenedStudent,
+    opened: OpenedSolver,
     limits: SessionLimits,
-    dtype: torch.dtype,
 ) -> PipelineReport:
     with open_video(clip) as reader:
         height, width = reader.info.height, reader.info.width
         degradation = _degradation(task, height, width)
-        session = new_session(opened, degradation, limits, height=height, width=width, dtype=dtype)
-        height, width = session.output_size
+        made = opened.new_session(degradation, height=height, width=width, limits=limits)
+        console.tell(made.notices)
+        height, width = made.session.output_size
         with create_video(target, info_of=reader, width=width, height=height) as writer:
-            return restore_video(reader, session, writer)
+            return restore_video(reader, made.session, writer)
 
 
 def _degradation(task: str, height: int, width: int) -> Degradation:
@@ -154,8 +146,7 @@ def _degradation(task: str, height: int, width: int) -> Degradation:
 def _summary(
     request: dict[str, Any],
     reports: list[PipelineReport],
-    opened: OpenedStudent,
-    dtype: torch.dtype,
+    opened: OpenedSolver,
 ) -> dict[str, Any]:
     blocks = np.concatenate([report.session.block_seconds for report in reports])
     stages = {
@@ -166,8 +157,8 @@ def _summary(
     return {
         "version": __version__,
         "request": request,
-        "model_sha256": opened.loaded.sha256,
-        "dtype": str(_dtype(opened.loaded.student, dtype)).removeprefix("torch."),
+        "model_sha256": opened.sha256,
+        "dtype": str(opened.solver.needs.dtype).removeprefix("torch."),
         "frames": reports[0].frames,
         "fps": asdict(Spread.of([report.fps for report in reports])),
         "first_frame_seconds": asdict(Spread.of(first)),
@@ -178,11 +169,6 @@ def _summary(
         "peak_device_memory_mb": _peak_device_memory_mb(opened.device),
         "hardware": hardware(),
     }
-
-
-def _dtype(student: Student[Any], autocast: torch.dtype) -> torch.dtype:
-    """What the student computes in: the type of its weights where it takes no other."""
-    return student.dtype if isinstance(student, WanStudent) else autocast
 
 
 def _device_name(device: torch.device) -> str:

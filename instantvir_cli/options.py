@@ -127,7 +127,7 @@ class ModelOptions:
         from instantvir_models.run.opening import SessionLimits
 
         return SessionLimits(
-            vram_gigabytes=self.vram, tile_pixels=self.tile, frames_per_block=self.latency
+            gigabytes=self.vram, tile_pixels=self.tile, frames_per_block=self.latency
         )
 
 

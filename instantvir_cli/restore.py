@@ -30,7 +30,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
 from instantvir_models.run.jobs import Job
-from instantvir_models.run.opening import OpenedStudent, open_student
+from instantvir_models.run.opening import OpenedSolver, open_student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +72,10 @@ def restore_all(request: RestoreRequest) -> None:
     if request.as_json and any(job.destination == "-" for job in jobs):
         raise UsageError("standard output cannot hold both the video and `--json`")
     use_threads(request.model.threads)
-    student = open_student(
-        request.model.model, device=request.model.device, prompt=request.model.prompt
-    )
-    reports = [_restore_one(job, plan, student, is_dry=request.is_dry_run) for job in jobs]
+    model = request.model
+    solver = open_student(model.model, device=model.device, prompt=model.prompt)
+    console.tell(solver.notices)
+    reports = [_restore_one(job, plan, solver, is_dry=request.is_dry_run) for job in jobs]
     if request.as_json:
         summaries = [asdict(report) for report in reports]
         typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
@@ -84,9 +84,9 @@ def restore_all(request: RestoreRequest) -> None:
 
 
 def _restore_one(
-    job: Job, plan: library.RestorePlan, student: OpenedStudent, *, is_dry: bool
+    job: Job, plan: library.RestorePlan, solver: OpenedSolver, *, is_dry: bool
 ) -> library.RestoreReport:
-    with library.prepared(job, plan, student) as restoration:
+    with library.prepared(job, plan, solver) as restoration:
         _describe(restoration)
         if is_dry:
             return restoration.report()
@@ -98,13 +98,14 @@ def _restore_one(
 
 def _describe(restoration: library.Restoration) -> None:
     resolved, info = restoration.resolved, restoration.reader.info
+    console.tell(restoration.notices)
     describe_resolution(resolved)
     height, width = restoration.session.output_size
     knowledge = "known" if resolved.is_operator_known else "estimated or assumed"
     console.say(
         f"{restoration.job.source} ({info.width}x{info.height}) -> {restoration.job.destination} "
         f"({width}x{height}); operator {resolved.degradation.spec} ({knowledge}); "
-        f"model {restoration.student.loaded.name} on {restoration.student.device.type}"
+        f"model {restoration.solver.name} on {restoration.solver.device.type}"
     )
 
 
@@ -144,6 +145,11 @@ def _say(report: library.RestoreReport) -> None:
         against = "" if report.is_operator_known else "estimated "
         console.say(
             f"residual |A x - y| / |y| against the {against}operator: {report.residual:.4f}"
+        )
+    if report.frames_replaced:
+        console.warn(
+            f"{report.frames_replaced} of {report.frames} frames are the initial estimate: "
+            "what the student made of them contradicted the measurement"
         )
     if report.gain is not None:
         console.say(

@@ -1,21 +1,17 @@
 """`instantvir stream`: parse -> open -> restore while it runs -> report."""
 
-import re
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import TypeVar
 
 import typer
 
 from instantvir_cli import console
 from instantvir_cli.degradation import describe_resolution
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_cli.live_controls import new_controls
 from instantvir_cli.live_report import Report
 from instantvir_cli.options import (
     DegradationOptions,
@@ -30,28 +26,23 @@ from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.guarded_http import GuardedServer
 from instantvir_models.live.metrics import MetricsServer
 from instantvir_models.live.output import LiveOutput
-from instantvir_models.live.outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
-from instantvir_models.live.overload import Overload
+from instantvir_models.live.outputs import OutputPlan
 from instantvir_models.live.preview import LatestPair, PreviewServer
 from instantvir_models.live.snapshot import Snapshots
-from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
-from instantvir_models.live.stream import LiveSettings, LiveStream
+from instantvir_models.live.stream import LiveStream
+from instantvir_models.live.streaming import (
+    StreamPlan,
+    new_stream,
+    overload_of,
+    raise_failures,
+    resolve_stream,
+    restore_stream,
+    source_settings,
+)
 from instantvir_models.media import Frame
-from instantvir_models.run.opening import (
-    OpenedStudent,
-    new_session,
-    open_student,
-    warn_of_another_task,
-)
-from instantvir_models.run.resolution import (
-    SAMPLE_FRAMES,
-    Resolved,
-    needs_first_frames,
-    resolve_video,
-)
-from instantvir_models.run.session import Session, block_size
-from instantvir_models.tasks import TaskOptions
+from instantvir_models.run.opening import OpenedSolver, open_student
+from instantvir_models.run.resolution import Resolved
 
 LOOPBACK = "127.0.0.1"
 
@@ -69,135 +60,99 @@ class StreamRequest:
     serving: ServingOptions
     may_overwrite: bool
 
-    @property
-    def silence_seconds(self) -> float:
-        """How long a network may say nothing."""
-        return SILENCE_SECONDS if self.capture.silence is None else self.capture.silence
-
-    @property
-    def output_plan(self) -> OutputPlan:
-        """The part that describes the outputs."""
-        return OutputPlan(
-            destinations=self.destinations,
-            encoder=self.encoding.settings(is_live=True),
-            output_format=self.encoding.output_format,
-            fps=self.capture.fps,
-            reconnect=self.capture.reconnect,
-            silence_seconds=self.silence_seconds,
-            overwrite=self.may_overwrite,
+    def plan(self) -> StreamPlan:
+        """The same as the library takes it; UsageError where it makes no sense."""
+        capture = self.capture
+        if not self.destinations and self.serving.preview is None:
+            raise UsageError(
+                "the restored stream goes nowhere",
+                hint="give `-o -`, `-o FILE`, `-o rtmp://...` or `--preview 8080`",
+            )
+        source = source_settings(
+            self.source,
+            input_format=capture.input_format,
+            input_options=_input_options(capture.input_option or ()),
+            size=capture.size,
+            pix_fmt=capture.input_pix_fmt,
+            fps=capture.fps,
+            reconnect=capture.reconnect,
+            silence=capture.silence,
+            follow=capture.follow,
+        )
+        return StreamPlan(
+            name=self.source,
+            source=source,
+            outputs=OutputPlan(
+                destinations=self.destinations,
+                encoder=self.encoding.settings(is_live=True),
+                output_format=self.encoding.output_format,
+                fps=capture.fps,
+                reconnect=capture.reconnect,
+                silence_seconds=source.silence_seconds,
+                overwrite=self.may_overwrite,
+            ),
+            wanted=self.degradation.read(),
+            limits=self.model.limits(),
+            on_overload=None if capture.on_overload is None else overload_of(capture.on_overload),
         )
 
 
 def run_stream(request: StreamRequest) -> None:
     """Restore until the source ends or the user stops it; the exit status says how it went."""
-    wanted = request.degradation.read()
-    request.model.limits()  # says now what is wrong with them
-    _check(request)
-    use_threads(request.model.threads)
-    source = _source_settings(request)
-    overload = _overload(request.capture.on_overload, source)
-    model = request.model
-    opened = open_student(model.model, device=model.device, prompt=model.prompt)
-    frames_per_block = block_size(opened.loaded.student, model.latency)
-    report = Report(json_lines=request.serving.json_lines)
-    stream = LiveStream(
-        source,
-        LiveSettings(overload=overload, frames_per_block=frames_per_block),
-        controls=new_controls(opened, model.prompt),
-        on_event=report.event,
-    )
+    plan, model, serving = request.plan(), request.model, request.serving
+    if plan.source.reconnect and not plan.source.can_come_back and not plan.outputs.destinations:
+        console.warn("`--reconnect` has no effect on a pipe or a file")
+    use_threads(model.threads)
+    solver = open_student(model.model, device=model.device, prompt=model.prompt)
+    console.tell(solver.notices)
+    report = Report(json_lines=serving.json_lines)
+    stream = new_stream(plan, solver, prompt=model.prompt, on_event=report.event)
     with ExitStack() as stack:
         stack.enter_context(_ending_well(stream))
         stack.callback(stream.close)
-        pairs = _serve(request.serving, stream, stack)
+        pairs = _serve(serving, stream, stack)
         with _stopped_is_interrupted(stream):
             stream.start()
-        resolved = _resolved(request.source, wanted, stream)
-        warn_of_another_task(opened.loaded, resolved.degradation)
-        status, outputs = _run(request, stream, opened, resolved, report, pairs)
+        snapshots = stack.enter_context(
+            Snapshots(serving.snapshots, stream.controls, on_event=report.event)
+        )
+        status, outputs = _run(plan, stream, solver, report, pairs, snapshots)
     report.summary(status)
-    _exit(stream, outputs)
+    raise_failures(stream, outputs)
+    assert stream.source is not None
+    if stream.source.loss:
+        console.warn(f"the input did not end well: {stream.source.loss}")
+        raise typer.Exit(ExitStatus.PARTIAL)
 
 
 def _run(
-    request: StreamRequest,
+    plan: StreamPlan,
     stream: LiveStream,
-    opened: OpenedStudent,
-    resolved: Resolved,
+    solver: OpenedSolver,
     report: Report,
     pairs: LatestPair | None,
+    snapshots: Snapshots,
 ) -> tuple[LiveStatus, list[LiveOutput]]:
-    outputs: list[LiveOutput] = []
-    snapshots = Snapshots(request.serving.snapshots, stream.controls, on_event=report.event)
-    limits = request.model.limits()
-
-    def new_one(height: int, width: int) -> Session:
-        return new_session(opened, resolved.degradation, limits, height=height, width=width)
-
-    def open_outputs(height: int, width: int) -> list[LiveOutput]:
-        _describe(request, resolved, stream, opened, (width, height))
-        outputs.extend(new_outputs(request.output_plan, stream, height, width, report.event))
-        return outputs
+    resolved = resolve_stream(plan, stream)
+    describe_resolution(resolved)
+    console.warn_all(solver.doubts(resolved.degradation))
 
     def on_pair(measured: Frame, restored: Frame) -> None:
         if pairs is not None:
             pairs.put(measured, restored)
         snapshots.consider(measured, restored)
 
-    with snapshots, report.live(stream.status):
-        status = stream.run(new_one, open_outputs, on_pair=on_pair)
-    return status, outputs
-
-
-def _check(request: StreamRequest) -> None:
-    serving, capture = request.serving, request.capture
-    if not request.destinations and serving.preview is None:
-        raise UsageError(
-            "the restored stream goes nowhere",
-            hint="give `-o -`, `-o FILE`, `-o rtmp://...` or `--preview 8080`",
+    with report.live(stream.status):
+        return restore_stream(
+            plan,
+            stream,
+            solver,
+            resolved,
+            on_event=report.event,
+            on_notices=console.tell,
+            on_size=partial(_describe, plan, resolved, stream, solver),
+            on_pair=on_pair,
         )
-    check_outputs(request.output_plan, request.source)
-    for flag, value in (("--follow", capture.follow), ("--silence", capture.silence)):
-        if value is not None and value <= 0:
-            raise UsageError(f"`{flag}` is {value:g}; it is a number of seconds above 0")
-    if capture.fps is not None and capture.fps <= 0:
-        raise UsageError(f"`--fps` is {capture.fps:g}; it is a number above 0")
-
-
-def _source_settings(request: StreamRequest) -> SourceSettings:
-    """What to open, with FFmpeg's names for cameras and raw frames."""
-    capture, source = request.capture, request.source
-    input_format = capture.input_format
-    if input_format is None and (source.isdecimal() or source.startswith("/dev/video")):
-        source, input_format = _camera(source)
-    options = _input_options(capture.input_option or ())
-    if capture.size is not None:
-        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", capture.size):
-            raise UsageError(f"`--size` is `{capture.size}`; it is WIDTHxHEIGHT")
-        options["video_size"] = capture.size
-        input_format = input_format or "rawvideo"
-    elif input_format == "rawvideo":
-        raise UsageError("raw frames do not say their size", hint="give `--size WIDTHxHEIGHT`")
-    elif capture.input_pix_fmt is not None and input_format is None:
-        raise UsageError(
-            "`--pix-fmt` describes raw frames, which need `--size` too",
-            hint="for the output say `--output-pix-fmt`",
-        )
-    if capture.input_pix_fmt is not None:
-        options["pixel_format"] = capture.input_pix_fmt
-    if capture.fps is not None and input_format is not None:
-        options["framerate"] = f"{capture.fps:g}"
-    settings = SourceSettings(
-        source=source,
-        input_format=input_format,
-        input_options=tuple(options.items()),
-        reconnect=capture.reconnect,
-        silence_seconds=request.silence_seconds,
-        follow_seconds=capture.follow,
-    )
-    if capture.reconnect and not settings.can_come_back and not request.destinations:
-        console.warn("`--reconnect` has no effect on a pipe or a file")
-    return settings
 
 
 def _input_options(texts: Sequence[str]) -> dict[str, str]:
@@ -211,26 +166,6 @@ def _input_options(texts: Sequence[str]) -> dict[str, str]:
             )
         options[name] = value
     return options
-
-
-def _camera(source: str) -> tuple[str, str]:
-    """What FFmpeg calls a camera on this system, and the device format."""
-    if sys.platform == "darwin":
-        return source, "avfoundation"
-    if sys.platform == "win32":
-        raise UsageError(
-            "Windows names cameras by their title",
-            hint="`instantvir stream 'video=NAME' --input-format dshow`",
-        )
-    return (f"/dev/video{source}" if source.isdecimal() else source), "v4l2"
-
-
-def _overload(asked: str | None, source: SourceSettings) -> Overload:
-    if asked is None:
-        return Overload.DROP if source.cannot_wait else Overload.BLOCK
-    if asked not in list(Overload):
-        raise UsageError(f"`--on-overload` is `{asked}`", hint=f"use {', '.join(Overload)}")
-    return Overload(asked)
 
 
 def _serve(serving: ServingOptions, stream: LiveStream, stack: ExitStack) -> LatestPair | None:
@@ -277,37 +212,22 @@ def _address(text: str, flag: str) -> tuple[str, int]:
     return host.strip("[]") or LOOPBACK, int(port)
 
 
-def _resolved(source: str, wanted: TaskOptions, stream: LiveStream) -> Resolved:
-    """The degradation; looks at the first frames only if it has to."""
-    assert stream.source is not None
-    sample = []
-    if needs_first_frames(source, wanted):
-        sample = [frame.pixels for frame in stream.sample(SAMPLE_FRAMES)]
-    is_lossy = not stream.source.reader.info.is_lossless
-    resolved = resolve_video(source, wanted, sample=sample, is_lossy=is_lossy)
-    describe_resolution(resolved)
-    return resolved
-
-
 def _describe(
-    request: StreamRequest,
+    plan: StreamPlan,
     resolved: Resolved,
     stream: LiveStream,
-    opened: OpenedStudent,
-    output_size: tuple[int, int],
+    solver: OpenedSolver,
+    height: int,
+    width: int,
 ) -> None:
     assert stream.source is not None
     info, settings = stream.source.reader.info, stream.settings
-    width, height = output_size
-    targets = ", ".join(request.destinations) or "the preview"
+    targets = ", ".join(plan.outputs.destinations) or "the preview"
     console.say(
-        f"{request.source} ({info.width}x{info.height}) -> {targets} ({width}x{height}); "
-        f"operator {resolved.degradation.spec}; model {opened.loaded.name} on {opened.device}; "
+        f"{plan.name} ({info.width}x{info.height}) -> {targets} ({width}x{height}); "
+        f"operator {resolved.degradation.spec}; model {solver.name} on {solver.device}; "
         f"blocks of {settings.frames_per_block}, overload: {settings.overload}"
     )
-
-
-ValueT = TypeVar("ValueT")
 
 
 @contextmanager
@@ -345,17 +265,3 @@ def _stopped_is_interrupted(stream: LiveStream) -> Iterator[None]:
         if stream.is_asked_to_stop:
             raise KeyboardInterrupt from None
         raise
-
-
-def _exit(stream: LiveStream, outputs: list[LiveOutput]) -> None:
-    """Raise what is to be the exit status."""
-    assert stream.source is not None
-    for output in outputs:
-        if output.failure is not None and not is_consumer_gone(output):
-            raise output.failure
-    loss = stream.source.loss
-    if loss:
-        console.warn(f"the input did not end well: {loss}")
-        raise typer.Exit(ExitStatus.PARTIAL)
-    if stream.counters.count("in") == 0:
-        raise VideoOpenError("no frame came before the stream was stopped")

@@ -81,7 +81,8 @@ class Trainer:
 
     def _update(self, samples: list[Sample]) -> dict[str, float]:
         """One optimiser step; the loss of each task."""
-        batch = _joined([condition(sample.measurement) for sample in samples])
+        traits = self.student.config.traits
+        batch = _joined([condition(sample.measurement, traits) for sample in samples])
         # as it will run: weights stay float32, products are bfloat16 where the CPU computes in it
         with torch.autocast(
             "cpu", dtype=fastest_dtype(), enabled=fastest_dtype() == torch.bfloat16
@@ -148,7 +149,7 @@ class Trainer:
         partial = self._checkpoint.with_suffix(".part")
         torch.save(state, partial)
         os.replace(partial, self._checkpoint)
-        averaged = TinyStudent(self.student.config)
+        averaged = TinyStudent(self.student.config, seen=self.student.seen)
         averaged.load_state_dict(self.average)
         weights = self.folder / "student.part"
         save_student(averaged, weights, dtype=torch.float32)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from instantvir_models.errors import UsageError as UsageError
     from instantvir_models.errors import VideoOpenError as VideoOpenError
     from instantvir_models.errors import VideoWriteError as VideoWriteError
+    from instantvir_models.live.status import LiveStatus as LiveStatus
+    from instantvir_models.live.streaming import stream as stream
     from instantvir_models.media import EncoderSettings as EncoderSettings
     from instantvir_models.media import Frame as Frame
     from instantvir_models.media import create_video as create_video
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
     from instantvir_models.run.restoration import RestoreReport as RestoreReport
     from instantvir_models.run.restoration import restore as restore
     from instantvir_models.run.session import Session as Session
+    from instantvir_models.solvers.amortised import Amortised as Amortised
+    from instantvir_models.solvers.base import Restored as Restored
+    from instantvir_models.solvers.base import Solver as Solver
+    from instantvir_models.solvers.base import Window as Window
 
 _NAMES_IN = {
     "checkpoints.load": ("load_student",),
@@ -53,6 +59,8 @@ _NAMES_IN = {
         "VideoOpenError",
         "VideoWriteError",
     ),
+    "live.status": ("LiveStatus",),
+    "live.streaming": ("stream",),
     "media": ("EncoderSettings", "Frame", "create_video", "open_video"),
     "operators.base": ("Operator", "OperatorTraits"),
     "operators.blur": ("GaussianBlur", "PointSpread", "TemporalBlur"),
@@ -64,6 +72,8 @@ _NAMES_IN = {
     "operators.spec": ("parse_degradation",),
     "run.restoration": ("Progress", "RestoreReport", "restore"),
     "run.session": ("Session",),
+    "solvers.amortised": ("Amortised",),
+    "solvers.base": ("Restored", "Solver", "Window"),
 }
 """What is public, by the module of `instantvir_models` that it lives in."""
 

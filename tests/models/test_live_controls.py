@@ -15,6 +15,7 @@ from instantvir_models.media import open_video
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.live_tools import Sink, output_to, small_student
 from tests.media_clips import make_clip
 from tests.models.test_live_parts import STATUS
@@ -28,7 +29,7 @@ NUM_FRAMES = 9 + 12 + 12 + 3
 
 
 def session_of(student):
-    return Session(student, BLUR, height=HEIGHT, width=WIDTH, dtype=torch.float32)
+    return Session(Amortised(student, torch.float32), BLUR, height=HEIGHT, width=WIDTH)
 
 
 def streamed(path, student, controls, *, on_frame=lambda number: None):
@@ -91,7 +92,7 @@ def test_a_session_that_begins_later_is_told_the_prompt_too(tmp_path):
 
 
 def test_the_embedded_student_reads_no_text():
-    session = Session(small_student(), BLUR, height=24, width=32)
+    session = Session(Amortised(small_student()), BLUR, height=24, width=32)
     with pytest.raises(UsageError, match="this student reads no text"):
         session.change_text(OTHER)
     controls = Controls()

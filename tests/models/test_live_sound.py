@@ -23,6 +23,7 @@ from instantvir_models.media import (
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.live_tools import small_student
 from tests.media_clips import make_clip
 
@@ -85,7 +86,7 @@ def test_no_frame_of_a_block_waits_for_the_sound_of_the_next(tmp_path):
 
     def new_session(height, width):
         degradation = Degradation(operator=GaussianBlur(1.5), noise_std=0.02)
-        return Session(small_student(), degradation, height=height, width=width)
+        return Session(Amortised(small_student()), degradation, height=height, width=width)
 
     running = threading.Thread(target=stream.run, args=(new_session, outputs))
     running.start()

@@ -23,6 +23,7 @@ from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.pipeline import restore_video
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.live_tools import Sink, output_to, random_sizes, small_student, stdin_from
 from tests.media_clips import make_clip, picture
 from tests.wan_small import small_student as small_wan
@@ -41,7 +42,11 @@ def student():
 def sessions(student, degradation, frames_per_block=None):
     def new_session(height, width):
         return Session(
-            student, degradation, height=height, width=width, frames_per_block=frames_per_block
+            Amortised(student),
+            degradation,
+            height=height,
+            width=width,
+            frames_per_block=frames_per_block,
         )
 
     return new_session
@@ -252,7 +257,7 @@ def test_a_new_size_that_memory_does_not_suffice_for_passes_unrestored(
         made.append((height, width))
         if height > HEIGHT:
             raise DeviceMemoryError("the device ran out of memory")
-        return Session(student, TEMPORAL, height=height, width=width)
+        return Session(Amortised(student), TEMPORAL, height=height, width=width)
 
     with stdin_from(monkeypatch, small.read_bytes() + large.read_bytes(), repeat(4000)):
         (live,), status = streamed(SourceSettings(source="-"), new_session, events=events)
@@ -277,7 +282,9 @@ class SlowSession(Session):
 
 
 def slow_sessions(student, degradation=BLUR):
-    return lambda height, width: SlowSession(student, degradation, height=height, width=width)
+    return lambda height, width: SlowSession(
+        Amortised(student), degradation, height=height, width=width
+    )
 
 
 def camera(tmp_path, num_frames=90):
@@ -431,7 +438,7 @@ def test_frames_passed_through_do_not_shift_the_masks_of_later_ones(
     made = []
 
     def new_session(height, width):
-        made.append(Session(student, degradation, height=height, width=width))
+        made.append(Session(Amortised(student), degradation, height=height, width=width))
         return made[-1]
 
     shown = []
@@ -452,7 +459,7 @@ def test_frames_passed_through_do_not_shift_the_masks_of_later_ones(
     )
     with open_video(path) as reader:
         frames = np.stack([frame.pixels for frame in reader])
-    session = Session(student, degradation, height=HEIGHT, width=WIDTH)
+    session = Session(Amortised(student), degradation, height=HEIGHT, width=WIDTH)
     session.skip(9)
     expected = np.concatenate([session.push(frames[9:]), session.flush()])
     np.testing.assert_array_equal([frame.pixels for frame in sink.frames[9:]], expected)
@@ -465,7 +472,7 @@ def test_after_frames_passed_through_no_student_is_asked_for_again(student, tmp_
 
     def new_session(height, width):
         made.append((height, width))
-        return Session(student, TEMPORAL, height=height, width=width)
+        return Session(Amortised(student), TEMPORAL, height=height, width=width)
 
     def on_pair(measured, restored):
         numbers.append(measured)

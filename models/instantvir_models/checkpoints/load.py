@@ -21,12 +21,15 @@ from instantvir_models.checkpoints.tensors import (
 )
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.base import Student
-from instantvir_models.students.tiny import TinyConfig, TinyStudent
+from instantvir_models.students.capabilities import Seen
+from instantvir_models.students.tiny import SEEN, TRAITS, TinyConfig, TinyStudent
 
 EMBEDDED = "tiny"
 """Name of the student inside the package."""
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
+
+MOST_TRAITS = 256
 
 REPO_PATTERN = re.compile(r"(?P<repo>\w[\w.-]*/[\w.-]+)(@(?P<revision>\w[\w./-]*))?")
 
@@ -133,7 +136,11 @@ def _is_there(path: Path) -> bool:
 def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16) -> str:
     """Write `student` to `path` in `dtype` with its configuration inside; the sha256 of the file."""
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in student.state_dict().items()}
-    metadata = {"format": "instantvir-tiny", "config": json.dumps(asdict(student.config))}
+    metadata = {
+        "format": "instantvir-tiny",
+        "config": json.dumps(asdict(student.config)),
+        "seen": json.dumps(asdict(student.seen)),
+    }
     write_tensors(path, tensors, metadata)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -146,7 +153,8 @@ def _read(path: Path) -> TinyStudent:
             hint="a tiny student says `format: instantvir-tiny` in its metadata; other people's "
             "weights go through `instantvir convert`",
         )
-    student = TinyStudent(_config(metadata.get("config", ""), path))
+    config = _config(metadata.get("config", ""), path)
+    student = TinyStudent(config, seen=_seen(metadata.get("seen"), path))
     check_tensors(stored, student.state_dict(), f"`{path}`")
     student.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
     student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -157,9 +165,36 @@ def _config(text: str, path: Path) -> TinyConfig:
     known = {field.name for field in fields(TinyConfig)}
     try:
         values: dict[str, Any] = json.loads(text)
+        traits = tuple(values.pop("traits", TRAITS))
         unknown = set(values) - known
         if unknown or not all(isinstance(v, int) and 0 < v < 4096 for v in values.values()):
             raise ValueError(f"unexpected {sorted(unknown) or values}")
-        return TinyConfig(**values)
+        if not 0 < len(traits) < MOST_TRAITS or not all(isinstance(t, str) for t in traits):
+            raise ValueError(f"unexpected traits {traits}")
+        return TinyConfig(**values, traits=traits)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` has no usable configuration: {error}") from error
+
+
+def _seen(text: str | None, path: Path) -> Seen:
+    """What the student in `path` was trained on; weights that do not say it saw what `SEEN` says."""
+    if text is None:
+        return SEEN
+    try:
+        values: dict[str, Any] = json.loads(text)
+        return Seen(
+            operators=tuple(
+                {name: _range(bounds) for name, bounds in ranges.items()}
+                for ranges in values["operators"]
+            ),
+            noise_levels=_range(values["noise_levels"]),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise CheckpointError(
+            f"`{path}` does not say properly what it was trained on: {error}"
+        ) from error
+
+
+def _range(bounds: Any) -> tuple[float, float]:
+    low, high = bounds
+    return float(low), float(high)

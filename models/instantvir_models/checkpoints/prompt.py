@@ -20,7 +20,7 @@ from torch import Tensor
 from instantvir_models.checkpoints.config import printable
 from instantvir_models.checkpoints.tensors import LISTED_KEYS, read_tensors, write_tensors
 from instantvir_models.errors import CheckpointError, UsageError
-from instantvir_models.students.wan.transformer import TextRows
+from instantvir_models.students.text import TextRows
 
 logger = logging.getLogger(__name__)
 

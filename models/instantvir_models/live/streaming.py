@@ -1,28 +1,40 @@
 """A live stream from what a person names to its end: `instantvir stream` as calls."""
 
+import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
+from instantvir_models.checkpoints.load import EMBEDDED
+from instantvir_models.checkpoints.prompt import read_prompt
 from instantvir_models.errors import UsageError, VideoOpenError
+from instantvir_models.live.controls import Controls, ControlSettings
 from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_models.live.overload import Overload
 from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
-from instantvir_models.live.stream import LiveStream
-from instantvir_models.media import Frame
-from instantvir_models.run.opening import OpenedSolver, SessionLimits
+from instantvir_models.live.stream import LiveSettings, LiveStream
+from instantvir_models.media import EncoderSettings, Frame
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
     Resolved,
     needs_first_frames,
     resolve_video,
 )
+from instantvir_models.run.restoration import doubts_of, log_notices
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.base import block_size
 from instantvir_models.students.fitting import Notice
-from instantvir_models.tasks import TaskOptions
+from instantvir_models.tasks import TaskOptions, parse_tasks
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +138,34 @@ def _camera(source: str) -> tuple[str, str]:
     return (f"/dev/video{source}" if source.isdecimal() else source), "v4l2"
 
 
+def overload_of(name: str) -> Overload:
+    """The policy called `name`; UsageError if there is none."""
+    if name not in list(Overload):
+        raise UsageError(f"`--on-overload` is `{name}`", hint=f"use {', '.join(Overload)}")
+    return Overload(name)
+
+
+def new_stream(
+    plan: StreamPlan, solver: OpenedSolver, *, prompt: str | None, on_event: Callable[[str], None]
+) -> LiveStream:
+    """The stream of a plan, not yet started: everything on, told the prompt of its solver."""
+    settings = LiveSettings(
+        overload=plan.overload,
+        frames_per_block=block_size(solver.solver, plan.limits.frames_per_block),
+    )
+    controls = new_controls(solver, prompt)
+    return LiveStream(plan.source, settings, controls=controls, on_event=on_event)
+
+
+def new_controls(opened: OpenedSolver, prompt: str | None) -> Controls:
+    """Everything on, and the prompt that the solver was opened with."""
+    text = opened.solver.needs.text
+    if text is None:
+        return Controls()
+    read = partial(read_prompt, text_dim=text.text_dim, text_len=text.text_len)
+    return Controls(ControlSettings(prompt=prompt), read_prompt=read)
+
+
 def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
     """The degradation of a stream that was started; looks at its first frames only if it has to."""
     assert stream.source is not None
@@ -180,3 +220,119 @@ def raise_failures(stream: LiveStream, outputs: Iterable[LiveOutput]) -> None:
     assert stream.source is not None
     if not stream.source.loss and stream.counters.count("in") == 0:
         raise VideoOpenError("no frame came before the stream was stopped")
+
+
+def stream(
+    source: str,
+    outputs: str | Path | Sequence[str | Path],
+    *,
+    task: str | Sequence[str] = (),
+    operator: str | Degradation | None = None,
+    blur_sigma: float | None = None,
+    noise: float | None = None,
+    scale: int | None = None,
+    mask: str | Path | None = None,
+    model: str = EMBEDDED,
+    device: str = "auto",
+    prompt: str | None = None,
+    vram: float | None = None,
+    tile: int | None = None,
+    latency: int | None = None,
+    on_overload: str | None = None,
+    reconnect: bool = False,
+    silence: float | None = None,
+    follow: float | None = None,
+    input_format: str | None = None,
+    input_options: Mapping[str, str] | None = None,
+    size: str | None = None,
+    input_pix_fmt: str | None = None,
+    fps: float | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str | None = None,
+    pix_fmt: str | None = None,
+    output_format: str | None = None,
+    overwrite: bool = False,
+    on_pair: Callable[[Frame, Frame], None] | None = None,
+    on_event: Callable[[str], None] | None = None,
+) -> LiveStatus:
+    """What came of a live source when it has ended: `instantvir stream` as a call.
+
+    Args:
+        source: `-`, a camera (its number or device), an address or a file.
+        outputs: one or several of `-`, a file, an address or `camera:`; an empty list only shows
+            frames to `on_pair`.
+        task, operator, blur_sigma, noise, scale, mask, model, device, prompt, vram, tile, latency:
+            as `restore` takes them.
+        on_overload: `drop`, `skip`, `degrade` or `block`; None drops frames of cameras and networks
+            and lets pipes and files wait.
+        reconnect: whether a lost camera or address is opened again.
+        silence: seconds that a network may say nothing; 20 if not given.
+        follow: the file is growing; it ends after so many still seconds.
+        input_format, input_options: FFmpeg's names.
+        size, input_pix_fmt, fps: of raw frames or a camera; `size` is WIDTHxHEIGHT.
+        codec, crf, preset, pix_fmt, output_format: of the outputs, as the command names them.
+        overwrite: whether files that exist may be replaced.
+        on_pair: called in this thread with each measured frame and what is shown of it; what it
+            raises ends the stream.
+        on_event: called from any thread with a sentence when something happens; None logs it.
+
+    Raises:
+        InstantVIRError: a sentence and a hint, as `restore` does; also of an output that was lost.
+    """
+    settings = source_settings(
+        source,
+        input_format=input_format,
+        input_options=input_options,
+        size=size,
+        pix_fmt=input_pix_fmt,
+        fps=fps,
+        reconnect=reconnect,
+        silence=silence,
+        follow=follow,
+    )
+    destinations = (outputs,) if isinstance(outputs, str | Path) else outputs
+    plan = StreamPlan(
+        name=source,
+        source=settings,
+        outputs=OutputPlan(
+            destinations=tuple(str(destination) for destination in destinations),
+            encoder=EncoderSettings(
+                codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, low_latency=True
+            ),
+            output_format=output_format,
+            fps=fps,
+            reconnect=reconnect,
+            silence_seconds=settings.silence_seconds,
+            overwrite=overwrite,
+        ),
+        wanted=TaskOptions(
+            tasks=parse_tasks((task,) if isinstance(task, str) else task),
+            operator=operator,
+            blur_sigma=blur_sigma,
+            noise_levels=noise,
+            scale=scale,
+            mask=None if mask is None else Path(mask),
+        ),
+        limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
+        on_overload=None if on_overload is None else overload_of(on_overload),
+    )
+    solver = open_student(model, device=device, prompt=prompt)
+    log_notices(solver.notices)
+    tell = on_event or logger.warning
+    with closing(new_stream(plan, solver, prompt=prompt, on_event=tell)) as live:
+        live.start()
+        resolved = resolve_stream(plan, live)
+        log_notices(doubts_of(solver, resolved.degradation))
+        status, opened = restore_stream(
+            plan,
+            live,
+            solver,
+            resolved,
+            on_event=tell,
+            on_notices=log_notices,
+            on_size=lambda height, width: None,
+            on_pair=on_pair or (lambda measured, restored: None),
+        )
+    raise_failures(live, opened)
+    return status

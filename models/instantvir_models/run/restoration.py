@@ -1,13 +1,15 @@
 """One video restored: opened, its degradation found, a session made for it, run and reported."""
 
 import itertools
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from instantvir_models import __version__
+from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.errors import UsageError
 from instantvir_models.media import (
     EncoderSettings,
@@ -21,13 +23,7 @@ from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
-from instantvir_models.run.opening import (
-    OpenedStudent,
-    SessionLimits,
-    new_session,
-    open_student,
-    warn_of_another_task,
-)
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -36,7 +32,10 @@ from instantvir_models.run.resolution import (
     resolve_video,
 )
 from instantvir_models.run.session import Session
+from instantvir_models.students.fitting import Notice
 from instantvir_models.tasks import TaskOptions, parse_tasks
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +107,14 @@ class RestoreReport:
     """What was read off the video."""
     residual: float | None
     """||A x - y|| / ||y|| of the restored frames."""
+    frames_replaced: int | None
+    """Frames that are the initial estimate, because the student's contradicted the measurement."""
     input_psnr: float | None
     """Against the reference in dB, mean over frames; None without one."""
     output_psnr: float | None
     model: str
-    model_sha256: str
+    model_sha256: str | None
+    """Of its weights; None where it has none."""
     damage: str | None
     """One sentence where the input was damaged: what could be decoded was restored."""
 
@@ -124,17 +126,19 @@ class RestoreReport:
         return self.output_psnr - self.input_psnr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Restoration:
     """A video whose degradation is known and whose session is ready; see `prepared`."""
 
     job: Job
     plan: RestorePlan
-    student: OpenedStudent
+    solver: OpenedSolver
     reader: VideoReader
     frames: Iterator[Frame]
     resolved: Resolved
     session: Session
+    notices: tuple[Notice, ...]
+    """What a person is to be told before it runs."""
 
     def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
         """What came of it, once; on any failure nothing is left under a final name.
@@ -187,10 +191,11 @@ class Restoration:
             noise_levels=degradation.noise_std / LEVEL,
             estimates=self.resolved.estimates,
             residual=ran.session.residual if ran else None,
+            frames_replaced=ran.session.frames_replaced if ran else None,
             input_psnr=gain.input_psnr if gain else None,
             output_psnr=gain.output_psnr if gain else None,
-            model=self.student.loaded.name,
-            model_sha256=self.student.loaded.sha256,
+            model=self.solver.name,
+            model_sha256=self.solver.sha256,
             damage=self.reader.damage.message if ran else None,
         )
 
@@ -252,7 +257,7 @@ def planned_jobs(
 
 
 @contextmanager
-def prepared(job: Job, plan: RestorePlan, student: OpenedStudent) -> Iterator[Restoration]:
+def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Restoration]:
     """The restoration of `job`, ready to run; the input is open as long as this lasts.
 
     Raises:
@@ -271,17 +276,31 @@ def prepared(job: Job, plan: RestorePlan, student: OpenedStudent) -> Iterator[Re
             sample=[frame.pixels for frame in first],
             is_lossy=not reader.info.is_lossless,
         )
-        warn_of_another_task(student.loaded, resolved.degradation)
-        session = new_session(
-            student,
-            resolved.degradation,
-            plan.limits,
-            height=reader.info.height,
-            width=reader.info.width,
+        degradation = resolved.degradation
+        made = solver.new_session(
+            degradation, height=reader.info.height, width=reader.info.width, limits=plan.limits
         )
         yield Restoration(
-            job, plan, student, reader, itertools.chain(first, frames), resolved, session
+            job=job,
+            plan=plan,
+            solver=solver,
+            reader=reader,
+            frames=itertools.chain(first, frames),
+            resolved=resolved,
+            session=made.session,
+            notices=(*doubts_of(solver, degradation), *made.notices),
         )
+
+
+def doubts_of(solver: OpenedSolver, degradation: Degradation) -> tuple[Notice, ...]:
+    """What a person is to be told of a degradation that the solver may not undo well."""
+    return tuple(Notice(text, is_warning=True) for text in solver.doubts(degradation))
+
+
+def log_notices(notices: Iterable[Notice]) -> None:
+    """Leave what a person is to be told to the log of the program that calls."""
+    for notice in notices:
+        logger.log(logging.WARNING if notice.is_warning else logging.INFO, "%s", notice.text)
 
 
 def restore(
@@ -294,7 +313,7 @@ def restore(
     noise: float | None = None,
     scale: int | None = None,
     mask: str | Path | None = None,
-    model: str = "tiny",
+    model: str = EMBEDDED,
     device: str = "auto",
     prompt: str | None = None,
     vram: float | None = None,
@@ -351,7 +370,7 @@ def restore(
             scale=scale,
             mask=None if mask is None else Path(mask),
         ),
-        limits=SessionLimits(vram_gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
+        limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
         start_seconds=start,
         duration_seconds=duration,
         encoder=EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt),
@@ -364,6 +383,7 @@ def restore(
     )
     if len(jobs) > 1:
         raise UsageError(f"`{source}` are {len(jobs)} videos", hint="restore them one by one")
-    student = open_student(model, device=device, prompt=prompt)
-    with prepared(jobs[0], plan, student) as restoration:
+    solver = open_student(model, device=device, prompt=prompt)
+    with prepared(jobs[0], plan, solver) as restoration:
+        log_notices((*solver.notices, *restoration.notices))
         return restoration.run(on_progress)
