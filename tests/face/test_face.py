@@ -18,6 +18,8 @@ from instantvir_cli.options import (
     ComparisonOptions,
     DegradationOptions,
     EncodingOptions,
+    LiveEncodingOptions,
+    LiveSourceOptions,
     ModelOptions,
     SourceOptions,
 )
@@ -66,13 +68,27 @@ def test_importing_it_loads_nothing_heavy(use):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_call_takes_what_the_command_takes():
+def options_of(*groups):
+    return {field.name for group in groups for field in fields(group)}
+
+
+def test_restoring_takes_what_the_command_takes():
     """One vocabulary: the options of `restore`, but for what only a terminal has."""
-    groups = DegradationOptions, ModelOptions, SourceOptions, EncodingOptions, ComparisonOptions
-    options = {field.name for group in groups for field in fields(group)}
+    options = options_of(
+        DegradationOptions, ModelOptions, SourceOptions, EncodingOptions, ComparisonOptions
+    )
     ours = set(signature(instantvir.restore).parameters)
     assert options - ours == {"threads", "compare"}
     assert ours - options == {"source", "destination", "overwrite", "on_progress"}
+
+
+def test_streaming_takes_what_the_command_takes():
+    options = options_of(DegradationOptions, ModelOptions, LiveSourceOptions, LiveEncodingOptions)
+    ours = set(signature(instantvir.stream).parameters)
+    assert options - ours == {"threads", "input_option"}
+    assert ours - options == {
+        "source", "outputs", "overwrite", "input_options", "on_pair", "on_event",
+    }  # fmt: skip
 
 
 def test_a_call_reports_what_the_command_prints(clips, tmp_path):
@@ -110,6 +126,39 @@ def test_progress_is_told_after_every_frame(clips, tmp_path, capfd):
     assert {progress.total_frames for progress in seen} == {7}
     assert report.frames == 7
     assert capfd.readouterr().out == ""  # a library says nothing
+
+
+def test_a_stream_is_a_call_and_equals_the_file(clips, tmp_path):
+    pairs = []
+    options = {"operator": "blur:sigma=2+noise:std=2", "codec": "ffv1"}
+    status = instantvir.stream(
+        str(clips[1]), tmp_path / "live.mkv", **options,
+        on_pair=lambda measured, restored: pairs.append(restored.pixels),
+    )  # fmt: skip
+    instantvir.restore(clips[1], tmp_path / "file.mkv", **options)
+    assert (status.frames_in, status.frames_out, status.frames_dropped) == (7, 7, 0)
+    expected = frames_of(tmp_path / "file.mkv")
+    np.testing.assert_array_equal(frames_of(tmp_path / "live.mkv"), expected)
+    np.testing.assert_array_equal(pairs, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"fps": -1}, "`--fps` is -1"),
+        ({"on_overload": "panic"}, "`--on-overload` is `panic`"),
+        ({"outputs": ["a.mkv", "a.mkv"]}, "given twice"),
+        ({"latency": 9}, "blocks of 9 frames"),
+    ],
+)
+def test_mistakes_of_a_stream_are_told_before_it_begins(
+    clips, tmp_path, monkeypatch, change, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    call = {"outputs": "o.mkv", "task": "denoise"} | change
+    with pytest.raises(instantvir.UsageError, match=sentence):
+        instantvir.stream(str(clips[1]), call.pop("outputs"), **call)
+    assert not (tmp_path / "o.mkv").exists()
 
 
 def test_who_raises_in_progress_ends_the_run_and_finds_no_file(clips, tmp_path):
