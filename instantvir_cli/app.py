@@ -26,6 +26,7 @@ from instantvir_cli.options import (
     PromptOption,
     QuietOption,
     ScaleOption,
+    SolverOption,
     StartOption,
     TaskOption,
     ThreadsOption,
@@ -113,6 +114,7 @@ def restore(
     scale: ScaleOption = None,
     mask: MaskOption = None,
     model: ModelOption = "tiny",
+    solver: SolverOption = None,
     device: DeviceOption = "auto",
     prompt: PromptOption = None,
     vram: VramOption = None,
@@ -149,7 +151,7 @@ def restore(
         RestoreRequest(
             inputs=tuple(inputs), output=output, tasks=tuple(task or ()),
             task_options=_task_options(operator, blur_sigma, noise, scale, mask),
-            model=model, device=device,
+            model=model, solver=solver, device=device,
             prompt=prompt, vram=vram, tile=tile, latency=latency, threads=threads, codec=codec,
             crf=crf, preset=preset, pix_fmt=pix_fmt, output_format=output_format, start=start,
             duration=duration, reference=reference, compare=compare, compare_style=compare_style,
@@ -297,6 +299,7 @@ def benchmark(
     repeats: Annotated[int, typer.Option(help="Counted runs")] = 3,
     warmup: Annotated[int, typer.Option(help="Runs before them")] = 1,
     model: ModelOption = "tiny",
+    solver: SolverOption = None,
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
     threads: ThreadsOption = None,
@@ -320,7 +323,7 @@ def benchmark(
     run_benchmark(
         BenchmarkRequest(
             clip=clip, task=task, size=size, frames=frames, repeats=repeats, warmup=warmup,
-            model=model, device=device, dtype=dtype, threads=threads, vram=vram, tile=tile,
+            model=model, solver=solver, device=device, dtype=dtype, threads=threads, vram=vram, tile=tile,
             json_summary=json_summary, quiet=quiet,
         )
     )  # fmt: skip

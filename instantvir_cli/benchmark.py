@@ -30,7 +30,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, create_video, open_video
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_solver, open_student
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 
 SPEC_OF_TASK = {
@@ -55,6 +55,7 @@ class BenchmarkRequest:
     repeats: int
     warmup: int
     model: str
+    solver: str | None
     device: str
     dtype: str
     threads: int | None
@@ -84,7 +85,10 @@ def run_benchmark(request: BenchmarkRequest) -> None:
     _check(request)
     use_threads(request.threads)
     asked = None if request.dtype == "auto" else DTYPES[request.dtype]
-    opened = open_student(request.model, device=request.device, prompt=None, dtype=asked)
+    if request.solver is None:
+        opened = open_student(request.model, device=request.device, prompt=None, dtype=asked)
+    else:
+        opened = open_solver(request.solver, device=request.device)
     console.tell(opened.notices)
     with tempfile.TemporaryDirectory(prefix="instantvir-") as folder:
         clip = Path(request.clip) if request.clip else _generated(Path(folder), request)

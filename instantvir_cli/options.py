@@ -21,6 +21,13 @@ ModelOption = Annotated[
         help="tiny (built in), wan-lean, wan, ORG/REPO[@revision], a folder or a .safetensors file"
     ),
 ]
+SolverOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A method without weights instead of a model, such as map, wiener, telea or nlmeans",
+        metavar="NAME",
+    ),
+]
 PromptOption = Annotated[
     str | None,
     typer.Option(help="What is seen, for models that read text; or a file of precomputed rows"),

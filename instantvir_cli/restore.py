@@ -34,7 +34,7 @@ from instantvir_cli.gain import Gain
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, VideoReader, create_video, open_video
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_solver, open_student
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.session import Session
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
@@ -54,6 +54,7 @@ class RestoreRequest:
     tasks: tuple[str, ...]
     task_options: TaskOptions
     model: str
+    solver: str | None
     device: str
     prompt: str | None
     vram: float | None
@@ -105,13 +106,21 @@ def restore_all(request: RestoreRequest) -> None:
     _check(request)
     jobs = _jobs(request)
     use_threads(request.threads)
-    opened = open_student(request.model, device=request.device, prompt=request.prompt)
+    opened = _opened(request)
     console.tell(opened.notices)
     summaries = [_restore_one(job, request, opened) for job in jobs]
     if request.json_summary:
         typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
     if any(summary["damage"] for summary in summaries):
         raise typer.Exit(ExitStatus.PARTIAL)
+
+
+def _opened(request: RestoreRequest) -> OpenedSolver:
+    if request.solver is None:
+        return open_student(request.model, device=request.device, prompt=request.prompt)
+    if request.prompt is not None:
+        raise UsageError(f"`--solver {request.solver}` reads no `--prompt`")
+    return open_solver(request.solver, device=request.device)
 
 
 def _check(request: RestoreRequest) -> None:
