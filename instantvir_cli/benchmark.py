@@ -30,7 +30,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
+from instantvir_models.run.opening import OpenedSolver, SessionLimits
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.tasks import TASKS, parse_task
 
@@ -59,7 +59,7 @@ def run_benchmark(
     limits = model.limits()
     use_threads(model.threads)
     asked = None if measuring.dtype == "auto" else DTYPES[measuring.dtype]
-    opened = open_student(model.model, device=model.device, prompt=model.prompt, dtype=asked)
+    opened = model.open(dtype=asked)
     console.tell(opened.notices)
     with tempfile.TemporaryDirectory(prefix="instantvir-") as folder:
         path = Path(clip) if clip else _generated(Path(folder), measuring)

@@ -15,11 +15,28 @@ import typer
 from instantvir_models.tasks import TASKS, TaskOptions, either, parse_tasks
 
 if TYPE_CHECKING:
+    import torch
+
     from instantvir_models.media import EncoderSettings
-    from instantvir_models.run.opening import SessionLimits
+    from instantvir_models.run.opening import OpenedSolver, SessionLimits
 
 DEVICES = ("auto", "cpu", "cuda")
 MODELS = ("tiny", "wan-lean", "wan")
+SOLVERS = (
+    "map",
+    "as_measured",
+    "telea",
+    "navier_stokes",
+    "biharmonic",
+    "bicubic",
+    "lanczos",
+    "bicubic_consistent",
+    "wiener",
+    "richardson_lucy",
+    "nlmeans",
+    "nlmeans_over_time",
+    "ffmpeg_nlmeans",
+)
 STYLES = ("side", "wipe")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
@@ -100,6 +117,14 @@ class ModelOptions:
             autocompletion=completed(MODELS),
         ),
     ] = "tiny"
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="A method without weights instead of a model, such as map, wiener, telea or nlmeans",
+            metavar="NAME",
+            autocompletion=completed(SOLVERS),
+        ),
+    ] = None
     device: Annotated[
         str, typer.Option(help=either(DEVICES), autocompletion=completed(DEVICES))
     ] = "auto"
@@ -121,6 +146,22 @@ class ModelOptions:
         typer.Option(help="Frames per block, 1 to 3: fewer look less far ahead (default 3)"),
     ] = None
     threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None
+
+    def open(self, *, dtype: torch.dtype | None = None) -> OpenedSolver:
+        """What is to restore, ready to be fitted to a video.
+
+        Raises:
+            UsageError, CheckpointError: if there is none such, or it cannot run there.
+        """
+        from instantvir_models.run.opening import open_chosen
+
+        return open_chosen(
+            model=self.model,
+            solver=self.solver,
+            device=self.device,
+            prompt=self.prompt,
+            dtype=dtype,
+        )
 
     def limits(self) -> SessionLimits:
         """What a session may take; UsageError for tiles that cannot be."""

@@ -30,7 +30,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
 from instantvir_models.run.jobs import Job
-from instantvir_models.run.opening import OpenedSolver, open_student
+from instantvir_models.run.opening import OpenedSolver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,7 @@ def restore_all(request: RestoreRequest) -> None:
     if request.as_json and any(job.destination == "-" for job in jobs):
         raise UsageError("standard output cannot hold both the video and `--json`")
     use_threads(request.model.threads)
-    model = request.model
-    solver = open_student(model.model, device=model.device, prompt=model.prompt)
+    solver = request.model.open()
     console.tell(solver.notices)
     reports = [_restore_one(job, plan, solver, is_dry=request.is_dry_run) for job in jobs]
     if request.as_json:

@@ -41,7 +41,7 @@ from instantvir_models.live.streaming import (
     source_settings,
 )
 from instantvir_models.media import Frame
-from instantvir_models.run.opening import OpenedSolver, open_student
+from instantvir_models.run.opening import OpenedSolver
 from instantvir_models.run.resolution import Resolved
 
 LOOPBACK = "127.0.0.1"
@@ -103,7 +103,7 @@ def run_stream(request: StreamRequest) -> None:
     if plan.source.reconnect and not plan.source.can_come_back and not plan.outputs.destinations:
         console.warn("`--reconnect` has no effect on a pipe or a file")
     use_threads(model.threads)
-    solver = open_student(model.model, device=model.device, prompt=model.prompt)
+    solver = model.open()
     console.tell(solver.notices)
     report = Report(json_lines=serving.json_lines)
     stream = new_stream(plan, solver, prompt=model.prompt, on_event=report.event)

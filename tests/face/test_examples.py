@@ -104,6 +104,12 @@ def test_custom_operator(tmp_path, capfd):
     assert after < before / 2
 
 
+def test_custom_solver(clip, capfd):
+    program("custom_solver.py")["main"](str(clip), "restored.mp4")
+    assert "7 frames by Landweber" in capfd.readouterr().out
+    assert len(frames_of("restored.mp4")) == 7
+
+
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_a_snippet_of_the_readme_runs(clip, number):
     exec(compile(SNIPPETS[number], f"README.md, snippet {number}", "exec"), {})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from instantvir_kernels.roofline import StudentShape, student_costs, total
+from instantvir_kernels.tools.roofline import StudentShape, student_costs, total
 from instantvir_models.autoencoders.base import CausalMemory
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig

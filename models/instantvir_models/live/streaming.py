@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.checkpoints.prompt import read_prompt
@@ -21,7 +22,7 @@ from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
 from instantvir_models.operators.measurement import Degradation
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
     Resolved,
@@ -30,7 +31,7 @@ from instantvir_models.run.resolution import (
 )
 from instantvir_models.run.restoration import doubts_of, log_notices
 from instantvir_models.run.session import Session
-from instantvir_models.solvers.base import block_size
+from instantvir_models.solvers.base import WHOLE_CLIP, Solver, block_size
 from instantvir_models.students.fitting import Notice
 from instantvir_models.tasks import TaskOptions, parse_tasks
 
@@ -148,11 +149,18 @@ def overload_of(name: str) -> Overload:
 def new_stream(
     plan: StreamPlan, solver: OpenedSolver, *, prompt: str | None, on_event: Callable[[str], None]
 ) -> LiveStream:
-    """The stream of a plan, not yet started: everything on, told the prompt of its solver."""
-    settings = LiveSettings(
-        overload=plan.overload,
-        frames_per_block=block_size(solver.solver, plan.limits.frames_per_block),
-    )
+    """The stream of a plan, not yet started: everything on, told the prompt of its solver.
+
+    Raises:
+        UsageError: if the solver has to see the whole clip, or was not made for such blocks.
+    """
+    frames_per_block = block_size(solver.solver, plan.limits.frames_per_block)
+    if frames_per_block == WHOLE_CLIP:
+        raise UsageError(
+            f"`{solver.name}` has to see the whole clip, and a stream has no end",
+            hint="give `--latency`, such as 8 frames, or restore a file",
+        )
+    settings = LiveSettings(overload=plan.overload, frames_per_block=frames_per_block)
     controls = new_controls(solver, prompt)
     return LiveStream(plan.source, settings, controls=controls, on_event=on_event)
 
@@ -233,6 +241,7 @@ def stream(
     scale: int | None = None,
     mask: str | Path | None = None,
     model: str = EMBEDDED,
+    solver: str | Solver[Any] | None = None,
     device: str = "auto",
     prompt: str | None = None,
     vram: float | None = None,
@@ -262,7 +271,7 @@ def stream(
         source: `-`, a camera (its number or device), an address or a file.
         outputs: one or several of `-`, a file, an address or `camera:`; an empty list only shows
             frames to `on_pair`.
-        task, operator, blur_sigma, noise, scale, mask, model, device, prompt, vram, tile, latency:
+        task, operator, blur_sigma, noise, scale, mask, model, solver, device, prompt, vram, tile, latency:
             as `restore` takes them.
         on_overload: `drop`, `skip`, `degrade` or `block`; None drops frames of cameras and networks
             and lets pipes and files wait.
@@ -317,22 +326,22 @@ def stream(
         limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
         on_overload=None if on_overload is None else overload_of(on_overload),
     )
-    solver = open_student(model, device=device, prompt=prompt)
-    log_notices(solver.notices)
+    opened = open_chosen(model=model, solver=solver, device=device, prompt=prompt)
+    log_notices(opened.notices)
     tell = on_event or logger.warning
-    with closing(new_stream(plan, solver, prompt=prompt, on_event=tell)) as live:
+    with closing(new_stream(plan, opened, prompt=prompt, on_event=tell)) as live:
         live.start()
         resolved = resolve_stream(plan, live)
-        log_notices(doubts_of(solver, resolved.degradation))
-        status, opened = restore_stream(
+        log_notices(doubts_of(opened, resolved.degradation))
+        status, live_outputs = restore_stream(
             plan,
             live,
-            solver,
+            opened,
             resolved,
             on_event=tell,
             on_notices=log_notices,
             on_size=lambda height, width: None,
             on_pair=on_pair or (lambda measured, restored: None),
         )
-    raise_failures(live, opened)
+    raise_failures(live, live_outputs)
     return status

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
@@ -23,7 +24,7 @@ from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -32,6 +33,7 @@ from instantvir_models.run.resolution import (
     resolve_video,
 )
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.base import Solver
 from instantvir_models.students.fitting import Notice
 from instantvir_models.tasks import TaskOptions, parse_tasks
 
@@ -314,6 +316,7 @@ def restore(
     scale: int | None = None,
     mask: str | Path | None = None,
     model: str = EMBEDDED,
+    solver: str | Solver[Any] | None = None,
     device: str = "auto",
     prompt: str | None = None,
     vram: float | None = None,
@@ -345,6 +348,7 @@ def restore(
         scale: enlargement for `sr`, 2 to 8; 4 if not given.
         mask: an image, white where pixels are known; estimated if not given.
         model: what `load_student` takes.
+        solver: a method without weights instead, by its name, or one of your own.
         device: `auto`, `cpu` or `cuda`.
         prompt: what is seen, for a student that reads text; or a file of precomputed rows.
         vram: gigabytes a full-size student may take; None takes what is free on the card.
@@ -383,7 +387,7 @@ def restore(
     )
     if len(jobs) > 1:
         raise UsageError(f"`{source}` are {len(jobs)} videos", hint="restore them one by one")
-    solver = open_student(model, device=device, prompt=prompt)
-    with prepared(jobs[0], plan, solver) as restoration:
-        log_notices((*solver.notices, *restoration.notices))
+    opened = open_chosen(model=model, solver=solver, device=device, prompt=prompt)
+    with prepared(jobs[0], plan, opened) as restoration:
+        log_notices((*opened.notices, *restoration.notices))
         return restoration.run(on_progress)
