@@ -15,7 +15,9 @@ def filtered(frames: NDArray[np.uint8], filters: Sequence[tuple[str, str]]) -> N
     """
     height, width = frames.shape[1:3]
     graph = av.filter.Graph()
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=Fraction(1, 25))
+    source = graph.add_buffer(
+        width=width, height=height, format=av.VideoFormat("rgb24"), time_base=Fraction(1, 25)
+    )
     last = source
     for name, arguments in (*filters, ("format", "rgb24"), ("buffersink", None)):
         node = graph.add(name, arguments)
@@ -25,5 +27,7 @@ def filtered(frames: NDArray[np.uint8], filters: Sequence[tuple[str, str]]) -> N
     out = []
     for pixels in frames:
         source.push(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
-        out.append(last.pull().to_ndarray(format="rgb24"))  # type: ignore[union-attr]
+        frame = last.pull()
+        assert isinstance(frame, av.VideoFrame)
+        out.append(frame.to_ndarray(format="rgb24"))
     return np.stack(out).astype(np.uint8, copy=False)

@@ -1,7 +1,8 @@
 """Missing pixels filled in, frame by frame; known pixels stay."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -88,7 +89,7 @@ class Biharmonic(_Filling):
         return (filled * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def _inpaint_biharmonic():  # type: ignore[no-untyped-def]
+def _inpaint_biharmonic() -> Callable[..., Any]:
     try:
         from skimage.restoration import inpaint_biharmonic
     except ImportError as error:
