@@ -218,7 +218,7 @@ def degrade(
     degrade_file(
         source,
         output,
-        spec=operator,
+        operator=operator,
         seed=seed,
         part=part,
         encoding=encoding,

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from instantvir_models.operators.measurement import Degradation as Degradation
     from instantvir_models.operators.measurement import Measurement as Measurement
     from instantvir_models.operators.spec import parse_degradation as parse_degradation
+    from instantvir_models.run.degrade import DegradeReport as DegradeReport
+    from instantvir_models.run.degrade import degrade as degrade
     from instantvir_models.run.restoration import Progress as Progress
     from instantvir_models.run.restoration import RestoreReport as RestoreReport
     from instantvir_models.run.restoration import restore as restore
@@ -70,6 +72,7 @@ _NAMES_IN = {
     "operators.estimate": ("estimate",),
     "operators.measurement": ("Degradation", "Measurement"),
     "operators.spec": ("parse_degradation",),
+    "run.degrade": ("DegradeReport", "degrade"),
     "run.restoration": ("Progress", "RestoreReport", "restore"),
     "run.session": ("Session",),
     "solvers.amortised": ("Amortised",),

@@ -34,11 +34,7 @@ def clips(tmp_path):
     clean, measured = tmp_path / "clean.mkv", tmp_path / "measured.mkv"
     make_clip(clean, width=48, height=32, num_frames=7, codec="ffv1", pix_fmt="bgr0")
     spec = "blur:sigma=2+noise:std=2"
-    result = CliRunner().invoke(
-        app, ["degrade", str(clean), "-o", str(measured), "--operator", spec]
-    )
-    assert result.exit_code == 0, result.stderr
-    measured.with_name("measured.mkv.operator.json").unlink()
+    instantvir.degrade(clean, measured, operator=spec).note.unlink()
     return clean, measured
 
 
@@ -80,6 +76,13 @@ def test_restoring_takes_what_the_command_takes():
     ours = set(signature(instantvir.restore).parameters)
     assert options - ours == {"threads", "compare"}
     assert ours - options == {"source", "destination", "overwrite", "on_progress"}
+
+
+def test_degrading_takes_what_the_command_takes():
+    ours = set(signature(instantvir.degrade).parameters)
+    options = options_of(SourceOptions, EncodingOptions)
+    assert options < ours
+    assert ours - options == {"source", "destination", "operator", "seed", "overwrite"}
 
 
 def test_streaming_takes_what_the_command_takes():
