@@ -181,6 +181,10 @@ class Operator(ABC):
         """The operator as it acts on frames from index `first_frame` on (masks change over time)."""
         return self
 
+    def cropped(self, rows: slice, columns: slice) -> "Operator":
+        """The operator as it acts on these rows and columns of the clean video alone."""
+        return self
+
     def halved(self) -> "Operator | None":
         """What acts on the area average of 2x2 pixels as this does on the frames; None if unknown."""
         return None

@@ -112,6 +112,16 @@ class Composition(Operator):
             width // y.shape[-1], -1
         )
 
+    def cropped(self, rows: slice, columns: slice) -> "Composition":
+        """Each operator as it acts on its part; rows and columns start where every one has a pixel."""
+        cropped = []
+        for operator in self.operators:
+            cropped.append(operator.cropped(rows, columns))
+            top, left = operator.measured_size(rows.start, columns.start)
+            bottom, right = operator.measured_size(rows.stop, columns.stop)
+            rows, columns = slice(top, bottom), slice(left, right)
+        return Composition(cropped)
+
     def at_frame(self, first_frame: int) -> "Composition":
         if not self.changes_over_time:
             return self

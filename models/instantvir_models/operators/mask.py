@@ -79,6 +79,9 @@ class Mask(Operator):
     def known_pixels(self, y: Tensor) -> Tensor:
         return self._frames(y)[None]
 
+    def cropped(self, rows: slice, columns: slice) -> "Mask":
+        return Mask(self.mask[..., rows, columns], spec=self.spec)
+
     def at_frame(self, first_frame: int) -> "Mask":
         if len(self.mask) == 1:
             return self
