@@ -9,7 +9,8 @@ from pathlib import Path
 
 from instantvir_models.errors import UsageError
 from instantvir_models.live.network_sink import NetworkSink
-from instantvir_models.live.output import LiveOutput, LiveSink
+from instantvir_models.live.output import LiveOutput
+from instantvir_models.live.sink import LiveSink
 from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter, create_video

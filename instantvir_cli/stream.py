@@ -28,12 +28,12 @@ from instantvir_cli.live_outputs import OutputPlan, check_outputs, is_consumer_g
 from instantvir_cli.live_report import Report
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
-from instantvir_models.live.control_socket import ControlSocket
-from instantvir_models.live.guarded_http import GuardedServer
-from instantvir_models.live.metrics import MetricsServer
 from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.overload import Overload
-from instantvir_models.live.preview import LatestPair, PreviewServer
+from instantvir_models.live.serve.control_socket import ControlSocket
+from instantvir_models.live.serve.guarded_http import GuardedServer
+from instantvir_models.live.serve.metrics import MetricsServer
+from instantvir_models.live.serve.preview import LatestPair, PreviewServer
 from instantvir_models.live.snapshot import Snapshots
 from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus

@@ -121,3 +121,9 @@ def test_pyav_stays_in_the_media_room():
         for path in files_of(package):
             if media not in path.parents:
                 assert "av" not in {name.split(".")[0] for name in imports_of(path)}, path
+
+
+def test_a_stream_needs_nothing_that_listens():
+    """live/serve asks streams; live/ itself runs without a page, a socket or metrics."""
+    for path in (FOLDERS["instantvir_models"] / "live").glob("*.py"):
+        assert "live.serve" not in path.read_text(encoding="utf-8"), path.name
