@@ -2,8 +2,7 @@
 
     python examples/custom_operator.py blended.mkv sharp.mkv
 
-`A` and its adjoint say what happened, `traits` tells a student how strong it was, `mode_energy` which
-frequencies are left; the inverse follows.
+`A` and its adjoint say what happened, `traits` tells a student how strong it was; the inverse follows.
 """
 
 import sys
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 import instantvir
-from instantvir_models.operators.modes import Grid
 
 LEVEL = 1 / 127.5
 """One 8-bit level, where pixels go from -1 to 1."""
@@ -37,10 +35,6 @@ class BlendedRows(instantvir.Operator):
     def traits(self) -> instantvir.OperatorTraits:
         # two taps in one direction: as much blur as a Gaussian of 0.35 px in both
         return instantvir.OperatorTraits(blur_sigma=0.35)
-
-    def mode_energy(self, grid: Grid, later: Tensor) -> Tensor:
-        row = torch.arange(grid.height, dtype=torch.float64)[:, None]
-        return later * (torch.pi * row / (2 * grid.height)).cos().square()
 
 
 def main(source: str, destination: str) -> None:
