@@ -37,16 +37,12 @@ from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Solver
+from instantvir_models.tasks import TASKS
 
 SEED = 0
 OURS = "instantvir (tiny)"
 
-CASES = {
-    "inpaint": f"mask:keep=0.5,seed={SEED}",
-    "sr": "down:factor=4,kernel=area",
-    "deblur": "blur:sigma=3+noise:std=2.55",
-    "denoise": "identity+noise:std=25",
-}
+CASES = {task.name: task.benchmark_spec for task in TASKS.values()}
 """The measurement of each task."""
 
 Frames = NDArray[np.uint8]

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {  # lowest floor first
     "instantvir_kernels": ROOT / "kernels" / "instantvir_kernels",
     "instantvir_models": ROOT / "models" / "instantvir_models",
+    "instantvir": ROOT / "models" / "instantvir",
     "instantvir_distill": ROOT / "distill" / "instantvir_distill",
     "instantvir_cli": ROOT / "instantvir_cli",
 }
@@ -25,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "checkpoints": {"students", "autoencoders"},
     "solvers": {"operators", "students"},
     "run": {"media", "operators", "tasks", "autoencoders", "students", "checkpoints", "solvers"},
-    "live": {"media", "students", "checkpoints", "run"},
+    "live": {"media", "operators", "tasks", "students", "checkpoints", "solvers", "run"},
 }
 """A room is a folder, or a module that has no folder and is named here. The other loose modules
 (errors, tiles, ...) are the ground floor: every room may import them, and they import no room."""

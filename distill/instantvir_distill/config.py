@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from instantvir_models.students.tiny import TinyConfig
+from instantvir_models.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Phase:
     """Sequences per worker and step."""
     rates: tuple[float, float] = (1.0, 1.0)
     """Factor on the learning rates at the start and at the end; linear in between."""
-    mix: tuple[str, ...] = ("denoise", "deblur", "sr", "inpaint")
+    mix: tuple[str, ...] = tuple(TASKS)
     """Tasks of consecutive sequences, over workers and steps, again and again."""
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
-
-TASKS = ("denoise", "deblur", "sr", "inpaint")
+from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,13 +102,7 @@ class Sampler:
     def sample(self, task: str, *, crop: int, frames: int) -> Sample:
         """One example of `task` with `frames` frames of `crop` x `crop` pixels."""
         x = self._crop(crop, frames)
-        if task == "denoise":
-            return self._measured(x, task, Identity(), self._level(25, 2, 50))
-        if task == "deblur":
-            return self._deblur(x)
-        if task == "sr":
-            return self._super_resolution(x)
-        return self._inpaint(x)
+        return SAMPLERS[task](self, x)
 
     def _crop(self, crop: int, frames: int) -> Tensor:
         """A random sequence, [1, T, 3, crop, crop]; shrunk, mirrored, reversed at random."""
@@ -151,14 +144,17 @@ class Sampler:
             return headline * self.rng.uniform(0.9, 1.1) * LEVEL
         return self.rng.uniform(low, high) * LEVEL
 
+    def _denoise(self, x: Tensor) -> Sample:
+        return self._measured(x, DENOISE, Identity(), self._level(25, 2, 50))
+
     def _deblur(self, x: Tensor) -> Sample:
         rng = self.rng
         if rng.random() < 0.5:
-            return self._measured(x, "deblur", GaussianBlur(3.0), self._level(2.55, 0, 5))
+            return self._measured(x, DEBLUR, GaussianBlur(3.0), self._level(2.55, 0, 5))
         sigma = math.exp(rng.uniform(math.log(0.5), math.log(5)))
         true = GaussianBlur(sigma)
         told = GaussianBlur(sigma * rng.uniform(0.8, 1.2)) if rng.random() < 0.4 else true
-        return self._measured(x, "deblur", true, self._level(1, 0, 10), told=told)
+        return self._measured(x, DEBLUR, true, self._level(1, 0, 10), told=told)
 
     def _super_resolution(self, x: Tensor) -> Sample:
         rng = self.rng
@@ -171,7 +167,7 @@ class Sampler:
         operator: Operator = Downsample(factor, kernel)
         if rng.random() < 0.1:
             operator = Composition([GaussianBlur(rng.uniform(0.5, 2)), operator])
-        return self._measured(x, "sr", operator, noise_std)
+        return self._measured(x, SR, operator, noise_std)
 
     def _inpaint(self, x: Tensor) -> Sample:
         rng = self.rng
@@ -187,12 +183,12 @@ class Sampler:
                 cv2.line(canvas, ends[:2].tolist(), ends[2:].tolist(), 1, thickness)
                 masks &= canvas == 0
         noise_std = 0.0 if rng.random() < 0.6 else self._level(2.55, 0, 10)
-        return self._measured(x, "inpaint", Mask(torch.from_numpy(masks).float()), noise_std)
+        return self._measured(x, INPAINT, Mask(torch.from_numpy(masks).float()), noise_std)
 
     def _measured(
         self,
         x: Tensor,
-        task: str,
+        task: Task,
         operator: Operator,
         noise_std: float,
         *,
@@ -210,7 +206,16 @@ class Sampler:
         degradation = Degradation(
             operator=told or operator, noise_std=told_noise, is_lossy=is_lossy
         )
-        return Sample(x, Measurement(y, degradation), task)
+        return Sample(x, Measurement(y, degradation), task.name)
+
+
+SAMPLERS: dict[str, Callable[[Sampler, Tensor], Sample]] = {
+    DENOISE.name: Sampler._denoise,
+    DEBLUR.name: Sampler._deblur,
+    SR.name: Sampler._super_resolution,
+    INPAINT.name: Sampler._inpaint,
+}
+"""What makes an example of each task."""
 
 
 def _through_h264(y: Tensor, *, crf: int) -> Tensor:

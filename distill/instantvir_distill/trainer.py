@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from instantvir_distill.config import DistillConfig
-from instantvir_distill.data import TASKS, Clip, Sample, Sampler
+from instantvir_distill.data import Clip, Sample, Sampler
 from instantvir_distill.losses import regression
 from instantvir_distill.optimizer import Muon, is_matrix
 from instantvir_models.checkpoints.load import load_student, save_student
@@ -21,6 +21,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.tiny import TinyStudent
+from instantvir_models.tasks import TASKS
 
 SAVE_EVERY_SECONDS = 120
 LOG_EVERY_STEPS = 50

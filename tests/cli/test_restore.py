@@ -112,9 +112,9 @@ def test_degrade_is_reproducible_and_crops_to_the_factor(clip, tmp_path):
 def test_a_temporal_blur_in_windows_equals_the_whole_clip(tmp_path):
     import torch
 
-    from instantvir_cli.degrade import measured
     from instantvir_models.media import open_video, to_uint8, to_unit
     from instantvir_models.operators.spec import parse_degradation
+    from instantvir_models.run.degrade import measured
 
     path = tmp_path / "in.mkv"
     make_clip(path, width=16, height=16, num_frames=11, codec="ffv1", pix_fmt="bgr0")

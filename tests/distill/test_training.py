@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from instantvir_distill.config import DistillConfig, Phase
-from instantvir_distill.data import TASKS, Clip, Sampler, load_clips, split
+from instantvir_distill.data import SAMPLERS, Clip, Sampler, load_clips, split
 from instantvir_distill.losses import charbonnier, regression
 from instantvir_distill.optimizer import Muon, orthogonalised
 from instantvir_distill.recipes import RECIPES
@@ -23,6 +23,7 @@ from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.students.tiny import TinyConfig
+from instantvir_models.tasks import TASKS
 
 SMALL = DistillConfig(
     student=TinyConfig(
@@ -165,6 +166,10 @@ def test_the_recipe_holds_clips_back_and_never_trains_on_unknown_licences():
     config = RECIPES["tiny"]()
     assert "mdn_bug" in config.validation_sources  # its own terms are not stated
     assert config.steps == sum(phase.steps for phase in config.phases)
+
+
+def test_every_task_has_a_sampler():
+    assert set(SAMPLERS) == set(TASKS)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -33,6 +33,10 @@ class Identity(Operator):
     def completed(self, y: Tensor) -> Tensor:
         return y
 
+    @property
+    def is_identity(self) -> bool:
+        return True
+
     def halved(self) -> "Identity":
         return self
 
@@ -74,6 +78,11 @@ class Composition(Operator):
         for operator, before in reversed(self._on_grids(grid)):
             later = operator.mode_energy(before, later)
         return later
+
+    def measured_power(self, grid: Grid, power: Tensor) -> Tensor:
+        for operator, before in self._on_grids(grid):
+            power = operator.measured_power(before, power)
+        return power
 
     def _on_grids(self, grid: Grid) -> list[tuple[Operator, Grid]]:
         """Each operator with the modes of what it acts on."""

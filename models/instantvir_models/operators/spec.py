@@ -164,7 +164,7 @@ def parse_degradation(
 
 
 def _joined(operators: list[Operator]) -> Operator:
-    real = [operator for operator in operators if not isinstance(operator, Identity)]
+    real = [operator for operator in operators if not operator.is_identity]
     if not real:
         return Identity()
     return real[0] if len(real) == 1 else Composition(real)

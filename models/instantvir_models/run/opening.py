@@ -23,7 +23,11 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True, kw_only=True)
 class SessionLimits:
-    """How much a session may take at once; None leaves it to the solver and to what is free."""
+    """How much a session may take at once; None leaves it to the solver and to what is free.
+
+    Raises:
+        UsageError: for tiles that cannot be.
+    """
 
     gigabytes: float | None = None
     """Memory on its device."""
@@ -31,6 +35,10 @@ class SessionLimits:
     """Side of the tiles, a multiple of 64, 0 for whole frames."""
     frames_per_block: int | None = None
     """Frames restored together."""
+
+    def __post_init__(self) -> None:
+        if self.tile_pixels is not None and (self.tile_pixels < 0 or self.tile_pixels % 64):
+            raise UsageError(f"`--tile` is {self.tile_pixels}; it is a multiple of 64")
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class OpenedSolver:
         self.solver.check(degradation)
         checkpoint = None if self.loaded is None else self.loaded.checkpoint
         trained_for = None if checkpoint is None else checkpoint.task
-        happened = tasks_in(degradation)
+        happened = [str(task) for task in tasks_in(degradation.operator.traits)]
         if trained_for is None or trained_for in happened:
             return self.solver.doubts(degradation)
         return (
@@ -161,15 +169,38 @@ def open_student(
     )
 
 
-def open_solver(name: str, *, device: str = "auto") -> OpenedSolver:
-    """The method called `name` in `solvers.registry`, for the device the user wants.
+def open_chosen(
+    *,
+    model: str = EMBEDDED,
+    solver: str | Solver[Any] | None = None,
+    device: str = "auto",
+    prompt: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> OpenedSolver:
+    """The solver if one is chosen, else the student called `model`; see `open_student`.
+
+    Raises:
+        UsageError: if there is no such solver, it cannot run there, or reads no prompt.
+        CheckpointError: if there is no such student.
+    """
+    if solver is None:
+        return open_student(model, device=device, prompt=prompt, dtype=dtype)
+    opened = open_solver(solver, device=device)
+    if prompt is not None:
+        raise UsageError(f"`--solver {opened.name}` reads no `--prompt`")
+    return opened
+
+
+def open_solver(solver: str | Solver[Any], *, device: str = "auto") -> OpenedSolver:
+    """The method called so in `solvers.registry`, or one of your own, for the device the user wants.
 
     Raises:
         UsageError: if there is none, or it cannot run there.
     """
     _check_device(device)
-    solver = named_solver(name)
-    return OpenedSolver(name, solver, _place(device, solver.needs.devices, f"`{name}`"))
+    name = solver if isinstance(solver, str) else type(solver).__name__
+    method = named_solver(solver) if isinstance(solver, str) else solver
+    return OpenedSolver(name, method, _place(device, method.needs.devices, f"`{name}`"))
 
 
 def _prompted(

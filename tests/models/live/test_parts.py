@@ -27,7 +27,6 @@ from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.run.session import Session
 from instantvir_models.run.stages import Link, Stopped
 from instantvir_models.solvers.amortised import Amortised
-from instantvir_models.tasks import Task, TaskOptions, needs_sample, resolve
 from tests.live_tools import Sink, frame, output_to, small_student
 from tests.media_clips import picture
 
@@ -280,40 +279,6 @@ def test_a_session_knows_whether_it_can_shrink(operator, height, expected):
     degradation = Degradation(operator=operator, noise_std=0.02)
     session = Session(Amortised(small_student()), degradation, height=height, width=32)
     assert session.can_shrink is expected
-
-
-class Looked(Exception):
-    """The sample was looked at."""
-
-
-@pytest.mark.parametrize(
-    "tasks",
-    [(Task.DENOISE,), (Task.DEBLUR,), (Task.SR,), (Task.DEBLUR, Task.SR), (Task.INPAINT,),
-     (Task.INPAINT, Task.DEBLUR)],
-)  # fmt: skip
-@pytest.mark.parametrize("noise", [None, 5.0])
-@pytest.mark.parametrize("sigma", [None, 2.0])
-@pytest.mark.parametrize("has_mask", [False, True])
-def test_a_live_stream_waits_for_a_sample_only_if_it_is_looked_at(
-    monkeypatch, tmp_path, tasks, noise, sigma, has_mask
-):
-    if (sigma is not None and Task.DEBLUR not in tasks) or (has_mask and Task.INPAINT not in tasks):
-        return  # refused: the option would do nothing
-    for name in ("noise_std", "codec_noise_std", "blur_sigma", "mask"):
-        monkeypatch.setattr(f"instantvir_models.tasks.estimate_{name}", looked)
-    mask = tmp_path / "mask.png"
-    cv2.imwrite(str(mask), np.full((24, 32), 255, np.uint8))
-    options = TaskOptions(noise_levels=noise, blur_sigma=sigma, mask=mask if has_mask else None)
-    was_looked_at = False
-    try:
-        resolve(tasks, options, sample=np.empty(0, np.uint8), is_lossy=True)
-    except Looked:
-        was_looked_at = True
-    assert was_looked_at == needs_sample(tasks, options)
-
-
-def looked(*args):
-    raise Looked
 
 
 def test_a_virtual_camera_without_its_package_says_how_to_get_it(monkeypatch):
