@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "autoencoders": set(),
     "students": {"operators", "autoencoders"},
     "checkpoints": {"students", "autoencoders"},
-    "solvers": {"operators", "students"},
+    "solvers": {"media", "operators", "students"},
     "run": {"media", "operators", "tasks", "autoencoders", "students", "checkpoints", "solvers"},
     "live": {"media", "operators", "tasks", "students", "checkpoints", "solvers", "run"},
 }

@@ -19,9 +19,9 @@ from instantvir_models.media import (
     to_unit,
 )
 from instantvir_models.media.color import as_uint8
-from instantvir_models.operators.measurement import Degradation
+from instantvir_models.operators.measurement import Degradation, noisy
 from instantvir_models.operators.sidecar import write_sidecar
-from instantvir_models.operators.spec import ClipShape, parse_degradation
+from instantvir_models.operators.spec import ClipShape, Specification
 
 LOSSLESS_SUFFIXES = {".mkv", ".avi", ".nut"}
 
@@ -82,9 +82,9 @@ def degrade(
         codec = "ffv1"
     settings = EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
     with open_video(source, start_seconds=start, duration_seconds=duration) as reader:
-        height, width = _cropped(operator, reader)
-        degradation = parse_degradation(
-            _with_seed(operator, seed),
+        said = Specification.read(operator).seeded(seed)
+        height, width = _cropped(said.factor, reader)
+        degradation = said.degradation(
             shape=ClipShape(num_frames=_count(reader), height=height, width=width),
         )
         h, w = degradation.operator.measured_size(height, width)
@@ -148,18 +148,7 @@ def _measured_pixels(
 ) -> NDArray[np.uint8]:
     x = to_unit(np.stack([as_uint8(frame.pixels) for frame in window]))
     y = degradation.operator.at_frame(first).A(x)[:, index : index + 1]
-    if degradation.noise_std > 0:
-        y = y + degradation.noise_std * torch.randn(y.shape, generator=generator)
-    return to_uint8(y)[0]
-
-
-def _with_seed(spec: str, seed: int) -> str:
-    """`spec` with `seed` given to random masks that do not name one."""
-    parts = []
-    for part in spec.split("+"):
-        is_random = part.strip().startswith("mask:") and "keep=" in part and "seed=" not in part
-        parts.append(f"{part},seed={seed}" if is_random else part)
-    return "+".join(parts)
+    return to_uint8(noisy(y, degradation.noise_std, generator=generator))[0]
 
 
 def _count(reader: VideoReader) -> int:
@@ -167,20 +156,15 @@ def _count(reader: VideoReader) -> int:
     return reader.info.num_frames or 1500
 
 
-def _cropped(spec: str, reader: VideoReader) -> tuple[int, int]:
-    """(height, width) of the clean video after cropping it to what the operator divides."""
+def _cropped(factor: int, reader: VideoReader) -> tuple[int, int]:
+    """(height, width) of the clean video after cropping it to multiples of `factor`.
+
+    A video that is smaller than that stays, for the operator to refuse.
+    """
     height, width = reader.info.height, reader.info.width
-    factor = 1
-    for part in spec.split("+"):
-        if part.strip().startswith("down:"):
-            digits = part.partition("factor=")[2].partition(",")[0]
-            factor *= int(digits) if digits.strip().isdigit() and int(digits) > 0 else 1
-    cropped_height, cropped_width = height - height % factor, width - width % factor
-    if (cropped_height, cropped_width) != (height, width) and min(
-        cropped_height, cropped_width
-    ) > 0:
-        return cropped_height, cropped_width
-    return height, width
+    if min(height, width) < factor:
+        return height, width
+    return height - height % factor, width - width % factor
 
 
 def _crop(frame: Frame, height: int, width: int) -> Frame:

@@ -22,7 +22,7 @@ from instantvir_models.operators.estimate import (
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
-from instantvir_models.operators.spec import load_mask, parse_degradation
+from instantvir_models.operators.spec import Specification, load_mask, parse_degradation
 from instantvir_models.tasks import DEBLUR, INPAINT, SR, TASKS, TaskOptions, either
 
 Confidence = Literal["high", "medium", "low"]
@@ -148,7 +148,7 @@ def _from_spec(options: TaskOptions, sample: Pixels, is_lossy: bool) -> Resolved
 
 def _says_noise(operator: str | Degradation) -> bool:
     """Whether it says how much noise there is; if not, that is to be estimated."""
-    return not isinstance(operator, str) or "noise" in operator
+    return isinstance(operator, Degradation) or Specification.read(operator).noise_std is not None
 
 
 def _refuse_useless(options: TaskOptions) -> None:
