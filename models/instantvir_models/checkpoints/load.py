@@ -21,12 +21,28 @@ from instantvir_models.checkpoints.tensors import (
 )
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.base import Student
+from instantvir_models.students.fused import FusedConfig, FusedStudent
 from instantvir_models.students.tiny import TinyConfig, TinyStudent
 
 EMBEDDED = "tiny"
 """Name of the student inside the package."""
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a safetensors file may hold."""
+
+    student: type[Any]
+    config: type[Any]
+
+
+FORMATS = {
+    "instantvir-fused": _Kind(FusedStudent, FusedConfig),
+    "instantvir-tiny": _Kind(TinyStudent, TinyConfig),
+}
+"""Embedded students by the format that the metadata of their file names."""
 
 REPO_PATTERN = re.compile(r"(?P<repo>\w[\w.-]*/[\w.-]+)(@(?P<revision>\w[\w./-]*))?")
 
@@ -130,36 +146,41 @@ def _is_there(path: Path) -> bool:
         raise CheckpointError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
-def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16) -> str:
+def save_student(
+    student: FusedStudent | TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16
+) -> str:
     """Write `student` to `path` in `dtype` with its configuration inside; the sha256 of the file."""
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in student.state_dict().items()}
-    metadata = {"format": "instantvir-tiny", "config": json.dumps(asdict(student.config))}
-    write_tensors(path, tensors, metadata)
+    format_name = next(name for name, kind in FORMATS.items() if isinstance(student, kind.student))
+    write_tensors(
+        path, tensors, {"format": format_name, "config": json.dumps(asdict(student.config))}
+    )
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _read(path: Path) -> TinyStudent:
+def _read(path: Path) -> FusedStudent | TinyStudent:
     stored, metadata = read_tensors(path)
-    if metadata.get("format") != "instantvir-tiny":
+    kind = FORMATS.get(metadata.get("format", ""))
+    if kind is None:
         raise CheckpointError(
             f"`{path}` holds no instantvir student",
-            hint="a tiny student says `format: instantvir-tiny` in its metadata; other people's "
-            "weights go through `instantvir convert`",
+            hint=f"an embedded student says `format: {next(iter(FORMATS))}` in its metadata; other "
+            "people's weights go through `instantvir convert`",
         )
-    student = TinyStudent(_config(metadata.get("config", ""), path))
+    student = kind.student(_config(metadata.get("config", ""), path, kind.config))
     check_tensors(stored, student.state_dict(), f"`{path}`")
     student.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
-    student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student = student.to(memory_format=torch.channels_last)
     return student.eval().requires_grad_(False)
 
 
-def _config(text: str, path: Path) -> TinyConfig:
-    known = {field.name for field in fields(TinyConfig)}
+def _config(text: str, path: Path, kind: type[Any]) -> Any:
+    known = {field.name for field in fields(kind)}
     try:
         values: dict[str, Any] = json.loads(text)
         unknown = set(values) - known
         if unknown or not all(isinstance(v, int) and 0 < v < 4096 for v in values.values()):
             raise ValueError(f"unexpected {sorted(unknown) or values}")
-        return TinyConfig(**values)
+        return kind(**values)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` has no usable configuration: {error}") from error
