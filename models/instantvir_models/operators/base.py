@@ -6,16 +6,30 @@ differentiable, and works on any device. Method names follow DeepInverse.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from instantvir_models.operators.conjugate_gradients import conjugate_gradients
+from instantvir_models.operators.modes import (
+    Grid,
+    Steps,
+    energy_before,
+    from_modes,
+    most_probable,
+    power_after,
+    shrunk,
+    to_modes,
+)
+
 CG_TOLERANCE = 1e-4
 """Relative residual at which conjugate gradients stop."""
 
 CG_MAX_STEPS = 40
+
+WEAKEST_GAIN = 1e-3
+"""Modes that an operator weakens more than this count as lost in its pseudo-inverse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,9 @@ class Operator(ABC):
     temporal_radius: int = 0
     """Frames on each side of a frame that its measurement depends on."""
 
+    only_selects: bool = False
+    """True where A leaves every pixel as it is or loses it, so that there is nothing to invert."""
+
     @abstractmethod
     def A(self, x: Tensor) -> Tensor:
         """A x: what the camera would have recorded, [B, T, C, h, w], without noise."""
@@ -56,8 +73,34 @@ class Operator(ABC):
     def traits(self) -> OperatorTraits:
         """The operator in a few numbers."""
 
+    def mode_steps(self, grid: Grid) -> Steps | None:
+        """A as steps between DCT modes of a clean video of `grid`; None if they do not suffice."""
+        return None
+
+    def mode_energy(self, grid: Grid, later: Tensor) -> Tensor:
+        """About |A e|^2 of each mode e of the clean video, [T or 1, 1, H, W] float64: how fast
+        conjugate gradients converge depends on it, where they converge does not.
+
+        Args:
+            later: what a mode of A x counts, [T or 1, 1, h, w].
+        """
+        steps = self.mode_steps(grid)
+        if steps is None:
+            raise NotImplementedError(f"{self!r} neither has mode steps nor says its mode energy")
+        return energy_before(steps, later)
+
+    def measured_power(self, grid: Grid, power: Tensor) -> Tensor:
+        """Power of each mode of A x where x has independent modes of `power` [T or 1, 1, H, W];
+        [T or 1, 1, h, w] float64. About, where modes do not stay apart."""
+        steps = self.mode_steps(grid)
+        return (
+            power * self.mode_energy(grid, torch.ones_like(power))
+            if steps is None
+            else power_after(steps, power)
+        )
+
     def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
-        """(I + weight A^T A)^-1 b, [B, T, C, H, W]; exact where A diagonalises.
+        """(I + weight A^T A)^-1 b, [B, T, C, H, W]; exact where the DCT diagonalises A.
 
         Falls back to conjugate gradients, stopped at a relative residual of `CG_TOLERANCE`.
 
@@ -65,19 +108,50 @@ class Operator(ABC):
             b: [B, T, C, H, W].
             weight: non-negative number or scalar tensor.
         """
-        return conjugate_gradients(lambda v: v + weight * self.A_adjoint(self.A(v)), b)
+        grid = Grid(b.shape[1], *b.shape[-2:])
+        steps = self.mode_steps(grid)
+        if steps is None:
+            return conjugate_gradients(
+                lambda v: v + weight * self.A_adjoint(self.A(v)),
+                b,
+                tolerance=CG_TOLERANCE,
+                max_steps=CG_MAX_STEPS,
+            )
+        over_time = self.temporal_radius > 0
+        return from_modes(
+            shrunk(steps, to_modes(b, over_time=over_time), weight), over_time=over_time
+        )
 
-    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Regularised pseudo-inverse of y, [B, T, C, H, W].
+    def A_dagger(self, y: Tensor) -> Tensor:
+        """The video of least energy that explains y, [B, T, C, H, W]: the pseudo-inverse, plain.
 
-        Without noise and where A is well conditioned, A(A_dagger(A(x))) = A(x).
+        What A weakens below `WEAKEST_GAIN` is not raised to its old strength; noise is not thought
+        of (`prior.initial_estimate` does).
         """
-        weight = 1.0 / max(noise_std, 1e-3) ** 2
-        return self.solve(weight * self.A_adjoint(y), weight)
+        grid = Grid(y.shape[1], *self.clean_size(*y.shape[-2:]))
+        steps = self.mode_steps(grid)
+        floor = WEAKEST_GAIN**2
+        if steps is None:
+            explained = conjugate_gradients(
+                lambda v: self.A(self.A_adjoint(v)) + floor * v,
+                y,
+                tolerance=CG_TOLERANCE,
+                max_steps=CG_MAX_STEPS,
+            )
+            return self.A_adjoint(explained)
+        over_time = self.temporal_radius > 0
+        y_modes = to_modes(y, over_time=over_time)
+        flat = torch.ones(1, 1, grid.height, grid.width, dtype=torch.float64)
+        return from_modes(most_probable(steps, y_modes, flat, floor), over_time=over_time)
 
-    def initial_estimate(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """The best cheap guess of x from y alone, [B, T, C, H, W]: where a student starts."""
-        return self.A_dagger(y, noise_std)
+    def completed(self, y: Tensor) -> Tensor:
+        """y with what was not measured filled in, [B, T, C, H, W], of an operator that `only_selects`."""
+        raise NotImplementedError(f"{self!r} does more than to select pixels")
+
+    @property
+    def parts(self) -> "tuple[Operator, ...]":
+        """The operators this one applies one after the other."""
+        return (self,)
 
     def measured_size(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) of the measurement of a clean video of `height` x `width`."""
@@ -106,24 +180,6 @@ class Operator(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.spec}>"
-
-
-def conjugate_gradients(normal: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
-    """Solution v of normal(v) = b for a symmetric positive definite `normal`, starting at b."""
-    v = b
-    residual = b - normal(v)
-    direction, energy = residual, residual.square().sum()
-    goal = CG_TOLERANCE**2 * b.square().sum()
-    for _ in range(CG_MAX_STEPS):
-        if energy <= goal:
-            break
-        image = normal(direction)
-        step = energy / (direction * image).sum()
-        v = v + step * direction
-        residual = residual - step * image
-        energy, previous = residual.square().sum(), energy
-        direction = residual + energy / previous * direction
-    return v
 
 
 def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

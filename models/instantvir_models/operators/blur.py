@@ -9,10 +9,7 @@ from torch import Tensor
 
 from instantvir_models.operators.base import Operator, OperatorTraits
 from instantvir_models.operators.dct import dct, dct2, idct, idct2
-
-NATURAL_VIDEO_POWER = 4e-3
-"""Power of natural frames at one cycle per pixel, [-1, 1] range, in S(f) = power / f^2: the prior
-of the Wiener filter. Measured on the training clips."""
+from instantvir_models.operators.modes import Gain, Grid, Steps, forward
 
 
 def gaussian_kernel(sigma: float, radius: int | None = None) -> Tensor:
@@ -37,16 +34,6 @@ def _gaussian_spectrum(sigma: float, size: int) -> Tensor:
     return even_spectrum(gaussian_kernel(sigma), size)
 
 
-@lru_cache(maxsize=16)
-def _prior_power(height: int, width: int) -> Tensor:
-    """Expected power of each DCT coefficient of a natural frame, [H, W] float64."""
-    v = torch.arange(height, dtype=torch.float64) / (2 * height)
-    u = torch.arange(width, dtype=torch.float64) / (2 * width)
-    squared = v[:, None] ** 2 + u**2
-    squared[0, 0] = 1e-9
-    return NATURAL_VIDEO_POWER / squared
-
-
 class GaussianBlur(Operator):
     """Spatial Gaussian blur with axis-aligned standard deviations.
 
@@ -62,25 +49,16 @@ class GaussianBlur(Operator):
         else:
             self.spec = f"blur:sigma_y={self.sigma_y:g},sigma_x={self.sigma_x:g}"
 
-    def _spectrum(self, x: Tensor) -> Tensor:
-        rows = _gaussian_spectrum(self.sigma_y, x.shape[-2])
-        columns = _gaussian_spectrum(self.sigma_x, x.shape[-1])
-        return torch.outer(rows, columns).to(x)
+    def mode_steps(self, grid: Grid) -> Steps:
+        rows = _gaussian_spectrum(self.sigma_y, grid.height)
+        columns = _gaussian_spectrum(self.sigma_x, grid.width)
+        return (Gain(torch.outer(rows, columns)[None, None]),)
 
     def A(self, x: Tensor) -> Tensor:
-        return idct2(dct2(x) * self._spectrum(x))
+        return _multiplied(self, x)
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self.A(y)  # an even kernel with mirrored borders is symmetric
-
-    def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
-        return idct2(dct2(b) / (1 + weight * self._spectrum(b).square()))
-
-    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Wiener filter for frames with a 1/f^2 power spectrum, [B, T, C, H, W]."""
-        spectrum = self._spectrum(y)
-        ratio = (max(noise_std, 2e-3) ** 2 / _prior_power(*y.shape[-2:])).to(y)
-        return idct2(dct2(y) * (spectrum / (spectrum.square() + ratio)))
 
     def halved(self) -> "GaussianBlur":
         return GaussianBlur(self.sigma_y / 2, self.sigma_x / 2)
@@ -116,23 +94,15 @@ class TemporalBlur(Operator):
         taps = gaussian_kernel(sigma, radius=size // 2)
         return cls(taps, spec=f"temporal:kernel=gaussian,size={size},sigma={sigma:g}")
 
-    def _spectrum(self, x: Tensor) -> Tensor:
-        return even_spectrum(self.taps, x.shape[1]).to(x)[:, None, None, None]
+    def mode_steps(self, grid: Grid) -> Steps:
+        return (Gain(even_spectrum(self.taps, grid.frames)[:, None, None, None]),)
 
     def A(self, x: Tensor) -> Tensor:
-        return idct(dct(x, 1) * self._spectrum(x), 1)
+        (step,) = self.mode_steps(Grid(x.shape[1], *x.shape[-2:]))
+        return idct(step.forward(dct(x, 1)), 1)
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self.A(y)
-
-    def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
-        return idct(dct(b, 1) / (1 + weight * self._spectrum(b).square()), 1)
-
-    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Tikhonov-regularised inverse over time, damped at least by 1 %."""
-        spectrum = self._spectrum(y)
-        damping = max((noise_std / 0.1) ** 2, 1e-2)
-        return idct(dct(y, 1) * (spectrum * (1 + damping) / (spectrum.square() + damping)), 1)
 
     @property
     def traits(self) -> OperatorTraits:
@@ -153,6 +123,10 @@ class PointSpread(Operator):
             raise ValueError(f"a point spread function is a non-negative image, got {psf.shape}")
         self.psf = (psf / psf.sum()).double()
         self.spec = spec
+        is_odd = psf.shape[0] % 2 == 1 and psf.shape[1] % 2 == 1
+        self._is_even = is_odd and all(
+            torch.allclose(self.psf, self.psf.flip(dim), rtol=1e-9, atol=1e-15) for dim in (0, 1)
+        )
 
     def A(self, x: Tensor) -> Tensor:
         return self._convolve(self._pad(x))
@@ -182,10 +156,15 @@ class PointSpread(Operator):
         full = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer, s=size)
         return full[..., self.psf.shape[0] - 1 :, self.psf.shape[1] - 1 :]
 
-    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Tikhonov-regularised inverse by conjugate gradients."""
-        weight = 1.0 / max(noise_std, 2e-2) ** 2
-        return self.solve(weight * self.A_adjoint(y) + _mean(y), weight)
+    def mode_steps(self, grid: Grid) -> Steps | None:
+        if not self._is_even:
+            return None
+        return (Gain(_transfers(self.psf, grid)[0].real[None, None]),)
+
+    def mode_energy(self, grid: Grid, later: Tensor) -> Tensor:
+        """A mode of the DCT is two plane waves, mirror images of each other."""
+        straight, mirrored = _transfers(self.psf, grid)
+        return later * (straight.abs().square() + mirrored.abs().square()) / 2
 
     @property
     def traits(self) -> OperatorTraits:
@@ -195,8 +174,23 @@ class PointSpread(Operator):
         return OperatorTraits(blur_sigma=float((variance / 2).sqrt()))
 
 
-def _mean(y: Tensor) -> Tensor:
-    return y.mean((-2, -1), keepdim=True)
+@lru_cache(maxsize=16)
+def _transfers(psf: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Fourier transforms of a point spread and of its mirror image at the frequencies of DCT modes,
+    [H, W] complex128 each."""
+
+    def waves(size: int, taps: int) -> Tensor:
+        offsets = torch.arange(taps, dtype=torch.float64) - taps // 2
+        phase = torch.arange(size, dtype=torch.float64)[:, None] * offsets * (-math.pi / size)
+        return torch.polar(torch.ones_like(phase), phase)
+
+    rows, columns = waves(grid.height, psf.shape[0]), waves(grid.width, psf.shape[1])
+    down = rows @ psf.to(torch.complex128)
+    return down @ columns.mT, down @ columns.mH
+
+
+def _multiplied(blur: GaussianBlur, x: Tensor) -> Tensor:
+    return idct2(forward(blur.mode_steps(Grid(x.shape[1], *x.shape[-2:])), dct2(x)))
 
 
 def _mirrored(size: int, before: int, after: int, device: torch.device) -> Tensor:

@@ -6,12 +6,14 @@ from functools import reduce
 from torch import Tensor
 
 from instantvir_models.operators.base import Operator, OperatorTraits
+from instantvir_models.operators.modes import Grid, ModeStep, Steps
 
 
 class Identity(Operator):
     """Nothing but noise: A = I."""
 
     spec = "identity"
+    only_selects = True
 
     def A(self, x: Tensor) -> Tensor:
         return x
@@ -19,10 +21,16 @@ class Identity(Operator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         return y
 
-    def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
-        return b / (1 + weight)
+    def mode_steps(self, grid: Grid) -> Steps:
+        return ()
 
-    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+    def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
+        return b / (1 + weight)  # no need of modes
+
+    def A_dagger(self, y: Tensor) -> Tensor:
+        return y
+
+    def completed(self, y: Tensor) -> Tensor:
         return y
 
     def halved(self) -> "Identity":
@@ -49,10 +57,31 @@ class Composition(Operator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         return reduce(lambda v, operator: operator.A_adjoint(v), reversed(self.operators), y)
 
-    def initial_estimate(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        return reduce(
-            lambda v, operator: operator.initial_estimate(v, noise_std), reversed(self.operators), y
-        )
+    @property
+    def parts(self) -> tuple[Operator, ...]:
+        return tuple(part for operator in self.operators for part in operator.parts)
+
+    def mode_steps(self, grid: Grid) -> Steps | None:
+        steps: list[ModeStep] = []
+        for operator, before in self._on_grids(grid):
+            more = operator.mode_steps(before)
+            if more is None:
+                return None
+            steps += more
+        return steps
+
+    def mode_energy(self, grid: Grid, later: Tensor) -> Tensor:
+        for operator, before in reversed(self._on_grids(grid)):
+            later = operator.mode_energy(before, later)
+        return later
+
+    def _on_grids(self, grid: Grid) -> list[tuple[Operator, Grid]]:
+        """Each operator with the modes of what it acts on."""
+        out = []
+        for operator in self.operators:
+            out.append((operator, grid))
+            grid = Grid(grid.frames, *operator.measured_size(grid.height, grid.width))
+        return out
 
     def measured_size(self, height: int, width: int) -> tuple[int, int]:
         for operator in self.operators:
@@ -75,6 +104,8 @@ class Composition(Operator):
         )
 
     def at_frame(self, first_frame: int) -> "Composition":
+        if not self.changes_over_time:
+            return self
         return Composition([operator.at_frame(first_frame) for operator in self.operators])
 
     @property

@@ -2,11 +2,8 @@
 
 from torch import Tensor
 
-from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.measurement import ROUNDING_STD, Measurement
-
-EXACT_STD = 1e-4
-"""Standard deviation given to a pixel that is known exactly, in the [-1, 1] range."""
+from instantvir_models.operators.measurement import Measurement
+from instantvir_models.operators.prior import noise_variance
 
 
 def data_consistency(
@@ -22,20 +19,8 @@ def data_consistency(
         estimate_std: the solver's own error in the [-1, 1] range, number or scalar tensor.
     """
     operator = measurement.operator
-    weight = estimate_std**2 / _noise_variance(measurement)
+    weight = estimate_std**2 / noise_variance(measurement)
     return operator.solve(x_hat + weight * operator.A_adjoint(measurement.y), weight)
-
-
-def _noise_variance(measurement: Measurement) -> float:
-    """Variance of what the measurement may be off by, rounding to 8 bits included.
-
-    Known pixels of a noise-free, lossless, masked video count as exact, so that they come out bit
-    for bit. No other operator does: an inverse would amplify the rounding.
-    """
-    is_exact = measurement.noise_std == 0 and not measurement.degradation.is_lossy
-    if is_exact and isinstance(measurement.operator, Mask):
-        return EXACT_STD**2
-    return measurement.noise_std**2 + ROUNDING_STD**2
 
 
 def relative_residual(x: Tensor, measurement: Measurement) -> float:

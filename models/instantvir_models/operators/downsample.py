@@ -8,6 +8,8 @@ from torch import Tensor
 
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.base import Operator, OperatorTraits, separable
+from instantvir_models.operators.dct import dct
+from instantvir_models.operators.modes import Fold, Grid, Steps
 
 DownsampleKernel = Literal["area", "bicubic"]
 
@@ -43,16 +45,10 @@ def _shrink_matrix(size_in: int, factor: int, kernel: DownsampleKernel) -> Tenso
 
 
 @lru_cache(maxsize=32)
-def _grow_matrix(size_in: int, factor: int) -> Tensor:
-    return _cubic_matrix(size_in * factor, size_in)
-
-
-@lru_cache(maxsize=32)
-def _eigen(size_in: int, factor: int, kernel: DownsampleKernel) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [n] and vectors [n, n] of R R^T for the shrinking matrix R."""
-    shrink = _shrink_matrix(size_in, factor, kernel)
-    values, vectors = torch.linalg.eigh(shrink @ shrink.T)
-    return values.clamp_min(0), vectors
+def _fold_matrix(size_in: int, factor: int, kernel: DownsampleKernel) -> Tensor:
+    """The shrinking matrix between DCT modes: what aliases to each mode of the small side."""
+    fold = dct(dct(_shrink_matrix(size_in, factor, kernel), 0), 1)
+    return fold * (fold.abs() > 1e-12)
 
 
 class Downsample(Operator):
@@ -85,28 +81,10 @@ class Downsample(Operator):
         rows, columns = self._matrices(*self.clean_size(*y.shape[-2:]))
         return separable(y, rows.mT, columns.mT)
 
-    def _inverse_gram(self, y: Tensor, damping: Tensor | float) -> Tensor:
-        """(A A^T + damping I)^-1 y, exact, in the eigenbasis of the two small matrices."""
-        height, width = self.clean_size(*y.shape[-2:])
-        row_values, row_vectors = (t.to(y) for t in _eigen(height, self.factor, self.kernel))
-        column_values, column_vectors = (t.to(y) for t in _eigen(width, self.factor, self.kernel))
-        inner = separable(y, row_vectors.mT, column_vectors.mT)
-        inner = inner / (torch.outer(row_values, column_values) + damping)
-        return separable(inner, row_vectors, column_vectors)
-
-    def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
-        return b - self.A_adjoint(self._inverse_gram(self.A(b), 1 / weight))  # Woodbury
-
-    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """The video of least energy that explains y, [B, T, C, H, W]."""
-        return self.A_adjoint(self._inverse_gram(y, noise_std**2 + 1e-7))
-
-    def initial_estimate(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Bicubic enlargement, then corrected to explain y as far as the noise allows."""
-        height, width = y.shape[-2:]
-        grown = separable(y, _grow_matrix(height, self.factor), _grow_matrix(width, self.factor))
-        damping = (noise_std / 0.06) ** 2 / self.factor**2 + 1e-7
-        return grown + self.A_adjoint(self._inverse_gram(y - self.A(grown), damping))
+    def mode_steps(self, grid: Grid) -> Steps:
+        self.measured_size(grid.height, grid.width)
+        rows = _fold_matrix(grid.height, self.factor, self.kernel)
+        return (Fold(rows, _fold_matrix(grid.width, self.factor, self.kernel)),)
 
     def measured_size(self, height: int, width: int) -> tuple[int, int]:
         if height % self.factor or width % self.factor:

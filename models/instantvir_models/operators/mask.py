@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.base import Operator, OperatorTraits
+from instantvir_models.operators.modes import Grid
 
 PLATE_STEPS = 6
 """Conjugate-gradient steps towards the thin plate. From a pull-push start, half of random pixels
@@ -20,6 +21,8 @@ class Mask(Operator):
             otherwise frame t uses mask[t], and the last mask stays on.
         spec: how this mask is written in a specification.
     """
+
+    only_selects = True
 
     def __init__(self, mask: Tensor, *, spec: str = "mask:path=mask.png") -> None:
         if mask.ndim != 4 or mask.shape[1] != 1:
@@ -52,11 +55,14 @@ class Mask(Operator):
     def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
         return b / (1 + weight * self._frames(b))
 
-    def A_dagger(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+    def A_dagger(self, y: Tensor) -> Tensor:
         """y itself with the unknown pixels at 0: a projection is its own pseudo-inverse."""
         return self.A(y)
 
-    def initial_estimate(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+    def mode_energy(self, grid: Grid, later: Tensor) -> Tensor:
+        return later * self._known_fraction
+
+    def completed(self, y: Tensor) -> Tensor:
         """Holes filled smoothly, as a thin plate bends; known pixels stay."""
         known = self._frames(y).expand(*y.shape[:2], 1, *y.shape[-2:])
         filled = torch.where(known.bool(), y, pull_push(y * known, known))

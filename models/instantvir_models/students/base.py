@@ -9,6 +9,7 @@ from torch import Tensor
 
 from instantvir_models.operators.base import OperatorTraits
 from instantvir_models.operators.measurement import Measurement
+from instantvir_models.operators.prior import initial_estimate
 
 NUM_TRAITS = 14
 
@@ -105,7 +106,7 @@ def traits_vector(traits: OperatorTraits, *, noise_std: float, is_lossy: bool) -
 def condition(measurement: Measurement) -> Conditioning:
     """The measurement as a student sees it, all tensors float32."""
     y, operator = measurement.y, measurement.operator
-    x_init = operator.initial_estimate(y, measurement.noise_std).clamp(-1.5, 1.5)
+    x_init = initial_estimate(measurement).clamp(-1.5, 1.5)
     known = operator.known_pixels(y)
     if known is None:
         known = torch.ones_like(x_init[:, :, :1])

@@ -1,0 +1,138 @@
+"""An operator seen in the basis in which it is simple: the modes of the DCT-II.
+
+Borders are mirrored everywhere, so every even blur multiplies each mode of the clean video by a
+number, and every down-sampling adds modes that alias up to one (exactly, not as an approximation).
+What such steps make of a quadratic problem is a division per mode.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from instantvir_models.operators.dct import dct, dct2, idct, idct2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The modes of a video: frequencies over time, down and across."""
+
+    frames: int
+    height: int
+    width: int
+
+
+class ModeStep(Protocol):
+    """One step of an operator between the modes [..., T, C, H, W] of two videos."""
+
+    def forward(self, modes: Tensor) -> Tensor:
+        """A x from x, both as modes."""
+
+    def adjoint(self, modes: Tensor) -> Tensor:
+        """A^T y from y, both as modes."""
+
+    def power(self, power: Tensor) -> Tensor:
+        """Power of each mode of A x where x has independent modes of `power` [T or 1, 1, H, W]."""
+
+    def energy(self, later: Tensor) -> Tensor:
+        """|A e|^2 of each mode e of x, where a mode of A x then counts `later` [T or 1, 1, h, w]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """Every mode times a number: blur."""
+
+    gain: Tensor
+    """[T or 1, 1, H or 1, W or 1] float64."""
+
+    def forward(self, modes: Tensor) -> Tensor:
+        return modes * self.gain.to(modes)
+
+    def adjoint(self, modes: Tensor) -> Tensor:
+        return self.forward(modes)
+
+    def power(self, power: Tensor) -> Tensor:
+        return power * self.gain.square()
+
+    def energy(self, later: Tensor) -> Tensor:
+        return self.power(later)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Modes that look the same on a coarser grid, added up: down-sampling."""
+
+    rows: Tensor
+    """[h, H] float64, one number other than 0 in each column at most."""
+    columns: Tensor
+    """[w, W] likewise."""
+
+    def forward(self, modes: Tensor) -> Tensor:
+        return self.rows.to(modes) @ modes @ self.columns.to(modes).mT
+
+    def adjoint(self, modes: Tensor) -> Tensor:
+        return self.rows.to(modes).mT @ modes @ self.columns.to(modes)
+
+    def power(self, power: Tensor) -> Tensor:
+        return self.rows.square() @ power @ self.columns.square().mT
+
+    def energy(self, later: Tensor) -> Tensor:
+        return self.rows.square().mT @ later @ self.columns.square()
+
+
+Steps = Sequence[ModeStep]
+
+
+def forward(steps: Steps, modes: Tensor) -> Tensor:
+    """A x from the modes of x."""
+    return reduce(lambda v, step: step.forward(v), steps, modes)
+
+
+def adjoint(steps: Steps, modes: Tensor) -> Tensor:
+    """A^T y from the modes of y."""
+    return reduce(lambda v, step: step.adjoint(v), reversed(steps), modes)
+
+
+def power_after(steps: Steps, power: Tensor) -> Tensor:
+    """Power of each mode of A x: the diagonal of A C A^T, which has nothing beside it."""
+    return reduce(lambda v, step: step.power(v), steps, power)
+
+
+def energy_before(steps: Steps, later: Tensor) -> Tensor:
+    """|A e|^2 of each mode e of x, where a mode of A x counts `later`: the diagonal of A^T A."""
+    return reduce(lambda v, step: step.energy(v), reversed(steps), later)
+
+
+def to_modes(x: Tensor, *, over_time: bool) -> Tensor:
+    """The modes of frames x [B, T, C, H, W], over time too if asked."""
+    modes = dct2(x)
+    return dct(modes, 1) if over_time else modes
+
+
+def from_modes(modes: Tensor, *, over_time: bool) -> Tensor:
+    """Inverse of `to_modes`."""
+    return idct2(idct(modes, 1) if over_time else modes)
+
+
+def shrunk(steps: Steps, b: Tensor, weight: Tensor | float) -> Tensor:
+    """(I + weight A^T A)^-1 b, all as modes."""
+    if all(isinstance(step, Gain) for step in steps):
+        gain = reduce(lambda v, step: step.power(v), steps, torch.ones(1, 1, 1, 1).double())
+        return b / (1 + weight * gain.to(b))
+    ones = torch.ones(1, 1, *b.shape[-2:], dtype=torch.float64)
+    inner = forward(steps, b) / (power_after(steps, ones).to(b) + 1 / weight)  # Woodbury
+    return b - adjoint(steps, inner)
+
+
+def most_probable(steps: Steps, y: Tensor, power: Tensor, variance: float) -> Tensor:
+    """C A^T (A C A^T + variance)^-1 y, all as modes: the mean of x given y.
+
+    Args:
+        power: of each mode of x, [T or 1, 1, H, W] float64: the diagonal of C.
+        variance: of the noise, the same for every mode.
+    """
+    inner = y / (power_after(steps, power) + variance).to(y)
+    return adjoint(steps, inner) * power.to(y)

@@ -1,0 +1,208 @@
+"""What natural video looks like, in its simplest form, and the most probable video under it.
+
+The one place that knows the power of natural frames, and the one rule of how far a measurement may
+be off. Initial estimates of every operator follow from the two.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from instantvir_models.operators.base import Operator
+from instantvir_models.operators.conjugate_gradients import conjugate_gradients
+from instantvir_models.operators.measurement import ROUNDING_STD, Measurement
+from instantvir_models.operators.modes import Grid, from_modes, most_probable, to_modes
+
+EXACT_STD = 1e-4
+"""Standard deviation given to a pixel that is known exactly, in the [-1, 1] range."""
+
+MAP_TOLERANCE = 3e-4
+"""Residual at which conjugate gradients stop, relative, each mode over the root of its weight."""
+
+MAP_MAX_STEPS = 30
+
+EXPONENTS = (1.5, 2.0, 2.5, 3.0)
+SOFTNESSES = (0.0, 4.0, 8.0, 16.0, 32.0)
+SPEEDS = (0.03, 0.1, 0.3, 1.0, 3.0)
+POWERS = tuple(4e-3 * 2.0 ** (k / 2) for k in range(-28, 13))
+"""Candidates that a video's own prior is a mean of; 4e-3 is the power of the training clips at an
+exponent of 2."""
+
+BANDS = 24
+"""Bands of spatial frequency in which the power of a video is looked at."""
+
+SEEN_WEIGHT = 400.0
+"""What is seen of a video counts as this many modes, however many they are, so that its prior is a
+smooth mean over candidates that does not jump from block to block."""
+
+
+@dataclass(frozen=True)
+class NaturalPrior:
+    """Independent modes of power S(f) = power / f^exponent exp(-softness f^2), f in cycles per pixel.
+
+    Natural frames have an exponent near 2 (Field 1987); lenses and enlargement soften them. Over time
+    the power of a spatial frequency f spreads to the temporal frequencies f v of all speeds v (Dong
+    and Atick 1995), Cauchy-distributed here.
+    """
+
+    power: float
+    """At one cycle per pixel, [-1, 1] range."""
+    exponent: float
+    softness: float
+    """Square pixels."""
+    speed: float
+    """Half width of the distribution of speeds, pixels per frame."""
+
+    def spectrum(self, grid: Grid, *, over_time: bool) -> Tensor:
+        """Power of each mode, [T or 1, 1, H, W] float64."""
+        log_f = spatial_frequency(grid.height, grid.width).log()
+        log_power = -self.exponent * log_f - self.softness * (2 * log_f).exp()
+        power = self.power * log_power.exp()
+        if not over_time:
+            return power[None, None]
+        w = torch.arange(grid.frames, dtype=torch.float64)[:, None, None] / (2 * grid.frames)
+        reach = self.speed * log_f.exp()
+        spread = reach / (reach.square() + w.square())
+        return (power * spread / spread.mean(0))[:, None]
+
+
+@lru_cache(maxsize=16)
+def spatial_frequency(height: int, width: int) -> Tensor:
+    """Cycles per pixel of each mode of a frame, [H, W] float64; that of the mean is nearly 0."""
+    v = torch.arange(height, dtype=torch.float64)[:, None] / (2 * height)
+    u = torch.arange(width, dtype=torch.float64) / (2 * width)
+    return (v.square() + u.square()).sqrt().clamp_min(3e-5)
+
+
+def noise_variance(measurement: Measurement) -> float:
+    """Variance of what the measurement may be off by, rounding to 8 bits included.
+
+    Pixels that were selected without noise and stored without loss count as exact, so that they come
+    out bit for bit. No other operator's do: an inverse would amplify the rounding.
+    """
+    degradation = measurement.degradation
+    is_exact = degradation.noise_std == 0 and not degradation.is_lossy
+    if is_exact and degradation.operator.only_selects:
+        return EXACT_STD**2
+    return degradation.noise_std**2 + ROUNDING_STD**2
+
+
+def initial_estimate(measurement: Measurement) -> Tensor:
+    """The most probable x [B, T, C, H, W] under the prior alone: where every solver may start.
+
+    Where A only selects pixels there is nothing to invert: known ones stay as they were measured, for
+    noise that is still white is easier to take away later, and holes are filled as a thin plate bends.
+    """
+    operator, y = measurement.operator, measurement.y
+    if operator.only_selects:
+        return operator.completed(y)
+    return map_estimate(y, operator, noise_variance(measurement))
+
+
+def map_estimate(y: Tensor, operator: Operator, variance: float) -> Tensor:
+    """argmin_x |A x - y|^2 / variance + x^T C^-1 x, [B, T, C, H, W], C of the video's own prior.
+
+    In closed form where the DCT diagonalises A, else by preconditioned conjugate gradients.
+    """
+    over_time = operator.temporal_radius > 0
+    grid = Grid(y.shape[1], *operator.clean_size(*y.shape[-2:]))
+    steps = operator.mode_steps(grid)
+    if steps is None:
+        return _iterated_map(y, operator, variance, grid)
+    modes = to_modes(y, over_time=over_time)
+    power = fitted_prior(modes, operator, variance, grid).spectrum(grid, over_time=over_time)
+    return from_modes(most_probable(steps, modes, power, variance), over_time=over_time)
+
+
+def _iterated_map(y: Tensor, operator: Operator, variance: float, grid: Grid) -> Tensor:
+    """`map_estimate` by conjugate gradients on the modes, from a guess that undoes part by part."""
+    over_time = operator.temporal_radius > 0
+    last = operator.parts[-1]
+    complete = last.completed(y) if last.only_selects else y
+    modes = to_modes(complete, over_time=over_time)
+    power = fitted_prior(modes, operator, variance, grid).spectrum(grid, over_time=over_time)
+    penalty = variance / power
+    energy = operator.mode_energy(grid, torch.ones(1, 1, *y.shape[-2:], dtype=torch.float64))
+
+    def normal(modes: Tensor) -> Tensor:
+        x = from_modes(modes, over_time=over_time)
+        seen = to_modes(operator.A_adjoint(operator.A(x)), over_time=over_time)
+        return seen + penalty.to(modes) * modes
+
+    solution = conjugate_gradients(
+        normal,
+        to_modes(operator.A_adjoint(y), over_time=over_time),
+        tolerance=MAP_TOLERANCE,
+        max_steps=MAP_MAX_STEPS,
+        start=to_modes(_undone_by_parts(y, operator, variance), over_time=over_time),
+        preconditioner=(energy + penalty).to(y),
+    )
+    return from_modes(solution, over_time=over_time)
+
+
+def _undone_by_parts(y: Tensor, operator: Operator, variance: float) -> Tensor:
+    """A first guess of x: every part of the operator undone as if it were alone."""
+    for part in reversed(operator.parts):
+        if part.only_selects:
+            y = part.completed(y)
+        elif part.mode_steps(Grid(y.shape[1], *part.clean_size(*y.shape[-2:]))) is not None:
+            y = map_estimate(y, part, variance)
+        else:
+            y = part.A_adjoint(y)
+    return y
+
+
+def fitted_prior(modes: Tensor, operator: Operator, variance: float, grid: Grid) -> NaturalPrior:
+    """The prior under which the measurement is most probable (Whittle's likelihood, band by band).
+
+    Args:
+        modes: of the measured frames, [B, T, C, h, w], holes filled.
+        variance: of their noise.
+        grid: of the clean frames.
+    """
+    over_time = operator.temporal_radius > 0
+    power = modes.square().mean((0, 2), dtype=torch.float64)
+    seen = _band_means(power if over_time else power.mean(0, keepdim=True))
+    candidates, expected = _candidates(operator, grid)
+    v = expected + variance
+    losses = (v.log() + seen.cpu() / v).mean((-2, -1))
+    power, exponent, softness, speed = torch.softmax(-SEEN_WEIGHT * losses, 0) @ candidates
+    return NaturalPrior(math.exp(power), float(exponent), float(softness), math.exp(speed))
+
+
+@lru_cache(maxsize=8)
+def _candidates(operator: Operator, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Candidate priors [n, 4] (logarithms of power and speed), and what each would let a noise-free
+    measurement show in each band, [n, T or 1, BANDS]; float64."""
+    over_time = operator.temporal_radius > 0
+    powers = torch.tensor(POWERS, dtype=torch.float64)
+    rows, shown = [], []
+    for speed, exponent, softness in product(
+        SPEEDS if over_time else (1.0,), EXPONENTS, SOFTNESSES
+    ):
+        unit = NaturalPrior(1.0, exponent, softness, speed).spectrum(grid, over_time=over_time)
+        bands = _band_means(operator.measured_power(grid, unit)[:, 0])
+        shown.append(powers[:, None, None] * bands)
+        rows.append([[math.log(p), exponent, softness, math.log(speed)] for p in POWERS])
+    return torch.tensor(rows, dtype=torch.float64).flatten(0, 1), torch.cat(shown)
+
+
+def _band_means(power: Tensor) -> Tensor:
+    """Means [T, bands] over bands of spatial frequency of power [T, h, w]; bands without modes left out."""
+    band = _bands(*power.shape[-2:]).to(power.device)
+    count = torch.bincount(band, minlength=BANDS)
+    total = power.new_zeros(len(power), BANDS).index_add(1, band, power.flatten(1))
+    return (total / count)[:, count > 0]
+
+
+@lru_cache(maxsize=16)
+def _bands(height: int, width: int) -> Tensor:
+    """Which of `BANDS` bands each mode of a frame is in, [h * w]."""
+    highest = math.sqrt(0.5)
+    return (
+        (spatial_frequency(height, width) / highest * BANDS).long().clamp_max(BANDS - 1).flatten()
+    )
