@@ -63,10 +63,11 @@ def flow_guide(mean: Picture) -> NDArray[np.uint8]:
     nothing.
     """
     luma = cv2.transform(mean, LUMA)
-    half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    half -= cv2.blur(half, (SURROUNDINGS, SURROUNDINGS))
-    smooth = cv2.GaussianBlur(half, (5, 5), 1.0)
-    return cv2.convertScaleAbs(smooth + 1, alpha=GUIDE_LEVELS)
+    half: Picture = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    flat = half - cv2.blur(half, (SURROUNDINGS, SURROUNDINGS))
+    smooth: Picture = cv2.GaussianBlur(flat, (5, 5), 1.0)
+    guide: NDArray[Any] = cv2.convertScaleAbs(smooth + 1, alpha=GUIDE_LEVELS)
+    return guide
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _looked_up(other: Belief, here: Belief) -> tuple[Picture, Picture]:
 def _positions(flow: Picture, shape: tuple[int, ...]) -> Picture:
     """Where to look, [H, W, 2], by a flow at half size."""
     height, width = shape
-    where = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
+    where: Picture = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
     where *= 2
     where[..., 0] += np.arange(width, dtype=np.float32)
     where[..., 1] += np.arange(height, dtype=np.float32)[:, None]
