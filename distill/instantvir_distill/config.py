@@ -30,6 +30,8 @@ class DistillConfig:
     initial_weights: str | None = None
     """Where training starts: a student as `--model` names it, which then also sets the size of the
     network; None starts from random weights."""
+    learned: str = ""
+    """What the names of the weights that are trained begin with; all others stay."""
     workers: int = 2
     """Processes of one thread each; their gradients are averaged."""
     seed: int = 0

@@ -65,6 +65,8 @@ class Sampler:
             return self._deblur(x)
         if task == "sr":
             return self._super_resolution(x)
+        if task == "sr4":
+            return self._super_resolution(x, factor=4)
         return self._inpaint(x)
 
     def _clean(self, crop: int, frames: int) -> Tensor:
@@ -99,11 +101,12 @@ class Sampler:
         noise_std = 0.0 if rng.random() < 0.15 else self._level(0.7, 10)
         return self._measured(x, "deblur", true, noise_std, told=told)
 
-    def _super_resolution(self, x: Tensor) -> Sample:
+    def _super_resolution(self, x: Tensor, factor: int | None = None) -> Sample:
         rng = self.rng
         kernel: DownsampleKernel = "area" if rng.random() < 0.5 else "bicubic"
         choices = [f for f in (2, 3, 4) if x.shape[-1] % f == 0]
-        factor = 4 if rng.random() < 0.5 else int(rng.choice(choices))
+        if factor is None:
+            factor = 4 if rng.random() < 0.5 else int(rng.choice(choices))
         noise_std = 0.0 if rng.random() < 0.65 else self._level(0.7, 10)
         operator: Operator = Downsample(factor, kernel)
         if rng.random() < 0.1:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from instantvir_distill.config import DistillConfig, Phase
+from instantvir_models.students.fused import FusedConfig
 
 
 def tiny() -> DistillConfig:
@@ -26,5 +27,20 @@ def refine() -> DistillConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], DistillConfig]] = {"tiny": tiny, "refine": refine}
+def enlarge() -> DistillConfig:
+    """The branch of a student that enlarges by four; the rest of it stays as it is."""
+    return DistillConfig(
+        student=FusedConfig(enlarger_layers=5),
+        learned="enlarger",
+        mix=("sr4",),
+        workers=1,
+        phases=(Phase(steps=2500, crop=96, frames=1, frames_learned=1),),
+    )
+
+
+RECIPES: dict[str, Callable[[], DistillConfig]] = {
+    "tiny": tiny,
+    "refine": refine,
+    "enlarge": enlarge,
+}
 """What `instantvir distill --recipe` knows."""

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from instantvir_distill.clips import Clip
 from instantvir_distill.config import DistillConfig
-from instantvir_distill.data import TASKS, Sample, Sampler
+from instantvir_distill.data import Sample, Sampler
 from instantvir_distill.losses import miscalibration, relative_error
 from instantvir_distill.optimizer import Muon, is_matrix
 from instantvir_distill.scenes import Photo
@@ -54,7 +54,9 @@ class Trainer:
         self.config, self.folder, self.rank = config, folder, rank
         self.student = _first_student(config)
         self.average = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
-        named = list(self.student.named_parameters())
+        for name, weight in self.student.named_parameters():
+            weight.requires_grad_(name.startswith(config.learned))
+        named = [(n, p) for n, p in self.student.named_parameters() if p.requires_grad]
         self.optimizers: list[torch.optim.Optimizer] = [
             Muon([p for n, p in named if is_matrix(n, p)], lr=config.muon_lr),
             torch.optim.AdamW(
@@ -74,14 +76,14 @@ class Trainer:
         """Train from the last checkpoint, if there is one, to the end of the recipe."""
         self._resume()
         saved = time.monotonic()
-        losses: dict[str, list[float]] = {task: [] for task in TASKS}
+        losses: dict[str, list[float]] = {}
         while self.step < self.config.steps:
             for task, loss in self._update(self._samples()).items():
-                losses[task].append(loss)
+                losses.setdefault(task, []).append(loss)
             self.step += 1
             if self.rank == 0 and self.step % LOG_EVERY_STEPS == 0:
                 self._log(losses)
-                losses = {task: [] for task in TASKS}
+                losses = {}
             if self.rank == 0 and (
                 time.monotonic() - saved > SAVE_EVERY_SECONDS or self.step == self.config.steps
             ):
@@ -196,7 +198,7 @@ class Trainer:
         }
         row |= {"spikes": self.spikes, "norm": round(statistics.median(self.norms), 4)}
         row |= {"cpu_seconds": round(time.process_time())}
-        row |= {task: round(sum(v) / len(v), 5) for task, v in losses.items() if v}
+        row |= {task: round(sum(v) / len(v), 5) for task, v in losses.items()}
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
 
@@ -248,16 +250,20 @@ def _first_student(config: DistillConfig) -> FusedStudent:
 
 
 def _frames(start: Start, frames: slice) -> Start:
-    return Start(**{field.name: getattr(start, field.name)[frames] for field in fields(Start)})
+    return Start(**{name: value[frames] for name, value in _present(start).items()})
 
 
 def _joined(starts: list[Start]) -> Start:
     return Start(
         **{
-            field.name: torch.cat([getattr(start, field.name) for start in starts])
-            for field in fields(Start)
+            name: torch.cat([getattr(start, name) for start in starts])
+            for name in _present(starts[0])
         }
     )
+
+
+def _present(start: Start) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(start).items() if value is not None}
 
 
 def _during(measurement: Measurement, frames: slice) -> Measurement:

@@ -74,6 +74,28 @@ def test_a_colour_added_to_every_frame_is_added_to_the_result(task):
 
 
 @torch.inference_mode()
+def test_a_branch_of_its_own_enlarges_by_four():
+    torch.manual_seed(0)
+    config = FusedConfig(
+        fine_channels=16, coarse_channels=16, bottom_channels=16, enlarger_layers=1
+    )
+    student = FusedStudent(config).eval()
+    torch.nn.init.normal_(student.enlarger.head.weight, std=0.1)
+    colour = torch.tensor([0.4, -0.3, 0.2])[:, None, None]
+    x = moving_clip(4, 44, 68)
+    for by_four in (Downsample(4, "area"), Composition([GaussianBlur(1), Downsample(4, "area")])):
+        block = condition(measured(x, by_four, noise_std=0.0))
+        assert student.start(block, student.new_state()).y_small is not None
+        estimate = student.restore_sequence(block)
+        assert estimate.x_hat.shape == x.shape
+        shifted = condition(measured(x + colour, by_four, noise_std=0.0))
+        after = student.restore_sequence(shifted).x_hat
+        torch.testing.assert_close(after, estimate.x_hat + colour, rtol=0, atol=5e-3)
+    by_two = condition(measured(x, Downsample(2, "area"), noise_std=0.0))
+    assert student.start(by_two, student.new_state()).y_small is None
+
+
+@torch.inference_mode()
 def test_flat_frames_of_any_colour_stay_what_they_are():
     student = random_student()
     for colour in ((1, -1, -1), (-1, -1, 1), (1, 1, 1), (0.2, -0.9, 0.7)):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -175,12 +175,13 @@ def _read(path: Path) -> FusedStudent | TinyStudent:
 
 
 def _config(text: str, path: Path, kind: type[Any]) -> Any:
-    known = {field.name for field in fields(kind)}
+    least = {name: min(1, value) for name, value in asdict(kind()).items()}
     try:
         values: dict[str, Any] = json.loads(text)
-        unknown = set(values) - known
-        if unknown or not all(isinstance(v, int) and 0 < v < 4096 for v in values.values()):
-            raise ValueError(f"unexpected {sorted(unknown) or values}")
+        if not all(
+            isinstance(v, int) and least.get(k, 4096) <= v < 4096 for k, v in values.items()
+        ):
+            raise ValueError(f"unexpected {values}")
         return kind(**values)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` has no usable configuration: {error}") from error

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from instantvir_models.autoencoders.haar import haar, inverse_haar
 from instantvir_models.operators.measurement import LEVEL, ROUNDING_STD
 from instantvir_models.students.base import NUM_TRAITS, Conditioning, Estimate
+from instantvir_models.students.enlarge import FACTOR, Enlarger
 from instantvir_models.students.fusion import (
     CORRELATED_FLOOR,
     Belief,
@@ -31,7 +32,7 @@ from instantvir_models.students.fusion import (
     local_mean,
     pictures,
 )
-from instantvir_models.students.layers import Residual, padded
+from instantvir_models.students.layers import Film, Residual, padded
 from instantvir_models.students.tiled import TiledStudent
 
 SIZE_MULTIPLE = 8
@@ -67,6 +68,9 @@ class FusedConfig:
     fine_layers: int = 1
     coarse_layers: int = 2
     bottom_layers: int = 1
+    enlarger_layers: int = 0
+    """Of the branch that enlarges by four at the small size; 0 leaves it to the network."""
+    enlarger_channels: int = 64
 
 
 @dataclass
@@ -92,6 +96,8 @@ class Start:
     known: Tensor
     traits: Tensor
     """[n, NUM_TRAITS]."""
+    y_small: Tensor | None = None
+    """[n, 3, h, w] where the branch for enlargement is to do it; then nothing was averaged."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,12 @@ class FusedStudent(nn.Module):
         self.fine_out = _layers(fine, config.fine_layers, is_normed=False)
         self.head = nn.Conv2d(fine, 24, 3, padding=1)
         self.head_error = nn.Sequential(nn.Conv2d(coarse, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1))
-        self.film = _Film([layer.width for layer in self._in_order()])
+        self.film = Film([layer.width for layer in self._in_order()], num_codes=NUM_CODES)
+        self.enlarger = (
+            Enlarger(config.enlarger_channels, config.enlarger_layers, num_codes=NUM_CODES)
+            if config.enlarger_layers
+            else None
+        )
         with torch.no_grad():
             self.head.weight *= 0.1
             for last in (self.head, self.head_error[-1]):
@@ -182,6 +193,11 @@ class FusedStudent(nn.Module):
         )
         traits = sequence.traits.repeat_interleave(frames, 0)
         variance_init = initial_variance(x_init, known, traits)
+        y_small = self._enlarged_from(sequence)
+        if y_small is not None:
+            return Start(
+                x_init, x_init, variance_init, variance_init, y_view, known, traits, y_small
+            )
         floors = CORRELATED_FLOOR * _is_inverse(sequence.traits).float()
         x_bar, variance = [], []
         for b in range(batch):
@@ -209,8 +225,18 @@ class FusedStudent(nn.Module):
             traits=traits,
         )
 
+    def _enlarged_from(self, sequence: Conditioning) -> Tensor | None:
+        """The small frames [n, 3, h, w] if the branch for enlargement is to restore them."""
+        y_small = sequence.y_small
+        if self.enlarger is None or y_small is None:
+            return None
+        is_by_four = y_small.shape[-1] * FACTOR == sequence.x_init.shape[-1]
+        return y_small.flatten(0, 1) if is_by_four else None
+
     def refine(self, start: Start) -> Refined:
         """What the network makes of frames that were averaged over time."""
+        if start.y_small is not None:
+            return self._enlarged(start, start.y_small)
         mu = local_mean(start.x_bar)
         bands = haar(start.x_bar - mu)
         s = start.variance_init.mean((1, 2, 3), keepdim=True).sqrt()
@@ -243,29 +269,26 @@ class FusedStudent(nn.Module):
         expected = F.avg_pool2d(start.variance, 4) * torch.exp(2 * log_ratio - 1)
         return Refined(x_hat=x_hat, variance=expected)
 
+    def _enlarged(self, start: Start, y_small: Tensor) -> Refined:
+        assert self.enlarger is not None
+        s = start.variance_init.mean((1, 2, 3), keepdim=True).sqrt()
+        added, log_ratio = self.enlarger(
+            y_small,
+            noise=_noise_variance(start.traits).sqrt(),
+            codes=self._codes(start.traits, s, start.variance_init),
+        )
+        height, width = added.shape[-2:]
+        scale = PICTURE_STD * s * (s.square() + PICTURE_STD**2).rsqrt()
+        return Refined(
+            x_hat=start.x_init[..., :height, :width] + scale * added,
+            variance=s.square() * torch.exp(2 * log_ratio - 1),
+        )
+
     def _codes(self, traits: Tensor, s: Tensor, variance: Tensor) -> Tensor:
         """[n, NUM_CODES] what every layer is told."""
         log_s = s.flatten(1).log10()
         log_s_bar = 0.5 * variance.mean((1, 2, 3))[:, None].log10()
         return torch.cat([traits, log_s + 1.5, log_s_bar + 1.5, 2 * (log_s_bar - log_s)], 1)
-
-
-class _Film(nn.Module):
-    """Per-channel scale and shift for every layer."""
-
-    def __init__(self, widths: list[int]) -> None:
-        super().__init__()
-        self.widths = widths
-        self.hidden = nn.Sequential(
-            nn.Linear(NUM_CODES, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU()
-        )
-        self.out = nn.Linear(64, 2 * sum(widths))
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, codes: Tensor) -> list[Tensor]:
-        """[n, 2 width] for each layer."""
-        return list(self.out(self.hidden(codes)).split([2 * w for w in self.widths], -1))
 
 
 def _layers(channels: int, count: int, *, is_normed: bool) -> nn.ModuleList:
@@ -280,8 +303,8 @@ def _through(layers: nn.ModuleList, x: Tensor, codes: Iterator[Tensor]) -> Tenso
 
 def _frame(start: Start, i: int) -> Start:
     """Frame i of `start`."""
-    one = slice(i, i + 1)
-    return Start(**{name: value[one] for name, value in vars(start).items()})
+    present = {name: value for name, value in vars(start).items() if value is not None}
+    return Start(**{name: value[i : i + 1] for name, value in present.items()})
 
 
 def _first_gate(variance: Tensor, traits: Tensor) -> Tensor:

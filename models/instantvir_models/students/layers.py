@@ -5,6 +5,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class Film(nn.Module):
+    """Per-channel scale and shift for every layer."""
+
+    def __init__(self, widths: list[int], *, num_codes: int) -> None:
+        super().__init__()
+        self.widths = widths
+        self.hidden = nn.Sequential(
+            nn.Linear(num_codes, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU()
+        )
+        self.out = nn.Linear(64, 2 * sum(widths))
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, codes: Tensor) -> list[Tensor]:
+        """[n, 2 width] for each layer."""
+        return list(self.out(self.hidden(codes)).split([2 * w for w in self.widths], -1))
+
+
 class Residual(nn.Module):
     """x + conv(relu(film(conv(x)))) on [n, C, h, w].
 
