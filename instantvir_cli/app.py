@@ -384,10 +384,16 @@ def distill(
         Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")
     ],
     recipe: Annotated[
-        str, typer.Option(help="`tiny` (from scratch) or `refine` (trains a student on)")
+        str,
+        typer.Option(
+            help="`tiny` (from scratch), `refine` (trains a student on) or `enlarge` (its branch for x4)"
+        ),
     ] = "tiny",
     initial_weights: Annotated[
         str | None, typer.Option("--init", help="Student to start from, as `--model` names it")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of sharp .jpg photos, seen by a moving camera")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes of one thread each")] = None,
     quiet: QuietOption = False,
@@ -396,6 +402,6 @@ def distill(
     from instantvir_cli.distill import distill_recipe
 
     distill_recipe(
-        recipe, clips=clips, folder=output, initial_weights=initial_weights, workers=workers,
-        quiet=quiet,
+        recipe, clips=clips, photos=photos, folder=output, initial_weights=initial_weights,
+        workers=workers, quiet=quiet,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.students.base import condition
-from instantvir_models.students.fused import FusedStudent, Start
+from instantvir_models.students.fused import FusedConfig, FusedStudent, Start
 
 SAVE_EVERY_SECONDS = 120
 LOG_EVERY_STEPS = 50
@@ -243,10 +243,24 @@ def _first_student(config: DistillConfig) -> FusedStudent:
     given = load_student(config.initial_weights).student
     if not isinstance(given, FusedStudent):
         raise UsageError(
-            f"`{config.initial_weights}` is a full-size student; recipes train embedded ones",
-            hint="start from `tiny` or from a file that `instantvir distill` wrote",
+            f"`{config.initial_weights}` is no fused student, the kind that recipes train",
+            hint="start from a file that `instantvir distill` wrote",
         )
-    return given.train().requires_grad_(True)
+    return _with_branches(given, config.student).train().requires_grad_(True)
+
+
+def _with_branches(given: FusedStudent, wanted: FusedConfig) -> FusedStudent:
+    """`given`, with a new branch for enlargement if one is wanted and it has none."""
+    if given.config.enlarger_layers or not wanted.enlarger_layers:
+        return given
+    size = replace(
+        given.config,
+        enlarger_layers=wanted.enlarger_layers,
+        enlarger_channels=wanted.enlarger_channels,
+    )
+    grown: FusedStudent = FusedStudent(size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    grown.load_state_dict(given.state_dict(), strict=False)
+    return grown
 
 
 def _frames(start: Start, frames: slice) -> Start:

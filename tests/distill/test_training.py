@@ -91,6 +91,24 @@ def test_training_goes_on_from_given_weights_and_its_result_is_a_model(tmp_path)
     assert not torch.equal(second.student.head.weight, written.student.head.weight)
 
 
+def test_a_branch_is_added_to_a_student_and_learns_alone(tmp_path):
+    first = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
+    first._save()
+    config = replace(
+        RECIPES["enlarge"](),
+        student=FusedConfig(enlarger_layers=1, enlarger_channels=8),
+        initial_weights=str(tmp_path / "student.safetensors"),
+        phases=(Phase(steps=2, crop=32, frames=1, samples=2),),
+    )
+    branch = Trainer(config, [clip("a_1")], tmp_path / "branch", rank=0)
+    branch.folder.mkdir()
+    before = branch.student.enlarger.head.weight.detach().clone()
+    branch.run()
+    for name, tensor in first.average.items():
+        torch.testing.assert_close(branch.student.state_dict()[name], tensor, rtol=0, atol=0)
+    assert not torch.equal(branch.student.enlarger.head.weight, before)
+
+
 def _wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
