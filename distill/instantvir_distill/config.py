@@ -35,7 +35,7 @@ class DistillConfig:
     workers: int = 2
     """Processes of one thread each; their gradients are averaged."""
     seed: int = 0
-    mix: tuple[str, ...] = ("denoise",) * 4 + ("inpaint",) * 3 + ("sr",) * 3 + ("deblur",) * 2
+    mix: tuple[str, ...] = ("denoise",) * 6 + ("inpaint", "sr", "deblur") * 2
     """Tasks of the samples of a step, dealt out anew each time."""
     muon_lr: float = 0.004
     adam_lr: float = 1.5e-3

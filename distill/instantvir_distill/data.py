@@ -88,7 +88,7 @@ class Sampler:
         return math.exp(self.rng.uniform(math.log(low), math.log(high))) * LEVEL
 
     def _denoise(self, x: Tensor) -> Sample:
-        noise_std = self._level(1, 60) if self.rng.random() < 2 / 3 else self._level(15, 60)
+        noise_std = self._level(1, 60) if self.rng.random() < 0.5 else self._level(12, 60)
         if self.rng.random() < NOISELESS_SHARE:
             return self._measured(x, "denoise", Identity(), 0.0, told_noise=noise_std)
         return self._measured(x, "denoise", Identity(), noise_std)
