@@ -28,9 +28,7 @@ from torch.nn import functional as F
 from instantvir_kernels import dispatch, reference
 from instantvir_kernels.choice import Call, Kind, choose
 from instantvir_kernels.machine import machine_of
-
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
-"""Largest error of an output, relative to the largest output of the reference."""
+from instantvir_kernels.tools.gate import TOLERANCE, TOLERANCE_8_BITS, head_by_head
 
 Results = Tensor | Sequence[Tensor]
 
@@ -41,6 +39,8 @@ class Contender:
 
     name: str
     run: Callable[[], Results]
+    tolerance: float = 0.0
+    """Where it is looser than the type's."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,6 @@ class Case:
     moved_bytes: float
     """The least that must cross memory."""
     expected: Callable[[], Results]
-    check: Callable[[Results], Results]
-    """The part of a contender's result that `expected` computes."""
     contenders: tuple[Contender, ...]
 
 
@@ -85,14 +83,13 @@ def measured(case: Case, *, repeats: int, timer: Timer) -> Iterator[Line]:
     dtype = str(case.dtype).removeprefix("torch.")
     for contender in case.contenders:
         try:
-            actual = _as_list(case.check(contender.run()))
-            error = largest_error(actual, expected)
+            error = reference.largest_error(_as_list(contender.run()), expected)
         except Exception as failure:  # not every contender runs everywhere; say which did not
             problem = f"{type(failure).__name__}: {failure}".splitlines()[0][:200]
             yield Line(case.name, contender.name, dtype, None, False, problem)
             continue
-        if not error <= TOLERANCE[case.dtype]:
-            problem = f"off by {error:.2g} of the largest output; not timed"
+        if not error <= max(TOLERANCE[case.dtype], contender.tolerance):
+            problem = f"off by {error:.2g} of a row; not timed"
             yield Line(case.name, contender.name, dtype, error, False, problem)
             continue
         seconds = sorted(timer(contender.run, repeats))
@@ -102,15 +99,6 @@ def measured(case: Case, *, repeats: int, timer: Timer) -> Iterator[Line]:
             1e3 * seconds[len(seconds) // 5], 1e3 * seconds[len(seconds) * 4 // 5],
             case.flop / median / 1e12 if case.flop else None, case.moved_bytes / median / 1e9,
         )  # fmt: skip
-
-
-def largest_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Of all outputs, relative to the largest one expected; nan if anything is not a number."""
-    errors = [
-        ((one.float() - other.float()).abs().max() / other.float().abs().max()).item()
-        for one, other in zip(actual, expected, strict=True)
-    ]
-    return float("nan") if any(error != error for error in errors) else max(errors)
 
 
 def _as_list(results: Results) -> list[Tensor]:
@@ -164,11 +152,6 @@ def through(backend: str, call: Call, run: Callable[[], Results]) -> Contender:
     return Contender(backend, with_backend)
 
 
-def first_head(results: Results) -> Results:
-    """One head is enough to know: the reference of all would not fit the memory of a card."""
-    return [t[:, :, :1] for t in _as_list(results)]
-
-
 def card_cases(dtype: torch.dtype) -> Iterator[Case]:
     """One block at 832x480 of Wan2.1-1.3B and LeanVAE."""
     tokens, heads, dim = 4680, 12, 128
@@ -196,10 +179,13 @@ def attention_case(tokens: int, past_blocks: int, heads: int, dim: int, dtype: t
     return Case(
         f"attention, {past_blocks} past blocks", dtype,
         4.0 * tokens * keys * heads * dim, 2.0 * (2 * tokens + 2 * keys) * heads * dim,
-        lambda: reference.attention(q[:, :, :1], k[:, :, :1], v[:, :, :1]), first_head,
+        lambda: head_by_head(lambda *qkv: [reference.attention(*qkv)], q, k, v),
         (
             *(through(name, call, attend) for name in ("triton", "sdpa", "flex")),
-            Contender("triton, int8 keys", lambda: dispatch.quantised_attention(q, *int8)),
+            Contender(
+                "triton, int8 keys", lambda: dispatch.quantised_attention(q, *int8),
+                tolerance=TOLERANCE_8_BITS,
+            ),
         ),
     )  # fmt: skip
 
@@ -217,7 +203,7 @@ def biased_case(tokens: int, heads: int, dim: int, dtype: torch.dtype) -> Case:
 
     return Case(
         "cross-attention, padding as one key", dtype, 4.0 * tokens * 61 * heads * dim,
-        4.0 * tokens * heads * dim, lambda: reference.attention(q, k, v, key_bias=bias), _as_list,
+        4.0 * tokens * heads * dim, lambda: reference.attention(q, k, v, key_bias=bias),
         tuple(through(name, call, attend) for name in ("triton", "sdpa")),
     )  # fmt: skip
 
@@ -241,21 +227,21 @@ def training_cases(
         leaves = [t.detach().requires_grad_() for t in (q, k, v)]
         return torch.autograd.grad(attend(leaves), leaves, d_out)
 
-    def expected_gradients() -> Sequence[Tensor]:
-        leaves = [t[:, :, :1].float().requires_grad_() for t in (q, k, v)]
-        out = reference.block_causal_attention(*leaves, tokens_per_block=per_block)
-        return torch.autograd.grad(out, leaves, d_out[:, :, :1].float())
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Sequence[Tensor]:
+        return [reference.block_causal_attention(q, k, v, tokens_per_block=per_block)]
+
+    def plain_gradients(q: Tensor, k: Tensor, v: Tensor, d_out: Tensor) -> Sequence[Tensor]:
+        leaves = [t.float().requires_grad_() for t in (q, k, v)]
+        return torch.autograd.grad(plain(*leaves), leaves, d_out.float())
 
     yield Case(
         f"block-causal, {blocks} blocks", dtype, flop, 8.0 * tokens * heads * dim,
-        lambda: reference.block_causal_attention(
-            q[:, :, :1], k[:, :, :1], v[:, :, :1], tokens_per_block=per_block
-        ),
-        first_head, tuple(through(name, call, attend) for name in ("triton", "flex", "sdpa")),
+        lambda: head_by_head(plain, q, k, v),
+        tuple(through(name, call, attend) for name in ("triton", "flex", "sdpa")),
     )  # fmt: skip
     yield Case(
         f"block-causal with gradients, {blocks} blocks", dtype, 3.5 * flop,
-        16.0 * tokens * heads * dim, expected_gradients, first_head,
+        16.0 * tokens * heads * dim, lambda: head_by_head(plain_gradients, q, k, v, d_out),
         tuple(
             through(name, replace(call, needs_gradient=True), gradients)
             for name in ("triton", "flex", "sdpa")
@@ -274,7 +260,7 @@ def step_cases(
     compiled = torch.compile(plain) if device == "cuda" else plain
     yield Case(
         "gated residual + LayerNorm + modulation", dtype, 0.0, 4 * row,
-        lambda: plain(x, y, gate, scale, shift), _as_list,
+        lambda: plain(x, y, gate, scale, shift),
         (
             Contender("auto", lambda: dispatch.gated_residual_norm(x, y, gate, scale, shift)),
             Contender("torch.compile" if device == "cuda" else "plain",
@@ -295,14 +281,13 @@ def step_cases(
 
     yield Case(
         "qk RMS-norm + RoPE + ring write", dtype, 0.0, 6 * row, lambda: rotate(reference),
-        _as_list,
         (Contender("auto", lambda: rotate(dispatch)), Contender("plain", lambda: rotate(reference))),
     )  # fmt: skip
     matrix = torch.randn(wide, width, device=device, dtype=dtype) / width**0.5
     bias = torch.randn(wide, device=device, dtype=dtype)
     yield Case(
         "linear + GELU", dtype, 2.0 * tokens * width * wide, row + 2.0 * tokens * wide,
-        lambda: reference.linear_gelu(x.float(), matrix.float(), bias.float()), _as_list,
+        lambda: reference.linear_gelu(x.float(), matrix.float(), bias.float()),
         (
             Contender("auto", lambda: dispatch.linear_gelu(x, matrix, bias)),
             Contender("plain", lambda: reference.linear_gelu(x, matrix, bias)),
@@ -325,7 +310,7 @@ def grid_cases(
 
     yield Case(
         "depthwise causal convolution", dtype, 0.0, 2 * size + memory.nbytes,
-        lambda: convolve(reference), _as_list,
+        lambda: convolve(reference),
         (
             Contender("auto", lambda: convolve(dispatch)),
             Contender("plain", lambda: convolve(reference)),
@@ -337,7 +322,7 @@ def grid_cases(
         return module.haar_patchify(pixels, frames_per_token=4)
 
     yield Case(
-        "Haar patchify", dtype, 0.0, 2.0 * pixels.nbytes, lambda: patchify(reference), _as_list,
+        "Haar patchify", dtype, 0.0, 2.0 * pixels.nbytes, lambda: patchify(reference),
         (
             Contender("auto", lambda: patchify(dispatch)),
             Contender("plain", lambda: patchify(reference)),
@@ -357,7 +342,7 @@ def cpu_cases(dtype: torch.dtype) -> Iterator[Case]:
             f"windows of the embedded student, {past_blocks} past blocks", dtype,
             4.0 * windows * tokens * keys * heads * dim,
             q.element_size() * 2.0 * windows * (tokens + keys) * heads * dim,
-            lambda q=q, k=k, v=v: reference.attention(q, k, v), _as_list,
+            lambda q=q, k=k, v=v: reference.attention(q, k, v),
             (
                 through("sdpa", call, lambda q=q, k=k, v=v: dispatch.attention(q, k, v)),
                 Contender("products, all windows", lambda q=q, k=k, v=v: by_products(q, k, v)),

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from instantvir_models.checkpoints.load import load_student
-from instantvir_models.media import Frame, VideoWriter
+from instantvir_models.media import Frame, create_video
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.pipeline import restore_video
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 
 EVERY = 250
 """Frames between two looks at the memory."""
@@ -49,12 +50,12 @@ def main() -> None:
     given = parser.parse_args()
     width, height = map(int, given.size.split("x"))
     degradation = parse_degradation("blur:sigma=1.5+noise:std=5")
-    session = Session(load_student().student, degradation, height=height, width=width)
+    session = Session(Amortised(load_student().student), degradation, height=height, width=width)
     seen: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mkv"
         settings = EncoderSettings()
-        with VideoWriter(
+        with create_video(
             target, width=width, height=height, settings=settings, frame_rate=25
         ) as sink:
             report = restore_video(frames(given.frames, width, height, seen), session, sink)

@@ -28,12 +28,13 @@ from rivals import RIVALS, Rival
 
 from instantvir_cli.benchmark import hardware
 from instantvir_models.checkpoints.load import load_student
-from instantvir_models.media import VideoReader, to_uint8, to_unit
+from instantvir_models.media import open_video, to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
 from instantvir_models.metrics import frame_difference_psnr, psnr, ssim
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 
 SEED = 0
 OURS = "instantvir (tiny)"
@@ -78,7 +79,7 @@ class Job:
 
 def clean_frames(clip: Path, count: int) -> Frames:
     """The first `count` frames, cropped to a multiple of 4."""
-    with VideoReader(clip, other_streams=False) as reader:
+    with open_video(clip, other_streams=False) as reader:
         frames = np.stack([frame.pixels for frame in islice(reader, count)])
     height, width = (size // 4 * 4 for size in frames.shape[1:3])
     return frames[:, :height, :width]
@@ -102,7 +103,7 @@ def measure(clean: Frames, spec: str, crf: int | None) -> tuple[Frames, Degradat
 def restore(y: Frames, degradation: Degradation, model: str) -> Frames:
     """The measurement restored the way `instantvir restore` does it."""
     student = load_student(model).student
-    session = Session(student, degradation, height=y.shape[1], width=y.shape[2])
+    session = Session(Amortised(student), degradation, height=y.shape[1], width=y.shape[2])
     return np.concatenate([session.push(y), session.flush()])
 
 

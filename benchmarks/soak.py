@@ -74,6 +74,7 @@ def accelerated(num_frames: int, size: tuple[int, int]) -> dict[str, object]:
     from instantvir_models.cpu import keep_freed_memory
     from instantvir_models.operators.spec import parse_degradation
     from instantvir_models.run.session import Session
+    from instantvir_models.solvers.amortised import Amortised
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -81,7 +82,7 @@ def accelerated(num_frames: int, size: tuple[int, int]) -> dict[str, object]:
     height, width = size
     panorama, rng = scene(width, height).astype(np.float32), np.random.default_rng(0)
     session = Session(
-        load_student("tiny").student,
+        Amortised(load_student("tiny").student),
         parse_degradation("identity+noise:std=3"),
         height=height,
         width=width,

@@ -75,7 +75,7 @@ def main() -> None:
         print(f"3x3 convolution, {kind}: {rate / 1e9:.0f} G multiply-adds per CPU second")
 
     student = load_student().student
-    frames = student.frames_per_block
+    frames, traits = student.frames_per_block, student.capabilities.traits
     rng = torch.Generator().manual_seed(0)
     moving = torch.rand(1, frames + 1, 3, height // 8, width // 8, generator=rng) * 2 - 1
     moving = torch.nn.functional.interpolate(moving[0], (height, width), mode="bicubic")[None]
@@ -84,10 +84,10 @@ def main() -> None:
         degradation = parse_degradation(spec, shape=shape)
         y = degradation.operator.A(moving[:, :frames])
         measurement = Measurement(y, degradation)
-        estimate = cpu_seconds(lambda m=measurement: condition(m), 5) / frames
+        estimate = cpu_seconds(lambda m=measurement: condition(m, traits), 5) / frames
         print(f"initial estimate, {task}: {estimate:.3f} CPU s per frame")
     state = student.new_state()
-    block = condition(measurement)
+    block = condition(measurement, traits)
 
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):

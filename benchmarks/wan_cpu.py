@@ -28,12 +28,8 @@ from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE, _Layers
 from instantvir_models.autoencoders.wan import LATENT_MEAN, LATENT_STD, WanVAE, WanVaeConfig
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
 from instantvir_models.cpu import keep_freed_memory
-from instantvir_models.students.wan.transformer import (
-    TextRows,
-    WanConfig,
-    WanMemory,
-    WanTransformer,
-)
+from instantvir_models.students.text import TextRows
+from instantvir_models.students.wan.transformer import WanConfig, WanMemory, WanTransformer
 
 LARGEST_ERROR = {torch.float32: 2e-3, torch.bfloat16: 0.3}
 """Of outputs with a standard deviation of about one, through deep random networks: the largest of

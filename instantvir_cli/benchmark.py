@@ -25,17 +25,13 @@ from rich.table import Table
 
 from instantvir_cli import __version__, console
 from instantvir_cli.degradation import check_tile
-from instantvir_cli.student import OpenedStudent, fitted, open_student
 from instantvir_cli.threads import use_threads
-from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, VideoReader, create_video, open_video
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
 from instantvir_models.run.pipeline import PipelineReport, restore_video
-from instantvir_models.run.session import Session
-from instantvir_models.students.base import Student
-from instantvir_models.students.wan.student import WanStudent
 
 SPEC_OF_TASK = {
     "deblur": "blur:sigma=3+noise:std=2.55",
@@ -89,17 +85,17 @@ def run_benchmark(request: BenchmarkRequest) -> None:
     use_threads(request.threads)
     asked = None if request.dtype == "auto" else DTYPES[request.dtype]
     opened = open_student(request.model, device=request.device, prompt=None, dtype=asked)
-    dtype = fastest_dtype() if asked is None else asked
+    console.tell(opened.notices)
     with tempfile.TemporaryDirectory(prefix="instantvir-") as folder:
         clip = Path(request.clip) if request.clip else _generated(Path(folder), request)
         reports = []
         for index in range(request.warmup + request.repeats):
-            report = _run(clip, Path(folder) / "out.mp4", request, opened, dtype)
+            report = _run(clip, Path(folder) / "out.mp4", request, opened)
             kind = "warm-up" if index < request.warmup else "run"
             console.say(f"{kind} {index + 1}: {report.fps:.2f} FPS")
             if index >= request.warmup:
                 reports.append(report)
-    summary = _summary(request, reports, opened, dtype)
+    summary = _summary(request, reports, opened)
     if request.json_summary:
         typer.echo(json.dumps(summary, indent=2))
     else:
@@ -131,7 +127,7 @@ def _generated(folder: Path, request: BenchmarkRequest) -> Path:
     """A moving texture as an H.264 file, so that decoding is real."""
     width, height = _size(request.size)
     path = folder / "generated.mp4"
-    with VideoWriter(
+    with create_video(
         path, width=width, height=height, settings=EncoderSettings(), frame_rate=25
     ) as writer:
         for frame in _moving_texture(width, height, request.frames):
@@ -153,28 +149,20 @@ def _moving_texture(width: int, height: int, num_frames: int) -> Iterator[Frame]
 
 
 def _run(
-    clip: Path, target: Path, request: BenchmarkRequest, opened: OpenedStudent, dtype: torch.dtype
+    clip: Path, target: Path, request: BenchmarkRequest, opened: OpenedSolver
 ) -> PipelineReport:
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         degradation = _degradation(request.task, reader)
-        clean_size = degradation.operator.clean_size(reader.info.height, reader.info.width)
-        session = Session(
-            fitted(
-                opened,
-                clean_size,
-                temporal_radius=degradation.operator.temporal_radius,
-                vram_gigabytes=request.vram,
-                tile_pixels=request.tile,
-            ),
+        made = opened.new_session(
             degradation,
             height=reader.info.height,
             width=reader.info.width,
-            tile_pixels=request.tile,
-            dtype=dtype,
-            device=opened.device,
+            limits=SessionLimits(gigabytes=request.vram, tile_pixels=request.tile),
         )
+        console.tell(made.notices)
+        session = made.session
         height, width = session.output_size
-        with VideoWriter(target, info_of=reader, width=width, height=height) as writer:
+        with create_video(target, info_of=reader, width=width, height=height) as writer:
             return restore_video(reader, session, writer)
 
 
@@ -186,8 +174,7 @@ def _degradation(task: str, reader: VideoReader) -> Degradation:
 def _summary(
     request: BenchmarkRequest,
     reports: list[PipelineReport],
-    opened: OpenedStudent,
-    dtype: torch.dtype,
+    opened: OpenedSolver,
 ) -> dict[str, Any]:
     blocks = np.concatenate([report.session.block_seconds for report in reports])
     stages = {
@@ -198,8 +185,8 @@ def _summary(
     return {
         "version": __version__,
         "request": asdict(request),
-        "model_sha256": opened.loaded.sha256,
-        "dtype": str(_dtype(opened.loaded.student, dtype)).removeprefix("torch."),
+        "model_sha256": opened.sha256,
+        "dtype": str(opened.solver.needs.dtype).removeprefix("torch."),
         "frames": reports[0].frames,
         "fps": asdict(Spread.of([report.fps for report in reports])),
         "first_frame_seconds": asdict(Spread.of(first)),
@@ -210,11 +197,6 @@ def _summary(
         "peak_device_memory_mb": _peak_device_memory_mb(opened.device),
         "hardware": hardware(),
     }
-
-
-def _dtype(student: Student[Any], autocast: torch.dtype) -> torch.dtype:
-    """What the student computes in: the type of its weights where it takes no other."""
-    return student.dtype if isinstance(student, WanStudent) else autocast
 
 
 def _device_name(device: torch.device) -> str:

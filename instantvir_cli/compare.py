@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import VideoWriteError
-from instantvir_models.media import EncoderSettings, Frame, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, create_video
 from instantvir_models.media.color import as_uint8
 
 SHEET_ROWS = 4
@@ -38,7 +38,7 @@ class Comparison:
         self._sheet: list[tuple[float, NDArray[np.uint8]]] = []
         self._stride = 1
         self._count = 0
-        self._writer = VideoWriter(
+        self._writer = create_video(
             video_path,
             width=2 * width if style == "side" else width,
             height=height,

@@ -1,10 +1,15 @@
 """What a person sees: everything here goes to standard error; standard output is for data."""
 
 import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from instantvir_models.students.fitting import Notice
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -42,6 +47,18 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """One line that deserves attention."""
     console.print(f"[yellow]warning:[/yellow] {_shown(message)}")
+
+
+def warn_all(messages: Iterable[str]) -> None:
+    """Each of these on a line that deserves attention."""
+    for message in messages:
+        warn(message)
+
+
+def tell(notices: "Iterable[Notice]") -> None:
+    """Each of these on a line of its kind."""
+    for notice in notices:
+        (warn if notice.is_warning else say)(notice.text)
 
 
 def fail(message: str, hint: str | None) -> None:

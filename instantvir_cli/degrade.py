@@ -13,7 +13,8 @@ from instantvir_models.media import (
     EncoderSettings,
     Frame,
     VideoReader,
-    VideoWriter,
+    create_video,
+    open_video,
     to_uint8,
     to_unit,
 )
@@ -50,7 +51,7 @@ def degrade_file(
         codec = "ffv1"
     if codec is None:
         console.warn(f"`{output.suffix}` is written with a lossy codec; use .mkv for lossless")
-    with VideoReader(source, start_seconds=start, duration_seconds=duration) as reader:
+    with open_video(source, start_seconds=start, duration_seconds=duration) as reader:
         height, width = _cropped(spec, reader)
         degradation = parse_degradation(
             _with_seed(spec, seed),
@@ -58,7 +59,7 @@ def degrade_file(
         )
         h, w = degradation.operator.measured_size(height, width)
         settings = EncoderSettings(codec=codec, crf=crf)
-        with VideoWriter(output, info_of=reader, width=w, height=h, settings=settings) as writer:
+        with create_video(output, info_of=reader, width=w, height=h, settings=settings) as writer:
             cropped = (_crop(frame, height, width) for frame in reader)
             for frame in measured(cropped, degradation, seed=seed):
                 writer.write(frame)

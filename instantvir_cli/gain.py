@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
-from instantvir_models.media import Frame, VideoReader
+from instantvir_models.media import Frame, open_video
 from instantvir_models.metrics import psnr
 
 
@@ -22,7 +22,7 @@ class Gain:
     """
 
     def __init__(self, reference: Path, *, start_seconds: float | None) -> None:
-        self._reader = VideoReader(reference, start_seconds=start_seconds, other_streams=False)
+        self._reader = open_video(reference, start_seconds=start_seconds, other_streams=False)
         self._frames: Iterator[Frame] = iter(self._reader)
         self._path = reference
         self._before: list[float] = []

@@ -2,17 +2,15 @@
 
 from functools import partial
 
-from instantvir_cli.student import OpenedStudent
 from instantvir_models.checkpoints.prompt import read_prompt
 from instantvir_models.live.controls import Controls, ControlSettings
-from instantvir_models.students.wan.student import WanStudent
+from instantvir_models.run.opening import OpenedSolver
 
 
-def new_controls(opened: OpenedStudent, prompt: str | None) -> Controls:
-    """Everything on, and the prompt that the student was opened with."""
-    student = opened.loaded.student
-    if not isinstance(student, WanStudent):
+def new_controls(opened: OpenedSolver, prompt: str | None) -> Controls:
+    """Everything on, and the prompt that the solver was opened with."""
+    text = opened.solver.needs.text
+    if text is None:
         return Controls()
-    config = student.transformer.config
-    read = partial(read_prompt, text_dim=config.text_dim, text_len=config.text_len)
+    read = partial(read_prompt, text_dim=text.text_dim, text_len=text.text_len)
     return Controls(ControlSettings(prompt=prompt), read_prompt=read)

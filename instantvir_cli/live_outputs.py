@@ -12,12 +12,12 @@ from instantvir_models.live.network_sink import NetworkSink
 from instantvir_models.live.output import LiveOutput, LiveSink
 from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
-from instantvir_models.media import EncoderSettings, VideoWriter
-from instantvir_models.media.address import is_network_address, scheme_of
+from instantvir_models.media import EncoderSettings, VideoWriter, create_video
 from instantvir_models.media.connection import Connection, can_connect
 from instantvir_models.media.destination import check_writable
 from instantvir_models.media.live_io import StandardOutput
-from instantvir_models.media.reader import DEFAULT_FRAME_RATE
+from instantvir_models.media.names import is_network_address, scheme_of
+from instantvir_models.media.timeline import DEFAULT_FRAME_RATE
 
 CAMERA = "camera:"
 DEFAULT_PIPE_FORMAT = "nut"
@@ -165,7 +165,7 @@ def _open_writer(
 ) -> VideoWriter:
     assert stream.source is not None
     with stream.source.open_reader() as reader:
-        return VideoWriter(
+        return create_video(
             destination,  # type: ignore[arg-type]
             info_of=reader,
             width=width,

@@ -31,11 +31,10 @@ from instantvir_cli.degradation import (
 )
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.gain import Gain
-from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
 from instantvir_cli.threads import use_threads
-from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, VideoReader, create_video, open_video
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.session import Session
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
@@ -107,6 +106,7 @@ def restore_all(request: RestoreRequest) -> None:
     jobs = _jobs(request)
     use_threads(request.threads)
     opened = open_student(request.model, device=request.device, prompt=request.prompt)
+    console.tell(opened.notices)
     summaries = [_restore_one(job, request, opened) for job in jobs]
     if request.json_summary:
         typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
@@ -212,12 +212,11 @@ def _comparison_paths(job: _Job) -> list[Path]:
     return [stem.with_name(f"{stem.name}.compare.{suffix}") for suffix in ("mp4", "png")]
 
 
-def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> dict[str, Any]:
+def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedSolver) -> dict[str, Any]:
     """The summary of one restored video."""
-    loaded = opened.loaded
     with ExitStack() as stack:
         reader = stack.enter_context(
-            VideoReader(job.source, start_seconds=request.start, duration_seconds=request.duration)
+            open_video(job.source, start_seconds=request.start, duration_seconds=request.duration)
         )
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
@@ -228,37 +227,33 @@ def _restore_one(job: _Job, request: RestoreRequest, opened: OpenedStudent) -> d
             sample=[frame.pixels for frame in first],
             is_lossy=not reader.info.is_lossless,
         )
-        warn_of_another_task(loaded, resolved.degradation)
-        clean_size = resolved.degradation.operator.clean_size(reader.info.height, reader.info.width)
-        session = Session(
-            fitted(
-                opened,
-                clean_size,
-                temporal_radius=resolved.degradation.operator.temporal_radius,
-                vram_gigabytes=request.vram,
-                tile_pixels=request.tile,
-            ),
+        console.warn_all(opened.doubts(resolved.degradation))
+        made = opened.new_session(
             resolved.degradation,
             height=reader.info.height,
             width=reader.info.width,
-            tile_pixels=request.tile,
-            device=opened.device,
-            frames_per_block=request.latency,
+            limits=SessionLimits(
+                gigabytes=request.vram,
+                tile_pixels=request.tile,
+                frames_per_block=request.latency,
+            ),
         )
+        console.tell(made.notices)
+        session = made.session
         _describe(job, reader, session, resolved, opened)
         if request.dry_run:
-            return _summary(job, reader, session, resolved, loaded, None, None)
+            return _summary(job, reader, session, resolved, opened, None, None)
         gain = None
         if request.reference is not None:
             gain = Gain(request.reference, start_seconds=request.start)
             stack.callback(gain.close)
         report = _run(job, request, reader, itertools.chain(first, frames), session, gain)
         _report(job, reader, resolved, report, gain)
-        return _summary(job, reader, session, resolved, loaded, report, gain)
+        return _summary(job, reader, session, resolved, opened, report, gain)
 
 
 def _describe(
-    job: _Job, reader: VideoReader, session: Session, resolved: Resolved, opened: OpenedStudent
+    job: _Job, reader: VideoReader, session: Session, resolved: Resolved, opened: OpenedSolver
 ) -> None:
     describe_estimates(resolved)
     height, width = session.output_size
@@ -266,7 +261,7 @@ def _describe(
     console.say(
         f"{job.source} ({reader.info.width}x{reader.info.height}) -> {job.destination} "
         f"({width}x{height}); operator {resolved.degradation.spec} ({knowledge}); "
-        f"model {opened.loaded.name} on {opened.device.type}"
+        f"model {opened.name} on {opened.device.type}"
     )
 
 
@@ -281,7 +276,7 @@ def _run(
     """Restore and write; on any failure nothing is left under a final name."""
     height, width = session.output_size
     with ExitStack() as stack:
-        writer = VideoWriter(
+        writer = create_video(
             job.destination,
             info_of=reader,
             width=width,
@@ -343,6 +338,11 @@ def _report(
         console.say(
             f"residual |A x - y| / |y| against the {against}operator: {report.session.residual:.4f}"
         )
+    if report.session.frames_replaced:
+        console.warn(
+            f"{report.session.frames_replaced} of {report.frames} frames are the initial estimate: "
+            "what the student made of them contradicted the measurement"
+        )
     if gain is not None:
         console.say(
             f"PSNR against the reference: {gain.input_psnr:.2f} dB before, {gain.output_psnr:.2f} dB "
@@ -357,7 +357,7 @@ def _summary(
     reader: VideoReader,
     session: Session,
     resolved: Resolved,
-    loaded: LoadedStudent,
+    opened: OpenedSolver,
     report: PipelineReport | None,
     gain: Gain | None,
 ) -> dict[str, Any]:
@@ -379,9 +379,10 @@ def _summary(
         "noise_levels": resolved.degradation.noise_std * 127.5,
         "estimates": [asdict(estimate) for estimate in resolved.estimates],
         "residual": report.session.residual if report else None,
+        "frames_replaced": report.session.frames_replaced if report else None,
         "input_psnr": gain.input_psnr if gain else None,
         "output_psnr": gain.output_psnr if gain else None,
-        "model": loaded.name,
-        "model_sha256": loaded.sha256,
+        "model": opened.name,
+        "model_sha256": opened.sha256,
         "damage": reader.damage.message if report else None,
     }

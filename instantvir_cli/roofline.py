@@ -8,8 +8,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from instantvir_kernels import aot, roofline, tiles
-from instantvir_kernels.roofline import AutoencoderShape, Card, Cost, Prediction, StudentShape
+from instantvir_kernels import tiles
+from instantvir_kernels.tools import roofline
+from instantvir_kernels.tools.baseline import read_baseline
+from instantvir_kernels.tools.roofline import (
+    AutoencoderShape,
+    Card,
+    Cost,
+    Prediction,
+    StudentShape,
+)
 from instantvir_models.errors import UsageError
 
 PAST_BLOCKS = (0, 2, 6)
@@ -99,7 +107,7 @@ def _rows(
     """A steady stream with each window, and the clip that the paper times."""
     shape = StudentShape()
     tile = tiles.table()[card.capability][tiles.ATTENTION][shape.head_dim]
-    report = aot.read_baseline().reports[f"sm_{card.capability}/attention-d128-bf16"]
+    report = read_baseline().reports[f"sm_{card.capability}/attention-d128-bf16"]
     utilisation = roofline.tile_utilisation(
         card, tile, report, queries=_tokens(width, height), heads=shape.heads
     )
@@ -131,7 +139,7 @@ def _summary(
         "assumptions": ASSUMPTIONS,
         "size": [width, height],
         "tokens_per_block": _tokens(width, height),
-        "triton": aot.read_baseline().triton,
+        "triton": read_baseline().triton,
         "costs": {past: [asdict(c) for c in of_block] for past, of_block in costs.items()},
         "speeds": [asdict(row) for row in rows],
     }

@@ -26,7 +26,6 @@ from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.live_controls import new_controls
 from instantvir_cli.live_outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
 from instantvir_cli.live_report import Report
-from instantvir_cli.student import OpenedStudent, fitted, open_student, warn_of_another_task
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.live.control_socket import ControlSocket
@@ -40,7 +39,9 @@ from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
-from instantvir_models.run.session import Session, block_size
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
+from instantvir_models.run.session import Session
+from instantvir_models.solvers.base import block_size
 from instantvir_models.tasks import SAMPLE_FRAMES, Resolved, TaskOptions
 
 LOOPBACK = "127.0.0.1"
@@ -114,7 +115,8 @@ def run_stream(request: StreamRequest) -> None:
     source = _source_settings(request)
     overload = _overload(request, source)
     opened = open_student(request.model, device=request.device, prompt=request.prompt)
-    frames_per_block = block_size(opened.loaded.student, request.latency)
+    console.tell(opened.notices)
+    frames_per_block = block_size(opened.solver, request.latency)
     report = Report(json_lines=request.json_lines)
     stream = LiveStream(
         source,
@@ -136,7 +138,7 @@ def run_stream(request: StreamRequest) -> None:
 def _run(
     request: StreamRequest,
     stream: LiveStream,
-    opened: OpenedStudent,
+    opened: OpenedSolver,
     report: Report,
     pairs: LatestPair | None,
 ) -> tuple[LiveStatus, list[LiveOutput]]:
@@ -144,25 +146,21 @@ def _run(
     outputs: list[LiveOutput] = []
     snapshots = Snapshots(request.snapshots, stream.controls, on_event=report.event)
     resolved = _resolved(request, stream)
-    warn_of_another_task(opened.loaded, resolved.degradation)
+    console.warn_all(opened.doubts(resolved.degradation))
 
     def new_session(height: int, width: int) -> Session:
-        clean_size = resolved.degradation.operator.clean_size(height, width)
-        return Session(
-            fitted(
-                opened,
-                clean_size,
-                temporal_radius=resolved.degradation.operator.temporal_radius,
-                vram_gigabytes=request.vram,
-                tile_pixels=request.tile,
-            ),
+        made = opened.new_session(
             resolved.degradation,
             height=height,
             width=width,
-            tile_pixels=request.tile,
-            device=opened.device,
-            frames_per_block=request.latency,
+            limits=SessionLimits(
+                gigabytes=request.vram,
+                tile_pixels=request.tile,
+                frames_per_block=request.latency,
+            ),
         )
+        console.tell(made.notices)
+        return made.session
 
     def open_outputs(height: int, width: int) -> list[LiveOutput]:
         _describe(request, resolved, stream, opened, (width, height))
@@ -328,7 +326,7 @@ def _describe(
     request: StreamRequest,
     resolved: Resolved,
     stream: LiveStream,
-    opened: OpenedStudent,
+    opened: OpenedSolver,
     output_size: tuple[int, int],
 ) -> None:
     assert stream.source is not None
@@ -337,7 +335,7 @@ def _describe(
     targets = ", ".join(request.outputs) or "the preview"
     console.say(
         f"{request.source} ({info.width}x{info.height}) -> {targets} ({width}x{height}); "
-        f"operator {resolved.degradation.spec}; model {opened.loaded.name} on {opened.device}; "
+        f"operator {resolved.degradation.spec}; model {opened.name} on {opened.device}; "
         f"blocks of {settings.frames_per_block}, overload: {settings.overload}"
     )
 

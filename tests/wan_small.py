@@ -5,8 +5,9 @@ import torch
 
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.student import WanSettings, WanStudent
-from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 
 TRANSFORMER = WanConfig(
     dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=16, text_len=12, freq_dim=32

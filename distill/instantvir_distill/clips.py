@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import VideoOpenError
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ def _decoded(path: Path, cache: Path) -> NDArray[np.uint8]:
     stamp = hashlib.sha256(f"{path.resolve()}:{path.stat().st_mtime_ns}".encode()).hexdigest()[:12]
     stored = cache / f"{path.stem}-{stamp}.npy"
     if not stored.exists():
-        with VideoReader(path, other_streams=False) as reader:
+        with open_video(path, other_streams=False) as reader:
             frames = np.stack([frame.pixels for frame in reader])
         partial = stored.with_suffix(".part.npy")
         np.save(partial, frames)

@@ -110,7 +110,7 @@ def restored(student: Student[Any], measurement: Measurement, *, block: int) -> 
         part = Measurement(
             measurement.y[:, first : first + block], measurement.degradation.at_frame(first)
         )
-        shown = condition(part)
+        shown = condition(part, student.capabilities.traits)
         dtype = fastest_dtype()
         with torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.bfloat16):
             estimate = student.restore_block(shown, state)

@@ -132,9 +132,10 @@ class Trainer:
         phase = self.config.phase_at(self.step)
         count = min(phase.frames_learned, phase.frames)
         firsts = self.sampler.rng.integers(phase.frames - count + 1, size=len(samples))
+        traits = self.student.config.traits
         starts = [
             _frames(
-                self.student.start(condition(sample.measurement), self.student.new_state()),
+                self.student.start(condition(sample.measurement, traits), self.student.new_state()),
                 slice(first, first + count),
             )
             for sample, first in zip(samples, firsts, strict=True)
@@ -215,7 +216,7 @@ class Trainer:
         partial = self._checkpoint.with_suffix(".part")
         torch.save(state, partial)
         os.replace(partial, self._checkpoint)
-        averaged = FusedStudent(self.student.config)
+        averaged = FusedStudent(self.student.config, seen=self.student.seen)
         averaged.load_state_dict(self.average)
         weights = self.folder / "student.part"
         save_student(averaged, weights, dtype=torch.float32)

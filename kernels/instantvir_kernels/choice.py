@@ -102,7 +102,7 @@ def _automatic(call: Call, machine: Machine) -> Choice:
         assert call.head_dim is not None
         if tiles.is_faster_than_sdpa(machine.capability, call.head_dim):
             return Choice("triton", "measured faster than scaled_dot_product_attention here")
-        obstacle = "no measurement here says that triton is faster (instantvir_kernels.tune)"
+        obstacle = "no measurement here says that triton is faster (instantvir_kernels.tools.tune)"
     elif _takes_flex(call, machine):
         return Choice("flex", obstacle)
     return Choice("sdpa", obstacle)

@@ -50,8 +50,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None
         case "flex":
             return _flex(q, k, v, None)
         case "sdpa":
-            bias = None if key_bias is None else key_bias.to(q.dtype).expand(q.shape[1], -1)
-            return _sdpa(q, k, v, bias)
+            return _sdpa_biased(q, k, v, key_bias)
     return reference.attention(q, k, v, key_bias=key_bias)
 
 
@@ -218,6 +217,18 @@ def _say_once(kind: Kind, choice: Choice, is_on_card: bool) -> None:
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # heads first
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+
+def _sdpa_biased(q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None) -> Tensor:
+    """SDPA with the bias in float32: log(452) in bfloat16 makes a weight 1 % too large."""
+    if key_bias is None:
+        return _sdpa(q, k, v, None)
+    exact = torch.promote_types(q.dtype, torch.float32)
+    mask = key_bias.to(exact).expand(q.shape[1], -1)
+    if q.device.type == "cpu" or q.dtype == exact:
+        return _sdpa(q, k, v, mask)
+    # elsewhere a mask must have the queries' dtype
+    return _sdpa(q.to(exact), k.to(exact), v.to(exact), mask).to(q.dtype)
 
 
 def _mask(q: Tensor, k: Tensor, tokens_per_block: int) -> Tensor | None:

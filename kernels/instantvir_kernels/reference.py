@@ -1,5 +1,7 @@
 """The truth for every kernel: plain PyTorch, no tricks, runs anywhere."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +26,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, key_bias: Tensor | None = None
 
     Args:
         q: [B, Q, N, D]. k, v: [B, K, N, D], any strides; the order of the keys does not matter.
-        key_bias: [K] added to the scores of each key; log(n) makes one key stand for n equal ones.
+        key_bias: [K] added to the scores of each key; log(n) makes one key stand for n equal ones,
+            -inf hides a key (not all of them: the result would be NaN).
 
     Returns:
         [B, Q, N, D] in the dtype of `q`.
@@ -270,3 +273,24 @@ def _merge_bands(x: Tensor, dim: int) -> Tensor:
     """Inverse of `_split_bands`."""
     low, high = x.chunk(2, 1)
     return torch.stack([(low + high) / 2, (low - high) / 2], dim + 1).flatten(dim, dim + 1)
+
+
+def largest_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """How far results are from the reference's: the row that is furthest off, of any tensor.
+
+    A row is the last dimension, such as one head of one token; its error is the norm of the
+    difference, as a part of the root mean square norm of the rows expected. An average of many
+    values is small, so an absolute limit would pass an attention that returns zeros.
+
+    Returns:
+        0 if all are equal, NaN if any value is not a number (Python's `max` would forget it).
+    """
+    errors = [_row_error(one, other) for one, other in zip(actual, expected, strict=True)]
+    return max(errors) if all(map(math.isfinite, errors)) else math.nan
+
+
+def _row_error(actual: Tensor, expected: Tensor) -> float:
+    differences = torch.linalg.vector_norm(actual.float() - expected.float(), dim=-1)
+    rows = torch.linalg.vector_norm(expected.float(), dim=-1)
+    tiny = torch.finfo(torch.float32).tiny  # where nothing but zeros is expected
+    return (differences.max() / rows.square().mean().sqrt().clamp(min=tiny)).item()

@@ -65,8 +65,10 @@ def _attend(q, acc, row_max, row_sum, k_base, v_base, k_stride, v_stride, bias_p
             visible = (first + in_tile)[None, :] < visible_end[:, None]
             scores = tl.where(visible, scores, float("-inf"))
         new_max = tl.maximum(row_max, tl.max(scores, 1))
-        weights = tl.exp2(scores - new_max[:, None])
-        shrink = tl.exp2(row_max - new_max)
+        # a bias may be -inf for every key so far, and -inf - -inf is no number
+        origin = tl.where(new_max == float("-inf"), 0.0, new_max) if HAS_BIAS else new_max
+        weights = tl.exp2(scores - origin[:, None])
+        shrink = tl.exp2(row_max - origin)
         row_sum = row_sum * shrink + tl.sum(weights, 1)
         acc = acc * shrink[:, None]
         v = _rows(v_base + offset * v_stride, v_stride, in_tile, columns, left,

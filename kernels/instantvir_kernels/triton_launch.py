@@ -170,7 +170,7 @@ def _heads_dense(x: Tensor) -> Tensor:
 
 
 @cache
-def _architecture(device_index: int) -> tiles.Architecture:
+def _architecture(device_index: int) -> int:
     found = tiles.architecture_of(torch.cuda.get_device_capability(device_index))
     assert found is not None, "dispatch sends older cards elsewhere"
     return found
@@ -179,8 +179,7 @@ def _architecture(device_index: int) -> tiles.Architecture:
 def _tile(kernel: str, x: Tensor) -> Tile:
     if not x.is_cuda:
         return tiles.INTERPRETER_TILE
-    architecture = _architecture(x.get_device())
-    return tiles.table()[architecture.capability][kernel][x.shape[-1]]
+    return tiles.table()[_architecture(x.get_device())][kernel][x.shape[-1]]
 
 
 def layer_norm_modulate(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-6) -> Tensor:

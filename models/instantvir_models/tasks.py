@@ -261,3 +261,14 @@ def _noise(
         unit="levels of 255",
         confidence=found.confidence,
     )
+
+
+def tasks_in(degradation: Degradation) -> tuple[str, ...]:
+    """What a degradation needs, in the words of `Task`."""
+    traits = degradation.operator.traits
+    found = {
+        Task.DEBLUR: traits.blur_sigma > 0 or traits.temporal_sigma > 0,
+        Task.SR: traits.scale > 1,
+        Task.INPAINT: traits.known_fraction < 1,
+    }
+    return tuple(task.value for task, is_there in found.items() if is_there) or ("denoise",)

@@ -3,6 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+HALO_PIXELS = 64
+"""Pixels computed around each tile and thrown away: more than a solver sees to any side."""
+
+TILE_PIXELS = 12 * HALO_PIXELS
+"""Side of a tile where none is asked for."""
+
 
 @dataclass(frozen=True)
 class Tile:

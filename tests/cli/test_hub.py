@@ -18,7 +18,7 @@ from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.hub import MARKER_FOLDER
 from instantvir_models.checkpoints.load import locate
 from instantvir_models.errors import CheckpointError
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from tests.fake_hub import LARGE_BYTES, Repo, running_hub
 from tests.media_clips import make_clip
 from tests.wan_small import small_student
@@ -119,7 +119,7 @@ def test_restore_downloads_once_then_asks_nothing_and_works_offline(
     assert first.returncode == 0, first.stderr
     assert f"org/small is at commit {repo.commit}" in " ".join(first.stderr.split())
     assert hub.served.keys() == {"autoencoder.safetensors", TRANSFORMER}
-    with VideoReader(tmp_path / "in.restored.mp4") as reader:
+    with open_video(tmp_path / "in.restored.mp4") as reader:
         assert len(list(reader)) == 10
 
     hub.requests.clear()

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from tests.media_clips import make_clip, packets_of
 
 COMMAND = [sys.executable, "-c", "from instantvir_cli.app import app; app()"]
@@ -25,7 +25,7 @@ def run(*args):
 
 
 def frames_of(path):
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         return [frame.pixels for frame in reader]
 
 
@@ -77,7 +77,7 @@ def test_every_task_writes_its_size(clip, tmp_path, args, size):
     assert set(summary["stage_seconds"]) == {
         "decode", "convert", "estimate", "student", "consistency", "encode"
     }  # fmt: skip
-    with VideoReader(target) as reader:
+    with open_video(target) as reader:
         assert (reader.info.width, reader.info.height) == size
 
 
@@ -113,13 +113,13 @@ def test_a_temporal_blur_in_windows_equals_the_whole_clip(tmp_path):
     import torch
 
     from instantvir_cli.degrade import measured
-    from instantvir_models.media import to_uint8, to_unit
+    from instantvir_models.media import open_video, to_uint8, to_unit
     from instantvir_models.operators.spec import parse_degradation
 
     path = tmp_path / "in.mkv"
     make_clip(path, width=16, height=16, num_frames=11, codec="ffv1", pix_fmt="bgr0")
     degradation = parse_degradation("temporal:kernel=uniform,size=5")
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         streamed = [frame.pixels for frame in measured(iter(reader), degradation, seed=0)]
     whole = to_uint8(degradation.operator.A(to_unit(np.stack(frames_of(path))).to(torch.float64)))
     assert np.abs(np.stack(streamed).astype(int) - whole).max() <= 1
@@ -186,7 +186,7 @@ def test_ten_bits_stay_ten_bits(tmp_path):
     make_clip(source, width=32, height=32, num_frames=4, codec="ffv1", pix_fmt="yuv420p10le")
     result = run("restore", source, "--task", "denoise", "--noise", 1, "-o", tmp_path / "o.mp4")
     assert result.exit_code == 0, result.stderr
-    with VideoReader(tmp_path / "o.mp4") as reader:
+    with open_video(tmp_path / "o.mp4") as reader:
         assert reader.info.bit_depth == 10
 
 

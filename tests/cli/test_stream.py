@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from benchmarks.synthetic_camera import read_stamp
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from tests.media_clips import packets_of
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def recorded(path, *args):
 
 def numbers_in(path):
     """Burned-in numbers of the frames of a file, and whether its time stamps only grow."""
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         frames = list(reader)
     times = [frame.pts * frame.time_base for frame in frames]
     assert all(b > a for a, b in pairwise(times))
@@ -143,7 +143,7 @@ def test_a_pipe_gets_what_restore_writes_and_a_file_beside_it(tmp_path, log):
         app, ["restore", str(path), *KNOWN, "-o", str(offline), "--codec", "ffv1"]
     )
     assert done.exit_code == 0, done.stderr
-    with VideoReader(live) as a, VideoReader(offline) as b:
+    with open_video(live) as a, open_video(offline) as b:
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x.pixels, y.pixels)
             assert x.pts_seconds == pytest.approx(y.pts_seconds, abs=1e-3)
@@ -381,7 +381,7 @@ def test_a_network_source_may_go_away_and_come_back(tmp_path, log):
     assert summary["outputs"][0]["state"] == "closed"
     sound = [seconds for seconds, _ in packets_of(target, "audio")]
     assert all(b > a for a, b in pairwise(sound))
-    with VideoReader(target) as reader:
+    with open_video(target) as reader:
         seconds = [frame.pts_seconds for frame in reader]
     assert abs(sound[-1] - seconds[-1]) < 0.5
 
@@ -434,7 +434,7 @@ def test_restore_with_the_same_latency_writes_the_same(tmp_path, latency):
     assert in_this_process(path, "-o", live, *lossless).exit_code == 0
     args = ["restore", path, "-o", offline, *lossless, *KNOWN]
     assert CliRunner().invoke(app, [str(arg) for arg in args]).exit_code == 0
-    with VideoReader(live) as a, VideoReader(offline) as b:
+    with open_video(live) as a, open_video(offline) as b:
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x.pixels, y.pixels)
             assert x.pts_seconds == pytest.approx(y.pts_seconds, abs=1e-3)
@@ -455,7 +455,7 @@ def test_a_new_size_is_fitted_into_the_first(tmp_path, log):
     assert result.exit_code == 0, result.stderr
     assert "the input changes to 128x64" in " ".join(result.stderr.split())
     assert summary_of(log)["size_changes"] == 1
-    with VideoReader(target) as reader:
+    with open_video(target) as reader:
         shapes = [frame.pixels.shape for frame in reader]
     assert shapes == [(64, 96, 3)] * 12
 

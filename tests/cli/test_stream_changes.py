@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from tests.cli.test_stream import ended, numbers_in, recorded, stream, summary_of
 from tests.cli.test_stream import log as log  # the fixture
 
@@ -38,7 +38,7 @@ def test_a_pipe_may_change_its_size(tmp_path, log, sizes):
     summary = summary_of(log)
     assert (summary["frames_in"], summary["frames_out"], summary["size_changes"]) == (16, 16, 1)
     width, height = map(int, sizes[0].split("x"))
-    with VideoReader(target) as reader:
+    with open_video(target) as reader:
         frames = list(reader)
     assert [frame.pixels.shape for frame in frames] == [(height, width, 3)] * 16
     assert all(b.pts > a.pts for a, b in pairwise(frames))
@@ -55,7 +55,7 @@ def test_a_pipe_may_change_its_frame_rate(tmp_path, log, rates):
     summary = summary_of(log)
     assert summary["frames_in"] == summary["frames_out"] == 20
     assert numbers_in(target) == 2 * list(range(10))
-    with VideoReader(target) as reader:
+    with open_video(target) as reader:
         seconds = np.array([frame.pts_seconds for frame in reader])
     assert np.diff(seconds)[:9] == pytest.approx(1 / rates[0], abs=2e-3)
     assert np.diff(seconds)[11:] == pytest.approx(1 / rates[1], abs=2e-3)

@@ -18,17 +18,18 @@ from typer.testing import CliRunner
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.live_controls import new_controls
-from instantvir_cli.student import OpenedStudent
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
-from instantvir_models.checkpoints.load import LoadedStudent, load_student
+from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.prompt import load_rows, save_rows
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.controls import Controls
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from instantvir_models.operators.spec import parse_degradation
+from instantvir_models.run.opening import OpenedSolver
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.cli.test_stream import (
     ENVIRONMENT,
     PATIENCE_SECONDS,
@@ -125,15 +126,17 @@ def test_a_prompt_given_to_a_running_stream_holds_from_the_next_block(tmp_path, 
         status, errors = ended(restorer)
     assert status == 0, errors
     student = load_student(str(folder), dtype=fastest_dtype()).student
-    session = Session(student, parse_degradation(SPEC), height=16, width=16)
+    session = Session(Amortised(student), parse_degradation(SPEC), height=16, width=16)
     before = session.push(frames[:9])
     session.change_text(
         load_rows(rows, text_dim=TRANSFORMER.text_dim, text_len=TRANSFORMER.text_len)
     )
     expected = np.concatenate([before, session.push(frames[9:])])
-    with VideoReader(target) as reader:
+    with open_video(target) as reader:
         np.testing.assert_array_equal([frame.pixels for frame in reader], expected)
-    unchanged = Session(student, parse_degradation(SPEC), height=16, width=16).push(frames)
+    unchanged = Session(Amortised(student), parse_degradation(SPEC), height=16, width=16).push(
+        frames
+    )
     assert not np.array_equal(unchanged[9:], expected[9:])
 
 
@@ -181,7 +184,7 @@ def test_the_page_refuses_a_file_and_tells_why(tmp_path):
 
 def test_a_blank_prompt_takes_the_words_back():
     student = small_student()
-    opened = OpenedStudent(LoadedStudent(student, "small", ""), torch.device("cpu"))
+    opened = OpenedSolver("small", Amortised(student), torch.device("cpu"))
     controls = new_controls(opened, "a red square")
     assert (controls.settings.prompt, controls.settings.text) == ("a red square", None)
     controls.change(prompt=" \n")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,22 +10,24 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import instantvir_cli.benchmark as benchmark_module
-import instantvir_cli.student as student_module
+import instantvir_models.run.opening as opening_module
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_cli.student import OpenedStudent, fitted, open_student
-from instantvir_models.autoencoders.lean import LeanConfig
-from instantvir_models.autoencoders.wan import WanVaeConfig
+from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
+from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
-from instantvir_models.checkpoints.load import LoadedStudent
 from instantvir_models.checkpoints.prompt import cache_path, read_prompt, save_rows, text_of
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
+from instantvir_models.operators.spec import parse_degradation
+from instantvir_models.run.opening import SessionLimits, open_student
+from instantvir_models.students.fitting import FitRequest
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.plan import plan_memory
 from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
-from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 from tests.media_clips import make_clip
 from tests.wan_small import LEAN, TRANSFORMER, small_autoencoder, small_student, small_text
 
@@ -51,7 +54,7 @@ def clip(tmp_path):
 
 
 def frames_of(path):
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         return [frame.pixels for frame in reader]
 
 
@@ -285,7 +288,7 @@ def planned(footprint, dtype=None):
 
 
 def test_little_memory_shortens_the_history_or_is_refused(clip, checkpoint, monkeypatch):
-    monkeypatch.setattr(student_module, "fastest_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(opening_module, "fastest_dtype", lambda: torch.bfloat16)
     full, short = (
         planned(Footprint(window, 1), torch.bfloat16).total * 1.0001e-9 for window in (21, 9)
     )
@@ -302,7 +305,7 @@ def test_little_memory_shortens_the_history_or_is_refused(clip, checkpoint, monk
 
 
 def test_rounder_weights_come_before_a_shorter_history(clip, checkpoint, monkeypatch):
-    monkeypatch.setattr(student_module, "fastest_dtype", lambda: torch.float32)
+    monkeypatch.setattr(opening_module, "fastest_dtype", lambda: torch.float32)
     budget = planned(Footprint(21, 1), torch.bfloat16).total * 1.0001e-9
     result = restore(clip, checkpoint, "--vram", budget)
     assert result.exit_code == 0, result.stderr
@@ -318,7 +321,7 @@ def test_rounder_weights_come_before_a_shorter_history(clip, checkpoint, monkeyp
         (8, WanVaeConfig(), Footprint(21, 1, 32, Resting.PAST_FRAMES)),
     ],
 )
-def test_on_a_card_what_is_free_is_the_budget(card_gb, autoencoder, footprint, monkeypatch, capsys):
+def test_on_a_card_what_is_free_is_the_budget(card_gb, autoencoder, footprint, monkeypatch):
     """Nobody types anything; what this process holds already counts as free."""
     total = card_gb * 2**30
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (total - 2**30, total))
@@ -328,20 +331,16 @@ def test_on_a_card_what_is_free_is_the_budget(card_gb, autoencoder, footprint, m
     with torch.device("meta"):
         transformer = WanTransformer(WanConfig()).bfloat16()
         text = TextRows(torch.empty(1, 0, 4096), 512)
-    student = WanStudent(transformer, None, WanSettings(), text)
-    lean, wan_vae = (
-        autoencoder if isinstance(autoencoder, kind) else None
-        for kind in (LeanConfig, WanVaeConfig)
-    )
-    checkpoint = WanCheckpoint(lean=lean, wan_vae=wan_vae)
-    opened = OpenedStudent(LoadedStudent(student, "x", "", checkpoint), torch.device("cuda"))
-    fitted(opened, (480, 832), temporal_radius=0, vram_gigabytes=None)
+        network = (LeanVAE if isinstance(autoencoder, LeanConfig) else WanVAE)(autoencoder)
+    student = WanStudent(transformer, network, WanSettings(), text)
+    request = FitRequest(size=(480, 832), device=torch.device("cuda"))
+    student.fitted(request)
     assert placed[0][0][1] == footprint
-    fitted(opened, (480, 832), temporal_radius=0, vram_gigabytes=90)
+    student.fitted(replace(request, allowed_gigabytes=90))
     assert placed[1][0][1] == Footprint(21, 3)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**20, total))
     with pytest.raises(UsageError, match=r"more than the .* GB free"):
-        fitted(opened, (480, 832), temporal_radius=0, vram_gigabytes=None)
+        student.fitted(request)
 
 
 class CrowdedPlaces:
@@ -382,15 +381,18 @@ def test_where_weights_do_not_reach_the_card_a_person_is_told(
     assert places.calls == calls
 
 
-def test_a_size_that_needs_less_gets_its_type_back(checkpoint, monkeypatch, capsys):
+def test_a_size_that_needs_less_gets_its_type_back(checkpoint, monkeypatch):
     """The weights keep the rounding of the size before, and the user is told."""
-    monkeypatch.setattr(student_module, "fastest_dtype", lambda: torch.float32)
+    monkeypatch.setattr(opening_module, "fastest_dtype", lambda: torch.float32)
     opened = open_student(str(checkpoint), device="cpu", prompt=None)
     short = planned(Footprint(21, 1), torch.bfloat16).total * 1.0001e-9
     for gigabytes, dtype in ((short, torch.bfloat16), (10, torch.float32)):
-        student = fitted(opened, (24, 40), temporal_radius=0, vram_gigabytes=gigabytes)
-        assert student.dtype == dtype
-    assert "keep the rounding" in " ".join(capsys.readouterr().err.split())
+        made = opened.new_session(
+            parse_degradation("identity"), height=24, width=40,
+            limits=SessionLimits(gigabytes=gigabytes),
+        )  # fmt: skip
+        assert opened.solver.needs.dtype == dtype
+    assert "keep the rounding" in " ".join(notice.text for notice in made.notices)
 
 
 def test_frames_that_an_operator_looks_at_beside_a_block_are_in_the_plan(clip, checkpoint):

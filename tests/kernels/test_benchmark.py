@@ -29,7 +29,7 @@ def lines_of(benchmark, run):
         return [0.5] * repeats
 
     case = benchmark.Case(
-        "case", torch.float32, 1e12, 1e9, lambda: torch.ones(3), list,
+        "case", torch.float32, 1e12, 1e9, lambda: torch.ones(3),
         (benchmark.Contender("me", run),),
     )  # fmt: skip
     (line,) = benchmark.measured(case, repeats=3, timer=timer)

@@ -109,7 +109,8 @@ def test_a_process_that_cannot_import_triton_restores_on_a_cpu():
     """Nothing asks for it: not the entry points, not the student, not the roofline."""
     code = (
         "import sys; sys.modules['triton'] = None; "
-        "import torch; from instantvir_kernels import dispatch, graphs, aot, roofline, tune; "
+        "import torch; from instantvir_kernels import dispatch; "
+        "from instantvir_kernels.tools import aot, roofline, tune; "
         "from instantvir_models.students.tiny import TinyStudent; "
         "q = torch.ones(1, 4, 1, 8); dispatch.attention(q, q, q); "
         "assert 'instantvir_kernels.triton_launch' not in sys.modules"
@@ -119,6 +120,18 @@ def test_a_process_that_cannot_import_triton_restores_on_a_cpu():
         [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
     )
     assert "attention runs on sdpa: triton cannot run it" in result.stderr
+
+
+def test_what_runs_imports_no_tool():
+    """`tools` measures and counts; a restoration must not depend on it."""
+    code = (
+        "import sys; from instantvir_kernels import dispatch, triton_launch; "
+        "import instantvir_models.students.wan.student, instantvir_models.autoencoders.lean; "
+        "assert not [name for name in sys.modules if name.startswith('instantvir_kernels.tools')]"
+    )
+    pytest.importorskip("triton")
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 class OnCard:

@@ -1,5 +1,7 @@
 """The references are the truth for every kernel, so they have laws of their own."""
 
+import math
+
 import pytest
 import torch
 
@@ -142,3 +144,24 @@ def test_a_head_of_zeros_stays_zero():
 def test_other_types_are_refused_in_words():
     with pytest.raises(ValueError, match=r"int8 or float8_e4m3fn, not torch\.int16"):
         reference.quantise(torch.zeros(1, 4, 1, 8), tokens_per_block=4, dtype=torch.int16)
+
+
+def test_an_error_counts_as_a_part_of_a_row():
+    """Averages of thousands of values are small: zeros were within an absolute limit of 2e-2."""
+    q, k, v = torch.randn(1, 2, 3, 16), torch.randn(1, 4000, 3, 16), torch.randn(1, 4000, 3, 16)
+    expected = reference.attention(q, k, v)
+    assert reference.largest_error([expected], [expected]) == 0
+    assert reference.largest_error([torch.zeros_like(expected)], [expected]) > 0.5
+    last_head = expected.clone()
+    last_head[:, 1, 2] *= 1.5
+    assert reference.largest_error([expected, last_head], [expected, expected]) > 0.3
+
+
+def test_an_error_that_is_no_number_is_never_small():
+    right, wrong = torch.ones(2, 3), torch.full((2, 3), math.nan)
+    assert math.isnan(reference.largest_error([wrong, right], [right, right]))
+
+
+def test_zeros_where_zeros_are_expected_are_right():
+    assert reference.largest_error([torch.zeros(2, 3)], [torch.zeros(2, 3)]) == 0
+    assert not reference.largest_error([torch.ones(2, 3)], [torch.zeros(2, 3)]) < 1

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-import instantvir_models.run.clock as clock_module
+import instantvir_models.clock as clock_module
 from instantvir_models.checkpoints.load import load_student
+from instantvir_models.clock import Step, StepClock
 from instantvir_models.operators.spec import parse_degradation
-from instantvir_models.run.clock import Step, StepClock
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.wan_small import small_student
 
 
@@ -81,7 +82,7 @@ def test_a_session_on_the_cpu_asks_no_card_for_anything(make, monkeypatch):
 
     for name in ("synchronize", "Event", "Stream", "current_stream", "empty_cache"):
         monkeypatch.setattr(torch.cuda, name, asked)
-    session = Session(make(), parse_degradation("blur:sigma=1"), height=16, width=16)
+    session = Session(Amortised(make()), parse_degradation("blur:sigma=1"), height=16, width=16)
     session.push(np.zeros((9, 16, 16, 3), np.uint8))
     report = session.report
     assert report.frames_out == 9
@@ -104,7 +105,7 @@ def test_a_session_reads_the_times_of_a_card_when_its_pixels_are_there(monkeypat
 
     monkeypatch.setattr(type(student), "restore_block", slow)
     monkeypatch.setattr(torch.Tensor, "cpu", waited)
-    session = Session(student, parse_degradation("blur:sigma=1"), height=16, width=16)
+    session = Session(Amortised(student), parse_degradation("blur:sigma=1"), height=16, width=16)
     session._clock = StepClock(torch.device("cuda"))
     session.push(np.zeros((9, 16, 16, 3), np.uint8))
     assert session.report.student_seconds == pytest.approx(0.070)

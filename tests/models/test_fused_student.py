@@ -8,10 +8,14 @@ from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade
-from instantvir_models.students.base import condition
-from instantvir_models.students.fused import FusedConfig, FusedStudent
+from instantvir_models.students import base
+from instantvir_models.students.fused import TRAITS, FusedConfig, FusedStudent
 from instantvir_models.students.fusion import local_mean
 from instantvir_models.students.tiled import TiledStudent
+
+
+def condition(measurement):
+    return base.condition(measurement, TRAITS)
 
 
 def random_student() -> FusedStudent:

@@ -11,10 +11,11 @@ from instantvir_models.live.controls import Controls, ControlSettings
 from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.live.wishes import apply_wishes, told
-from instantvir_models.media import VideoReader
+from instantvir_models.media import open_video
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.live_tools import Sink, output_to, small_student
 from tests.media_clips import make_clip
 from tests.models.test_live_parts import STATUS
@@ -28,7 +29,7 @@ NUM_FRAMES = 9 + 12 + 12 + 3
 
 
 def session_of(student):
-    return Session(student, BLUR, height=HEIGHT, width=WIDTH, dtype=torch.float32)
+    return Session(Amortised(student, torch.float32), BLUR, height=HEIGHT, width=WIDTH)
 
 
 def streamed(path, student, controls, *, on_frame=lambda number: None):
@@ -55,7 +56,7 @@ def clip(tmp_path):
         tmp_path / "in.nut", width=WIDTH, height=HEIGHT, num_frames=NUM_FRAMES, codec="ffv1",
         pix_fmt="bgr0",
     )  # fmt: skip
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         return path, np.stack([frame.pixels for frame in reader])
 
 
@@ -91,7 +92,7 @@ def test_a_session_that_begins_later_is_told_the_prompt_too(tmp_path):
 
 
 def test_the_embedded_student_reads_no_text():
-    session = Session(small_student(), BLUR, height=24, width=32)
+    session = Session(Amortised(small_student()), BLUR, height=24, width=32)
     with pytest.raises(UsageError, match="this student reads no text"):
         session.change_text(OTHER)
     controls = Controls()

@@ -14,7 +14,7 @@ from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.output import Restored
 from instantvir_models.live.preview import pair_jpeg
 from instantvir_models.live.virtual_camera import VirtualCamera
-from instantvir_models.media.address import scheme_of
+from instantvir_models.media.names import scheme_of
 from tests.live_tools import Sink, output_to
 from tests.models.test_live_parts import frame
 

@@ -35,6 +35,7 @@ from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.run.session import Session
 from instantvir_models.run.stages import Link, Stopped
+from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.tasks import Task, TaskOptions, needs_sample, resolve
 from tests.live_tools import Sink, output_to, small_student
 from tests.media_clips import picture
@@ -186,7 +187,11 @@ def test_a_bug_in_a_sink_is_not_swallowed():
 def test_smaller_blocks_come_sooner(frames_per_block):
     degradation = Degradation(operator=GaussianBlur(1.0), noise_std=0.02)
     session = Session(
-        small_student(), degradation, height=24, width=32, frames_per_block=frames_per_block
+        Amortised(small_student()),
+        degradation,
+        height=24,
+        width=32,
+        frames_per_block=frames_per_block,
     )
     frames = np.stack([picture(t, 32, 24) for t in range(4)])
     counts = [len(session.push(frames[t : t + 1])) for t in range(4)]
@@ -197,7 +202,9 @@ def test_a_block_of_one_does_not_see_the_next_frame():
     degradation = Degradation(operator=GaussianBlur(1.0), noise_std=0.02)
     outs = []
     for last in (0, 255):
-        session = Session(small_student(), degradation, height=24, width=32, frames_per_block=1)
+        session = Session(
+            Amortised(small_student()), degradation, height=24, width=32, frames_per_block=1
+        )
         frames = np.stack([picture(0, 32, 24), picture(1, 32, 24)])
         frames[1] = last
         outs.append(session.push(frames))
@@ -210,14 +217,18 @@ def test_blocks_the_student_was_not_made_for_are_refused(frames_per_block):
     degradation = Degradation(operator=GaussianBlur(1.0), noise_std=0.02)
     with pytest.raises(UsageError, match=f"blocks of {frames_per_block} frames do not suit"):
         Session(
-            small_student(), degradation, height=24, width=32, frames_per_block=frames_per_block
+            Amortised(small_student()),
+            degradation,
+            height=24,
+            width=32,
+            frames_per_block=frames_per_block,
         )
 
 
 def test_without_the_student_the_measurement_still_counts():
     degradation = Degradation(operator=GaussianBlur(1.5), noise_std=0.01)
     frames = np.stack([picture(t, 32, 24) for t in range(6)])
-    session = Session(small_student(), degradation, height=24, width=32)
+    session = Session(Amortised(small_student()), degradation, height=24, width=32)
     session.is_student_skipped = True
     assert len(session.push(frames)) == 6
     y = to_unit(frames)
@@ -238,15 +249,15 @@ def test_half_size_is_the_video_of_half_the_size(operator):
 def test_a_shrunk_block_is_the_restored_half_enlarged():
     frames = np.stack([picture(t, 32, 24) for t in range(6)])
     session = Session(
-        small_student(), Degradation(operator=GaussianBlur(1.0), noise_std=0.02),
-        height=24, width=32, dtype=torch.float32,
+        Amortised(small_student(), torch.float32), Degradation(operator=GaussianBlur(1.0), noise_std=0.02),
+        height=24, width=32,
     )  # fmt: skip
     session.push(frames[:3])
     session.is_shrunk = True
     shown = session.push(frames[3:])
     half = Session(
-        small_student(), Degradation(operator=GaussianBlur(0.5), noise_std=0.01),
-        height=12, width=16, dtype=torch.float32,
+        Amortised(small_student(), torch.float32), Degradation(operator=GaussianBlur(0.5), noise_std=0.01),
+        height=12, width=16,
     )  # fmt: skip
     small = frames[3:].reshape(3, 12, 2, 16, 2, 3).mean((2, 4)).round().astype(np.uint8)
     expected = np.stack([
@@ -259,7 +270,9 @@ def test_a_shrunk_block_is_the_restored_half_enlarged():
 def test_after_shrunk_blocks_the_student_begins_anew():
     degradation = Degradation(operator=GaussianBlur(1.0), noise_std=0.02)
     frames = np.stack([picture(t, 32, 24) for t in range(9)])
-    session, fresh = (Session(small_student(), degradation, height=24, width=32) for _ in range(2))
+    session, fresh = (
+        Session(Amortised(small_student()), degradation, height=24, width=32) for _ in range(2)
+    )
     session.push(frames[:3])
     session.is_shrunk = True
     session.push(frames[3:6])
@@ -274,7 +287,7 @@ def test_after_shrunk_blocks_the_student_begins_anew():
 )  # fmt: skip
 def test_a_session_knows_whether_it_can_shrink(operator, height, expected):
     degradation = Degradation(operator=operator, noise_std=0.02)
-    session = Session(small_student(), degradation, height=height, width=32)
+    session = Session(Amortised(small_student()), degradation, height=height, width=32)
     assert session.can_shrink is expected
 
 
@@ -515,7 +528,7 @@ def test_the_student_of_these_tests_does_something():
     degradation = Degradation(operator=GaussianBlur(1.5), noise_std=0.02)
     frames = np.stack([picture(t, 32, 24) for t in range(3)])
     with_student, without = (
-        Session(small_student(), degradation, height=24, width=32) for _ in range(2)
+        Session(Amortised(small_student()), degradation, height=24, width=32) for _ in range(2)
     )
     without.is_student_skipped = True
     assert not np.array_equal(with_student.push(frames), without.push(frames))

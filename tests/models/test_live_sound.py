@@ -12,10 +12,18 @@ from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.live.watchdog import Pulse
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import (
+    EncoderSettings,
+    Frame,
+    VideoReader,
+    VideoWriter,
+    create_video,
+    open_video,
+)
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.live_tools import small_student
 from tests.media_clips import make_clip
 
@@ -46,7 +54,7 @@ class Tape:
 
 
 def live_writer(reader: VideoReader, tape: Tape) -> VideoWriter:
-    return VideoWriter(
+    return create_video(
         tape, info_of=reader, width=SIZE, height=SIZE, output_format="nut", is_live=True,
         settings=EncoderSettings(low_latency=True),
     )  # fmt: skip
@@ -78,7 +86,7 @@ def test_no_frame_of_a_block_waits_for_the_sound_of_the_next(tmp_path):
 
     def new_session(height, width):
         degradation = Degradation(operator=GaussianBlur(1.5), noise_std=0.02)
-        return Session(small_student(), degradation, height=height, width=width)
+        return Session(Amortised(small_student()), degradation, height=height, width=width)
 
     running = threading.Thread(target=stream.run, args=(new_session, outputs))
     running.start()
@@ -95,7 +103,7 @@ def test_no_frame_of_a_block_waits_for_the_sound_of_the_next(tmp_path):
 def test_a_silent_track_holds_frames_back_for_a_second_at_most(tmp_path):
     path = make_clip(tmp_path / "in.mkv", width=SIZE, height=SIZE, audio=True)
     tape = Tape()
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         writer = live_writer(reader, tape)
         pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
         for number in range(4 * FPS):

@@ -16,13 +16,14 @@ from instantvir_models.live.overload import Overload
 from instantvir_models.live.source import LiveSource, SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.live.watchdog import Pulse
-from instantvir_models.media import CompanionPacket, VideoReader
+from instantvir_models.media import CompanionPacket, open_video
 from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.pipeline import restore_video
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from tests.live_tools import Sink, output_to, random_sizes, small_student, stdin_from
 from tests.media_clips import make_clip, picture
 from tests.wan_small import small_student as small_wan
@@ -41,7 +42,11 @@ def student():
 def sessions(student, degradation, frames_per_block=None):
     def new_session(height, width):
         return Session(
-            student, degradation, height=height, width=width, frames_per_block=frames_per_block
+            Amortised(student),
+            degradation,
+            height=height,
+            width=width,
+            frames_per_block=frames_per_block,
         )
 
     return new_session
@@ -54,7 +59,7 @@ def clip(tmp_path, name="in.nut", num_frames=14, **options):
 
 def restored_offline(path, new_session):
     sink = Sink()
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         restore_video(iter(reader), new_session(HEIGHT, WIDTH), sink)
     return sink.frames
 
@@ -252,7 +257,7 @@ def test_a_new_size_that_memory_does_not_suffice_for_passes_unrestored(
         made.append((height, width))
         if height > HEIGHT:
             raise DeviceMemoryError("the device ran out of memory")
-        return Session(student, TEMPORAL, height=height, width=width)
+        return Session(Amortised(student), TEMPORAL, height=height, width=width)
 
     with stdin_from(monkeypatch, small.read_bytes() + large.read_bytes(), repeat(4000)):
         (live,), status = streamed(SourceSettings(source="-"), new_session, events=events)
@@ -277,7 +282,9 @@ class SlowSession(Session):
 
 
 def slow_sessions(student, degradation=BLUR):
-    return lambda height, width: SlowSession(student, degradation, height=height, width=width)
+    return lambda height, width: SlowSession(
+        Amortised(student), degradation, height=height, width=width
+    )
 
 
 def camera(tmp_path, num_frames=90):
@@ -411,7 +418,7 @@ def test_off_shows_the_measured_frames(student, tmp_path):
         SourceSettings(source=str(path)), sessions(student, BLUR), controls=controls
     )
     assert status.frames_passed == 14
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         np.testing.assert_array_equal(
             [frame.pixels for frame in live], [frame.pixels for frame in reader]
         )
@@ -431,7 +438,7 @@ def test_frames_passed_through_do_not_shift_the_masks_of_later_ones(
     made = []
 
     def new_session(height, width):
-        made.append(Session(student, degradation, height=height, width=width))
+        made.append(Session(Amortised(student), degradation, height=height, width=width))
         return made[-1]
 
     shown = []
@@ -450,9 +457,9 @@ def test_frames_passed_through_do_not_shift_the_masks_of_later_ones(
     stream.run(
         new_session, lambda h, w: [output_to(sink, events=shown, only=True)], on_pair=on_pair
     )
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         frames = np.stack([frame.pixels for frame in reader])
-    session = Session(student, degradation, height=HEIGHT, width=WIDTH)
+    session = Session(Amortised(student), degradation, height=HEIGHT, width=WIDTH)
     session.skip(9)
     expected = np.concatenate([session.push(frames[9:]), session.flush()])
     np.testing.assert_array_equal([frame.pixels for frame in sink.frames[9:]], expected)
@@ -465,7 +472,7 @@ def test_after_frames_passed_through_no_student_is_asked_for_again(student, tmp_
 
     def new_session(height, width):
         made.append((height, width))
-        return Session(student, TEMPORAL, height=height, width=width)
+        return Session(Amortised(student), TEMPORAL, height=height, width=width)
 
     def on_pair(measured, restored):
         numbers.append(measured)
@@ -637,7 +644,7 @@ def test_an_empty_pipe_is_told(monkeypatch):
 def test_time_goes_on_after_a_reconnection(tmp_path):
     """A camera that comes back counts from 0 again; viewers see a gap as long as the outage."""
     path = clip(tmp_path, num_frames=5)
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         source = LiveSource.__new__(LiveSource)  # only the arithmetic of time
         source._shift, source._end_seconds = Fraction(0), None
         frames = list(reader)

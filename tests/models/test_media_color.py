@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from instantvir_models.media import ColorTags, EncoderSettings, VideoReader, VideoWriter
+from instantvir_models.media import ColorTags, EncoderSettings, create_video, open_video
 from instantvir_models.media.color import from_rgb, resolved, to_rgb
 from tests.media_clips import make_clip
 
@@ -140,14 +140,14 @@ def test_unusual_formats_are_read(pix_fmt):
 def test_tags_are_kept_and_colours_stay(tmp_path, suffix, color):
     source = make_clip(tmp_path / f"in{suffix}", num_frames=2, color=color, options={"crf": "4"})
     target = tmp_path / f"out{suffix}"
-    with VideoReader(source) as reader:
+    with open_video(source) as reader:
         assert reader.info.color == ColorTags(color[0], color[1], color[2], color[3])
         settings = EncoderSettings(crf=1)
-        with VideoWriter(target, info_of=reader, width=32, height=32, settings=settings) as writer:
+        with create_video(target, info_of=reader, width=32, height=32, settings=settings) as writer:
             before = list(reader)
             for frame in before:
                 writer.write(frame)
-    with VideoReader(target) as reader:
+    with open_video(target) as reader:
         assert reader.info.color == ColorTags(color[0], color[1], color[2], color[3])
         after = list(reader)
     for old, new in zip(before, after, strict=True):
@@ -156,12 +156,12 @@ def test_tags_are_kept_and_colours_stay(tmp_path, suffix, color):
 
 def test_untagged_sources_get_the_tags_that_were_used(tmp_path):
     source = make_clip(tmp_path / "in.mp4", num_frames=1)
-    with VideoReader(source) as reader:
+    with open_video(source) as reader:
         assert reader.info.color == ColorTags(0, 2, 2, 2)
-        with VideoWriter(tmp_path / "out.mp4", info_of=reader, width=32, height=32) as writer:
+        with create_video(tmp_path / "out.mp4", info_of=reader, width=32, height=32) as writer:
             for frame in reader:
                 writer.write(frame)
-    with VideoReader(tmp_path / "out.mp4") as reader:
+    with open_video(tmp_path / "out.mp4") as reader:
         assert reader.info.color == ColorTags(1, 6, 2, 2)
 
 
@@ -180,8 +180,8 @@ def test_ten_bits_stay_ten_bits(tmp_path, codec, suffix):
     )
     crf = None if codec == "prores" else 8
     with (
-        VideoReader(source) as reader,
-        VideoWriter(
+        open_video(source) as reader,
+        create_video(
             tmp_path / f"out{suffix}",
             info_of=reader,
             width=64,
@@ -194,7 +194,7 @@ def test_ten_bits_stay_ten_bits(tmp_path, codec, suffix):
         assert before[0].pixels.dtype == np.uint16
         for frame in before:
             writer.write(frame)
-    with VideoReader(tmp_path / f"out{suffix}") as reader:
+    with open_video(tmp_path / f"out{suffix}") as reader:
         assert reader.info.bit_depth == 10
         after = list(reader)
     error = np.abs(before[0].pixels.astype(float) - after[0].pixels) / 65535

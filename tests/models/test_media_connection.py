@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoWriteError
-from instantvir_models.media import EncoderSettings, Frame, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, create_video
 from instantvir_models.media.connection import Connection, can_connect
 
 
@@ -96,7 +96,7 @@ def test_every_datagram_begins_with_a_packet(scheme, options, format_name, begin
         receiver.bind(("127.0.0.1", 0))
         address = f"{scheme}://127.0.0.1:{receiver.getsockname()[1]}{options}"
         connection = Connection(address, timeout_seconds=20, given_up=threading.Event())
-        writer = VideoWriter(
+        writer = create_video(
             connection, width=96, height=64, output_format=format_name, is_live=True,
             settings=EncoderSettings(codec="mpeg2video", low_latency=True),
         )  # fmt: skip

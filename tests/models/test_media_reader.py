@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoOpenError
-from instantvir_models.media import VideoReader, VideoWriter
-from instantvir_models.media.demux import PacketQueue
+from instantvir_models.media import create_video, open_video
+from instantvir_models.media.container_reader import ContainerReader
+from instantvir_models.media.image_reader import ImageReader
+from instantvir_models.media.packets import PacketQueue
 from tests.media_clips import make_clip, make_images, picture, set_display_matrix
 
 CODECS = {
@@ -24,7 +26,7 @@ CODECS = {
 
 
 def frames_of(source, **options):
-    with VideoReader(source, **options) as reader:
+    with open_video(source, **options) as reader:
         return list(reader)
 
 
@@ -32,7 +34,7 @@ def frames_of(source, **options):
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 7, 25])
 def test_every_frame_comes_once(tmp_path, suffix, num_frames):
     clip = make_clip(tmp_path / f"clip{suffix}", num_frames=num_frames, codec=CODECS[suffix])
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         frames = list(reader)
         assert reader.damage.message is None
     assert len(frames) == num_frames
@@ -52,7 +54,7 @@ def test_info_tells_the_facts(tmp_path):
         audio=True,
         sample_aspect_ratio=Fraction(4, 3),
     )
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         info = reader.info
     assert (info.width, info.height, info.num_frames, info.frame_rate) == (48, 64, 12, 30)
     assert info.duration_seconds == pytest.approx(0.4)
@@ -84,7 +86,7 @@ def test_a_stream_without_times_gets_increasing_ones(tmp_path):
 
 def test_iterating_again_goes_on(tmp_path):
     clip = make_clip(tmp_path / "clip.mp4", num_frames=6)
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         first = [next(iter(reader)).pts for _ in range(2)]
         assert len(first + [frame.pts for frame in reader]) == 6
 
@@ -111,7 +113,7 @@ def test_start_and_duration_choose_the_frames(tmp_path, suffix, start, duration,
 def test_a_start_behind_the_end_is_an_error(tmp_path):
     clip = make_clip(tmp_path / "clip.mp4", num_frames=5)
     with pytest.raises(VideoOpenError, match="holds no video frames") as caught:
-        VideoReader(clip, start_seconds=9)
+        open_video(clip, start_seconds=9)
     assert "behind the end" in caught.value.hint
 
 
@@ -130,7 +132,7 @@ def test_frames_come_upright(tmp_path, matrix, degrees, upright):
     )
     lying = frames_of(clip)
     set_display_matrix(clip, *matrix)
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         info, frames = reader.info, list(reader)
     assert info.rotation_degrees == degrees
     assert info.is_mirrored == (matrix[0] * matrix[3] - matrix[1] * matrix[2] < 0)
@@ -151,7 +153,7 @@ def test_a_truncated_mp4_tells_what_is_missing(tmp_path):
     )
     data = clip.read_bytes()
     clip.write_bytes(data[: len(data) // 2])
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         frames = list(reader)
     damage = reader.damage
     assert 5 < len(frames) < 45
@@ -165,7 +167,7 @@ def test_a_truncated_mkv_tells_what_is_missing(tmp_path):
     )
     data = clip.read_bytes()
     clip.write_bytes(data[: len(data) // 2])
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         frames = list(reader)
         assert 5 < len(frames) < 45
         assert abs(reader.damage.lost_packets - (50 - len(frames))) <= 2
@@ -180,7 +182,7 @@ def test_noise_in_the_middle_loses_few_frames_and_is_counted(tmp_path):
     middle = len(data) // 2
     data[middle : middle + 3000] = bytes(3000)
     clip.write_bytes(data)
-    with VideoReader(clip) as reader:
+    with open_video(clip) as reader:
         frames = list(reader)
         assert len(frames) >= 25
         damage = reader.damage
@@ -197,7 +199,7 @@ def test_images_are_a_video(tmp_path, as_what):
         "glob": str(tmp_path / "*.png"),
         "pattern": str(tmp_path / "frame_%05d.png"),
     }[as_what]
-    with VideoReader(source, frame_rate=10) as reader:
+    with open_video(source, frame_rate=10) as reader:
         assert (reader.info.num_frames, reader.info.frame_rate, reader.info.is_lossless) == (
             3,
             10,
@@ -217,7 +219,7 @@ def test_a_binary_file_object_is_a_source(tmp_path):
 
 def test_standard_input_is_a_source(tmp_path):
     clip = make_clip(tmp_path / "clip.mkv", num_frames=7)
-    code = "from instantvir_models.media import VideoReader; print(len(list(VideoReader('-'))))"
+    code = "from instantvir_models.media import open_video; print(len(list(open_video('-'))))"
     run = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {MODELS!r}); {code}"],
         input=clip.read_bytes(),
@@ -232,7 +234,7 @@ def test_empty_standard_input_is_an_error(monkeypatch, tmp_path):
     with (tmp_path / "nothing").open() as empty:
         monkeypatch.setattr(sys, "stdin", empty)
         with pytest.raises(VideoOpenError, match="standard input is empty"):
-            VideoReader("-")
+            open_video("-")
 
 
 def test_raw_video_needs_and_takes_options(tmp_path):
@@ -278,14 +280,14 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path, name, content, message, hin
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises(VideoOpenError, match=message) as caught:
-        VideoReader(path)
+        open_video(path)
     assert re.search(hint, caught.value.hint)
 
 
 def test_an_unknown_format_is_a_sentence(tmp_path):
     clip = make_clip(tmp_path / "clip.mp4", num_frames=1)
     with pytest.raises(VideoOpenError, match="cannot open"):
-        VideoReader(clip, input_format="nonsense")
+        open_video(clip, input_format="nonsense")
 
 
 def test_images_of_different_sizes_are_an_error(tmp_path):
@@ -294,7 +296,7 @@ def test_images_of_different_sizes_are_an_error(tmp_path):
         make_clip(tmp_path / "other.mkv", width=16, height=16, num_frames=1),
     ]
     with (
-        VideoReader(paths) as reader,
+        open_video(paths) as reader,
         pytest.raises(VideoOpenError, match="changes from 32x32 to 16x16"),
     ):
         list(reader)
@@ -326,7 +328,7 @@ def test_cover_art_is_no_video(tmp_path):
                 packet.stream = stream
                 container.mux(packet)
     with pytest.raises(VideoOpenError, match="has no video stream"):
-        VideoReader(sound)
+        open_video(sound)
 
 
 MODELS = next(p for p in sys.path if p.endswith("models") and "site-packages" not in p)
@@ -334,7 +336,7 @@ MODELS = next(p for p in sys.path if p.endswith("models") and "site-packages" no
 
 def test_after_a_flood_of_sound_that_nobody_took_the_queue_takes_packets_again(monkeypatch):
     """One flood, of a source whose picture had paused, left the rest of the stream without sound."""
-    monkeypatch.setattr("instantvir_models.media.demux.MAX_WAITING_BYTES", 100)
+    monkeypatch.setattr("instantvir_models.media.packets.MAX_WAITING_BYTES", 100)
     waiting = PacketQueue()
     for _ in range(5):
         waiting.append(av.Packet(60))
@@ -346,9 +348,22 @@ def test_after_a_flood_of_sound_that_nobody_took_the_queue_takes_packets_again(m
 
 
 def test_a_writer_that_comes_after_a_flood_says_that_sound_is_lost(monkeypatch, tmp_path, caplog):
-    monkeypatch.setattr("instantvir_models.media.demux.MAX_WAITING_BYTES", 100)
-    with VideoReader(make_clip(tmp_path / "in.mkv", num_frames=30, audio=True)) as reader:
+    monkeypatch.setattr("instantvir_models.media.packets.MAX_WAITING_BYTES", 100)
+    with open_video(make_clip(tmp_path / "in.mkv", num_frames=30, audio=True)) as reader:
         frames = list(reader)
-        with VideoWriter(tmp_path / "out.mkv", info_of=reader, width=32, height=32) as writer:
+        with create_video(tmp_path / "out.mkv", info_of=reader, width=32, height=32) as writer:
             writer.write(frames[0])
     assert "part of them is lost" in caplog.text
+
+
+def test_what_is_named_chooses_the_kind_of_reader(tmp_path):
+    paths = make_images(tmp_path, 2)
+    clip = make_clip(tmp_path / "clip.mkv", num_frames=2, audio=True)
+    with open_video(clip) as container, open_video(str(tmp_path / "*.png")) as images:
+        assert isinstance(container, ContainerReader)
+        assert isinstance(images, ImageReader)
+        assert [stream.kind for stream in container.info.audio_streams] == ["audio"]
+        assert images.demuxer is None
+        assert repr(images) == f"ImageReader(`{tmp_path}/*.png`, 32x32, png rgb24)"
+    with open_video(paths[0]) as still:  # one file is a container, whatever it holds
+        assert isinstance(still, ContainerReader)

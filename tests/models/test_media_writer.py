@@ -14,22 +14,22 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoWriteError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, VideoWriter
+from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from tests.media_clips import make_clip, make_images, packets_of, picture
 
 MODELS = next(p for p in sys.path if p.endswith("models") and "site-packages" not in p)
 
 
 def frames_of(source, **options):
-    with VideoReader(source, **options) as reader:
+    with open_video(source, **options) as reader:
         return list(reader)
 
 
 def copy(source, target, settings=None, **options):
     """What `restore` does when the model changes nothing."""
     with (
-        VideoReader(source, **options) as reader,
-        VideoWriter(
+        open_video(source, **options) as reader,
+        create_video(
             target,
             info_of=reader,
             width=reader.info.width,
@@ -47,7 +47,7 @@ def some_frames(count, width=32, height=32):
 
 def write(target, frames, settings=None, **options):
     height, width = frames[0].pixels.shape[:2]
-    with VideoWriter(target, width=width, height=height, settings=settings, **options) as writer:
+    with create_video(target, width=width, height=height, settings=settings, **options) as writer:
         for frame in frames:
             writer.write(frame)
 
@@ -110,7 +110,7 @@ def test_audio_is_copied_byte_by_byte(tmp_path, source, target):
     assert [data for _, data in after] == [data for _, data in before]
     np.testing.assert_allclose([t for t, _ in after], [t for t, _ in before], atol=1e-3)
     assert [f.pts_seconds for f in frames_of(tmp_path / target)] == [i / 25 for i in range(25)]
-    with VideoReader(tmp_path / target) as reader:
+    with open_video(tmp_path / target) as reader:
         assert reader.info.audio_streams[0].language == "deu"
 
 
@@ -200,7 +200,7 @@ def test_a_stream_that_does_not_fit_is_left_out_with_a_warning(tmp_path, caplog)
 def test_pixel_shape_is_kept(tmp_path, suffix):
     clip = make_clip(tmp_path / "in.mp4", num_frames=2, sample_aspect_ratio=Fraction(4, 3))
     copy(clip, tmp_path / f"out{suffix}")
-    with VideoReader(tmp_path / f"out{suffix}") as reader:
+    with open_video(tmp_path / f"out{suffix}") as reader:
         assert reader.info.sample_aspect_ratio == Fraction(4, 3)
 
 
@@ -225,7 +225,7 @@ def test_ffv1_returns_every_bit(tmp_path, suffix, size):
         for i in range(3)
     ]
     write(tmp_path / f"out{suffix}", frames, EncoderSettings(codec="ffv1"))
-    with VideoReader(tmp_path / f"out{suffix}") as reader:
+    with open_video(tmp_path / f"out{suffix}") as reader:
         assert reader.info.is_lossless
         for before, after in zip(frames, reader, strict=True):
             np.testing.assert_array_equal(before.pixels, after.pixels)
@@ -251,7 +251,7 @@ def test_images_return_every_bit(tmp_path):
 def test_the_name_appears_only_with_the_whole_file(tmp_path):
     target = tmp_path / "out.mp4"
     target.write_bytes(b"the old file")
-    writer = VideoWriter(target, width=32, height=32)
+    writer = create_video(target, width=32, height=32)
     for frame in some_frames(30):
         writer.write(frame)
     assert target.read_bytes() == b"the old file"
@@ -276,7 +276,7 @@ def write_and_be_interrupted(writer):
 def test_an_exception_leaves_nothing(tmp_path, name):
     with (
         pytest.raises(KeyboardInterrupt),
-        VideoWriter(tmp_path / name, width=32, height=32) as writer,
+        create_video(tmp_path / name, width=32, height=32) as writer,
     ):
         write_and_be_interrupted(writer)
     assert os.listdir(tmp_path) == []
@@ -338,7 +338,7 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path, name, settings, message,
 
 def test_no_frames_is_an_error(tmp_path):
     with pytest.raises(VideoWriteError, match="no frame was written"):
-        VideoWriter(tmp_path / "out.mp4", width=32, height=32).close()
+        create_video(tmp_path / "out.mp4", width=32, height=32).close()
     assert os.listdir(tmp_path) == []
 
 
@@ -357,7 +357,7 @@ def test_a_setting_without_effect_warns(tmp_path, caplog):
 
 def test_a_file_object_needs_a_format():
     with pytest.raises(VideoWriteError, match="needs a container format"):
-        VideoWriter(io.BytesIO(), width=32, height=32)
+        create_video(io.BytesIO(), width=32, height=32)
     buffer = io.BytesIO()
     write(buffer, some_frames(3), output_format="matroska")
     buffer.seek(0)
@@ -370,8 +370,8 @@ def test_pipes_carry_video_and_sound_in_one_pass(tmp_path, output_format):
     code = f"""
 import sys
 sys.path.insert(0, {MODELS!r})
-from instantvir_models.media import VideoReader, VideoWriter
-with VideoReader("-") as reader, VideoWriter(
+from instantvir_models.media import create_video, open_video
+with open_video("-") as reader, create_video(
     "-", info_of=reader, width=32, height=32, output_format={output_format!r}
 ) as writer:
     for frame in reader:
@@ -415,7 +415,7 @@ class Pipe(io.BytesIO):
 def test_low_latency_gives_out_each_frame_at_once(codec, output_format):
     pipe = Pipe()
     settings = EncoderSettings(codec=codec, low_latency=True, threads=1)
-    with VideoWriter(
+    with create_video(
         pipe, width=64, height=64, settings=settings, output_format=output_format
     ) as writer:
         sizes = [pipe.arrived]
@@ -458,8 +458,8 @@ def test_damaged_sound_costs_itself_and_not_the_output(tmp_path, caplog):
     path.write_bytes(data)
     target = tmp_path / "out.mkv"
     with (
-        VideoReader(path) as reader,
-        VideoWriter(target, info_of=reader, width=32, height=32) as writer,
+        open_video(path) as reader,
+        create_video(target, info_of=reader, width=32, height=32) as writer,
     ):
         for frame in reader:
             writer.write(frame)

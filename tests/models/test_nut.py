@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from instantvir_models.media import CompanionPacket, VideoReader
-from instantvir_models.media import reader as reader_module
+from instantvir_models.media import CompanionPacket, open_video
 from instantvir_models.media.nut import (
     FILE_ID,
     SYNCPOINT,
     NutPieces,
     without_back_pointer,
 )
+from instantvir_models.media.source import ContainerSource
 
 NUM_FRAMES = 40
 
@@ -69,7 +69,7 @@ def everything_in(
     source: object,
 ) -> tuple[list[tuple[int, NDArray[np.uint8]]], list[CompanionPacket]]:
     """Time stamps and pixels of all frames, and all sound."""
-    with VideoReader(source, is_live=True) as reader:  # type: ignore[arg-type]
+    with open_video(source, is_live=True) as reader:  # type: ignore[arg-type]
         frames = [(frame.pts, frame.pixels) for frame in reader]
         assert reader.damage.message is None
         assert reader.demuxer is not None
@@ -111,7 +111,7 @@ def test_a_new_piece_holds_no_frame_back() -> None:
             return super().read(min(size, max(1, syncpoints[4] - self.num_bytes)))
 
     pieces = NutPieces(Watched(data, seed=5), syncpoints_per_piece=3)
-    with VideoReader(pieces, is_live=True) as reader:
+    with open_video(pieces, is_live=True) as reader:
         for frame in reader:
             delivered.append(frame.pts)  # noqa: PERF401  (counted while it grows)
     assert len(delivered) == NUM_FRAMES
@@ -132,7 +132,7 @@ def test_a_stream_cut_anywhere_near_a_boundary_ends_well() -> None:
     boundary = data.rindex(SYNCPOINT)
     for end in range(boundary - 2, boundary + 30):
         pieces = NutPieces(Chopped(data[:end], seed=end), syncpoints_per_piece=1)
-        with VideoReader(pieces, is_live=True) as reader:
+        with open_video(pieces, is_live=True) as reader:
             assert len(list(reader)) == (1 if end < boundary else 2)  # two frames a syncpoint
 
 
@@ -160,9 +160,7 @@ def test_a_growing_nut_file_is_opened_again_before_the_demuxer_remembers_too_muc
     opened = []
     monkeypatch.setattr(NutPieces.__init__, "__kwdefaults__", {"syncpoints_per_piece": 30})
     monkeypatch.setattr(
-        reader_module,
-        "open_container",
-        lambda source, **options: opened.append(source) or open_container(source, **options),
+        ContainerSource, "open", lambda self: opened.append(self.source) or open_container(self)
     )
     source = LiveSource(
         SourceSettings(source=str(path), follow_seconds=0.1),
@@ -178,4 +176,4 @@ def test_a_growing_nut_file_is_opened_again_before_the_demuxer_remembers_too_muc
     assert all(isinstance(piece, NutPieces) for piece in opened)
 
 
-open_container = reader_module.open_container
+open_container = ContainerSource.open

@@ -13,6 +13,7 @@ from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.students.tiny import STATE_LIMIT
 from tests.live_tools import small_student
 
@@ -47,7 +48,9 @@ def degradations():
 
 
 def run(student, degradation, frames, packets):
-    session = Session(student, degradation, height=frames.shape[1], width=frames.shape[2])
+    session = Session(
+        Amortised(student), degradation, height=frames.shape[1], width=frames.shape[2]
+    )
     out, start = [], 0
     for size in packets:
         out.append(session.push(frames[start : start + size]))
@@ -90,7 +93,8 @@ def test_two_sessions_interleaved_equal_two_alone(student):
     frames = moving_frames(9), moving_frames(9)[:, ::-1].copy()
     alone = [run(student, degradations()["identity"], f, [9])[0] for f in frames]
     sessions = [
-        Session(student, degradations()["identity"], height=HEIGHT, width=WIDTH) for _ in frames
+        Session(Amortised(student), degradations()["identity"], height=HEIGHT, width=WIDTH)
+        for _ in frames
     ]
     together = [[], []]
     for t in range(9):
@@ -101,13 +105,13 @@ def test_two_sessions_interleaved_equal_two_alone(student):
 
 
 def test_frames_come_out_as_soon_as_their_block_is_full(student):
-    session = Session(student, degradations()["identity"], height=HEIGHT, width=WIDTH)
+    session = Session(Amortised(student), degradations()["identity"], height=HEIGHT, width=WIDTH)
     frames = moving_frames(6)
     assert [len(session.push(frames[t : t + 1])) for t in range(6)] == [0, 0, 3, 0, 0, 3]
 
 
 def test_a_temporal_operator_waits_for_the_frames_it_needs(student):
-    session = Session(student, degradations()["temporal"], height=HEIGHT, width=WIDTH)
+    session = Session(Amortised(student), degradations()["temporal"], height=HEIGHT, width=WIDTH)
     frames = moving_frames(8)
     assert [len(session.push(frames[t : t + 1])) for t in range(8)] == [0, 0, 0, 0, 3, 0, 0, 3]
 
@@ -138,12 +142,12 @@ def test_any_size(student, height, width):
 
 
 def test_super_resolution_enlarges(student):
-    session = Session(student, degradations()["down"], height=HEIGHT, width=WIDTH)
+    session = Session(Amortised(student), degradations()["down"], height=HEIGHT, width=WIDTH)
     assert session.output_size == (2 * HEIGHT, 2 * WIDTH)
 
 
 def test_memory_of_a_session_is_constant(student):
-    session = Session(student, degradations()["temporal"], height=8, width=8)
+    session = Session(Amortised(student), degradations()["temporal"], height=8, width=8)
     frames = moving_frames(2, 8, 8)
     for _ in range(60):
         session.push(frames)
@@ -152,7 +156,9 @@ def test_memory_of_a_session_is_constant(student):
 
 
 def test_frames_kept_for_a_temporal_operator_keep_nothing_else(student):
-    session = Session(student, parse_degradation("temporal:size=5"), height=HEIGHT, width=WIDTH)
+    session = Session(
+        Amortised(student), parse_degradation("temporal:size=5"), height=HEIGHT, width=WIDTH
+    )
     session.push(moving_frames(20))
     assert len(session._restored) == 2
     held = sum(frame.untyped_storage().nbytes() for frame in session._restored)
@@ -161,11 +167,11 @@ def test_frames_kept_for_a_temporal_operator_keep_nothing_else(student):
 
 def test_a_mask_of_another_size_is_refused_before_the_first_frame(student):
     with pytest.raises(UsageError, match="the mask is 40x24 but the video is 32x24"):
-        Session(student, degradations()["mask"], height=24, width=32)
+        Session(Amortised(student), degradations()["mask"], height=24, width=32)
 
 
 def test_frames_of_another_size_are_refused(student):
-    session = Session(student, degradations()["identity"], height=HEIGHT, width=WIDTH)
+    session = Session(Amortised(student), degradations()["identity"], height=HEIGHT, width=WIDTH)
     with pytest.raises(UsageError, match="restores frames of 40x24"):
         session.push(moving_frames(2, 8, 8))
     with pytest.raises(UsageError, match="uint8 or uint16, got float32"):
@@ -178,7 +184,7 @@ def white_noise(num_frames):
 
 
 def embedded_session(spec):
-    return Session(load_student().student, parse_degradation(spec), height=64, width=96)
+    return Session(Amortised(load_student().student), parse_degradation(spec), height=64, width=96)
 
 
 def test_the_memory_stays_bounded_on_what_no_camera_records():

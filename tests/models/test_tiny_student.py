@@ -7,7 +7,7 @@ from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.measurement import Degradation, degrade
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.tiled import TiledStudent
-from instantvir_models.students.tiny import TinyConfig, TinyStudent
+from instantvir_models.students.tiny import TRAITS, TinyConfig, TinyStudent
 
 
 def random_student(**changes) -> TinyStudent:
@@ -35,7 +35,8 @@ def moving_clip(frames, height, width):
 def conditioned(x, noise_std=0.1):
     generator = torch.Generator().manual_seed(2)
     return condition(
-        degrade(x, Degradation(operator=Identity(), noise_std=noise_std), generator=generator)
+        degrade(x, Degradation(operator=Identity(), noise_std=noise_std), generator=generator),
+        TRAITS,
     )
 
 

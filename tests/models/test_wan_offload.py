@@ -10,15 +10,17 @@ import pytest
 import torch
 
 import instantvir_models.operators.base as operators
-import instantvir_models.run.session as session_module
+import instantvir_models.solvers.amortised as amortised_module
 import instantvir_models.students.wan.transformer as transformer_module
 from instantvir_models.errors import DeviceMemoryError
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.measurement import Degradation, degrade
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.students.base import Conditioning, condition
 from instantvir_models.students.kv_cache import KVCache
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.cost import autoencoder_memory
 from instantvir_models.students.wan.offload import SLOTS
 from instantvir_models.students.wan.student import (
@@ -28,7 +30,7 @@ from instantvir_models.students.wan.student import (
     WanSettings,
     WanStudent,
 )
-from instantvir_models.students.wan.transformer import TextRows, WanTransformer
+from instantvir_models.students.wan.transformer import WanTransformer
 from tests.meta_card import CARD, MetaCard
 from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_text
 
@@ -157,7 +159,7 @@ def test_a_whole_session_keeps_to_the_card_and_leaves_it_as_it_was(spec, monkeyp
     with MetaCard() as card:
         student = student.placed(replace(WHOLE, resting=Resting.PAST_FRAMES))
         weights = card.live_bytes
-        session = Session(student, degradation, height=16, width=32, device=CARD)
+        session = Session(Amortised(student), degradation, height=16, width=32, device=CARD)
         out = session.push(np.zeros((22, 16, 32, 3), np.uint8))
         assert out.shape == (21, *session.output_size, 3)
         assert card.peak_bytes > weights
@@ -185,7 +187,7 @@ def test_a_step_down_frees_the_device_of_what_it_gives_up(kind, monkeypatch):
 def test_a_session_that_ended_leaves_nothing_behind():
     student = deep_student().for_device(CPU).placed(replace(WHOLE, resting=Resting.PAST_FRAMES))
     homes = [p.data_ptr() for p in student.autoencoder.parameters()]
-    session = Session(student, parse_degradation("identity"), height=16, width=16)
+    session = Session(Amortised(student), parse_degradation("identity"), height=16, width=16)
     session.push(np.zeros((21, 16, 16, 3), np.uint8))
     turns = weakref.ref(session._state.transformer.layers)
     slots = [weakref.ref(slot) for slot in turns()._slots]
@@ -343,15 +345,15 @@ def test_out_of_memory_among_tiles_goes_on_from_what_they_remember(kind, monkeyp
 def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
     student = deep_student(window_latents=6).for_device(CPU).placed(WHOLE)
     OutOfMemory(monkeypatch, student.autoencoder, "decode", at=range(1, 99))
-    session = Session(student, parse_degradation("identity"), height=16, width=32)
+    session = Session(Amortised(student), parse_degradation("identity"), height=16, width=32)
     with pytest.raises(DeviceMemoryError, match="ran out of memory at 32x16") as caught:
         session.push(np.zeros((9, 16, 32, 3), np.uint8))
     assert "restore smaller frames" in caught.value.hint
 
 
 def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
-    session = Session(deep_student(), parse_degradation("identity"), height=16, width=32)
-    OutOfMemory(monkeypatch, session_module, "data_consistency", at={1})
+    session = Session(Amortised(deep_student()), parse_degradation("identity"), height=16, width=32)
+    OutOfMemory(monkeypatch, amortised_module, "data_consistency", at={1})
     with pytest.raises(DeviceMemoryError, match=r"ran out of memory at 32x16$"):
         session.push(np.zeros((9, 16, 32, 3), np.uint8))
 
@@ -359,7 +361,7 @@ def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
 def test_a_session_that_begins_anew_does_not_ask_for_more_again(monkeypatch):
     """With half size or without the student under overload it does so again and again."""
     student = deep_student().for_device(CPU).placed(Footprint(21, 3))
-    session = Session(student, parse_degradation("identity"), height=16, width=32)
+    session = Session(Amortised(student), parse_degradation("identity"), height=16, width=32)
     OutOfMemory(monkeypatch, student.autoencoder, "decode", at={1})
     frames = np.zeros((12, 16, 32, 3), np.uint8)
     session.push(frames[:9])

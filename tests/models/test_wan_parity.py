@@ -8,7 +8,8 @@ from instantvir_models.autoencoders.wan import LATENT_MEAN, LATENT_STD, WanVAE
 from instantvir_models.checkpoints.convert import recognise
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
 from instantvir_models.checkpoints.prompt import encode
-from instantvir_models.students.wan.transformer import TextRows, WanMemory, WanTransformer
+from instantvir_models.students.text import TextRows
+from instantvir_models.students.wan.transformer import WanMemory, WanTransformer
 from tests.wan_small import TRANSFORMER, WAN_VAE, drawn, small_text
 
 

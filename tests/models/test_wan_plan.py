@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from instantvir_kernels.roofline import StudentShape, student_costs, total
+from instantvir_kernels.tools.roofline import StudentShape, student_costs, total
 from instantvir_models.autoencoders.base import CausalMemory
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
@@ -17,6 +17,7 @@ from instantvir_models.operators.measurement import Measurement
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.peak_memory import PeakMemory
 from instantvir_models.students.base import Conditioning, condition
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.plan import (
     CONSISTENCY_BYTES,
     FRAME_BYTES,
@@ -25,13 +26,7 @@ from instantvir_models.students.wan.plan import (
     tokens_per_latent,
 )
 from instantvir_models.students.wan.student import Footprint, Resting, WanSettings, WanStudent
-from instantvir_models.students.wan.transformer import (
-    PATCH,
-    TextRows,
-    WanConfig,
-    WanMemory,
-    WanTransformer,
-)
+from instantvir_models.students.wan.transformer import PATCH, WanConfig, WanMemory, WanTransformer
 from tests.meta_card import CARD, MetaCard
 from tests.wan_small import TRANSFORMER, small_student
 

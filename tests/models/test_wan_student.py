@@ -12,6 +12,7 @@ from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.measurement import Degradation, degrade
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.students.base import condition
 from instantvir_models.students.wan.student import Footprint, SrInput, WanSettings, WanStudent
 from tests.wan_small import small_student, small_text
@@ -31,7 +32,10 @@ def clip(num_frames, height=HEIGHT, width=WIDTH):
 def run(student, frames, packets, spec="blur:sigma=1+noise:std=2"):
     degradation = parse_degradation(spec)
     session = Session(
-        student, degradation, height=frames.shape[1], width=frames.shape[2], dtype=torch.float32
+        Amortised(student, torch.float32),
+        degradation,
+        height=frames.shape[1],
+        width=frames.shape[2],
     )
     out, start = [], 0
     for size in packets:
@@ -42,7 +46,9 @@ def run(student, frames, packets, spec="blur:sigma=1+noise:std=2"):
 
 @pytest.mark.parametrize("kind", ["lean", "wan"])
 def test_the_first_block_has_nine_frames_and_later_ones_twelve(kind):
-    session = Session(small_student(kind), parse_degradation("blur:sigma=1"), height=16, width=16)
+    session = Session(
+        Amortised(small_student(kind)), parse_degradation("blur:sigma=1"), height=16, width=16
+    )
     frames = clip(33, 16, 16)
     ready = [len(session.push(frames[t : t + 1])) for t in range(33)]
     assert {t + 1: n for t, n in enumerate(ready) if n} == {9: 9, 21: 12, 33: 12}
@@ -60,8 +66,8 @@ def test_after_skipped_blocks_the_student_begins_anew(student):
     """It went on as if the video had not: latents of frames seconds apart were joined."""
     frames = clip(42)
     session = Session(
-        student, parse_degradation("identity+noise:std=5"), height=HEIGHT, width=WIDTH,
-        dtype=torch.float32,
+        Amortised(student, torch.float32), parse_degradation("identity+noise:std=5"), height=HEIGHT, width=WIDTH,
+
     )  # fmt: skip
     session.push(frames[:9])
     session.is_student_skipped = True
@@ -76,8 +82,8 @@ def test_after_skipped_blocks_the_student_begins_anew(student):
 def test_a_prompt_changes_between_blocks_and_the_history_stays(student):
     frames, other = clip(33), small_text(seed=9, rows=5)
     session = Session(
-        student, parse_degradation("identity+noise:std=5"), height=HEIGHT, width=WIDTH,
-        dtype=torch.float32,
+        Amortised(student, torch.float32), parse_degradation("identity+noise:std=5"), height=HEIGHT, width=WIDTH,
+
     )  # fmt: skip
     before = session.push(frames[:21])
     session.change_text(other)
@@ -95,8 +101,8 @@ def test_a_prompt_changes_between_blocks_and_the_history_stays(student):
 def test_the_same_prompt_again_changes_nothing(student):
     frames = clip(21)
     session = Session(
-        student, parse_degradation("blur:sigma=1+noise:std=2"), height=HEIGHT, width=WIDTH,
-        dtype=torch.float32,
+        Amortised(student, torch.float32), parse_degradation("blur:sigma=1+noise:std=2"), height=HEIGHT, width=WIDTH,
+
     )  # fmt: skip
     first = session.push(frames[:9])
     session.change_text(student.text)
@@ -138,7 +144,7 @@ def test_two_sessions_interleaved_equal_two_alone(kind):
     alone = [run(student, frames, [21])[0] for frames in clips]
     degradation = parse_degradation("blur:sigma=1+noise:std=2")
     sessions = [
-        Session(student, degradation, height=16, width=16, dtype=torch.float32) for _ in clips
+        Session(Amortised(student, torch.float32), degradation, height=16, width=16) for _ in clips
     ]
     together = [[], []]
     for t in range(21):
@@ -149,7 +155,7 @@ def test_two_sessions_interleaved_equal_two_alone(kind):
 
 
 def test_the_memory_of_a_session_is_constant(student):
-    session = Session(student, parse_degradation("identity"), height=16, width=16)
+    session = Session(Amortised(student), parse_degradation("identity"), height=16, width=16)
     frames = clip(12, 16, 16)
     session.push(frames)
     session.push(frames)

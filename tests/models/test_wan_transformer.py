@@ -9,14 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from instantvir_kernels.dispatch import norm_rope_write
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.rope import rotations
 from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
-from instantvir_models.students.wan.transformer import (
-    TextRows,
-    WanConfig,
-    WanMemory,
-    WanTransformer,
-)
+from instantvir_models.students.wan.transformer import WanConfig, WanMemory, WanTransformer
 from tests.wan_small import TRANSFORMER, drawn, small_text
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "wan_student.safetensors"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from instantvir_models.autoencoders.lean import LeanConfig
 from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.errors import CheckpointError
-from instantvir_models.students.wan.student import WanSettings
+from instantvir_models.students.wan.settings import WanSettings
 from instantvir_models.students.wan.transformer import WanConfig
 
 FORMAT = "instantvir-wan"

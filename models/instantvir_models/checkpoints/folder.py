@@ -32,8 +32,9 @@ from instantvir_models.checkpoints.tensors import (
     write_tensors,
 )
 from instantvir_models.errors import CheckpointError, VideoWriteError
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.student import WanStudent
-from instantvir_models.students.wan.transformer import TextRows, WanConfig, WanTransformer
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 
 logger = logging.getLogger(__name__)
 

@@ -21,13 +21,17 @@ from instantvir_models.checkpoints.tensors import (
 )
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.base import Student
+from instantvir_models.students.capabilities import Seen
+from instantvir_models.students.fused import SEEN as FUSED_SEEN
 from instantvir_models.students.fused import FusedConfig, FusedStudent
-from instantvir_models.students.tiny import TinyConfig, TinyStudent
+from instantvir_models.students.tiny import SEEN, TinyConfig, TinyStudent
 
 EMBEDDED = "tiny"
 """Name of the student inside the package."""
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
+
+MOST_TRAITS = 256
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ class _Kind:
 
     student: type[Any]
     config: type[Any]
+    seen: Seen
+    """What weights of that kind were trained on if they do not say it."""
 
 
 FORMATS = {
-    "instantvir-fused": _Kind(FusedStudent, FusedConfig),
-    "instantvir-tiny": _Kind(TinyStudent, TinyConfig),
+    "instantvir-fused": _Kind(FusedStudent, FusedConfig, FUSED_SEEN),
+    "instantvir-tiny": _Kind(TinyStudent, TinyConfig, SEEN),
 }
 """Embedded students by the format that the metadata of their file names."""
 
@@ -152,9 +158,12 @@ def save_student(
     """Write `student` to `path` in `dtype` with its configuration inside; the sha256 of the file."""
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in student.state_dict().items()}
     format_name = next(name for name, kind in FORMATS.items() if isinstance(student, kind.student))
-    write_tensors(
-        path, tensors, {"format": format_name, "config": json.dumps(asdict(student.config))}
-    )
+    metadata = {
+        "format": format_name,
+        "config": json.dumps(asdict(student.config)),
+        "seen": json.dumps(asdict(student.seen)),
+    }
+    write_tensors(path, tensors, metadata)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -167,7 +176,8 @@ def _read(path: Path) -> FusedStudent | TinyStudent:
             hint=f"an embedded student says `format: {next(iter(FORMATS))}` in its metadata; other "
             "people's weights go through `instantvir convert`",
         )
-    student = kind.student(_config(metadata.get("config", ""), path, kind.config))
+    config = _config(metadata.get("config", ""), path, kind.config)
+    student = kind.student(config, seen=_seen(metadata.get("seen"), path, kind.seen))
     check_tensors(stored, student.state_dict(), f"`{path}`")
     student.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
     student = student.to(memory_format=torch.channels_last)
@@ -175,13 +185,41 @@ def _read(path: Path) -> FusedStudent | TinyStudent:
 
 
 def _config(text: str, path: Path, kind: type[Any]) -> Any:
-    least = {name: min(1, value) for name, value in asdict(kind()).items()}
+    usual = kind()
+    least = {name: min(1, value) for name, value in asdict(usual).items() if name != "traits"}
     try:
         values: dict[str, Any] = json.loads(text)
+        traits = tuple(values.pop("traits", usual.traits))
         if not all(
             isinstance(v, int) and least.get(k, 4096) <= v < 4096 for k, v in values.items()
         ):
             raise ValueError(f"unexpected {values}")
-        return kind(**values)
+        if not 0 < len(traits) < MOST_TRAITS or not all(isinstance(t, str) for t in traits):
+            raise ValueError(f"unexpected traits {traits}")
+        return kind(**values, traits=traits)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` has no usable configuration: {error}") from error
+
+
+def _seen(text: str | None, path: Path, usual: Seen) -> Seen:
+    """What the student in `path` was trained on; weights that do not say it saw the `usual`."""
+    if text is None:
+        return usual
+    try:
+        values: dict[str, Any] = json.loads(text)
+        return Seen(
+            operators=tuple(
+                {name: _range(bounds) for name, bounds in ranges.items()}
+                for ranges in values["operators"]
+            ),
+            noise_levels=_range(values["noise_levels"]),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise CheckpointError(
+            f"`{path}` does not say properly what it was trained on: {error}"
+        ) from error
+
+
+def _range(bounds: Any) -> tuple[float, float]:
+    low, high = bounds
+    return float(low), float(high)

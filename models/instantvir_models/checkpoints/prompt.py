@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from instantvir_models.checkpoints.config import printable
 from instantvir_models.checkpoints.tensors import LISTED_KEYS, read_tensors, write_tensors
 from instantvir_models.errors import CheckpointError, UsageError
-from instantvir_models.students.wan.transformer import TextRows
+from instantvir_models.students.text import TextRows
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def encode(text: str, *, text_len: int) -> Tensor:
         return encoder(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
 
 
-def _text_encoder() -> tuple[Any, Any]:
+def _text_encoder() -> tuple[Any, nn.Module]:
     try:
         from transformers import AutoTokenizer, UMT5EncoderModel
     except ImportError as error:
@@ -195,7 +195,7 @@ def _text_encoder() -> tuple[Any, Any]:
     name = os.environ.get(ENCODER_VARIABLE, DEFAULT_ENCODER)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        encoder = UMT5EncoderModel.from_pretrained(name, dtype=torch.bfloat16)
+        encoder: nn.Module = UMT5EncoderModel.from_pretrained(name, dtype=torch.bfloat16)
     except (OSError, ValueError, ImportError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from instantvir_models.errors import UsageError
-from instantvir_models.students.wan.transformer import TextRows
+from instantvir_models.students.text import TextRows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,16 @@ from pathlib import Path
 from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.watchdog import Pulse
-from instantvir_models.media import CompanionPacket, Frame, StreamSummary, VideoInfo, VideoReader
-from instantvir_models.media.address import is_network_address
+from instantvir_models.media import (
+    CompanionPacket,
+    Frame,
+    StreamSummary,
+    VideoInfo,
+    VideoReader,
+    open_video,
+)
 from instantvir_models.media.live_io import GrowingFile, StandardInput
+from instantvir_models.media.names import is_network_address
 from instantvir_models.media.nut import NutPieces
 
 logger = logging.getLogger(__name__)
@@ -249,7 +256,7 @@ class LiveSource:
         self._pipe = pipe = self._as_file()
         try:
             with self._pulse.busy("opening the input"):
-                return VideoReader(
+                return open_video(
                     settings.source if pipe is None else pipe,  # type: ignore[arg-type]
                     input_format=settings.input_format,
                     input_options=dict(settings.input_options),

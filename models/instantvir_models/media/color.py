@@ -76,7 +76,7 @@ def resolved(tags: ColorTags, *, pix_fmt: str, height: int) -> ColorTags:
             logger.warning("color matrix %d is not supported; taken as untagged", matrix)
         matrix = MATRIX_BT709 if height >= 720 else MATRIX_SMPTE170M
     if color_range not in (RANGE_LIMITED, RANGE_FULL):
-        is_full = pix_fmt.startswith(("yuvj", "gray", "ya", "mono"))
+        is_full = pix_fmt.startswith("yuvj") or is_gray(pix_fmt)
         color_range = RANGE_FULL if is_full else RANGE_LIMITED
     return replace(tags, range=color_range, matrix=matrix)
 
@@ -84,6 +84,11 @@ def resolved(tags: ColorTags, *, pix_fmt: str, height: int) -> ColorTags:
 def is_rgb(pix_fmt: str) -> bool:
     """Whether the format holds RGB, directly or through a palette."""
     return bool(av.VideoFormat(pix_fmt).is_rgb) or pix_fmt.startswith("pal")
+
+
+def is_gray(pix_fmt: str) -> bool:
+    """Whether the format holds luma alone, with or without opacity."""
+    return pix_fmt.startswith(("gray", "ya", "mono"))
 
 
 def bit_depth_of(pix_fmt: str) -> int:

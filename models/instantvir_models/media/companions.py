@@ -7,14 +7,16 @@ import logging
 import re
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from instantvir_models.media.demux import CompanionPacket, Demuxer
+from instantvir_models.media.demux import Demuxer
+from instantvir_models.media.limits import TEXT_SUBTITLE_OF_FORMAT
+from instantvir_models.media.packets import CompanionPacket
+from instantvir_models.media.timeline import Span
 
 logger = logging.getLogger(__name__)
 
@@ -30,30 +32,11 @@ _PLAIN_TEXT_SUBTITLES = {
     "ass": "ass",
     "mov_text": "mov",
 }
-_TEXT_SUBTITLE_OF_FORMAT = {
-    "mp4": "mov_text",
-    "mov": "mov_text",
-    "matroska": "subrip",
-    "webm": "webvtt",
-}
 
 
 def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
     """The metadata without what describes the source's coding."""
     return {key: value for key, value in metadata.items() if not _STALE_METADATA.fullmatch(key)}
-
-
-@dataclass(frozen=True)
-class Span:
-    """The stretch of the source that the output shows, and where its time begins."""
-
-    begin_seconds: Fraction
-    end_seconds: Fraction | None
-
-    def holds(self, seconds: Fraction) -> bool:
-        return seconds >= self.begin_seconds and (
-            self.end_seconds is None or seconds < self.end_seconds
-        )
 
 
 class Companions:
@@ -141,7 +124,7 @@ class Companions:
 
     def _add_converted_text(self, stream: Stream, codec: str) -> Stream | None:
         """A stream of the container's own text subtitles, if both sides are plain text."""
-        target_codec = _TEXT_SUBTITLE_OF_FORMAT.get(self._output.format.name)
+        target_codec = TEXT_SUBTITLE_OF_FORMAT.get(self._output.format.name)
         source_kind = _PLAIN_TEXT_SUBTITLES.get(codec)
         if target_codec is None or source_kind is None:
             return None

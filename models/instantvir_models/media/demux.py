@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
@@ -16,6 +12,9 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.damage import Account
+from instantvir_models.media.packets import CompanionPacket, PacketQueue
+from instantvir_models.media.timeline import Trim
 
 logger = logging.getLogger(__name__)
 
@@ -23,69 +22,14 @@ logger = logging.getLogger(__name__)
 PREROLL_SECONDS = Fraction(1)
 # Streams are interleaved within about a second, so audio of the last frames can follow them.
 POSTROLL_SECONDS = Fraction(1)
-MAX_WAITING_BYTES = 64 * 2**20
-AV_TIME_BASE = 1_000_000
-
-
-@dataclass(frozen=True)
-class CompanionPacket:
-    """One packet of audio or subtitles, free of the container it came from."""
-
-    position: int
-    """Which of the demuxer's `others` it belongs to."""
-    data: bytes
-    pts: int | None
-    dts: int | None
-    duration: int
-    time_base: Fraction
-    is_keyframe: bool
-
-    def delayed(self, seconds: Fraction) -> CompanionPacket:
-        """The same packet, shown `seconds` later."""
-        shift = round(seconds / self.time_base)
-        return replace(
-            self,
-            pts=None if self.pts is None else self.pts + shift,
-            dts=None if self.dts is None else self.dts + shift,
-        )
-
-
-class PacketQueue:
-    """Audio and subtitle packets on their way from the reader to a writer, first in, first out.
-
-    Appending and popping may happen in different threads. Holds about `MAX_WAITING_BYTES`; packets
-    that come while it is full are lost, which `has_lost_some` tells until the next `drain`.
-    """
-
-    def __init__(self) -> None:
-        self._packets: deque[av.Packet[Stream]] = deque()
-        self._num_bytes = 0
-        self._counting = threading.Lock()
-        self.has_lost_some = False
-
-    def append(self, packet: av.Packet[Stream]) -> None:
-        if self._num_bytes > MAX_WAITING_BYTES:
-            if not self.has_lost_some:
-                logger.debug("nobody takes the audio and subtitle packets; no more are kept")
-            self.has_lost_some = True
-            return
-        with self._counting:
-            self._num_bytes += packet.size
-        self._packets.append(packet)
-
-    def drain(self) -> Iterator[av.Packet[Stream]]:
-        self.has_lost_some = False
-        while self._packets:
-            packet = self._packets.popleft()
-            with self._counting:
-                self._num_bytes -= packet.size
-            yield packet
 
 
 class Demuxer:
     """Owns the open container, its one decoder, and the account of what could not be read.
 
     Args:
+        trim: what is wanted of the source.
+        read_errors_allowed: damaged places in a row before the source counts as lost.
         open_next: opens the next piece of a source that is read in pieces, with the same streams
             and one count of time; None when there is none. The first container stays open: it is
             what describes the source, and its decoder decodes all of them.
@@ -97,8 +41,7 @@ class Demuxer:
         video: VideoStream,
         others: tuple[Stream, ...],
         *,
-        start_seconds: Fraction | None,
-        duration_seconds: Fraction | None,
+        trim: Trim,
         read_errors_allowed: int = 0,
         open_next: Callable[[], InputContainer | None] = lambda: None,
     ) -> None:
@@ -111,29 +54,18 @@ class Demuxer:
         self.waiting = PacketQueue()
         self.on_companion: Callable[[], None] = lambda: None
         """Called in the reading thread whenever a packet begins to wait."""
-        self.start_seconds = start_seconds
-        self.end_seconds = (
-            None if duration_seconds is None else (start_seconds or Fraction(0)) + duration_seconds
-        )
+        self._trim = trim
         self.time_base = Fraction(video.time_base or Fraction(1, 90_000))
-        self.undecodable_packets = 0
-        self.read_error: str | None = None
-        self._video_packets = 0
-        self._last_end_seconds = Fraction(0)
-        self._reached_end = False
+        self.account = Account(container, video)
         self._is_past_the_span = False
-        # Kept now, because a closed container must not be asked any more.
         self.first_seconds = Fraction(video.start_time or 0) * self.time_base
-        """Time stamp at which the source begins; `start_seconds` counts from here."""
-        self.average_rate = Fraction(video.average_rate) if video.average_rate else None
-        self.promised_frames = _promised_frames(container, video)
-        self.promised_end_seconds = _promised_end_seconds(container, video)
+        """Time stamp at which the source begins; the trim counts from here."""
 
     def seek_to_start(self) -> None:
         """Try to go to a keyframe at or before the start; else stay at the head."""
-        assert self.start_seconds is not None
+        start = self._trim.start_seconds or Fraction(0)
         preroll = PREROLL_SECONDS if self.others else 0
-        target = self.first_seconds + max(Fraction(0), self.start_seconds - preroll)
+        target = self.first_seconds + max(Fraction(0), start - preroll)
         try:
             self.container.seek(int(target / self.time_base), stream=self.video)
         except av.FFmpegError as error:
@@ -160,7 +92,8 @@ class Demuxer:
         if not self._is_past_the_span:
             # Also after a read error: the decoder still holds frames of the packets before it.
             yield from self._decode(None)
-        self._reached_end = self.start_seconds is None and not self._is_past_the_span
+        is_from_the_beginning = self._trim.start_seconds is None
+        self.account.has_read_all = is_from_the_beginning and not self._is_past_the_span
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
         demuxed = self._demuxed(self.container)
@@ -177,16 +110,16 @@ class Demuxer:
                 errors_in_a_row += 1
                 is_damage = isinstance(error, av.error.InvalidDataError)
                 if is_damage and errors_in_a_row <= self._read_errors_allowed:
-                    self.undecodable_packets += 1
+                    self.account.undecodable_packets += 1
                     demuxed = self._demuxed(self._later_piece or self.container)
                     continue
-                self.read_error = error.strerror or str(error)
+                self.account.read_error = error.strerror or str(error)
                 return
             errors_in_a_row = 0
             # Not `packet.dts is None`: Matroska's first B-frame packets have no dts.
             if packet.size == 0:
                 continue
-            self._note_time(packet)
+            self.account.note_packet(packet)
             yield packet
 
     def _demuxed(self, container: InputContainer) -> Iterator[av.Packet[Stream]]:
@@ -197,7 +130,7 @@ class Demuxer:
         try:
             container = self._open_next()
         except VideoOpenError as error:
-            self.read_error = str(error)
+            self.account.read_error = str(error)
             return False
         if container is None:
             return False
@@ -210,20 +143,13 @@ class Demuxer:
             self._later_piece.close()
             self._later_piece = None
 
-    def _note_time(self, packet: av.Packet[Stream]) -> None:
-        if packet.stream_index == self.video.index:
-            self._video_packets += 1
-        if packet.pts is not None and packet.time_base:
-            end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
-            self._last_end_seconds = max(self._last_end_seconds, end)
-
     def _decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
         try:
             return self.video.codec_context.decode(packet)
         except av.error.EOFError:
             return []
         except av.FFmpegError as error:
-            self.undecodable_packets += 1
+            self.account.undecodable_packets += 1
             logger.debug("a packet could not be decoded: %s", error)
             return []
 
@@ -231,10 +157,10 @@ class Demuxer:
         if not self.others:
             return True
         time = packet.dts if packet.dts is not None else packet.pts
-        if time is None or self.end_seconds is None:
+        if time is None or self._trim.end_seconds is None:
             return False
         seconds = time * Fraction(packet.time_base) - self.first_seconds
-        return seconds > self.end_seconds + POSTROLL_SECONDS
+        return seconds > self._trim.end_seconds + POSTROLL_SECONDS
 
     def take_waiting(self) -> list[CompanionPacket]:
         """The packets set aside so far, for whoever hands them on to several outputs."""
@@ -252,38 +178,9 @@ class Demuxer:
             for packet in self.waiting.drain()
         ]
 
-    def missing_frames(self) -> int:
-        """Promised frames that were not in the file; 0 until it was read to its end."""
-        if not self._reached_end:
-            return 0
-        if self.promised_frames is not None:
-            return max(0, self.promised_frames - self._video_packets)
-        if self.promised_end_seconds is None or self.average_rate is None:
-            return 0
-        missing = round((self.promised_end_seconds - self._last_end_seconds) * self.average_rate)
-        # The muxers round durations, and a variable frame rate makes the last gap uncertain.
-        return missing if missing >= 2 else 0
-
     def close(self) -> None:
         self._close_later_piece()
         self.container.close()
-
-
-def _promised_frames(container: InputContainer, video: VideoStream) -> int | None:
-    """Frames according to the container's tables (MP4, AVI); None where it keeps none."""
-    if "mp4" in container.format.name:
-        return len(video.index_entries) or video.frames or None
-    return video.frames or None
-
-
-def _promised_end_seconds(container: InputContainer, video: VideoStream) -> Fraction | None:
-    """End of the video according to a Matroska header; None where nothing is said."""
-    if "matroska" not in container.format.name:
-        return None
-    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", video.metadata.get("DURATION", ""))
-    if match:
-        return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
-    return Fraction(container.duration, AV_TIME_BASE) if container.duration else None
 
 
 def main_video_stream(container: InputContainer) -> VideoStream | None:

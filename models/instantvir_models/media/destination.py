@@ -8,16 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from instantvir_models.errors import VideoWriteError
-from instantvir_models.media.address import scheme_of
-
-Destination = str | Path | BinaryIO
-
-
-def name_of(destination: Destination) -> str:
-    """How messages call the destination."""
-    if isinstance(destination, (str, Path)):
-        return "standard output" if str(destination) == "-" else f"`{destination}`"
-    return f"`{getattr(destination, 'name', None) or 'the given stream'}`"
+from instantvir_models.media.names import Destination, scheme_of
 
 
 def is_address(destination: Destination) -> bool:

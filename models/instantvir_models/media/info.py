@@ -7,22 +7,6 @@ from fractions import Fraction
 
 from instantvir_models.media.color import ColorTags
 
-LOSSLESS_CODECS = frozenset(
-    {
-        "ffv1",
-        "rawvideo",
-        "png",
-        "apng",
-        "huffyuv",
-        "ffvhuff",
-        "utvideo",
-        "qtrle",
-        "magicyuv",
-        "tiff",
-        "bmp",
-    }
-)
-
 
 @dataclass(frozen=True)
 class StreamSummary:
@@ -34,18 +18,6 @@ class StreamSummary:
     language: str | None
     sample_rate: int | None = None
     channels: int | None = None
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What of the source could not be read, as far as it is known at this moment."""
-
-    lost_packets: int = 0
-    """Frames' worth of compressed data that is missing or could not be decoded."""
-    corrupt_frames: int = 0
-    """Frames that were delivered although the decoder had to guess parts of them."""
-    message: str | None = None
-    """One sentence for a person; None when nothing is amiss."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import av
 
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.color import bit_depth_of, is_rgb
+from instantvir_models.media.limits import needs_even_sizes, refuse_what_crashes
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +86,6 @@ _DIALS = {
     "av1_nvenc": _Dials("cq", 28, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
     "ffv1": _Dials(fixed=(("level", "3"), ("g", "1"), ("slicecrc", "1"))),
 }
-# x264 and x265 refuse sizes that their chroma subsampling does not divide; the others pad.
-_NEEDS_EVEN_SIZES = frozenset({"libx264", "libx265", "h264_nvenc", "hevc_nvenc", "av1_nvenc"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +139,7 @@ def resolve_encoder(
             f"{codec} cannot encode the pixel format {pix_fmt}",
             hint=f"it takes {', '.join(pix_fmts[:12])}",
         )
-    _refuse_what_crashes(codec, width)
+    refuse_what_crashes(codec, width)
     pix_fmt = _for_odd_sizes(codec, pix_fmt, pix_fmts, width, height)
     return ResolvedEncoder(codec, pix_fmt, _options(codec, settings), settings.threads)
 
@@ -175,15 +174,6 @@ def _pix_fmts_of(codec: str) -> list[str]:
     return [pix_fmt.name for pix_fmt in encoder.video_formats or []]
 
 
-def _refuse_what_crashes(codec: str, width: int) -> None:
-    # x265 4.2 writes outside its memory for many widths below one coding tree unit.
-    if codec == "libx265" and width < 64:
-        raise VideoWriteError(
-            f"libx265 cannot be trusted with a width of {width} pixels",
-            hint="use h264, or 64 pixels or more",
-        )
-
-
 def _friendly_names() -> list[str]:
     return ["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
 
@@ -212,7 +202,7 @@ def _for_odd_sizes(codec: str, pix_fmt: str, pix_fmts: list[str], width: int, he
     layout = av.VideoFormat(pix_fmt, 2, 2)
     odd_columns = width % 2 and layout.chroma_width(2) == 1
     odd_rows = height % 2 and layout.chroma_height(2) == 1
-    if codec not in _NEEDS_EVEN_SIZES or is_rgb(pix_fmt) or not (odd_columns or odd_rows):
+    if not needs_even_sizes(codec) or is_rgb(pix_fmt) or not (odd_columns or odd_rows):
         return pix_fmt
     depth = bit_depth_of(pix_fmt)
     full_chroma = "yuv444p" if depth == 8 else f"yuv444p{depth}le"

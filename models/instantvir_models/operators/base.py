@@ -46,6 +46,9 @@ class OperatorTraits:
     """Fraction of pixels that were measured."""
     temporal_sigma: float = 0.0
     """Standard deviation of the blur over time, in frames."""
+    blur_departure: float = 0.0
+    """How far the blur is from a round Gaussian of `blur_sigma`: the part of its light that lands
+    elsewhere, from 0 to 1."""
 
 
 class Operator(ABC):

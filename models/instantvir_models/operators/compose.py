@@ -127,4 +127,5 @@ class Composition(Operator):
             is_antialiased_cubic=any(traits.is_antialiased_cubic for traits in each),
             known_fraction=known,
             temporal_sigma=sum(traits.temporal_sigma**2 for traits in each) ** 0.5,
+            blur_departure=max(traits.blur_departure for traits in each),
         )

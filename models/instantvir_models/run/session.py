@@ -17,25 +17,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instantvir_models.cpu import fastest_dtype
+from instantvir_models.clock import Step, StepClock
 from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
-from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import Degradation, Measurement
-from instantvir_models.run.clock import Step, StepClock
-from instantvir_models.students.base import Conditioning, Estimate, Student, condition
-from instantvir_models.students.tiled import HALO_PIXELS
-from instantvir_models.students.wan.student import WanStudent
-from instantvir_models.students.wan.transformer import TextRows
+from instantvir_models.solvers.base import Restored, Solver, Window, block_size
+from instantvir_models.solvers.classical.initial import InitialEstimate
+from instantvir_models.students.text import TextRows
+from instantvir_models.tiles import TILE_PIXELS
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
-
-TILE_PIXELS = 12 * HALO_PIXELS
-"""Side of a tile where none is asked for."""
-
-SKIPPED_STD = 0.06
-"""How far the initial estimate is taken to be off where the student is skipped: the tiny student's
-own error before training."""
 
 KEPT_BLOCK_TIMES = 4096
 """Latest block times kept for percentiles."""
@@ -50,6 +41,7 @@ class SessionReport:
     estimate_seconds: float
     """Seconds for initial estimates, of the device that computes them; likewise below."""
     student_seconds: float
+    """Seconds for the student, or for all that another solver does."""
     consistency_seconds: float
     """Seconds for data consistency and the residual."""
     convert_seconds: float
@@ -58,55 +50,56 @@ class SessionReport:
     """Wall seconds of each of the latest blocks."""
     residual: float | None
     """||A x - y|| / ||y|| over all frames out; None before the first block."""
+    frames_replaced: int
+    """Frames out that are the initial estimate, because what the solver made of them contradicted the
+    measurement."""
 
 
 class Session:
     """One video being restored: the only owner of mutable state.
 
     Args:
-        student: any `Student`; may serve many sessions, all in one thread where its weights can
-            rest in CPU memory.
+        solver: what restores each block; may serve many sessions.
         degradation: what happened to the video.
         height, width: size of the measured frames in pixels.
         tile_pixels: side of the tiles, a multiple of 64; None decides by size, 0 never tiles.
-        dtype: of the student's arithmetic; None takes bfloat16 where the CPU computes in it.
-        device: where everything between the pixels is computed; the student must be there.
-        frames_per_block: frames restored together, at most the student's own number, which None
+        device: where everything between the pixels is computed; the solver must be there.
+        frames_per_block: frames restored together, at most the solver's own number, which None
             takes. Fewer mean less delay and less look-ahead; 1 has none.
 
     Raises:
-        UsageError: if a mask in the operator does not fit the frames, or the student was not made
-            for such blocks.
+        UsageError: if a mask in the operator does not fit the frames, or the solver was not made
+            for such blocks, tiles or such an operator.
     """
 
     def __init__(
         self,
-        student: Student[Any],
+        solver: Solver[Any],
         degradation: Degradation,
         *,
         height: int,
         width: int,
         tile_pixels: int | None = None,
-        dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
         frames_per_block: int | None = None,
     ) -> None:
         self.degradation = degradation
-        self.frames_per_block = block_size(student, frames_per_block)
+        self.frames_per_block = block_size(solver, frames_per_block)
         """Frames that are restored together."""
         self.is_student_skipped = False
         """While True, blocks are restored by the initial estimate and data consistency alone. The
-        student then begins anew: it has not seen what came between."""
+        solver then begins anew: it has not seen what came between."""
         self.is_shrunk = False
         """While True, blocks are restored at half their height and width and enlarged again, in less
-        than a third of the time; only where the session `can_shrink`. The student begins anew whenever
+        than a third of the time; only where the session `can_shrink`. The solver begins anew whenever
         this changes."""
         self.measured_size = (height, width)
         self.output_size = degradation.operator.clean_size(height, width)
-        self._student = _tiled_if_large(student, self.output_size, tile_pixels)
-        self._state = self._student.new_state()
+        solver.check(degradation)
+        self._solver = _tiled_if_large(solver, self.output_size, tile_pixels)
+        self._state = self._solver.new_state()
         self._is_state_new, self._is_state_shrunk = True, False
-        self._dtype = fastest_dtype() if dtype is None else dtype
+        self._cheap_solver = InitialEstimate()
         self._device = torch.device(device)
         self._check_operator()
 
@@ -118,7 +111,7 @@ class Session:
         self._restored: deque[Tensor] = deque(maxlen=max(1, self._radius))
         self._bit_depth_is_16 = False
 
-        self._frames_in = 0
+        self._frames_in = self._frames_replaced = 0
         self._clock = StepClock(self._device)
         self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
         self._squared_error = self._squared_measurement = 0.0
@@ -153,25 +146,22 @@ class Session:
         self._num_skipped += num_frames
 
     def change_text(self, text: TextRows) -> None:
-        """From the next block on the student reads this prompt; what it remembers stays.
+        """From the next block on the solver reads this prompt; what it remembers stays.
 
         Raises:
-            UsageError: if the student reads no text.
+            UsageError: if it reads no text.
         """
-        if not isinstance(self._student, WanStudent):
-            raise UsageError("this student reads no text")
-        self._student = self._student.with_text(text)
+        self._solver = self._solver.with_text(text)
 
     def restarted(self) -> "Session":
         """A new session for other frames like these; asks for no more memory than this one has."""
         height, width = self.measured_size
         return type(self)(
-            self._student_as_shrunk(),
+            self._solver.no_larger_than(self._state),
             self.degradation,
             height=height,
             width=width,
-            tile_pixels=0,  # the student is in tiles already if it is to be
-            dtype=self._dtype,
+            tile_pixels=0,  # the solver is in tiles already if it is to be
             device=self._device,
             frames_per_block=self.frames_per_block,
         )
@@ -179,9 +169,9 @@ class Session:
     @property
     def can_shrink(self) -> bool:
         """Whether blocks may be restored at half size: of an operator that says what it is there, in
-        whole pixels, by a student that can begin anew with a block of any number of frames."""
+        whole pixels, by a solver that can begin anew with a block of any number of frames."""
         is_even = not any(side % 2 for side in self.measured_size)
-        begins_anywhere = self._student.first_block_frames == self._student.frames_per_block
+        begins_anywhere = self._solver.first_block_frames == self._solver.frames_per_block
         return is_even and begins_anywhere and self.degradation.operator.halved() is not None
 
     @property
@@ -197,7 +187,7 @@ class Session:
     @property
     def _next_block_frames(self) -> int:
         if self._is_state_new:
-            return min(self.frames_per_block, self._student.first_block_frames)
+            return min(self.frames_per_block, self._solver.first_block_frames)
         return self.frames_per_block
 
     @property
@@ -215,6 +205,7 @@ class Session:
             convert_seconds=self._clock.seconds(Step.CONVERT),
             block_seconds=tuple(self._block_seconds),
             residual=residual,
+            frames_replaced=self._frames_replaced,
         )
 
     def _restore_ready(self, *, is_end: bool) -> Pixels:
@@ -264,45 +255,36 @@ class Session:
 
     def _estimate(self, measurement: Measurement, inside: slice) -> Tensor:
         """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""
-        with self._clock.on_device(Step.ESTIMATE):
-            whole = condition(measurement)
-            block = whole.during(inside)
+        height, width = measurement.operator.clean_size(*measurement.y.shape[-2:])
+        past = measurement.y.new_empty(1, 0, 3, height, width)
+        past = torch.cat([past, *(frame[None, None] for frame in self._restored)], 1)
+        window = Window(measurement, inside, past[:, : inside.start])
         with self._clock.on_device(Step.STUDENT):
-            estimate = self._student_estimate(block)
+            restored = self._solved(window)
         with self._clock.on_device(Step.CONSISTENCY):
-            past = [frame[None, None] for frame in list(self._restored)[: inside.start]]
-            x_hat = torch.cat([*past, estimate.x_hat, whole.x_init[:, inside.stop :]], 1)
-            x = data_consistency(x_hat, measurement, estimate_std=float(estimate.std[0]))
-            self._add_residual(x, measurement, inside)
-            x = x[:, inside]
+            self._add_residual(restored.x, measurement, inside)
+            x = restored.x[:, inside]
             if self._radius:
                 # a copy of each: one frame would keep all of its block and what is beside it
                 self._restored.extend(frame.clone() for frame in x[0])
+        self._frames_replaced += restored.num_replaced
         return x
 
-    def _student_estimate(self, block: Conditioning) -> Estimate:
+    def _solved(self, window: Window) -> Restored:
         if self.is_student_skipped:
             self._begin_anew()
             self._is_state_new = True
-            return Estimate(x_hat=block.x_init, std=block.x_init.new_full((1,), SKIPPED_STD))
+            return self._cheap_solver.restore_block(window, None)
         if self.is_shrunk != self._is_state_shrunk:
             self._begin_anew()
             self._is_state_shrunk = self.is_shrunk
-        use_bfloat16 = self._dtype == torch.bfloat16
         self._is_state_new = False
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=use_bfloat16):
-            return self._student.restore_block(block, self._state)
+        return self._solver.restore_block(window, self._state)
 
     def _begin_anew(self) -> None:
         """Forget the video so far; what memory once did not suffice for is not tried again."""
-        self._student = self._student_as_shrunk()
-        self._state = self._student.new_state()
-
-    def _student_as_shrunk(self) -> Student[Any]:
-        """The student, to begin with what memory has sufficed for so far."""
-        if isinstance(self._student, WanStudent):
-            return replace(self._student, memory_limit=self._state.footprint)
-        return self._student
+        self._solver = self._solver.no_larger_than(self._state)
+        self._state = self._solver.new_state()
 
     def _add_residual(self, x: Tensor, measurement: Measurement, inside: slice) -> None:
         error = (measurement.operator.A(x) - measurement.y)[:, inside]
@@ -357,28 +339,10 @@ def _enlarged(x: Tensor) -> Tensor:
     return F.interpolate(x[0], scale_factor=2, mode="bicubic", align_corners=False)[None]
 
 
-def block_size(student: Student[Any], asked: int | None) -> int:
-    """Frames per block that `student` is to restore: its own number, or `asked` if that suits it.
-
-    Raises:
-        UsageError: if the student was not made for such blocks.
-    """
-    own = student.frames_per_block
-    if asked is None:
-        return own
-    least = 1 if student.first_block_frames == own else own  # a latent of several frames is whole
-    if not least <= asked <= own:
-        raise UsageError(
-            f"blocks of {asked} frames do not suit this student",
-            hint=f"it restores {own if least == own else f'1 to {own}'} frames together",
-        )
-    return asked
-
-
 def _tiled_if_large(
-    student: Student[Any], size: tuple[int, int], tile_pixels: int | None
-) -> Student[Any]:
+    solver: Solver[Any], size: tuple[int, int], tile_pixels: int | None
+) -> Solver[Any]:
     if tile_pixels is None:
-        largest = student.tile_above_pixels
+        largest = solver.needs.tile_above_pixels
         tile_pixels = TILE_PIXELS if largest is not None and size[0] * size[1] > largest else 0
-    return student.in_tiles(tile_pixels) if tile_pixels else student
+    return solver.in_tiles(tile_pixels) if tile_pixels else solver

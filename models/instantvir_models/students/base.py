@@ -1,17 +1,18 @@
 """What a student is shown, and the protocol every student follows."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from instantvir_models.operators.base import OperatorTraits
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.operators.prior import initial_estimate
-
-NUM_TRAITS = 14
+from instantvir_models.students.capabilities import Capabilities
+from instantvir_models.students.fitting import FitRequest, Fitted
+from instantvir_models.students.text import TextRows
+from instantvir_models.students.traits import told
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Conditioning:
     known: Tensor
     """[B, T, 1, H, W], 1 where a pixel was measured."""
     traits: Tensor
-    """[B, NUM_TRAITS] operator and noise in numbers of order one."""
+    """[B, n] operator and noise in numbers of order one, those the student asked for."""
     y_small: Tensor | None = None
     """[B, T, 3, h, w] the measurement at its own size where that is smaller; None if it is not."""
 
@@ -70,11 +71,32 @@ class Student(Protocol[StateT]):
         """Frames of the first block, which may differ where latents cover several frames."""
 
     @property
-    def tile_above_pixels(self) -> int | None:
-        """Frames with more pixels are better restored in tiles; None never asks for tiles."""
+    def capabilities(self) -> Capabilities:
+        """What it can do and was made for."""
+
+    def for_device(self, device: torch.device) -> "Student[StateT]":
+        """This student, to compute on `device`; `fitted` brings it there."""
+
+    def fitted(self, request: FitRequest) -> "Fitted[Student[StateT]]":
+        """This student on its device, keeping to the memory there is.
+
+        Raises:
+            UsageError: if frames of that size do not fit at all.
+            DeviceMemoryError: if memory runs out while weights go to their device.
+        """
 
     def in_tiles(self, tile_pixels: int) -> "Student[Any]":
         """This student with less memory at once: frames in tiles of `tile_pixels` a side."""
+
+    def with_text(self, text: TextRows) -> "Student[StateT]":
+        """This student, told another prompt; it goes on with the states of the one before.
+
+        Raises:
+            UsageError: if it reads no text.
+        """
+
+    def no_larger_than(self, state: StateT) -> "Student[StateT]":
+        """This student, to ask from the start for no more memory than `state` has come to."""
 
     def new_state(self) -> StateT:
         """The memory of one video before its first block."""
@@ -82,31 +104,23 @@ class Student(Protocol[StateT]):
     def restore_block(self, block: Conditioning, state: StateT) -> Estimate:
         """The estimate of one block; `state` then also holds this block."""
 
-
-def traits_vector(traits: OperatorTraits, *, noise_std: float, is_lossy: bool) -> list[float]:
-    """`NUM_TRAITS` numbers of order one that describe how a video was degraded."""
-    return [
-        traits.blur_sigma / 3,
-        math.log1p(traits.blur_sigma),
-        float(traits.blur_sigma > 0),
-        float(traits.scale == 2),
-        float(traits.scale == 3),
-        float(traits.scale >= 4),
-        float(traits.is_antialiased_cubic),
-        traits.known_fraction,
-        float(traits.known_fraction < 1),
-        traits.temporal_sigma,
-        noise_std * 10,
-        math.log10(noise_std + 3e-3) + 1.5,
-        float(is_lossy),
-        float(traits == OperatorTraits()),
-    ]
+    def restore_sequence(self, sequence: Conditioning) -> Estimate:
+        """The estimate of a whole video at once, causal like its blocks: how it is trained."""
 
 
-def condition(measurement: Measurement) -> Conditioning:
-    """The measurement as a student sees it, all tensors float32."""
+def bounded_estimate(measurement: Measurement) -> Tensor:
+    """The initial estimate [B, T, 3, H, W], bounded to what a frame can be by far."""
+    return initial_estimate(measurement).clamp(-1.5, 1.5)
+
+
+def condition(measurement: Measurement, traits: Sequence[str] = ()) -> Conditioning:
+    """The measurement as a student sees it, all tensors float32.
+
+    Args:
+        traits: names of the numbers that the student is told about operator and noise.
+    """
     y, operator = measurement.y, measurement.operator
-    x_init = initial_estimate(measurement).clamp(-1.5, 1.5)
+    x_init = bounded_estimate(measurement)
     known = operator.known_pixels(y)
     if known is None:
         known = torch.ones_like(x_init[:, :, :1])
@@ -115,15 +129,7 @@ def condition(measurement: Measurement) -> Conditioning:
         x_init=x_init,
         y_view=_enlarged(y, x_init.shape) * known,
         known=known,
-        traits=x_init.new_tensor(
-            [
-                traits_vector(
-                    operator.traits,
-                    noise_std=measurement.noise_std,
-                    is_lossy=measurement.degradation.is_lossy,
-                )
-            ]
-        ).expand(len(y), NUM_TRAITS),
+        traits=x_init.new_tensor([told(measurement.degradation, traits)]).expand(len(y), -1),
         y_small=None if y.shape[-2:] == x_init.shape[-2:] else y,
     )
 

@@ -21,9 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instantvir_models.autoencoders.haar import haar, inverse_haar
+from instantvir_models.errors import UsageError
 from instantvir_models.operators.measurement import LEVEL, ROUNDING_STD
-from instantvir_models.students.base import NUM_TRAITS, Conditioning, Estimate
+from instantvir_models.students.base import Conditioning, Estimate
+from instantvir_models.students.capabilities import Capabilities, Seen
 from instantvir_models.students.enlarge import FACTOR, Enlarger
+from instantvir_models.students.fitting import FitRequest, Fitted, Notice
 from instantvir_models.students.fusion import (
     CORRELATED_FLOOR,
     Belief,
@@ -33,6 +36,7 @@ from instantvir_models.students.fusion import (
     pictures,
 )
 from instantvir_models.students.layers import Film, Residual, padded
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
 
 SIZE_MULTIPLE = 8
@@ -54,7 +58,27 @@ OPEN_GATE = 4.0
 """Logit of a gate that lets everything pass: where a linear inverse has weighed the bands already."""
 
 INPUT_CHANNELS = 53
-NUM_CODES = NUM_TRAITS + 3
+
+TRAITS = (
+    "blur_sigma", "log_blur_sigma", "is_blurred", "is_scaled_by_2", "is_scaled_by_3",
+    "is_scaled_by_4_or_more", "is_antialiased_cubic", "known_fraction", "has_holes",
+    "temporal_sigma", "noise_std", "log_noise_std", "is_lossy", "is_identity",
+)  # fmt: skip
+"""What new students are told."""
+
+NUM_LEVELS = 3
+"""Numbers that each layer is told besides: how far its frame is off, before and after averaging."""
+
+SEEN = Seen(
+    operators=(
+        {"blur_sigma": (0, 5), "blur_departure": (0, 0.02)},
+        {"scale": (2, 4), "is_antialiased_cubic": (0, 1), "blur_sigma": (0, 2),
+         "blur_departure": (0, 0.02)},
+        {"known_fraction": (0.1, 1)},
+    ),
+    noise_levels=(0, 60),
+)  # fmt: skip
+"""What students are trained on by the recipes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +95,8 @@ class FusedConfig:
     enlarger_layers: int = 0
     """Of the branch that enlarges by four at the small size; 0 leaves it to the network."""
     enlarger_channels: int = 64
+    traits: tuple[str, ...] = TRAITS
+    """Names of the numbers it is told about operator and noise."""
 
 
 @dataclass
@@ -95,7 +121,7 @@ class Start:
     y_view: Tensor
     known: Tensor
     traits: Tensor
-    """[n, NUM_TRAITS]."""
+    """[n, traits] what was told."""
     y_small: Tensor | None = None
     """[n, 3, h, w] where the branch for enlargement is to do it; then nothing was averaged."""
 
@@ -111,12 +137,18 @@ class Refined:
 
 
 class FusedStudent(nn.Module):
-    """The embedded student; implements `Student`."""
+    """The embedded student; implements `Student`.
 
-    def __init__(self, config: FusedConfig) -> None:
+    Args:
+        seen: what it was, or is to be, trained on.
+    """
+
+    def __init__(self, config: FusedConfig, *, seen: Seen = SEEN) -> None:
         super().__init__()
         self.config = config
+        self.seen = seen
         fine, coarse, bottom = config.fine_channels, config.coarse_channels, config.bottom_channels
+        num_codes = len(config.traits) + NUM_LEVELS
         self.enter = nn.Conv2d(INPUT_CHANNELS, fine, 3, padding=1)
         self.fine_in = _layers(fine, config.fine_layers, is_normed=False)
         self.to_coarse = nn.Conv2d(fine, coarse, 2, stride=2)
@@ -129,9 +161,9 @@ class FusedStudent(nn.Module):
         self.fine_out = _layers(fine, config.fine_layers, is_normed=False)
         self.head = nn.Conv2d(fine, 24, 3, padding=1)
         self.head_error = nn.Sequential(nn.Conv2d(coarse, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1))
-        self.film = Film([layer.width for layer in self._in_order()], num_codes=NUM_CODES)
+        self.film = Film([layer.width for layer in self._in_order()], num_codes=num_codes)
         self.enlarger = (
-            Enlarger(config.enlarger_channels, config.enlarger_layers, num_codes=NUM_CODES)
+            Enlarger(config.enlarger_channels, config.enlarger_layers, num_codes=num_codes)
             if config.enlarger_layers
             else None
         )
@@ -155,8 +187,25 @@ class FusedStudent(nn.Module):
         return self.config.frames_per_block
 
     @property
-    def tile_above_pixels(self) -> int | None:
-        return TILE_ABOVE_PIXELS
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            tile_above_pixels=TILE_ABOVE_PIXELS, seen=self.seen, traits=self.config.traits
+        )
+
+    def for_device(self, device: torch.device) -> "FusedStudent":
+        return self
+
+    def fitted(self, request: FitRequest) -> "Fitted[FusedStudent]":
+        if request.allowed_gigabytes is None:
+            return Fitted(self)
+        text = "`--vram` has no effect: this model runs on the CPU in a few megabytes"
+        return Fitted(self, (Notice(text, is_warning=True),))
+
+    def with_text(self, text: TextRows) -> "FusedStudent":
+        raise UsageError("this student reads no text")
+
+    def no_larger_than(self, state: FusedState) -> "FusedStudent":
+        return self
 
     def in_tiles(self, tile_pixels: int) -> "TiledStudent[FusedState]":
         return TiledStudent(self, tile_pixels=tile_pixels)
@@ -192,13 +241,14 @@ class FusedStudent(nn.Module):
             for t in (sequence.x_init, sequence.y_view, sequence.known)
         )
         traits = sequence.traits.repeat_interleave(frames, 0)
-        variance_init = initial_variance(x_init, known, traits)
+        told = self._told(traits)
+        variance_init = initial_variance(x_init, known, told)
         y_small = self._enlarged_from(sequence)
         if y_small is not None:
             return Start(
                 x_init, x_init, variance_init, variance_init, y_view, known, traits, y_small
             )
-        floors = CORRELATED_FLOOR * _is_inverse(sequence.traits).float()
+        floors = CORRELATED_FLOOR * told.is_inverse.float()
         x_bar, variance = [], []
         for b in range(batch):
             mine = slice(b * frames, (b + 1) * frames)
@@ -207,7 +257,9 @@ class FusedStudent(nn.Module):
             fused: list[Belief] = []
             for first in range(0, frames, self.frames_per_block):
                 part, past = fused_block(
-                    found[first : first + self.frames_per_block], past, floor=float(floors[b])
+                    found[first : first + self.frames_per_block],
+                    past,
+                    floor=float(floors[b * frames]),
                 )
                 fused += part
             assert past is not None
@@ -263,7 +315,7 @@ class FusedStudent(nn.Module):
         x = _through(self.fine_out, self.from_coarse(y).add_(x), codes)
         residual, gate = self.head(x).float().split(12, 1)
 
-        gates = torch.sigmoid(2 * gate + _first_gate(variance, start.traits))
+        gates = torch.sigmoid(2 * gate + _first_gate(variance, self._told(start.traits)))
         x_hat = mu + inverse_haar(bands * gates + residual * (PICTURE_STD * s_bar * scale))
         log_ratio = self.head_error(y.detach()).float().clamp(-4, 3)
         expected = F.avg_pool2d(start.variance, 4) * torch.exp(2 * log_ratio - 1)
@@ -274,7 +326,7 @@ class FusedStudent(nn.Module):
         s = start.variance_init.mean((1, 2, 3), keepdim=True).sqrt()
         added, log_ratio = self.enlarger(
             y_small,
-            noise=_noise_variance(start.traits).sqrt(),
+            noise=self._told(start.traits).noise_variance.sqrt(),
             codes=self._codes(start.traits, s, start.variance_init),
         )
         height, width = added.shape[-2:]
@@ -284,8 +336,11 @@ class FusedStudent(nn.Module):
             variance=s.square() * torch.exp(2 * log_ratio - 1),
         )
 
+    def _told(self, traits: Tensor) -> "_Told":
+        return _Told(dict(zip(self.config.traits, traits.unbind(1), strict=True)))
+
     def _codes(self, traits: Tensor, s: Tensor, variance: Tensor) -> Tensor:
-        """[n, NUM_CODES] what every layer is told."""
+        """[n, traits + NUM_LEVELS] what every layer is told."""
         log_s = s.flatten(1).log10()
         log_s_bar = 0.5 * variance.mean((1, 2, 3))[:, None].log10()
         return torch.cat([traits, log_s + 1.5, log_s_bar + 1.5, 2 * (log_s_bar - log_s)], 1)
@@ -307,52 +362,68 @@ def _frame(start: Start, i: int) -> Start:
     return Start(**{name: value[i : i + 1] for name, value in present.items()})
 
 
-def _first_gate(variance: Tensor, traits: Tensor) -> Tensor:
+class _Told:
+    """What n frames were told, by name; what was not told is 0."""
+
+    def __init__(self, by_name: dict[str, Tensor]) -> None:
+        self._by_name = by_name
+        self._nothing = torch.zeros_like(next(iter(by_name.values())))
+
+    def __getitem__(self, name: str) -> Tensor:
+        """[n]."""
+        return self._by_name.get(name, self._nothing)
+
+    @property
+    def is_inverse(self) -> Tensor:
+        """[n], whether the initial estimate inverts a blur or a down-sampling."""
+        return torch.stack([self[name] for name in INVERSES]).gt(0).any(0)
+
+    @property
+    def noise_variance(self) -> Tensor:
+        """[n, 1, 1, 1] of what was measured."""
+        noise = (self["noise_std"] / 10).square() + self["is_lossy"] * LOSSY_STD**2
+        return (noise + ROUNDING_STD**2)[:, None, None, None]
+
+
+INVERSES = (
+    "blur_sigma", "is_scaled_by_2", "is_scaled_by_3", "is_scaled_by_4_or_more", "temporal_sigma",
+)  # fmt: skip
+
+
+def _first_gate(variance: Tensor, told: _Told) -> Tensor:
     """Logits [n, 12, h, w] a gate starts from: a Wiener filter against what white noise is left."""
-    noise = torch.minimum(variance, _noise_variance(traits))
+    noise = torch.minimum(variance, told.noise_variance)
     powers = variance.new_tensor(BAND_STD).square().repeat_interleave(3)[:, None, None]
     wiener = (powers / noise).log().clamp_max(OPEN_GATE)
-    return torch.where(_is_inverse(traits)[:, None, None, None], OPEN_GATE, wiener)
+    return torch.where(told.is_inverse[:, None, None, None], OPEN_GATE, wiener)
 
 
-def _is_inverse(traits: Tensor) -> Tensor:
-    """[n], whether the initial estimate inverts a blur or a down-sampling."""
-    return (traits[:, [0, 3, 4, 5, 9]] > 0).any(1)
-
-
-def _noise_variance(traits: Tensor) -> Tensor:
-    """[n, 1, 1, 1] of what was measured, as far as it was told."""
-    told = (traits[:, 10] / 10).square() + traits[:, 12] * LOSSY_STD**2
-    return (told + ROUNDING_STD**2)[:, None, None, None]
-
-
-def initial_variance(x_init: Tensor, known: Tensor, traits: Tensor) -> Tensor:
+def initial_variance(x_init: Tensor, known: Tensor, told: _Told) -> Tensor:
     """[n, 1, H, W] how far x_init [n, 3, H, W] is expected to be off, squared.
 
     What was measured directly is off by its noise. Where something was inverted or filled in, an
     exponential of a linear fit to how much fine detail the estimate has and to what it was told
     (`FILLED`, `INVERTED`).
     """
-    noise = _noise_variance(traits)
+    noise = told.noise_variance
     detail = haar(x_init)[:, 3:].square().mean((1, 2, 3))
     log_detail = (detail + 1e-6).log()
     log_noise = noise.flatten().log()
-    told = torch.stack(
-        [
-            torch.ones_like(log_detail), log_detail, log_noise, log_detail * log_noise,
-            traits[:, 0], traits[:, 1], traits[:, 3], traits[:, 4], traits[:, 5], traits[:, 6],
-            traits[:, 7],
-        ],
-        1,
-    )  # fmt: skip
-    filled = noise + _fitted(told, FILLED)
-    variance = torch.where(known > 0, noise, filled)
-    inverse = _is_inverse(traits)[:, None, None, None]
-    return torch.where(inverse, _fitted(told, INVERTED).expand_as(variance), variance)
+    basic = [torch.ones_like(log_detail), log_detail, log_noise, log_detail * log_noise]
+    features = torch.stack([*basic, *(told[name] for name in FITTED_TRAITS)], 1)
+    variance = torch.where(known > 0, noise, noise + _fitted(features, FILLED))
+    inverse = told.is_inverse[:, None, None, None]
+    return torch.where(inverse, _fitted(features, INVERTED).expand_as(variance), variance)
 
 
-def _fitted(told: Tensor, weights: tuple[float, ...]) -> Tensor:
-    fit = (told @ told.new_tensor(weights)).clamp(2 * math.log(LEVEL / 4), 0)
+FITTED_TRAITS = (
+    "blur_sigma", "log_blur_sigma", "is_scaled_by_2", "is_scaled_by_3", "is_scaled_by_4_or_more",
+    "is_antialiased_cubic", "known_fraction",
+)  # fmt: skip
+
+
+def _fitted(features: Tensor, weights: tuple[float, ...]) -> Tensor:
+    fit = (features @ features.new_tensor(weights)).clamp(2 * math.log(LEVEL / 4), 0)
     return fit.exp()[:, None, None, None]
 
 

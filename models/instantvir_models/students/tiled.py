@@ -1,18 +1,18 @@
 """Large frames in tiles: constant memory at any size, for students that see their surroundings only."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from instantvir_models.students.base import Conditioning, Estimate, Student
-from instantvir_models.tiles import tiles
+from instantvir_models.students.fitting import FitRequest, Fitted
+from instantvir_models.students.text import TextRows
+from instantvir_models.tiles import HALO_PIXELS, tiles
 
 StateT = TypeVar("StateT")
-
-HALO_PIXELS = 64
-"""Pixels computed around each tile and thrown away: more than a student sees to any side."""
 
 
 @dataclass
@@ -39,22 +39,47 @@ class TiledStudent(Generic[StateT]):
         self.tile_pixels = tile_pixels
         self.frames_per_block = student.frames_per_block
         self.first_block_frames = student.first_block_frames
-        self.tile_above_pixels = None
+        self.capabilities = replace(student.capabilities, tile_above_pixels=None)
+
+    def for_device(self, device: torch.device) -> "TiledStudent[StateT]":
+        return TiledStudent(self.student.for_device(device), tile_pixels=self.tile_pixels)
+
+    def fitted(self, request: FitRequest) -> "Fitted[TiledStudent[StateT]]":
+        inner = self.student.fitted(request)
+        return Fitted(TiledStudent(inner.value, tile_pixels=self.tile_pixels), inner.notices)
 
     def in_tiles(self, tile_pixels: int) -> "TiledStudent[StateT]":
         return TiledStudent(self.student, tile_pixels=tile_pixels)
 
+    def with_text(self, text: TextRows) -> "TiledStudent[StateT]":
+        return TiledStudent(self.student.with_text(text), tile_pixels=self.tile_pixels)
+
+    def no_larger_than(self, state: TiledState[StateT]) -> "TiledStudent[StateT]":
+        return self
+
     def new_state(self) -> TiledState[StateT]:
         return TiledState()
 
+    def restore_sequence(self, sequence: Conditioning) -> Estimate:
+        return self._each_tile(sequence, lambda part, _: self.student.restore_sequence(part))
+
     def restore_block(self, block: Conditioning, state: TiledState[StateT]) -> Estimate:
+        def restored(part: Conditioning, index: int) -> Estimate:
+            if index == len(state.tiles):
+                state.tiles.append(self.student.new_state())
+            return self.student.restore_block(part, state.tiles[index])
+
+        return self._each_tile(block, restored)
+
+    def _each_tile(
+        self, block: Conditioning, restored: Callable[[Conditioning, int], Estimate]
+    ) -> Estimate:
+        """The estimate of a block from that of each of its tiles, in raster order."""
         x_hat = torch.empty_like(block.x_init)
         std = None
         grid = tiles(*block.size, side=self.tile_pixels, halo=HALO_PIXELS)
         for index, tile in enumerate(grid):
-            if index == len(state.tiles):
-                state.tiles.append(self.student.new_state())
-            part = self.student.restore_block(_cut(block, tile.read), state.tiles[index])
+            part = restored(_cut(block, tile.read), index)
             x_hat[(..., *tile.write)] = part.x_hat[(..., *tile.keep)]
             std = part.std
         assert std is not None
@@ -65,4 +90,21 @@ def _cut(block: Conditioning, read: tuple[slice, slice]) -> Conditioning:
     def cut(t: Tensor) -> Tensor:
         return t[(..., *read)]
 
-    return Conditioning(cut(block.x_init), cut(block.y_view), cut(block.known), block.traits)
+    return Conditioning(
+        cut(block.x_init),
+        cut(block.y_view),
+        cut(block.known),
+        block.traits,
+        _cut_small(block, read),
+    )
+
+
+def _cut_small(block: Conditioning, read: tuple[slice, slice]) -> Tensor | None:
+    """The part of the small frames that `read` covers; None where its borders fall between pixels."""
+    if block.y_small is None:
+        return None
+    factor = block.size[1] // block.y_small.shape[-1]
+    if any(edge % factor for part in read for edge in (part.start, part.stop)):
+        return None
+    rows, columns = (slice(part.start // factor, part.stop // factor) for part in read)
+    return block.y_small[..., rows, columns]

@@ -23,10 +23,14 @@ from torch.nn import functional as F
 
 from instantvir_kernels.dispatch import attention, block_causal_attention
 from instantvir_models.autoencoders.haar import haar, inverse_haar
+from instantvir_models.errors import UsageError
 from instantvir_models.students.alignment import backward_flow, flow_guide, warp
-from instantvir_models.students.base import NUM_TRAITS, Conditioning, Estimate
+from instantvir_models.students.base import Conditioning, Estimate
+from instantvir_models.students.capabilities import Capabilities, Seen
+from instantvir_models.students.fitting import FitRequest, Fitted, Notice
 from instantvir_models.students.kv_cache import KVCache
 from instantvir_models.students.layers import Residual, modulated, padded
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
 
 SIZE_MULTIPLE = 8
@@ -43,6 +47,25 @@ STATE_LIMIT = 6.0
 clips, four tasks, 16 instead changes one clip of one task by one level. Without a limit, white noise
 told to be a strong blur made the memory grow without end; at 16, a shock could put the memory into
 a state of its own that it never left."""
+
+TRAITS = (
+    "blur_sigma", "log_blur_sigma", "is_blurred", "is_scaled_by_2", "is_scaled_by_3",
+    "is_scaled_by_4_or_more", "is_antialiased_cubic", "known_fraction", "has_holes",
+    "temporal_sigma", "noise_std", "log_noise_std", "is_lossy", "is_identity",
+)  # fmt: skip
+"""What students were told that do not say it themselves; new students are told the same."""
+
+SEEN = Seen(
+    operators=(
+        {"blur_sigma": (0, 5), "blur_departure": (0, 0.02)},
+        {"scale": (2, 4), "is_antialiased_cubic": (0, 1), "blur_sigma": (0, 2),
+         "blur_departure": (0, 0.02)},
+        {"known_fraction": (0.05, 1)},
+    ),
+    noise_levels=(0, 50),
+)  # fmt: skip
+"""What students were trained on that do not say it themselves (see `weights/README.md`). A Gaussian
+that a kernel holds departs from the formula by a few thousandths."""
 
 INPUT_CHANNELS = 7  # initial estimate, measurement, known mask
 
@@ -62,6 +85,8 @@ class TinyConfig:
     num_heads: int = 4
     window: int = 8
     """Side of an attention window in tokens; a token covers 8x8 pixels."""
+    traits: tuple[str, ...] = TRAITS
+    """Names of the numbers it is told about operator and noise, in their order."""
 
 
 @dataclass
@@ -88,11 +113,11 @@ class _Motion:
 class _Film(nn.Module):
     """Per-channel scale and shift for every layer, from the traits of the degradation."""
 
-    def __init__(self, widths: list[int]) -> None:
+    def __init__(self, num_traits: int, widths: list[int]) -> None:
         super().__init__()
         self.widths = widths
         self.hidden = nn.Sequential(
-            nn.Linear(NUM_TRAITS, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU()
+            nn.Linear(num_traits, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU()
         )
         self.out = nn.Linear(64, 2 * sum(widths) + 1)
         nn.init.zeros_(self.out.weight)
@@ -162,16 +187,21 @@ class _WindowAttention(nn.Module):
 
 
 class TinyStudent(nn.Module):
-    """The embedded student; implements `Student`."""
+    """The embedded student; implements `Student`.
 
-    def __init__(self, config: TinyConfig) -> None:
+    Args:
+        seen: what it was, or is to be, trained on.
+    """
+
+    def __init__(self, config: TinyConfig, *, seen: Seen = SEEN) -> None:
         super().__init__()
         self.config = config
+        self.seen = seen
         fine, coarse, bottom = config.fine_channels, config.coarse_channels, config.bottom_channels
         half = config.coarse_layers // 2
         widths = [fine, fine, *[coarse] * half, bottom]  # in the order of use
         widths += [*[coarse] * (config.coarse_layers - half), fine, fine]
-        self.film = _Film(widths)
+        self.film = _Film(len(config.traits), widths)
         self.enter = nn.Conv2d(4 * INPUT_CHANNELS, fine, 3, padding=1)
         self.fine_in = Residual(fine)
         self.look_ahead = _Fuse(fine, config.state_channels)
@@ -203,11 +233,28 @@ class TinyStudent(nn.Module):
         return self.config.frames_per_block
 
     @property
-    def tile_above_pixels(self) -> int | None:
-        return TILE_ABOVE_PIXELS
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            tile_above_pixels=TILE_ABOVE_PIXELS, seen=self.seen, traits=self.config.traits
+        )
+
+    def for_device(self, device: torch.device) -> "TinyStudent":
+        return self
+
+    def fitted(self, request: FitRequest) -> "Fitted[TinyStudent]":
+        if request.allowed_gigabytes is None:
+            return Fitted(self)
+        text = "`--vram` has no effect: this model runs on the CPU in a few megabytes"
+        return Fitted(self, (Notice(text, is_warning=True),))
 
     def in_tiles(self, tile_pixels: int) -> "TiledStudent[TinyState]":
         return TiledStudent(self, tile_pixels=tile_pixels)
+
+    def with_text(self, text: TextRows) -> "TinyStudent":
+        raise UsageError("this student reads no text")
+
+    def no_larger_than(self, state: TinyState) -> "TinyStudent":
+        return self
 
     def new_state(self) -> TinyState:
         blocks = self.config.past_blocks + 1

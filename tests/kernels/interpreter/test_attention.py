@@ -81,6 +81,18 @@ def test_a_bias_of_log_n_makes_one_key_stand_for_n_equal_ones(normal, assert_sam
     assert_same(actual, reference.attention(q, k, v))
 
 
+@BOTH
+def test_hidden_keys_may_fill_a_whole_tile(normal, assert_same, dtype):
+    """-inf - -inf is no number: a first tile of hidden keys made every output NaN."""
+    q = normal(1, 20, 2, 64, dtype=dtype)
+    k, v = (normal(1, 50, 2, 64, dtype=dtype) for _ in range(2))
+    bias = torch.zeros(50)
+    bias[: TILE.block_k + 3] = float("-inf")
+    bias[-1] = float("-inf")
+    actual = triton_launch.attention(q, k, v, key_bias=bias)
+    assert_same(actual, reference.attention(q, k, v, key_bias=bias))
+
+
 def test_scores_far_apart_do_not_overflow(normal, assert_same):
     q, k, v = 60 * normal(1, 8, 1, 64), 60 * normal(1, 40, 1, 64), normal(1, 40, 1, 64)
     actual = triton_launch.attention(q, k, v)

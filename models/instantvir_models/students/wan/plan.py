@@ -16,7 +16,7 @@ from instantvir_models.students.wan.cost import (
     network_of,
 )
 from instantvir_models.students.wan.offload import SLOTS
-from instantvir_models.students.wan.student import (
+from instantvir_models.students.wan.settings import (
     TILE_LATENTS,
     TOKEN_PIXELS,
     Footprint,

@@ -3,7 +3,6 @@
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from enum import IntEnum, StrEnum
 
 import torch
 from torch import Tensor, nn
@@ -15,110 +14,27 @@ from instantvir_models.autoencoders.base import (
     Autoencoder,
     CausalMemory,
 )
+from instantvir_models.autoencoders.lean import LeanVAE
 from instantvir_models.autoencoders.tiled import LocalAutoencoder, TiledAutoencoder
+from instantvir_models.autoencoders.wan import WanVAE
 from instantvir_models.students.base import Conditioning, Estimate
+from instantvir_models.students.capabilities import Capabilities
+from instantvir_models.students.fitting import FitRequest, Fitted
+from instantvir_models.students.text import TextFormat, TextRows
+from instantvir_models.students.wan.fit import Networks, fitted
 from instantvir_models.students.wan.offload import HOME, Offload
 from instantvir_models.students.wan.schedule import clean_from_velocity, sigma_at
-from instantvir_models.students.wan.transformer import PATCH, TextRows, WanMemory, WanTransformer
+from instantvir_models.students.wan.settings import (
+    TILE_LATENTS,
+    TOKEN_PIXELS,
+    Footprint,
+    Resting,
+    SrInput,
+    WanSettings,
+)
+from instantvir_models.students.wan.transformer import PATCH, WanMemory, WanTransformer
 
 logger = logging.getLogger(__name__)
-
-TOKEN_PIXELS = PATCH * SPATIAL_FACTOR
-"""Pixels along each side of a token; frames are padded to a multiple of it."""
-
-
-class SrInput(StrEnum):
-    """What a student is shown of a video that was made smaller."""
-
-    LATENT = "latent"
-    """The small video is encoded and its latent enlarged: how the published students were trained."""
-    PIXELS = "pixels"
-    """The initial estimate at full size."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WanSettings:
-    """How a student is run; kept in its checkpoint."""
-
-    timestep: int = 522
-    shift: float = 8.0
-    """Of the noise schedule."""
-    latents_per_block: int = 3
-    window_latents: int = 21
-    """Latest latents attended to, those of the current block included."""
-    sink_latents: int = 0
-    """First latents of a video attended to for ever."""
-    sr_input: SrInput = SrInput.LATENT
-    estimate_std: float = 0.05
-    """How far the student is off, in the [-1, 1] range; weighs it against the measurement."""
-
-    def __post_init__(self) -> None:
-        if self.latents_per_block < 1 or self.window_latents < self.latents_per_block:
-            raise ValueError(
-                f"a window of {self.window_latents} latents does not hold a block of "
-                f"{self.latents_per_block}"
-            )
-        if self.sink_latents < 0 or self.estimate_std <= 0:
-            raise ValueError("sink_latents is 0 or more, estimate_std above 0")
-        sigma_at(self.timestep, shift=self.shift)
-
-
-class Resting(IntEnum):
-    """What rests in CPU memory and comes to the device for its turn; each holds the ones before."""
-
-    NOTHING = 0
-    WEIGHTS = 1
-    """Of the layers and of the autoencoder."""
-    PAST_FRAMES = 2
-    """What the autoencoder remembers of the video, too."""
-
-
-TILE_LATENTS = (64, 32)
-"""Sides of the tiles that an autoencoder may be cut into, in latent pixels."""
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """How much a student keeps on its device and does at once: what may give way to memory."""
-
-    window_latents: int
-    """Latest latents attended to, those of the current block included."""
-    chunk_latents: int
-    """Latents the autoencoder takes at once; changes nothing but time and memory."""
-    tile_latents: int = 0
-    """Side of the autoencoder's tiles in latent pixels, 0 for whole frames; seams are exact."""
-    resting: Resting = Resting.NOTHING
-
-    def smaller(
-        self, latents_per_block: int, *, may_tile: bool = False, may_rest: bool = False
-    ) -> "Footprint | None":
-        """The next step down, those first that give up nothing but time.
-
-        Smaller chunks, weights and then past frames in CPU memory, tiles, half the window in whole
-        blocks. Tiles remember more than they save as long as past frames are on the device.
-        """
-        if self.chunk_latents > 1:
-            return replace(self, chunk_latents=1)
-        if may_rest and self.resting < Resting.PAST_FRAMES:
-            return replace(self, resting=Resting(self.resting + 1))
-        if may_tile and not self.tile_latents and self.resting is Resting.PAST_FRAMES:
-            return replace(self, tile_latents=TILE_LATENTS[-1])
-        half = self.window_latents // 2 // latents_per_block * latents_per_block
-        window = max(latents_per_block, half)
-        if window > self.window_latents - latents_per_block:
-            return None
-        return replace(self, window_latents=window)
-
-    def __str__(self) -> str:
-        parts = [f"a history of {self.window_latents} latents"]
-        parts.append(f"{self.chunk_latents} at a time in the autoencoder")
-        if self.tile_latents:
-            parts.append(f"in tiles of {self.tile_latents * SPATIAL_FACTOR} pixels")
-        if self.resting >= Resting.WEIGHTS:
-            parts.append("weights in CPU memory")
-        if self.resting >= Resting.PAST_FRAMES:
-            parts.append("past frames in CPU memory")
-        return ", ".join(parts)
 
 
 @dataclass
@@ -164,8 +80,15 @@ class WanStudent:
         return self.frames_per_block - (TEMPORAL_FACTOR - 1)
 
     @property
-    def tile_above_pixels(self) -> int | None:
-        return None
+    def capabilities(self) -> Capabilities:
+        config = self.transformer.config
+        return Capabilities(
+            devices=("cpu", "cuda"),
+            text=TextFormat(config.text_dim, config.text_len),
+            has_words=self.text.rows.shape[1] > 0,
+            weights_dtype=self.dtype,
+            can_be_fitted=True,
+        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -175,6 +98,10 @@ class WanStudent:
     def with_text(self, text: TextRows) -> "WanStudent":
         """The same student (weights shared) for another prompt."""
         return replace(self, text=text)
+
+    def no_larger_than(self, state: WanState) -> "WanStudent":
+        """This student, to begin with what memory has sufficed for so far."""
+        return replace(self, memory_limit=state.footprint)
 
     def in_tiles(self, tile_pixels: int) -> "WanStudent":
         """The autoencoder in tiles with exact seams; the transformer still sees whole frames."""
@@ -187,6 +114,15 @@ class WanStudent:
         assert isinstance(autoencoder, nn.Module)
         blocks = self.transformer.blocks
         return replace(self, offload=Offload(self.transformer, blocks, autoencoder, device))
+
+    def fitted(self, request: FitRequest) -> "Fitted[WanStudent]":
+        """This student on its device, keeping to the memory there is; after `for_device`."""
+        autoencoder = self.autoencoder
+        assert isinstance(autoencoder, (LeanVAE, WanVAE))
+        networks = Networks(
+            self.transformer.config, autoencoder.config, self.settings, self.text.attended_rows
+        )
+        return fitted(networks, self.dtype, request, place=self.placed)
 
     def placed(
         self, footprint: Footprint, *, dtype: torch.dtype | None = None, may_tile: bool = True
@@ -262,14 +198,26 @@ class WanStudent:
             state.transformer.rewind(mark)
             raise
 
-    def _restore(self, block: Conditioning, state: WanState) -> Estimate:
+    def restore_sequence(self, sequence: Conditioning) -> Estimate:
+        """The estimate of a whole video at once under the block-causal mask: how it is trained.
+
+        Equals `restore_block` block after block while the video is no longer than the window.
+        """
+        return self._restore(sequence, self.new_state(), is_sequence=True)
+
+    def _restore(
+        self, block: Conditioning, state: WanState, *, is_sequence: bool = False
+    ) -> Estimate:
         y, enlargement = self._shown(block)
         frames = y.shape[1]
         multiple = SPATIAL_FACTOR if enlargement % PATCH == 0 else TOKEN_PIXELS
         y = _padded(y, multiple, is_first=not state.has_started)
         with torch.autocast(y.device.type, enabled=False):
             z_y = self._encoded(y, state)
-            z = self._clean(enlarged(z_y, enlargement), state)
+            z_y = enlarged(z_y, enlargement)
+            velocity = (self._velocity_of_sequence if is_sequence else self._velocity)(z_y, state)
+            sigma = sigma_at(self.settings.timestep, shift=self.settings.shift)
+            z = clean_from_velocity(z_y, velocity, sigma=sigma)
             x_hat = self._decoded(z, state)
         height, width = block.size
         x_hat = x_hat[:, :frames, :, :height, :width].float().clamp(-1, 1)
@@ -311,14 +259,21 @@ class WanStudent:
             return block.x_init, 1
         return block.y_small, block.size[1] // block.y_small.shape[-1]
 
-    def _clean(self, z_y: Tensor, state: WanState) -> Tensor:
-        """The clean latent of one block, float32."""
+    def _velocity_of_sequence(self, z_y: Tensor, state: WanState) -> Tensor:
+        return self.transformer.velocity_of_sequence(
+            z_y,
+            timestep=self.settings.timestep,
+            text=self.text,
+            latents_per_block=self.settings.latents_per_block,
+        )
+
+    def _velocity(self, z_y: Tensor, state: WanState) -> Tensor:
         settings = self.settings
         offload = self.offload
         # another session of this student may have sent the weights away
         if offload is not None and offload.is_resting and state.transformer.layers is None:
             state.transformer.layers = offload.new_turns()
-        velocity = self.transformer.velocity_of_block(
+        return self.transformer.velocity_of_block(
             z_y,
             timestep=settings.timestep,
             text=self.text,
@@ -326,8 +281,6 @@ class WanStudent:
             window_latents=state.footprint.window_latents,
             sink_latents=settings.sink_latents,
         )
-        sigma = sigma_at(settings.timestep, shift=settings.shift)
-        return clean_from_velocity(z_y, velocity, sigma=sigma)
 
 
 def enlarged(z: Tensor, factor: int) -> Tensor:

@@ -21,6 +21,7 @@ from instantvir_kernels.dispatch import (
     norm_rope_write,
 )
 from instantvir_models.students.kv_cache import KVCache
+from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.offload import LayerTurns
 from instantvir_models.students.wan.rope import rotations
 
@@ -48,26 +49,6 @@ class WanConfig:
             raise ValueError(f"{self.num_heads} heads do not divide a width of {self.dim} evenly")
         if self.freq_dim % 2:
             raise ValueError(f"freq_dim is half sines, half cosines, got {self.freq_dim}")
-
-
-@dataclass(frozen=True)
-class TextRows:
-    """One prompt: its embedded rows, and how many rows it is padded to with zeros."""
-
-    rows: Tensor
-    """[1, n, text_dim], n from 0 to `length`."""
-    length: int
-
-    def __post_init__(self) -> None:
-        if self.rows.ndim != 3 or self.rows.shape[1] > self.length:
-            raise ValueError(
-                f"a prompt is [1, n <= {self.length}, text_dim], got {tuple(self.rows.shape)}"
-            )
-
-    @property
-    def attended_rows(self) -> int:
-        """Rows that layers attend to: one stands for all the padding."""
-        return min(self.rows.shape[1] + 1, self.length)
 
 
 @dataclass(frozen=True)

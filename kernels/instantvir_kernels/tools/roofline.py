@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from instantvir_kernels import tiles
-from instantvir_kernels.aot import Report
+from instantvir_kernels.tools.baseline import Report
+from instantvir_kernels.tools.occupancy import ARCHITECTURES
 
 BYTES = 2
 """Per number: bfloat16."""
@@ -181,7 +182,7 @@ def tile_utilisation(
     Programs run in waves of (programs per multiprocessor) x (multiprocessors); the last wave and
     the ragged last tile are partly empty.
     """
-    architecture = tiles.ARCHITECTURES[card.capability]
+    architecture = ARCHITECTURES[card.capability]
     resident = report.programs_per_multiprocessor(architecture) * card.multiprocessors
     waves = ceil(ceil(queries / tile.block_q) * heads / resident)
     return queries / tile.block_q * heads / (waves * resident)

@@ -1,6 +1,6 @@
 """Measures tiles on the card that is here and writes the table that launches read.
 
-    python -m instantvir_kernels.tune [--output tiles.json]
+    python -m instantvir_kernels.tools.tune [--output tiles.json]
 
 Only the rows of this card's architecture change; those of other cards stay. Every candidate must
 give the reference's result before it is timed. It also times PyTorch's own attention beside ours:
@@ -8,7 +8,9 @@ give the reference's result before it is timed. It also times PyTorch's own atte
 """
 
 import argparse
+import json
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instantvir_kernels import reference, tiles
-from instantvir_kernels.machine import largest_difference
 from instantvir_kernels.tiles import Tile
+from instantvir_kernels.tools.gate import TOLERANCE, head_by_head
 
 CANDIDATES = {
     tiles.ATTENTION: [
@@ -43,7 +45,7 @@ CANDIDATES = {
     ],
 }
 
-TOLERANCE = 2e-2
+DTYPE = torch.bfloat16
 QUERIES, KEYS, HEADS, TOKENS_PER_BLOCK = 4680, 3 * 4680, 12, 4680
 """One block and a window of two, as at 832x480."""
 
@@ -64,18 +66,18 @@ def best_tile(
     Args:
         job: the kernel.
         candidates: tiles to try; those that do not fit the card, or spill to a wrong result, drop.
-        expected: what the kernel must return, within `TOLERANCE`.
+        expected: what the kernel must return, within `TOLERANCE` of bfloat16.
         seconds: times a call.
         say: receives one line per candidate.
     """
     found: list[tuple[float, int, Tile]] = []
     for index, tile in enumerate(candidates):
         try:
-            error = largest_difference(job(tile), expected)
+            error = reference.largest_error(job(tile), expected)
         except Exception as failure:  # OutOfResources and compiler failures alike: not this one
             say(f"{tile}: {type(failure).__name__}")
             continue
-        if not error < TOLERANCE:
+        if not error < TOLERANCE[DTYPE]:
             say(f"{tile}: wrong by {error:.2g}")
             continue
         found.append((seconds(partial(job, tile)), index, tile))
@@ -87,44 +89,46 @@ def best_tile(
 
 
 def _jobs(dim: int) -> dict[str, tuple[Job, Sequence[Tensor]]]:
-    """Each kernel at the working size, and what one head of it must compute."""
+    """Each kernel at the working size, and what it must compute."""
     from instantvir_kernels import triton_launch
 
     generator = torch.Generator("cuda").manual_seed(0)
 
     def sample(tokens: int) -> Tensor:
-        return torch.randn(
-            1, tokens, HEADS, dim, device="cuda", generator=generator, dtype=torch.bfloat16
-        )
+        return torch.randn(1, tokens, HEADS, dim, device="cuda", generator=generator, dtype=DTYPE)
 
     q, k, v, d_out = sample(QUERIES), sample(KEYS), sample(KEYS), sample(QUERIES)
     lse = torch.empty(1, HEADS, QUERIES, device="cuda")
     block = TOKENS_PER_BLOCK
     out = triton_launch.forward(q, k, v, tokens_per_block=block, lse=lse)
-    leaves = [t[:, :, :1].detach().float().requires_grad_() for t in (q, k, v)]
-    plain = reference.block_causal_attention(*leaves, tokens_per_block=block)
-    d_q, d_k, d_v = torch.autograd.grad(plain, leaves, d_out[:, :, :1].float())
+    plain, *gradients = head_by_head(_plain, q, k, v, d_out)
 
     def attend(tile: Tile) -> Sequence[Tensor]:
-        return (triton_launch.forward(q, k, v, tokens_per_block=block, tile=tile)[:, :, :1],)
+        return (triton_launch.forward(q, k, v, tokens_per_block=block, tile=tile),)
 
-    def both(query_tile: Tile | None, key_tile: Tile | None) -> tuple[Tensor, ...]:
-        gradients = triton_launch.backward(
+    def both(query_tile: Tile | None, key_tile: Tile | None) -> Sequence[Tensor]:
+        return triton_launch.backward(
             q, k, v, out, lse, d_out, tokens_per_block=block, query_tile=query_tile,
             key_tile=key_tile,
         )  # fmt: skip
-        return tuple(t[:, :, :1] for t in gradients)
 
     return {
-        tiles.ATTENTION: (attend, (plain.detach(),)),
-        tiles.BACKWARD_QUERIES: (lambda tile: both(tile, None), (d_q, d_k, d_v)),
-        tiles.BACKWARD_KEYS: (lambda tile: both(None, tile), (d_q, d_k, d_v)),
+        tiles.ATTENTION: (attend, (plain,)),
+        tiles.BACKWARD_QUERIES: (lambda tile: both(tile, None), gradients),
+        tiles.BACKWARD_KEYS: (lambda tile: both(None, tile), gradients),
     }
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, d_out: Tensor) -> tuple[Tensor, ...]:
+    """(out, d_q, d_k, d_v) of the reference, in float32."""
+    leaves = [t.detach().float().requires_grad_() for t in (q, k, v)]
+    out = reference.block_causal_attention(*leaves, tokens_per_block=TOKENS_PER_BLOCK)
+    return out.detach(), *torch.autograd.grad(out, leaves, d_out.float())
 
 
 def _sdpa_seconds(dim: int, seconds: Callable[[Callable[[], object]], float]) -> float:
     shape = (1, HEADS, QUERIES, dim), (1, HEADS, KEYS, dim), (1, HEADS, KEYS, dim)
-    q, k, v = (torch.randn(s, device="cuda", dtype=torch.bfloat16) for s in shape)
+    q, k, v = (torch.randn(s, device="cuda", dtype=DTYPE) for s in shape)
     return seconds(lambda: F.scaled_dot_product_attention(q, k, v))
 
 
@@ -132,6 +136,42 @@ def _card_seconds(job: Callable[[], object]) -> float:
     from triton.testing import do_bench
 
     return float(do_bench(job, warmup=50, rep=200, return_mode="median")) / 1e3
+
+
+def write_table(
+    table: dict[int, dict[str, dict[int, Tile]]],
+    *,
+    origin: str,
+    faster_than_sdpa: dict[int, list[int]],
+    path: Path,
+) -> None:
+    """Store a table where `tiles.table` finds it, with a note of where its numbers are from.
+
+    Args:
+        table: architecture -> kernel -> head dimension -> tile.
+        faster_than_sdpa: architecture -> head dimensions at which ours was measured faster.
+    """
+    stored = {
+        "origin": origin,
+        "faster_than_sdpa": {str(key): dims for key, dims in faster_than_sdpa.items()},
+        "columns": ["block_q", "block_k", "num_warps", "num_stages"],
+        "tiles": {
+            str(capability): {
+                kernel: {
+                    str(dim): [t.block_q, t.block_k, t.num_warps, t.num_stages]
+                    for dim, t in of_dim.items()
+                }
+                for kernel, of_dim in kernels.items()
+            }
+            for capability, kernels in table.items()
+        },
+    }
+    text = re.sub(r"\[[\d,\s]+\]", _on_one_line, json.dumps(stored, indent=1))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return "[" + ", ".join(re.findall(r"\d+", numbers[0])) + "]"
 
 
 def main() -> int:
@@ -148,7 +188,7 @@ def main() -> int:
         return 1
     table = {key: {k: dict(d) for k, d in row.items()} for key, row in tiles.table().items()}
     faster = tiles.faster_than_sdpa()
-    faster[architecture.capability] = []
+    faster[architecture] = []
     for dim in tiles.HEAD_DIMS:
         for kernel, (job, expected) in _jobs(dim).items():
             print(f"{kernel}, heads of {dim}", file=sys.stderr)
@@ -159,20 +199,20 @@ def main() -> int:
             if best is None:
                 print(f"no tile of {kernel} works for heads of {dim}", file=sys.stderr)
                 return 1
-            table[architecture.capability][kernel][dim], time = best
+            table[architecture][kernel][dim], time = best
             if kernel == tiles.ATTENTION:
                 rate = 4 * QUERIES * KEYS * HEADS * dim / time / 1e12
                 sdpa = _sdpa_seconds(dim, _card_seconds)
                 print(f"  best: {rate:.0f} TFLOP/s; SDPA takes {sdpa / time:.2f} x as long")
                 if math.isfinite(sdpa) and time < sdpa:
-                    faster[architecture.capability].append(dim)
+                    faster[architecture].append(dim)
     import triton
 
     origin = (
-        f"sm_{architecture.capability} measured on {torch.cuda.get_device_name()}, torch "
+        f"sm_{architecture} measured on {torch.cuda.get_device_name()}, torch "
         f"{torch.__version__}, triton {triton.__version__}; others by what the compiler reports"
     )
-    tiles.write_table(table, origin=origin, faster_than_sdpa=faster, path=given.output)
+    write_table(table, origin=origin, faster_than_sdpa=faster, path=given.output)
     return 0
 
 

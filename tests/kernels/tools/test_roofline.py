@@ -2,9 +2,10 @@
 
 import pytest
 
-from instantvir_kernels import roofline, tiles
-from instantvir_kernels.aot import Report
-from instantvir_kernels.roofline import (
+from instantvir_kernels import tiles
+from instantvir_kernels.tools import roofline
+from instantvir_kernels.tools.baseline import Report
+from instantvir_kernels.tools.roofline import (
     AutoencoderShape,
     Card,
     Cost,

@@ -1,13 +1,12 @@
 """What the compiler makes of every kernel for real cards, without one: registers, spills, opcodes.
 
-    python -m instantvir_kernels.aot            # compile, print the table, compare with the baseline
-    python -m instantvir_kernels.aot --write    # and keep the result as the new baseline
+    python -m instantvir_kernels.tools.aot            # compile, print the table, compare with the baseline
+    python -m instantvir_kernels.tools.aot --write    # and keep the result as the new baseline
 
 Needs triton (its wheel brings ptxas and the disassemblers) and no GPU. Not under TRITON_INTERPRET=1.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import re
@@ -17,14 +16,21 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from instantvir_kernels import tiles
 from instantvir_kernels.tiles import Tile
+from instantvir_kernels.tools.baseline import (
+    Baseline,
+    Report,
+    differences,
+    read_baseline,
+    write_baseline,
+)
+from instantvir_kernels.tools.occupancy import ARCHITECTURES
 
-BASELINE_PATH = Path(__file__).with_name("aot_baseline.json")
 TARGETS = (80, 89, 90, 100)
 """Architectures the tests compile for; this script also compiles for 8.6, which has 8.9's tiles."""
 MODEL_WIDTH = 1536
@@ -40,7 +46,7 @@ class Specimen:
 
     name: str
     kernel: str
-    """`module:function` inside this package."""
+    """`module:function` inside `instantvir_kernels`."""
     pointers: tuple[tuple[str, str], ...]
     """(argument, Triton type) of each pointer."""
     constants: tuple[tuple[str, Any], ...]
@@ -49,29 +55,6 @@ class Specimen:
     wants_tensor_cores: bool
     is_default: bool
     """Part of the default run; the others are variants of the same kernels."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the compiler made of one specimen for one architecture."""
-
-    registers: int
-    """Per thread."""
-    stack_bytes: int
-    """Per thread; more than 0 means that registers spilled."""
-    shared_bytes: int
-    """Per program."""
-    num_warps: int
-    tensor_core_ops: int
-    """Instructions in the program text that multiply on the tensor cores."""
-    float_ops: int
-    """FFMA instructions in the program text."""
-
-    def programs_per_multiprocessor(self, architecture: tiles.Architecture) -> int:
-        """Programs that run at once on one multiprocessor; 0 if not even one fits."""
-        return architecture.resident_programs(
-            registers=self.registers, shared_bytes=self.shared_bytes, num_warps=self.num_warps
-        )
 
 
 def specimens(capability: int) -> Iterator[Specimen]:
@@ -250,7 +233,7 @@ def _disassembled(cubin: bytes) -> tuple[str, str]:
 
 def problems(specimen: Specimen, report: Report, capability: int) -> list[str]:
     """Sentences that say why this kernel must not ship for this architecture."""
-    architecture = tiles.ARCHITECTURES[capability]
+    architecture = ARCHITECTURES[capability]
     found = []
     if report.stack_bytes:
         found.append(f"spills {report.stack_bytes} bytes per thread")
@@ -298,34 +281,6 @@ def compile_all(jobs: Sequence[tuple[int, Specimen]], *, workers: int = 2) -> di
         return {key_of(*job): report for job, report in zip(jobs, reports, strict=True)}
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """The results that are kept, and the compiler they belong to."""
-
-    triton: str
-    reports: dict[str, Report]
-
-
-def read_baseline(path: Path = BASELINE_PATH) -> Baseline:
-    """The stored results."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return Baseline(
-        stored["triton"], {key: Report(**report) for key, report in stored["kernels"].items()}
-    )
-
-
-def write_baseline(baseline: Baseline, path: Path = BASELINE_PATH) -> None:
-    """Store results, one line each."""
-    lines = [
-        f"  {json.dumps(key)}: {json.dumps(asdict(report))}"
-        for key, report in sorted(baseline.reports.items())
-    ]
-    text = (
-        f'{{\n "triton": "{baseline.triton}",\n "kernels": {{\n' + ",\n".join(lines) + "\n }\n}\n"
-    )
-    path.write_text(text, encoding="utf-8")
-
-
 def table_lines(reports: dict[str, Report]) -> Iterable[str]:
     """The table that a person reads."""
     yield (
@@ -333,7 +288,7 @@ def table_lines(reports: dict[str, Report]) -> Iterable[str]:
         f"{'FFMA':>5} {'per SM':>7}"
     )
     for key, report in sorted(reports.items()):
-        architecture = tiles.ARCHITECTURES[int(key.split("/")[0].removeprefix("sm_"))]
+        architecture = ARCHITECTURES[int(key.split("/")[0].removeprefix("sm_"))]
         yield (
             f"{key:<40} {report.registers:>5} {report.stack_bytes:>6} {report.shared_bytes:>7} "
             f"{report.num_warps:>6} {report.tensor_core_ops:>7} {report.float_ops:>5} "
@@ -351,41 +306,18 @@ def main() -> int:
     import triton
 
     warnings.filterwarnings("ignore", message="TRITON_DEFAULT_FP_FUSION")
-    jobs = selected(sorted(tiles.ARCHITECTURES), everything=given.all)
+    jobs = selected(tiles.ARCHITECTURES, everything=given.all)
     reports = compile_all(jobs, workers=given.workers)
     for line in table_lines(reports):
-        print(line)  # noqa: T201
+        print(line)
     bad = [s for job in jobs for s in problems(job[1], reports[key_of(*job)], job[0])]
     if given.write and not bad:
         write_baseline(Baseline(triton.__version__, reports))
     elif not given.write:
         bad += differences(reports, triton.__version__, read_baseline())
     for sentence in bad:
-        print(sentence, file=sys.stderr)  # noqa: T201
+        print(sentence, file=sys.stderr)
     return 1 if bad else 0
-
-
-def differences(reports: dict[str, Report], triton_version: str, baseline: Baseline) -> list[str]:
-    """Sentences for every result that is not the baseline's; none if the compiler is another one.
-
-    Variants that the baseline does not hold are bound by `problems` alone.
-    """
-    if triton_version != baseline.triton:
-        return []
-    return [
-        f"{key} is {report}, the baseline says {baseline.reports[key]}"
-        for key, report in reports.items()
-        if key in baseline.reports and report != baseline.reports[key]
-    ]
-
-
-def with_tile(specimen: Specimen, tile: Tile) -> Specimen:
-    """The same kernel cut another way."""
-    sizes = {"BLOCK_Q": tile.block_q, "BLOCK_K": tile.block_k}
-    constants = tuple((dict(specimen.constants) | sizes).items())
-    return replace(
-        specimen, constants=constants, num_warps=tile.num_warps, num_stages=tile.num_stages
-    )
 
 
 if __name__ == "__main__":

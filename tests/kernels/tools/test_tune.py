@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from instantvir_kernels import tune
+from instantvir_kernels import reference, tiles
 from instantvir_kernels.tiles import KERNELS, Tile
+from instantvir_kernels.tools import tune
+from instantvir_kernels.tools.gate import head_by_head
 
 SMALL, LARGE, WRONG, HUGE = (
     Tile(64, 32, 4, 2),
@@ -34,6 +36,28 @@ def test_the_fastest_tile_that_is_right_wins():
     assert "RuntimeError" in lines[2]
 
 
+def test_every_head_is_compared():
+    """The tables were tuned on the first head alone."""
+    expected = (torch.ones(1, 5, 3, 4),)
+
+    def wrong_in_the_last_head(tile):
+        out = expected[0].clone()
+        out[:, :, 2] = 0.9
+        return (out,)
+
+    best = tune.best_tile(
+        wrong_in_the_last_head, [SMALL], expected=expected, seconds=timed({SMALL: 1.0}),
+        say=lambda line: None,
+    )  # fmt: skip
+    assert best is None
+
+
+def test_head_by_head_is_all_heads_at_once():
+    q, k, v = (torch.randn(2, 6, 3, 8) for _ in range(3))
+    (out,) = head_by_head(lambda *qkv: [reference.attention(*qkv)], q, k, v)
+    torch.testing.assert_close(out, reference.attention(q, k, v))
+
+
 def test_no_tile_is_better_than_a_wrong_one():
     best = tune.best_tile(
         job, [WRONG, HUGE], expected=ONES, seconds=timed({}), say=lambda line: None
@@ -52,3 +76,11 @@ def test_without_a_card_it_says_so(monkeypatch, capsys, tmp_path):
     assert tune.main() == 1
     assert "no NVIDIA card" in capsys.readouterr().err
     assert not (tmp_path / "tiles.json").exists()
+
+
+def test_a_table_survives_the_disk(tmp_path, monkeypatch):
+    path = tmp_path / "tiles.json"
+    tune.write_table(tiles.table(), origin="a test", faster_than_sdpa={90: [128]}, path=path)
+    monkeypatch.setattr(tiles, "TABLE_PATH", path)
+    assert tiles.table.__wrapped__() == tiles.table()
+    assert tiles.faster_than_sdpa.__wrapped__() == {90: [128]}

@@ -1,17 +1,25 @@
 """What the compiler makes of every kernel for cards that are not here.
 
-Regenerate the baseline with `python -m instantvir_kernels.aot --write`.
+Regenerate the baseline with `python -m instantvir_kernels.tools.aot --write`.
 """
 
 import dataclasses
 
 import pytest
 
-from instantvir_kernels import aot, tiles
+from instantvir_kernels import tiles
+from instantvir_kernels.tools import aot
+from instantvir_kernels.tools.baseline import (
+    Baseline,
+    Report,
+    differences,
+    read_baseline,
+    write_baseline,
+)
 
 triton = pytest.importorskip("triton")
 
-REPORT = aot.Report(
+REPORT = Report(
     registers=200, stack_bytes=0, shared_bytes=90_000, num_warps=8, tensor_core_ops=64, float_ops=40
 )
 
@@ -24,7 +32,7 @@ def compiled(*, everything):
 def check(jobs, reports):
     found = [s for job in jobs for s in aot.problems(job[1], reports[aot.key_of(*job)], job[0])]
     assert not found, "\n".join(found)
-    different = aot.differences(reports, triton.__version__, aot.read_baseline())
+    different = differences(reports, triton.__version__, read_baseline())
     assert not different, "\n".join(different)
 
 
@@ -70,8 +78,8 @@ def test_every_kernel_of_the_package_is_a_specimen():
 
 def test_the_stored_baseline_is_free_of_problems():
     """Checked whatever compiler is installed, and for 8.6, too, which the default run leaves out."""
-    reports = aot.read_baseline().reports
-    targets = sorted(tiles.ARCHITECTURES)
+    reports = read_baseline().reports
+    targets = tiles.ARCHITECTURES
     default = {aot.key_of(*job) for job in aot.selected(targets, everything=False)}
     assert default <= set(reports)
     jobs = {aot.key_of(*job): job for job in aot.selected(targets, everything=True)}
@@ -100,15 +108,15 @@ def test_a_bad_kernel_is_named_with_its_fault(change, sentence):
 
 
 def test_another_compiler_is_not_held_to_the_baseline_but_this_one_is():
-    baseline = aot.Baseline("3.9.0", {"sm_80/x": REPORT})
+    baseline = Baseline("3.9.0", {"sm_80/x": REPORT})
     changed = {"sm_80/x": dataclasses.replace(REPORT, registers=201)}
-    assert aot.differences(changed, "3.8.0", baseline) == []
-    (found,) = aot.differences(changed, "3.9.0", baseline)
+    assert differences(changed, "3.8.0", baseline) == []
+    (found,) = differences(changed, "3.9.0", baseline)
     assert "registers=201" in found
     assert "registers=200" in found
 
 
 def test_a_baseline_survives_the_disk(tmp_path):
-    baseline = aot.Baseline("3.9.0", {"sm_80/x": REPORT})
-    aot.write_baseline(baseline, tmp_path / "b.json")
-    assert aot.read_baseline(tmp_path / "b.json") == baseline
+    baseline = Baseline("3.9.0", {"sm_80/x": REPORT})
+    write_baseline(baseline, tmp_path / "b.json")
+    assert read_baseline(tmp_path / "b.json") == baseline

@@ -1,0 +1,189 @@
+"""The video of a container: a file, a pipe, a device or an address."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.base import VideoReader
+from instantvir_models.media.damage import Damage, counted
+from instantvir_models.media.demux import Demuxer, main_video_stream
+from instantvir_models.media.describe import described_stream, found_instead
+from instantvir_models.media.frame import Frame
+from instantvir_models.media.picture import PictureFormat
+from instantvir_models.media.source import ContainerSource
+from instantvir_models.media.timeline import SourceTimeline, Trim
+
+LIVE_READ_ERRORS = 100
+"""Damaged places in a row that a live source may have before it counts as lost."""
+
+_USUAL_THREADS = 4
+
+
+class ContainerReader(VideoReader):
+    """The main video stream of a container; audio and subtitles wait in `demuxer` for a writer.
+
+    Args:
+        source: what is opened; the first frame is decoded at once.
+        trim: what is wanted of it.
+        threads: of the decoder; None takes up to 4.
+        other_streams: keep audio and subtitle packets.
+
+    Raises:
+        VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
+            Also while iterating, if the size of the picture changes and the source is not live.
+    """
+
+    demuxer: Demuxer
+
+    def __init__(
+        self, source: ContainerSource, *, trim: Trim, threads: int | None, other_streams: bool
+    ) -> None:
+        decoding = _Opening(source, trim, threads, other_streams).decoding()
+        self.demuxer = decoding.demuxer
+        try:
+            first = decoding.first_picture()
+            picture_format = PictureFormat.of(
+                first,
+                name=source.name,
+                time_base=self.demuxer.time_base,
+                may_change_size=source.is_live,
+            )
+            super().__init__(
+                source.name,
+                info=described_stream(first, picture_format, self.demuxer, trim),
+                span=decoding.timeline.span_from(first),
+                frames=self._delivered(itertools.chain([first], decoding.pictures), picture_format),
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def damage(self) -> Damage:
+        """What could not be read so far; complete once the last frame was delivered."""
+        return self.demuxer.account.damage(self._name)
+
+    def end_input(self) -> None:
+        """Read no more of an endless source; frames already read still come. From any thread."""
+        self.demuxer.end_input()
+
+    def close(self) -> None:
+        """Release the source; reading further is an error."""
+        self.demuxer.close()
+
+    def _delivered(
+        self, pictures: Iterator[av.VideoFrame], picture_format: PictureFormat
+    ) -> Iterator[Frame]:
+        for picture in pictures:
+            frame = picture_format.frame(picture)
+            self.demuxer.account.note_delivered(picture)
+            yield frame
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """A container that is being decoded, up to its first wanted picture."""
+
+    demuxer: Demuxer
+    timeline: SourceTimeline
+    pictures: Iterator[av.VideoFrame]
+    """The wanted ones behind the first."""
+    first: av.VideoFrame | None
+
+    @classmethod
+    def begin(cls, demuxer: Demuxer, name: str, trim: Trim) -> _Decoding:
+        """Decode until there is a picture."""
+        timeline = SourceTimeline(
+            name,
+            time_base=demuxer.time_base,
+            trim=trim,
+            first_seconds=demuxer.first_seconds,
+            frame_rate=demuxer.account.average_rate,
+        )
+        pictures = timeline.within(demuxer.frames(), on_end=demuxer.stop_decoding)
+        return cls(demuxer, timeline, pictures, first=next(pictures, None))
+
+    def first_picture(self) -> av.VideoFrame:
+        """The first one, or VideoOpenError."""
+        if self.first is not None:
+            return self.first
+        undecodable = self.demuxer.account.undecodable_packets
+        raise self.timeline.no_picture(
+            f"{counted(undecodable, 'packet')} could not be decoded"
+            if undecodable
+            else "the file holds a video stream without a decodable picture"
+        )
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """From a source to the decoding that has every wanted picture, by seeking where that works."""
+
+    source: ContainerSource
+    trim: Trim
+    threads: int | None
+    other_streams: bool
+
+    def decoding(self) -> _Decoding:
+        """Begun and open, or VideoOpenError."""
+        container = self.source.open()
+        can_seek = bool(self.trim.start_seconds) and os.path.isfile(str(container.name))
+        decoding = self._begun(container, seek=can_seek)
+        if not (can_seek and decoding.timeline.began_late()):
+            return decoding
+        # Some files (MPEG-TS) have no index, and the seek went to a place without a keyframe.
+        decoding.demuxer.close()
+        return self._begun(self.source.open(), seek=False)
+
+    def _begun(self, container: InputContainer, *, seek: bool) -> _Decoding:
+        try:
+            demuxer = self._demuxer(container)
+            if seek:
+                demuxer.seek_to_start()
+            return _Decoding.begin(demuxer, self.source.name, self.trim)
+        except BaseException:
+            container.close()
+            raise
+
+    def _demuxer(self, container: InputContainer) -> Demuxer:
+        video = main_video_stream(container)
+        if video is None:
+            raise VideoOpenError(
+                f"{self.source.name} has no video stream", hint=found_instead(container)
+            )
+        if video.codec_context is None:
+            raise VideoOpenError(
+                f"{self.source.name} has video of a kind that this FFmpeg cannot decode",
+                hint="convert it to H.264 with another program first",
+            )
+        is_file = os.path.isfile(str(container.name)) and not self.source.is_live
+        _set_threads(video, self.threads, may_hold_back=is_file)
+        return Demuxer(
+            container,
+            video,
+            _copyable_streams(container) if self.other_streams else (),
+            trim=self.trim,
+            read_errors_allowed=LIVE_READ_ERRORS if self.source.is_live else 0,
+            open_next=self.source.open_next_piece,
+        )
+
+
+def _set_threads(video: VideoStream, threads: int | None, *, may_hold_back: bool) -> None:
+    context = video.codec_context
+    context.thread_count = threads or min(_USUAL_THREADS, os.cpu_count() or 1)
+    # Frame threads hold back as many frames as there are threads; a live source cannot wait.
+    context.thread_type = "AUTO" if may_hold_back else "SLICE"
+
+
+def _copyable_streams(container: InputContainer) -> tuple[Stream, ...]:
+    streams = [*container.streams.audio, *container.streams.subtitles]
+    return tuple(s for s in streams if not Disposition(s.disposition) & Disposition.attached_pic)

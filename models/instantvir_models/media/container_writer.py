@@ -1,0 +1,175 @@
+"""Video into a container: a file that appears whole or not at all, a pipe, or an address."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from instantvir_models.errors import VideoWriteError
+from instantvir_models.media.base import VideoReader, VideoWriter
+from instantvir_models.media.companions import Companions, copy_description
+from instantvir_models.media.connection import Connection
+from instantvir_models.media.destination import final_path, partial_path, stream_of
+from instantvir_models.media.encoder import VideoEncoder
+from instantvir_models.media.ffmpeg_errors import write_error
+from instantvir_models.media.frame import Frame
+from instantvir_models.media.muxer import open_muxer
+from instantvir_models.media.names import Destination, destination_name, is_network_address
+from instantvir_models.media.packets import CompanionPacket
+from instantvir_models.media.settings import EncoderSettings, ResolvedEncoder, resolve_encoder
+
+logger = logging.getLogger(__name__)
+
+
+class ContainerWriter(VideoWriter):
+    """Encodes frames, with what comes along, into a container.
+
+    The arguments are those of `create_video`.
+
+    Raises:
+        VideoWriteError: whatever goes wrong with the output, on opening, writing or closing.
+            Nothing is left behind then, unless it is live.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        info_of: VideoReader | None,
+        width: int,
+        height: int,
+        settings: EncoderSettings,
+        frame_rate: Fraction,
+        output_format: str | None,
+        is_live: bool,
+    ) -> None:
+        super().__init__(destination_name(destination), width=width, height=height)
+        self._is_live = is_live
+        self._is_network = is_network_address(str(destination)) or isinstance(
+            destination, Connection
+        )
+        self._reader = info_of
+        self._settings = settings
+        self._frame_rate = frame_rate
+        self._choice: ResolvedEncoder | None = None
+        self._container: OutputContainer | None = None
+        self._companions: Companions | None = None
+        self._final = final_path(destination)
+        self._partial = partial_path(self._final) if self._final and not is_live else None
+        target = str(self._partial) if self._partial else stream_of(destination)
+        self._pipe = None if isinstance(target, str) else target
+        with self._no_remains():
+            try:
+                self._encoder = self._open(target, output_format)
+            except av.error.ArgumentError:
+                if self._companions is None or self._final is None:
+                    raise
+                self._encoder = self._open(target, output_format, probe=True)
+
+    def write_companions(self, packets: Iterable[CompanionPacket]) -> None:
+        """Copy audio and subtitles, to a live output."""
+        if self._companions is not None:
+            with self._no_remains():
+                self._companions.write(packets)
+            self._flush_pipe()
+
+    def _open(
+        self, target: str | BinaryIO, output_format: str | None, *, probe: bool = False
+    ) -> VideoEncoder:
+        """Set up the container and all its streams, and begin it.
+
+        Args:
+            probe: try first whether the container takes each companion.
+        """
+        if output_format is None and self._final is None and not isinstance(target, str):
+            raise VideoWriteError(
+                f"{self._name} needs a container format",
+                hint="matroska and nut suit pipes; mp4 is written in fragments",
+            )
+        self._container = container = open_muxer(
+            target,
+            output_format,
+            name=self._name,
+            is_whole=self._partial is not None,
+            is_live=self._is_live,
+        )
+        self._choice = choice = resolve_encoder(
+            self._settings,
+            format_name=container.format.name,
+            width=self._width,
+            height=self._height,
+            bit_depth=self._reader.info.bit_depth if self._reader else 8,
+        )
+        encoder = VideoEncoder(
+            container,
+            choice,
+            width=self._width,
+            height=self._height,
+            frame_rate=self._frame_rate,
+            info_of=self._reader,
+            is_live=self._is_live,
+        )
+        self._copy_companions(container, probe=probe)
+        container.start_encoding()
+        logger.info("writing %s as %s %s", self._name, choice.codec, choice.pix_fmt)
+        return encoder
+
+    def _copy_companions(self, container: OutputContainer, *, probe: bool) -> None:
+        if self._reader is None or self._reader.demuxer is None:
+            return
+        demuxer, span = self._reader.demuxer, self._reader.span
+        copy_description(demuxer.container, container, span)
+        if demuxer.others:
+            self._companions = Companions(demuxer, container, span, probe=probe)
+
+    def _write(self, frame: Frame) -> None:
+        self._mux(self._encoder.encode(frame))
+        self._write_waiting_companions()
+        self._flush_pipe()
+
+    def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
+        assert self._container is not None
+        for packet in packets:
+            self._container.mux(packet)
+
+    def _write_waiting_companions(self) -> None:
+        if self._companions is not None and not self._is_live:
+            self._companions.write_waiting()
+
+    def _flush_pipe(self) -> None:
+        """What was written so far reaches the reader of a pipe now, not when a buffer is full."""
+        if self._pipe is not None and hasattr(self._pipe, "flush"):
+            self._pipe.flush()
+
+    def _finish(self) -> None:
+        assert self._container is not None
+        if self._encoder.num_frames == 0:
+            raise VideoWriteError(
+                f"no frame was written to {self._name}", hint="the input gave none"
+            )
+        self._mux(self._encoder.last_packets())
+        self._write_waiting_companions()
+        self._container.close()
+        self._flush_pipe()
+        if self._final is not None and self._partial is not None:
+            os.replace(self._partial, self._final)
+
+    def _discard(self) -> None:
+        if self._container is not None:
+            # Closing frees the file; that its end cannot be written does not matter any more.
+            with suppress(Exception):
+                self._container.close()
+        if self._partial is not None:
+            self._partial.unlink(missing_ok=True)
+
+    def _sentence(self, error: BaseException) -> VideoWriteError | None:
+        codec = self._choice.codec if self._choice else None
+        return write_error(error, self._name, codec=codec, is_network=self._is_network)

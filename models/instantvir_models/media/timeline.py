@@ -1,0 +1,211 @@
+"""Time in and out: which stretch of a source is wanted, and time stamps that only ever grow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+
+from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.frame import Frame
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_FRAME_RATE = Fraction(25)
+
+# Containers round time stamps (Matroska to milliseconds), and a frame at the cut belongs inside.
+_CUT_TOLERANCE_SECONDS = Fraction(1, 2000)
+
+
+@dataclass(frozen=True)
+class Trim:
+    """What is wanted of a source, in seconds from its beginning; None where there is no limit."""
+
+    start_seconds: Fraction | None = None
+    duration_seconds: Fraction | None = None
+
+    @classmethod
+    def of(
+        cls, start_seconds: float | Fraction | None, duration_seconds: float | Fraction | None
+    ) -> Trim:
+        """From a caller's numbers; ValueError if they are negative or the duration is 0."""
+        return cls(
+            _checked_seconds(start_seconds, "start_seconds", allow_zero=True),
+            _checked_seconds(duration_seconds, "duration_seconds", allow_zero=False),
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is cut off, so that time need not be moved."""
+        return self.start_seconds is None and self.duration_seconds is None
+
+    @property
+    def end_seconds(self) -> Fraction | None:
+        """Where the stretch ends, counted like its start."""
+        if self.duration_seconds is None:
+            return None
+        return (self.start_seconds or Fraction(0)) + self.duration_seconds
+
+
+@dataclass(frozen=True)
+class Span:
+    """The stretch of the source that the output shows, in the source's time stamps."""
+
+    begin_seconds: Fraction
+    """Time 0 of the output."""
+    end_seconds: Fraction | None
+
+    def holds(self, seconds: Fraction) -> bool:
+        return seconds >= self.begin_seconds and (
+            self.end_seconds is None or seconds < self.end_seconds
+        )
+
+
+class SourceTimeline:
+    """Gives pictures their times, each later than the one before, and keeps those that are wanted.
+
+    Args:
+        name: of the source, for messages.
+        time_base: seconds per unit of the pictures' time stamps.
+        trim: what is wanted.
+        first_seconds: time stamp at which the source begins.
+        frame_rate: pictures per second, for pictures that come without a time; None means 25.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        time_base: Fraction,
+        trim: Trim,
+        first_seconds: Fraction = Fraction(0),
+        frame_rate: Fraction | None = None,
+    ) -> None:
+        self._name, self._time_base, self._trim = name, time_base, trim
+        self._first_seconds = first_seconds
+        self._usual_duration = round(1 / ((frame_rate or DEFAULT_FRAME_RATE) * time_base))
+        self._first_decoded_pts: int | None = None
+        self._last_pts: int | None = None
+        self._has_ended = False
+
+    def within(
+        self, pictures: Iterable[av.VideoFrame], *, on_end: Callable[[], None]
+    ) -> Iterator[av.VideoFrame]:
+        """The wanted pictures, with their times set; `on_end` is called once no more are wanted."""
+        start = self._first_seconds + (self._trim.start_seconds or 0) - _CUT_TOLERANCE_SECONDS
+        duration = self._trim.duration_seconds
+        end = None if duration is None else start + duration
+        for picture in pictures:
+            if self._has_ended:
+                continue  # what the decoder still held
+            pts = self._last_pts = self._pts_of(picture)
+            if self._first_decoded_pts is None:
+                self._first_decoded_pts = pts
+            if self._trim.start_seconds is not None and pts * self._time_base < start:
+                continue
+            if end is not None and pts * self._time_base >= end:
+                self._has_ended = True
+                on_end()
+                continue
+            picture.pts = pts
+            yield picture
+
+    def began_late(self) -> bool:
+        """Whether decoding began after the start, so that pictures before it may be missing."""
+        if self._first_decoded_pts is None:
+            return True
+        begin = self._first_seconds + (self._trim.start_seconds or 0)
+        return self._first_decoded_pts * self._time_base > begin + _CUT_TOLERANCE_SECONDS
+
+    def no_picture(self, hint: str) -> VideoOpenError:
+        """That there is no wanted picture; `hint` says why, where nothing was cut off."""
+        if not self._trim.is_whole:
+            hint = "the span asked for may lie behind the end of the video"
+        return VideoOpenError(f"{self._name} holds no video frames", hint=hint)
+
+    def span_from(self, first: av.VideoFrame) -> Span | None:
+        """What an output shows that begins with the wanted picture `first`; None if nothing is
+        cut off."""
+        if self._trim.is_whole:
+            return None
+        end = self._trim.end_seconds
+        return Span(
+            (first.pts or 0) * self._time_base, None if end is None else self._first_seconds + end
+        )
+
+    def _pts_of(self, picture: av.VideoFrame) -> int:
+        """The picture's time stamp, or a guess that is later than the last one."""
+        pts = picture.pts if picture.pts is not None else picture.dts
+        if self._last_pts is None:
+            return pts if pts is not None else 0
+        if pts is not None and pts > self._last_pts:
+            return pts
+        logger.debug("%s: a frame without a usable time stamp after %d", self._name, self._last_pts)
+        return self._last_pts + max(1, picture.duration or self._usual_duration)
+
+
+class OutputTimeline:
+    """Time stamps and durations of the output's pictures, from those of the frames.
+
+    Args:
+        time_base: seconds per unit of the output's time stamps.
+        span: the stretch of the source that is shown, if it was trimmed.
+        has_constant_rate: the container stores no times: count from the first frame.
+        is_live: move time stamps apart that are too close together, instead of refusing them.
+    """
+
+    def __init__(
+        self, time_base: Fraction, *, span: Span | None, has_constant_rate: bool, is_live: bool
+    ) -> None:
+        self.time_base = time_base
+        self._begin_seconds = span.begin_seconds if span else None
+        self._has_constant_rate = has_constant_rate
+        self._may_move = has_constant_rate or is_live
+        self._last_pts: int | None = None
+        self._durations: dict[int | None, int] = {}
+
+    def stamp(self, frame: Frame) -> int:
+        """The frame's pts in the output; ValueError unless it is later than the one before."""
+        pts = self._pts_of(frame)
+        self._last_pts = pts
+        if frame.duration:
+            self._durations[pts] = round(frame.duration * frame.time_base / self.time_base)
+        return pts
+
+    def take_duration(self, pts: int | None, otherwise: int | None) -> int | None:
+        """How long the frame with this stamp said it is shown, asked once."""
+        return self._durations.pop(pts, otherwise)
+
+    def _pts_of(self, frame: Frame) -> int:
+        seconds = frame.pts * frame.time_base
+        if self._begin_seconds is None:
+            self._begin_seconds = seconds if self._has_constant_rate else Fraction(0)
+        pts = round((seconds - self._begin_seconds) / self.time_base)
+        if self._last_pts is None or pts > self._last_pts:
+            return pts
+        if self._may_move:
+            return self._last_pts + 1
+        raise ValueError(
+            f"frames must come in order of time: "
+            f"{pts} after {self._last_pts} (x {self.time_base} s)"
+        )
+
+
+def as_fraction(value: float | Fraction) -> Fraction:
+    """The number itself, or a neighbour with a denominator that containers can hold."""
+    return value if isinstance(value, Fraction) else Fraction(value).limit_denominator(1_000_000)
+
+
+def _checked_seconds(
+    value: float | Fraction | None, name: str, *, allow_zero: bool
+) -> Fraction | None:
+    if value is None:
+        return None
+    if value < 0 or (value == 0 and not allow_zero):
+        raise ValueError(
+            f"{name} must be {'at least' if allow_zero else 'more than'} 0, got {value}"
+        )
+    return as_fraction(value)

@@ -1,0 +1,200 @@
+"""From the name of a model and the wishes of a person to a session, with what to tell them as data."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from instantvir_models.checkpoints.load import EMBEDDED, LoadedStudent, load_student
+from instantvir_models.checkpoints.prompt import read_prompt
+from instantvir_models.cpu import fastest_dtype
+from instantvir_models.errors import UsageError
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.run.session import Session
+from instantvir_models.solvers.amortised import Amortised
+from instantvir_models.solvers.base import Solver
+from instantvir_models.students.base import Student
+from instantvir_models.students.fitting import FitRequest, Notice
+from instantvir_models.tasks import tasks_in
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionLimits:
+    """How much a session may take at once; None leaves it to the solver and to what is free."""
+
+    gigabytes: float | None = None
+    """Memory on its device."""
+    tile_pixels: int | None = None
+    """Side of the tiles, a multiple of 64, 0 for whole frames."""
+    frames_per_block: int | None = None
+    """Frames restored together."""
+
+
+@dataclass(frozen=True)
+class NewSession:
+    """A session for one video, and what a person is to be told about it."""
+
+    session: Session
+    notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True)
+class OpenedSolver:
+    """A solver called by its name, for one device; fits itself to any number of videos."""
+
+    name: str
+    solver: Solver[Any]
+    device: torch.device
+    """Where it is to compute; weights are brought there by `new_session`."""
+    loaded: LoadedStudent | None = None
+    """The student in it, if there is one."""
+    dtype: torch.dtype | None = None
+    """Weights are to have this type where memory allows; None for the one they have."""
+    is_dtype_fixed: bool = False
+    """Whether the user said which type the weights have."""
+    notices: tuple[Notice, ...] = field(default=())
+    """What a person is to be told about opening it."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Of its weights; None without any."""
+        return None if self.loaded is None else self.loaded.sha256
+
+    def doubts(self, degradation: Degradation) -> tuple[str, ...]:
+        """Sentences to a person about a degradation that it may not undo well.
+
+        Raises:
+            UsageError: if it cannot undo it at all.
+        """
+        self.solver.check(degradation)
+        checkpoint = None if self.loaded is None else self.loaded.checkpoint
+        trained_for = None if checkpoint is None else checkpoint.task
+        happened = tasks_in(degradation)
+        if trained_for is None or trained_for in happened:
+            return self.solver.doubts(degradation)
+        return (
+            f"`{self.name}` was trained for {trained_for}, this video needs "
+            f"{' and '.join(happened)}; expect poor results",
+            *self.solver.doubts(degradation),
+        )
+
+    def new_session(
+        self,
+        degradation: Degradation,
+        *,
+        height: int,
+        width: int,
+        limits: SessionLimits | None = None,
+    ) -> NewSession:
+        """A session for measured frames of `height` x `width`, with all of the solver that fits.
+
+        Raises:
+            UsageError: if frames of that size do not fit, or the degradation, the blocks or the
+                tiles do not suit the solver.
+            DeviceMemoryError: if memory runs out while weights go to their device.
+        """
+        limits = limits or SessionLimits()
+        self.solver.check(degradation)
+        fitted = self.solver.fitted(
+            FitRequest(
+                size=degradation.operator.clean_size(height, width),
+                device=self.device,
+                dtype=self.dtype,
+                is_dtype_fixed=self.is_dtype_fixed,
+                temporal_radius=degradation.operator.temporal_radius,
+                allowed_gigabytes=limits.gigabytes,
+                tile_pixels=limits.tile_pixels,
+            )
+        )
+        session = Session(
+            fitted.value,
+            degradation,
+            height=height,
+            width=width,
+            tile_pixels=limits.tile_pixels,
+            device=self.device,
+            frames_per_block=limits.frames_per_block,
+        )
+        return NewSession(session, fitted.notices)
+
+
+def open_student(
+    model: str = EMBEDDED,
+    *,
+    device: str = "auto",
+    prompt: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> OpenedSolver:
+    """The student called `model` as a solver, for the device the user wants, told the prompt.
+
+    Args:
+        model: as `load_student` takes it.
+        device: `auto`, `cpu` or `cuda`.
+        prompt: words or a file of rows; None for that of the checkpoint.
+        dtype: of the weights of a full-size student, and of the arithmetic of others; None takes
+            what is fast there.
+
+    Raises:
+        UsageError: if it cannot run there.
+        CheckpointError: if there is no such student.
+    """
+    _check_device(device)
+    wanted = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    preferred = dtype or (torch.bfloat16 if wanted == "cuda" else fastest_dtype())
+    # into CPU memory first: what a card holds of it depends on the size of the frames
+    loaded = load_student(model, dtype=preferred)
+    place = _place(device, loaded.student.capabilities.devices)
+    student, notices = _prompted(loaded.student.for_device(place), prompt, model)
+    if loaded.revision is not None:
+        notices = (*notices, Notice(f"{model} is at commit {loaded.revision}"))
+    return OpenedSolver(
+        model,
+        Amortised(student, dtype),
+        place,
+        replace(loaded, student=student),
+        preferred,
+        is_dtype_fixed=dtype is not None,
+        notices=notices,
+    )
+
+
+def _prompted(
+    student: Student[Any], prompt: str | None, model: str
+) -> tuple[Student[Any], tuple[Notice, ...]]:
+    """The student told the prompt, and what a person is to be told about that."""
+    able = student.capabilities
+    if able.text is None:
+        if prompt is None:
+            return student, ()
+        text = f"`--prompt` has no effect: the model `{model}` does not read text"
+        return student, (Notice(text, is_warning=True),)
+    if prompt is not None:
+        rows = read_prompt(prompt, text_dim=able.text.text_dim, text_len=able.text.text_len)
+        return student.with_text(rows), ()
+    if able.has_words:
+        return student, (Notice("the prompt is that of the checkpoint (`--prompt` replaces it)"),)
+    return student, (
+        Notice("no prompt: the student restores without words (`--prompt` says what is seen)"),
+    )
+
+
+def _check_device(device: str) -> None:
+    if device not in DEVICES:
+        raise UsageError(f"`--device` is `{device}`", hint="it is `auto`, `cpu` or `cuda`")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "cannot use `--device cuda`: no CUDA device is available", hint="use `--device auto`"
+        )
+
+
+def _place(device: str, able: tuple[str, ...]) -> torch.device:
+    """Where to compute, of the types of devices that a solver is able to use."""
+    if device == "cuda" and "cuda" not in able:
+        raise UsageError(
+            "cannot use `--device cuda`: the embedded student runs on the CPU only",
+            hint="use `--device auto`",
+        )
+    is_on_card = device != "cpu" and "cuda" in able and torch.cuda.is_available()
+    return torch.device("cuda" if is_on_card else "cpu")

@@ -1,0 +1,133 @@
+"""A student and data consistency: the cost of solving was paid once, in training."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+import torch
+from torch import Tensor
+
+from instantvir_models.clock import Step, timed
+from instantvir_models.cpu import fastest_dtype
+from instantvir_models.operators.consistency import data_consistency
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.operators.prior import noise_variance
+from instantvir_models.solvers.base import Restored, Solver, SolverNeeds, StateT, Window
+from instantvir_models.solvers.classical.initial import InitialEstimate
+from instantvir_models.students.base import Conditioning, Estimate, Student, condition
+from instantvir_models.students.fitting import FitRequest, Fitted
+from instantvir_models.students.text import TextRows
+
+
+@dataclass(frozen=True)
+class Amortised(Solver[StateT], Generic[StateT]):
+    """Conditioning, one pass of the student, and the correction towards the measurement.
+
+    Args:
+        student: any `Student`; may serve many sessions, all in one thread where its weights can
+            rest in CPU memory.
+        dtype: of the student's arithmetic; None takes bfloat16 where the CPU computes in it.
+    """
+
+    student: Student[StateT]
+    dtype: torch.dtype | None = None
+
+    @property
+    def frames_per_block(self) -> int:
+        return self.student.frames_per_block
+
+    @property
+    def first_block_frames(self) -> int:
+        return self.student.first_block_frames
+
+    @property
+    def needs(self) -> SolverNeeds:
+        able = self.student.capabilities
+        return SolverNeeds(
+            devices=able.devices,
+            text=able.text,
+            tile_above_pixels=able.tile_above_pixels,
+            dtype=able.weights_dtype or self._autocast_dtype,
+        )
+
+    @property
+    def _autocast_dtype(self) -> torch.dtype:
+        return fastest_dtype() if self.dtype is None else self.dtype
+
+    def doubts(self, degradation: Degradation) -> tuple[str, ...]:
+        if self._has_seen(degradation):
+            return ()
+        return (
+            f"the student was not trained on `{degradation.spec}`; frames that it makes "
+            "contradict the measurement will be the initial estimate instead",
+        )
+
+    def _has_seen(self, degradation: Degradation) -> bool:
+        """Whether the student may be trusted with it; yes, where nobody knows what it has seen."""
+        seen = self.student.capabilities.seen
+        return seen is None or seen.covers(degradation)
+
+    def new_state(self) -> StateT:
+        return self.student.new_state()
+
+    def fitted(self, request: FitRequest) -> "Fitted[Solver[StateT]]":
+        inner = self.student.fitted(request)
+        return Fitted(replace(self, student=inner.value), inner.notices)
+
+    def in_tiles(self, tile_pixels: int) -> "Amortised[Any]":
+        return replace(self, student=self.student.in_tiles(tile_pixels))
+
+    def with_text(self, text: TextRows) -> "Amortised[StateT]":
+        return replace(self, student=self.student.with_text(text))
+
+    def no_larger_than(self, state: StateT) -> "Amortised[StateT]":
+        return replace(self, student=self.student.no_larger_than(state))
+
+    def restore_block(self, window: Window, state: StateT) -> Restored:
+        """The student's estimate, corrected towards the measurement.
+
+        Of a degradation that it has not seen, the initial estimate where it explains y better.
+        """
+        with timed(Step.ESTIMATE):
+            whole = condition(window.measurement, self.student.capabilities.traits)
+            block = whole.during(window.inside)
+        with timed(Step.STUDENT):
+            estimate = self._student_estimate(block, state)
+        with timed(Step.CONSISTENCY):
+            x_hat = window.joined(estimate.x_hat, whole.x_init)
+            std = float(estimate.std[0])
+            x = data_consistency(x_hat, window.measurement, estimate_std=std)
+            restored = Restored(x, estimate.std)
+            if self._has_seen(window.measurement.degradation):
+                return restored
+            return more_consistent(
+                restored, InitialEstimate().corrected(whole.x_init, window), window
+            )
+
+    def _student_estimate(self, block: Conditioning, state: StateT) -> Estimate:
+        is_bfloat16 = self._autocast_dtype == torch.bfloat16
+        device_type = block.x_init.device.type
+        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=is_bfloat16):
+            return self.student.restore_block(block, state)
+
+
+NOISE_MARGIN = 1.1
+"""How much more than noise and rounding a residual may be without contradicting the measurement."""
+
+
+def more_consistent(restored: Restored, estimate: Restored, window: Window) -> Restored:
+    """`restored`, or `estimate` where only that does not contradict the measurement.
+
+    A residual that noise explains contradicts nothing, however much smaller the other one is:
+    who explains the noise too has not restored better.
+    """
+    noise_std = noise_variance(window.measurement) ** 0.5
+    allowed = max(_residual_std(estimate.x, window), NOISE_MARGIN * noise_std)
+    if _residual_std(restored.x, window) <= allowed:
+        return restored
+    return replace(estimate, num_replaced=window.num_frames)
+
+
+def _residual_std(x: Tensor, window: Window) -> float:
+    """Root mean square of A x - y, over the frames inside."""
+    error = window.measurement.operator.A(x) - window.measurement.y
+    return float(error[:, window.inside].square().mean().sqrt())

@@ -1,0 +1,1 @@
+"""Restoration without a learnt network: one file per kind."""
