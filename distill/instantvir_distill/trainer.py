@@ -150,13 +150,15 @@ class Trainer:
             mine, frames = slice(i * count, (i + 1) * count), slice(first, first + count)
             x, x_hat = sample.x[:, frames], refined.x_hat[None, mine]
             expected = refined.variance[mine]
-            error = F.avg_pool2d((x_hat.detach() - x)[0].square().mean(1, keepdim=True), 4)
-            miscalibrated.append(miscalibration(error + 1e-7, expected))
             x_hat = data_consistency(
                 x_hat,
                 _during(sample.measurement, frames),
                 estimate_std=expected.detach().mean().sqrt(),
             )
+            # of the result, not of what consistency is given: the student learns to undo what
+            # consistency brings back, the more the worse it says it is, and says it then
+            error = F.avg_pool2d((x_hat.detach() - x)[0].square().mean(1, keepdim=True), 4)
+            miscalibrated.append(miscalibration(error + 1e-7, expected))
             each.append(relative_error(x_hat, x, variance=start.variance_init.mean()))
         return each, torch.stack(miscalibrated).mean()
 
