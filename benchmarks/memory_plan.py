@@ -10,10 +10,10 @@ import argparse
 
 import torch
 
-from instantvir_cli.student import RESERVE_BYTES, RESERVE_SHARE
 from instantvir_models.autoencoders.lean import LeanConfig
 from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.errors import UsageError
+from instantvir_models.students.wan.fit import RESERVE_BYTES, RESERVE_SHARE
 from instantvir_models.students.wan.plan import plan_memory, plan_that_fits
 from instantvir_models.students.wan.student import Footprint, WanSettings
 from instantvir_models.students.wan.transformer import WanConfig

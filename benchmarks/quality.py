@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,16 +36,13 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
+from instantvir_models.solvers.base import Solver
+from instantvir_models.tasks import TASKS
 
 SEED = 0
 OURS = "instantvir (tiny)"
 
-CASES = {
-    "inpaint": f"mask:keep=0.5,seed={SEED}",
-    "sr": "down:factor=4,kernel=area",
-    "deblur": "blur:sigma=3+noise:std=2.55",
-    "denoise": "identity+noise:std=25",
-}
+CASES = {task.name: task.benchmark_spec for task in TASKS.values()}
 """The measurement of each task."""
 
 Frames = NDArray[np.uint8]
@@ -100,10 +98,9 @@ def measure(clean: Frames, spec: str, crf: int | None) -> tuple[Frames, Degradat
     return h264_round_trip(pixels, crf=crf), replace(degradation, is_lossy=True)
 
 
-def restore(y: Frames, degradation: Degradation, model: str) -> Frames:
+def restore(y: Frames, degradation: Degradation, solver: Solver[Any]) -> Frames:
     """The measurement restored the way `instantvir restore` does it."""
-    student = load_student(model).student
-    session = Session(Amortised(student), degradation, height=y.shape[1], width=y.shape[2])
+    session = Session(solver, degradation, height=y.shape[1], width=y.shape[2])
     return np.concatenate([session.push(y), session.flush()])
 
 
@@ -121,9 +118,9 @@ def run(job: Job) -> list[Row]:
         rows.append(row)
         if row.psnr > best[0]:
             best = (row.psnr, frames)
-    load_student(job.model)  # not part of the cost per frame
+    student = load_student(job.model).student  # not part of the cost per frame
     started = time.process_time()
-    restored = restore(y, degradation, job.model)
+    restored = restore(y, degradation, Amortised(student))
     seconds = (time.process_time() - started) / len(clean)
     rows.append(_row(job, OURS, "", restored, clean, seconds))
     if job.pictures is not None:
@@ -136,11 +133,11 @@ def best_of(
 ) -> tuple[Row, Frames]:
     """The rival at its best setting for this clip, and what it restored."""
     found: list[tuple[Row, Frames]] = []
-    for setting in rival.settings:
+    for solver in rival.solvers:
         started = time.process_time()
-        restored = rival.restore(y, degradation, setting)
+        restored = restore(y, degradation, solver)
         seconds = (time.process_time() - started) / len(clean)
-        found.append((_row(job, rival.name, str(setting), restored, clean, seconds), restored))
+        found.append((_row(job, rival.name, str(solver), restored, clean, seconds), restored))
     return max(found, key=lambda pair: pair[0].psnr)
 
 
@@ -169,7 +166,7 @@ def _kept(job: Job, rival: Rival, compute: Callable[[], tuple[Row, Frames]]) -> 
         job.frames,
         job.crf,
         rival.name,
-        rival.settings,
+        rival.solvers,
     )
     key = hashlib.sha256(repr(of).encode()).hexdigest()[:16]
     stored = job.cache / f"{key}.npz"

@@ -20,13 +20,9 @@ from instantvir_models.cpu import fastest_dtype, keep_freed_memory
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.students.base import condition
+from instantvir_models.tasks import TASKS
 
-SPECS = {
-    "deblur": "blur:sigma=3+noise:std=2.55",
-    "inpaint": "mask:keep=0.5,seed=0",
-    "sr": "down:factor=4,kernel=area",
-    "denoise": "identity+noise:std=25",
-}
+SPECS = {task.name: task.benchmark_spec for task in TASKS.values()}
 
 
 def cpu_seconds(job: object, repeats: int) -> float:

@@ -1,3 +1,5 @@
 """The `instantvir` command."""
 
-__version__ = "0.1.0"
+from instantvir_models import __version__
+
+__all__ = ["__version__"]

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from instantvir_cli import __version__
 from instantvir_cli.exit_status import STATUS_OF, ExitStatus
+from instantvir_cli.groups import Verb, takes_groups
 from instantvir_cli.options import (
-    BlurSigmaOption,
-    CodecOption,
-    CrfOption,
-    DeviceOption,
+    RECIPES,
+    ComparisonOptions,
+    ConversionOptions,
+    DegradationOptions,
+    EncodingOptions,
     JsonOption,
-    LatencyOption,
-    MaskOption,
-    ModelOption,
-    NoiseOption,
-    OperatorOption,
+    LiveEncodingOptions,
+    LiveSourceOptions,
+    MeasuringOptions,
+    ModelOptions,
     OverwriteOption,
-    PresetOption,
-    PromptOption,
     QuietOption,
-    ScaleOption,
-    StartOption,
-    TaskOption,
-    ThreadsOption,
-    TileOption,
-    VramOption,
+    ServingOptions,
+    SourceOptions,
+    completed,
 )
 from instantvir_models.errors import InstantVIRError
-
-if TYPE_CHECKING:
-    from instantvir_models.tasks import TaskOptions
 
 
 class Commands(TyperGroup):
@@ -61,7 +54,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
     help="Restore degraded video in one causal pass: deblur, super-resolve, inpaint, denoise.",
 )
 
@@ -82,23 +74,17 @@ def _main(
     pass
 
 
-def _task_options(
-    operator: str | None,
-    blur_sigma: float | None,
-    noise: float | None,
-    scale: int | None,
-    mask: Path | None,
-) -> TaskOptions:
-    """What `restore` and `stream` ask about the degradation, as the library takes it."""
-    from instantvir_models.tasks import TaskOptions
-
-    return TaskOptions(
-        operator=operator, blur_sigma=blur_sigma, noise_levels=noise, scale=scale, mask=mask
-    )
-
-
-@app.command()
+@app.command(
+    cls=Verb,
+    epilog="""\
+instantvir restore old.mp4 --task deblur
+instantvir restore small.mkv --task sr --scale 2 --task denoise -o large.mkv
+instantvir restore *.mp4 --task deblur -o restored/ --json
+ffmpeg -i in.mp4 -f nut - | instantvir restore - --task denoise -o - --format nut | ffplay -""",
+)
+@takes_groups
 def restore(
+    *,
     inputs: Annotated[
         list[str], typer.Argument(help="Videos, image patterns, or `-`", metavar="IN...")
     ],
@@ -106,35 +92,11 @@ def restore(
         str | None,
         typer.Option("--output", "-o", help="File, folder (with `/`), image pattern or `-`"),
     ] = None,
-    task: TaskOption = None,
-    operator: OperatorOption = None,
-    blur_sigma: BlurSigmaOption = None,
-    noise: NoiseOption = None,
-    scale: ScaleOption = None,
-    mask: MaskOption = None,
-    model: ModelOption = "tiny",
-    device: DeviceOption = "auto",
-    prompt: PromptOption = None,
-    vram: VramOption = None,
-    tile: TileOption = None,
-    latency: LatencyOption = None,
-    threads: ThreadsOption = None,
-    codec: CodecOption = None,
-    crf: CrfOption = None,
-    preset: PresetOption = None,
-    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the output")] = None,
-    output_format: Annotated[
-        str | None, typer.Option("--format", help="Container, for `-o -` (such as nut or matroska)")
-    ] = None,
-    start: StartOption = None,
-    duration: Annotated[float | None, typer.Option(help="Seconds to restore")] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="The clean video, to report the gain in dB")
-    ] = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Also write OUT.compare.mp4 and OUT.compare.png")
-    ] = False,
-    compare_style: Annotated[str, typer.Option(help="side or wipe")] = "side",
+    degradation: DegradationOptions,
+    model: ModelOptions,
+    part: SourceOptions,
+    encoding: EncodingOptions,
+    comparison: ComparisonOptions,
     overwrite: OverwriteOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing")
@@ -143,117 +105,85 @@ def restore(
     quiet: QuietOption = False,
 ) -> None:
     """Restore IN and write the result beside it (IN.restored.mp4) or to --output."""
+    from instantvir_cli import console
     from instantvir_cli.restore import RestoreRequest, restore_all  # torch loads here
 
+    console.set_up(quiet=quiet)
     restore_all(
         RestoreRequest(
-            inputs=tuple(inputs), output=output, tasks=tuple(task or ()),
-            task_options=_task_options(operator, blur_sigma, noise, scale, mask),
-            model=model, device=device,
-            prompt=prompt, vram=vram, tile=tile, latency=latency, threads=threads, codec=codec,
-            crf=crf, preset=preset, pix_fmt=pix_fmt, output_format=output_format, start=start,
-            duration=duration, reference=reference, compare=compare, compare_style=compare_style,
-            overwrite=overwrite, dry_run=dry_run, json_summary=json_summary, quiet=quiet,
+            inputs=tuple(inputs),
+            output=output,
+            degradation=degradation,
+            model=model,
+            part=part,
+            encoding=encoding,
+            comparison=comparison,
+            may_overwrite=overwrite,
+            is_dry_run=dry_run,
+            as_json=json_summary,
         )
-    )  # fmt: skip
+    )
 
 
-@app.command()
+@app.command(
+    cls=Verb,
+    epilog="""\
+instantvir stream /dev/video0 --task denoise --preview 8080
+instantvir stream rtsp://camera/ --reconnect --task deblur -o out.mkv -o rtmp://server/live/key
+ffmpeg -i rtsp://camera/ -f nut -c:v rawvideo - | instantvir stream --task denoise -o - | ffplay -""",
+)
+@takes_groups
 def stream(
+    *,
     source: Annotated[
         str, typer.Argument(help="`-`, a camera, an address or a file", metavar="[IN]")
     ] = "-",
-    outputs: Annotated[
+    output: Annotated[
         list[str] | None,
         typer.Option("--output", "-o", help="`-`, a file, an address or `camera:`; may repeat"),
     ] = None,
-    task: TaskOption = None,
-    operator: OperatorOption = None,
-    blur_sigma: BlurSigmaOption = None,
-    noise: NoiseOption = None,
-    scale: ScaleOption = None,
-    mask: MaskOption = None,
-    latency: LatencyOption = None,
-    on_overload: Annotated[
-        str | None,
-        typer.Option(help="drop, skip, degrade or block; cameras and networks drop, pipes block"),
-    ] = None,
-    reconnect: Annotated[
-        bool, typer.Option("--reconnect", help="Open a lost camera or address again")
-    ] = False,
-    silence: Annotated[
-        float | None,
-        typer.Option(help="Seconds a network may say nothing before it counts as lost; usually 20"),
-    ] = None,
-    follow: Annotated[
-        float | None, typer.Option(help="The file is growing; it ends after so many still seconds")
-    ] = None,
-    input_format: Annotated[
-        str | None, typer.Option(help="FFmpeg's name of the input format or device")
-    ] = None,
-    input_option: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE for FFmpeg, such as rtsp_transport=tcp; may repeat"),
-    ] = None,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw input or camera")] = None,
-    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw input")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frame rate of raw input or camera")] = None,
-    model: ModelOption = "tiny",
-    device: DeviceOption = "auto",
-    prompt: PromptOption = None,
-    vram: VramOption = None,
-    tile: TileOption = None,
-    threads: ThreadsOption = None,
-    codec: CodecOption = None,
-    crf: CrfOption = None,
-    preset: PresetOption = None,
-    output_pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the output")] = None,
-    output_format: Annotated[
-        str | None, typer.Option("--format", help="Container of `-o -` and addresses")
-    ] = None,
+    degradation: DegradationOptions,
+    model: ModelOptions,
+    capture: LiveSourceOptions,
+    encoding: LiveEncodingOptions,
+    serving: ServingOptions,
     overwrite: OverwriteOption = False,
-    preview: Annotated[
-        str | None, typer.Option(help="[HOST:]PORT of a page with a wipe, numbers and controls")
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(help="Secret of the page and the metrics; made where others can reach them"),
-    ] = None,
-    control: Annotated[
-        Path | None, typer.Option(help="Socket to make, for `instantvir control` and scripts")
-    ] = None,
-    snapshots: Annotated[Path, typer.Option(help="Folder for pairs of pictures kept")] = Path(),
-    metrics: Annotated[
-        str | None, typer.Option(help="[HOST:]PORT for Prometheus (needs instantvir[live])")
-    ] = None,
-    json_lines: Annotated[
-        Path | None, typer.Option(help="File that gets the status, once a second")
-    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Restore a live source while it runs: same frames as `restore`, with a bounded delay."""
+    from instantvir_cli import console
     from instantvir_cli.stream import StreamRequest, run_stream  # torch loads here
 
+    console.set_up(quiet=quiet)
     run_stream(
         StreamRequest(
-            source=source, outputs=tuple(outputs or ()), tasks=tuple(task or ()),
-            task_options=_task_options(operator, blur_sigma, noise, scale, mask),
-            latency=latency, on_overload=on_overload, reconnect=reconnect, silence=silence,
-            follow=follow,
-            input_format=input_format, input_options=tuple(input_option or ()), size=size,
-            pix_fmt=pix_fmt, fps=fps, model=model, device=device, prompt=prompt, vram=vram,
-            tile=tile, threads=threads, codec=codec, crf=crf, preset=preset,
-            output_pix_fmt=output_pix_fmt, output_format=output_format, overwrite=overwrite,
-            preview=preview, token=token, control=control, snapshots=snapshots, metrics=metrics,
-            json_lines=json_lines, quiet=quiet,
+            source=source,
+            destinations=tuple(output or ()),
+            degradation=degradation,
+            model=model,
+            capture=capture,
+            encoding=encoding,
+            serving=serving,
+            may_overwrite=overwrite,
         )
-    )  # fmt: skip
+    )
 
 
-@app.command()
+@app.command(
+    cls=Verb,
+    epilog="""\
+instantvir control live.sock strength 0.5
+instantvir control live.sock prompt "a street at night\"""",
+)
 def control(
     path: Annotated[Path, typer.Argument(help="What `stream --control` made", metavar="SOCKET")],
-    wish: Annotated[str, typer.Argument(help="on, off, strength, prompt, snapshot or status")],
+    wish: Annotated[
+        str,
+        typer.Argument(
+            help="on, off, strength, prompt, snapshot or status",
+            autocompletion=completed(("on", "off", "strength", "prompt", "snapshot", "status")),
+        ),
+    ],
     value: Annotated[
         str | None, typer.Argument(help="0 to 1, or what is seen (or a file of rows)")
     ] = None,
@@ -264,44 +194,53 @@ def control(
     control_stream(path, wish, value)
 
 
-@app.command()
+@app.command(
+    cls=Verb,
+    epilog="instantvir degrade clean.mp4 -o y.mkv --operator blur:sigma=3+noise:std=5",
+)
+@takes_groups
 def degrade(
+    *,
     source: Annotated[str, typer.Argument(help="Clean video", metavar="IN")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
     operator: Annotated[str, typer.Option(help="Such as `blur:sigma=3+noise:std=5`")],
     seed: Annotated[int, typer.Option(help="Of the noise and of random masks")] = 0,
-    codec: CodecOption = None,
-    crf: Annotated[int | None, typer.Option(help="Quality, for lossy codecs")] = None,
-    start: StartOption = None,
-    duration: Annotated[float | None, typer.Option(help="Seconds to degrade")] = None,
+    part: SourceOptions,
+    encoding: EncodingOptions,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make a measurement y = A x + n of IN, with a note of A beside it that `restore` picks up."""
+    from instantvir_cli import console
     from instantvir_cli.degrade import degrade_file
 
+    console.set_up(quiet=quiet)
     degrade_file(
-        source, output, spec=operator, seed=seed, codec=codec, crf=crf, start=start,
-        duration=duration, overwrite=overwrite, quiet=quiet,
-    )  # fmt: skip
+        source,
+        output,
+        operator=operator,
+        seed=seed,
+        part=part,
+        encoding=encoding,
+        may_overwrite=overwrite,
+    )
 
 
-@app.command()
+@app.command(
+    cls=Verb,
+    epilog="""\
+instantvir benchmark --size 832x480
+instantvir benchmark clip.mp4 --task sr --json
+instantvir benchmark --roofline""",
+)
+@takes_groups
 def benchmark(
+    *,
     clip: Annotated[
         str | None, typer.Argument(help="Video; generated if not given", metavar="[CLIP]")
     ] = None,
-    task: Annotated[str, typer.Option(help="deblur, sr, inpaint or denoise")] = "deblur",
-    size: Annotated[str, typer.Option(help="Of the generated clip: WIDTHxHEIGHT")] = "832x480",
-    frames: Annotated[int, typer.Option(help="Frames of the generated clip")] = 48,
-    repeats: Annotated[int, typer.Option(help="Counted runs")] = 3,
-    warmup: Annotated[int, typer.Option(help="Runs before them")] = 1,
-    model: ModelOption = "tiny",
-    device: DeviceOption = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
-    threads: ThreadsOption = None,
-    vram: VramOption = None,
-    tile: TileOption = None,
+    measuring: MeasuringOptions,
+    model: ModelOptions,
     roofline: Annotated[
         bool,
         typer.Option("--roofline", help="Predict the large student on cards; measure nothing"),
@@ -313,21 +252,25 @@ def benchmark(
     if roofline:
         from instantvir_cli.roofline import run_roofline
 
-        run_roofline(size=size, as_json=json_summary)
+        run_roofline(size=measuring.size, as_json=json_summary)
         return
-    from instantvir_cli.benchmark import BenchmarkRequest, run_benchmark
+    from instantvir_cli import console
+    from instantvir_cli.benchmark import run_benchmark
 
-    run_benchmark(
-        BenchmarkRequest(
-            clip=clip, task=task, size=size, frames=frames, repeats=repeats, warmup=warmup,
-            model=model, device=device, dtype=dtype, threads=threads, vram=vram, tile=tile,
-            json_summary=json_summary, quiet=quiet,
-        )
-    )  # fmt: skip
+    console.set_up(quiet=quiet)
+    run_benchmark(clip, measuring, model, as_json=json_summary)
 
 
-@app.command()
+@app.command(
+    cls=Verb,
+    epilog="""\
+instantvir convert model.pt -o deblur/ --task deblur
+instantvir convert LeanVAE-dim16.ckpt -o deblur/
+instantvir convert --prompt "a street at night" -o deblur/""",
+)
+@takes_groups
 def convert(
+    *,
     output: Annotated[
         Path,
         typer.Option(
@@ -338,46 +281,32 @@ def convert(
         Path | None,
         typer.Argument(help="model.pt, .ckpt, .pth, .safetensors or a folder", metavar="[SRC]"),
     ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="Words, or a file of rows, the student reads unless told otherwise"),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="What the student was trained for: deblur, sr, ...")
-    ] = None,
-    operators: Annotated[
-        str | None, typer.Option(help="Degradations seen in training, such as `blur:sigma=3`")
-    ] = None,
-    average: Annotated[
-        bool, typer.Option("--average", help="Take the averaged weights (generator_ema)")
-    ] = False,
-    dtype: Annotated[str, typer.Option(help="keep, float32, bfloat16 or float16")] = "keep",
+    about: ConversionOptions,
     quiet: QuietOption = False,
 ) -> None:
     """Make a checkpoint folder of published weights: student, autoencoder, text encoder, prompt."""
-    from instantvir_cli.convert import ConvertRequest, run_convert
+    from instantvir_cli import console
+    from instantvir_cli.convert import run_convert
 
-    run_convert(
-        ConvertRequest(
-            source=source, output=output, prompt=prompt, task=task, operators=operators,
-            use_average=average, dtype=dtype, quiet=quiet,
-        )
-    )  # fmt: skip
+    console.set_up(quiet=quiet)
+    run_convert(source, output, about)
 
 
-@app.command()
+@app.command(cls=Verb, epilog="instantvir info tiny\ninstantvir info deblur/ --json")
 def info(
     model: Annotated[str, typer.Argument(help="Anything `--model` takes", metavar="MODEL")],
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Say what a checkpoint is, and check its files against their digests."""
+    from instantvir_cli import console
     from instantvir_cli.info import show_info
 
-    show_info(model, json_summary=json_summary, quiet=quiet)
+    console.set_up(quiet=quiet)
+    show_info(model, as_json=json_summary)
 
 
-@app.command()
+@app.command(cls=Verb, epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine")
 def distill(
     clips: Annotated[Path, typer.Option(help="Folder of clean .mp4 clips")],
     output: Annotated[
@@ -386,7 +315,8 @@ def distill(
     recipe: Annotated[
         str,
         typer.Option(
-            help="`tiny` (from scratch), `refine` (trains a student on) or `enlarge` (its branch for x4)"
+            help="`tiny` (from scratch), `refine` (trains a student on) or `enlarge` (its branch for x4)",
+            autocompletion=completed(RECIPES),
         ),
     ] = "tiny",
     initial_weights: Annotated[
@@ -399,9 +329,15 @@ def distill(
     quiet: QuietOption = False,
 ) -> None:
     """Train a student by a recipe; run it again after a stop and it continues."""
+    from instantvir_cli import console
     from instantvir_cli.distill import distill_recipe
 
+    console.set_up(quiet=quiet)
     distill_recipe(
-        recipe, clips=clips, photos=photos, folder=output, initial_weights=initial_weights,
-        workers=workers, quiet=quiet,
-    )  # fmt: skip
+        recipe,
+        clips=clips,
+        photos=photos,
+        folder=output,
+        initial_weights=initial_weights,
+        workers=workers,
+    )

@@ -24,44 +24,17 @@ from rich.console import Console
 from rich.table import Table
 
 from instantvir_cli import __version__, console
-from instantvir_cli.degradation import check_tile
+from instantvir_cli.options import MeasuringOptions, ModelOptions
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
-from instantvir_models.media import EncoderSettings, Frame, VideoReader, create_video, open_video
+from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_student
+from instantvir_models.run.opening import OpenedSolver, SessionLimits
 from instantvir_models.run.pipeline import PipelineReport, restore_video
-
-SPEC_OF_TASK = {
-    "deblur": "blur:sigma=3+noise:std=2.55",
-    "sr": "down:factor=4",
-    "inpaint": "mask:keep=0.5,seed=0",
-    "denoise": "identity+noise:std=25",
-}
-"""The degradation that stands for each task."""
+from instantvir_models.tasks import TASKS, parse_task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkRequest:
-    """What the user typed."""
-
-    clip: str | None
-    task: str
-    size: str
-    frames: int
-    repeats: int
-    warmup: int
-    model: str
-    device: str
-    dtype: str
-    threads: int | None
-    vram: float | None
-    tile: int | None
-    json_summary: bool
-    quiet: bool
 
 
 @dataclass(frozen=True)
@@ -78,41 +51,41 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
 
-def run_benchmark(request: BenchmarkRequest) -> None:
+def run_benchmark(
+    clip: str | None, measuring: MeasuringOptions, model: ModelOptions, *, as_json: bool
+) -> None:
     """Run and print the table or the JSON."""
-    console.set_up(quiet=request.quiet)
-    _check(request)
-    use_threads(request.threads)
-    asked = None if request.dtype == "auto" else DTYPES[request.dtype]
-    opened = open_student(request.model, device=request.device, prompt=None, dtype=asked)
+    _check(measuring)
+    limits = model.limits()
+    use_threads(model.threads)
+    asked = None if measuring.dtype == "auto" else DTYPES[measuring.dtype]
+    opened = model.open(dtype=asked)
     console.tell(opened.notices)
     with tempfile.TemporaryDirectory(prefix="instantvir-") as folder:
-        clip = Path(request.clip) if request.clip else _generated(Path(folder), request)
+        path = Path(clip) if clip else _generated(Path(folder), measuring)
+        target = Path(folder) / "out.mp4"
         reports = []
-        for index in range(request.warmup + request.repeats):
-            report = _run(clip, Path(folder) / "out.mp4", request, opened)
-            kind = "warm-up" if index < request.warmup else "run"
+        for index in range(measuring.warmup + measuring.repeats):
+            report = _run(path, target, measuring.task, opened, limits)
+            kind = "warm-up" if index < measuring.warmup else "run"
             console.say(f"{kind} {index + 1}: {report.fps:.2f} FPS")
-            if index >= request.warmup:
+            if index >= measuring.warmup:
                 reports.append(report)
+    request = {"clip": clip, **asdict(measuring), **asdict(model)}
     summary = _summary(request, reports, opened)
-    if request.json_summary:
+    if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:
         _print_tables(summary)
 
 
-def _check(request: BenchmarkRequest) -> None:
-    if request.task not in SPEC_OF_TASK:
-        raise UsageError(
-            f"there is no task called `{request.task}`", hint=f"use {', '.join(SPEC_OF_TASK)}"
-        )
-    if request.dtype != "auto" and request.dtype not in DTYPES:
-        raise UsageError(f"`--dtype` is `{request.dtype}`; it is auto, float32 or bfloat16")
-    if request.repeats < 1 or request.warmup < 0 or request.frames < 1:
+def _check(measuring: MeasuringOptions) -> None:
+    parse_task(measuring.task)
+    if measuring.dtype != "auto" and measuring.dtype not in DTYPES:
+        raise UsageError(f"`--dtype` is `{measuring.dtype}`; it is auto, float32 or bfloat16")
+    if measuring.repeats < 1 or measuring.warmup < 0 or measuring.frames < 1:
         raise UsageError("`--repeats` and `--frames` are at least 1, `--warmup` at least 0")
-    check_tile(request.tile)
-    _size(request.size)
+    _size(measuring.size)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -123,14 +96,14 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _generated(folder: Path, request: BenchmarkRequest) -> Path:
+def _generated(folder: Path, measuring: MeasuringOptions) -> Path:
     """A moving texture as an H.264 file, so that decoding is real."""
-    width, height = _size(request.size)
+    width, height = _size(measuring.size)
     path = folder / "generated.mp4"
     with create_video(
         path, width=width, height=height, settings=EncoderSettings(), frame_rate=25
     ) as writer:
-        for frame in _moving_texture(width, height, request.frames):
+        for frame in _moving_texture(width, height, measuring.frames):
             writer.write(frame)
     return path
 
@@ -149,30 +122,29 @@ def _moving_texture(width: int, height: int, num_frames: int) -> Iterator[Frame]
 
 
 def _run(
-    clip: Path, target: Path, request: BenchmarkRequest, opened: OpenedSolver
+    clip: Path,
+    target: Path,
+    task: str,
+    opened: OpenedSolver,
+    limits: SessionLimits,
 ) -> PipelineReport:
     with open_video(clip) as reader:
-        degradation = _degradation(request.task, reader)
-        made = opened.new_session(
-            degradation,
-            height=reader.info.height,
-            width=reader.info.width,
-            limits=SessionLimits(gigabytes=request.vram, tile_pixels=request.tile),
-        )
+        height, width = reader.info.height, reader.info.width
+        degradation = _degradation(task, height, width)
+        made = opened.new_session(degradation, height=height, width=width, limits=limits)
         console.tell(made.notices)
-        session = made.session
-        height, width = session.output_size
+        height, width = made.session.output_size
         with create_video(target, info_of=reader, width=width, height=height) as writer:
-            return restore_video(reader, session, writer)
+            return restore_video(reader, made.session, writer)
 
 
-def _degradation(task: str, reader: VideoReader) -> Degradation:
-    shape = ClipShape(num_frames=1, height=reader.info.height, width=reader.info.width)
-    return parse_degradation(SPEC_OF_TASK[task], shape=shape)
+def _degradation(task: str, height: int, width: int) -> Degradation:
+    shape = ClipShape(num_frames=1, height=height, width=width)
+    return parse_degradation(TASKS[task].benchmark_spec, shape=shape)
 
 
 def _summary(
-    request: BenchmarkRequest,
+    request: dict[str, Any],
     reports: list[PipelineReport],
     opened: OpenedSolver,
 ) -> dict[str, Any]:
@@ -184,7 +156,7 @@ def _summary(
     first = [report.first_frame_seconds or 0.0 for report in reports]
     return {
         "version": __version__,
-        "request": asdict(request),
+        "request": request,
         "model_sha256": opened.sha256,
         "dtype": str(opened.solver.needs.dtype).removeprefix("torch."),
         "frames": reports[0].frames,

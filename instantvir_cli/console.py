@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 
 if TYPE_CHECKING:
@@ -14,11 +13,11 @@ if TYPE_CHECKING:
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-class _PrintableFormatter(logging.Formatter):
-    """Log records as a person may see them."""
+class _Spoken(logging.Handler):
+    """Says what the library logs, in the words and colours of everything else."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+    def emit(self, record: logging.LogRecord) -> None:
+        (warn if record.levelno >= logging.WARNING else say)(self.format(record))
 
 
 def printable(text: str) -> str:
@@ -29,9 +28,7 @@ def printable(text: str) -> str:
 def set_up(*, quiet: bool) -> None:
     """Route messages and warnings to the console; with `quiet` only errors are left."""
     console.quiet = quiet
-    handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
-    handler.setFormatter(_PrintableFormatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[_Spoken()], force=True)
     logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 

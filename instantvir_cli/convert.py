@@ -1,11 +1,11 @@
 """`instantvir convert`: other people's weights become a checkpoint of ours."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from instantvir_cli import console
+from instantvir_cli.options import ConversionOptions
 from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
 from instantvir_models.checkpoints.convert import found_in, save_found
 from instantvir_models.checkpoints.folder import save_prompt
@@ -21,7 +21,7 @@ from instantvir_models.checkpoints.prompt import (
 from instantvir_models.checkpoints.text_encoder import TextEncoderConfig, has_tokenizer
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from instantvir_models.students.wan.transformer import WanConfig
-from instantvir_models.tasks import Task
+from instantvir_models.tasks import parse_task
 
 DTYPES = {
     "keep": None,
@@ -31,27 +31,7 @@ DTYPES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvertRequest:
-    """What the user asked for, as typed."""
-
-    source: Path | None
-    output: Path
-    prompt: str | None
-    task: str | None
-    operators: str | None
-    use_average: bool
-    dtype: str
-    quiet: bool
-
-    @property
-    def given_for_student(self) -> list[str]:
-        """Names of the options in use that only a student's checkpoint knows."""
-        given = {"--prompt": self.prompt, "--task": self.task, "--operators": self.operators}
-        return [name for name, value in given.items() if value is not None]
-
-
-def run_convert(request: ConvertRequest) -> None:
+def run_convert(source: Path | None, output: Path, about: ConversionOptions) -> None:
     """Add a network, a prompt or both to a checkpoint and say what is still missing.
 
     Raises:
@@ -60,48 +40,47 @@ def run_convert(request: ConvertRequest) -> None:
             replace a file that is none.
         VideoWriteError: if the output cannot be written.
     """
-    console.set_up(quiet=request.quiet)
-    task, output = request.task, request.output
-    if task is not None and task not in list(Task):
-        raise UsageError(f"there is no task called `{task}`", hint=f"use {', '.join(Task)}")
-    if request.dtype not in DTYPES:
-        raise UsageError(f"`--dtype` is `{request.dtype}`; it is {', '.join(DTYPES)}")
-    if request.source is None and request.prompt is None:
+    if about.task is not None:
+        parse_task(about.task)
+    if about.dtype not in DTYPES:
+        raise UsageError(f"`--dtype` is `{about.dtype}`; it is {', '.join(DTYPES)}")
+    if source is None and about.prompt is None:
         raise UsageError("nothing to convert", hint="give a file of weights, `--prompt`, or both")
     if output.suffix == ".safetensors":
-        if request.source is not None or request.prompt is None:
+        if source is not None or about.prompt is None:
             raise UsageError(
                 f"`{output}` is a file, and only a prompt is kept in one",
                 hint=f"weights go into a folder: `-o {output.with_suffix('')}`",
             )
-        _refuse_options_of_weights(request)
-        _write_prompt(request.prompt, output)
+        _refuse_options_of_weights(about)
+        _write_prompt(about.prompt, output)
         return
-    if request.source is None:
-        _refuse_options_of_weights(request)
-    if request.source is not None and not _add_network(request, request.source):
+    if source is None:
+        _refuse_options_of_weights(about)
+    if source is not None and not _add_network(source, output, about):
         return
-    if request.prompt is not None:
-        _add_prompt(request.prompt, output)
+    if about.prompt is not None:
+        _add_prompt(about.prompt, output)
     if (output / CONFIG_NAME).exists():
         _say_what_is_missing(output, read_config(output))
 
 
-def _add_network(request: ConvertRequest, source: Path) -> bool:
+def _add_network(source: Path, output: Path, about: ConversionOptions) -> bool:
     """Whether it became a part of a checkpoint; a text encoder serves all of them instead."""
-    found = found_in(source, use_average=request.use_average)
+    found = found_in(source, use_average=about.average)
     if isinstance(found.config, TextEncoderConfig):
         _refuse(
-            request.given_for_student, "has no effect on a text encoder",
+            about.given_for_student,
+            "has no effect on a text encoder",
             "it serves all students; give what a student reads and knows with the student's weights",
-        )  # fmt: skip
+        )
     config = save_found(
         found,
-        request.output,
+        output,
         source=source,
-        task=request.task,
-        operators=request.operators,
-        dtype=DTYPES[request.dtype],
+        task=about.task,
+        operators=about.operators,
+        dtype=DTYPES[about.dtype],
     )
     weights = sum(tensor.numel() for tensor in found.tensors.values())
     console.say(
@@ -110,21 +89,16 @@ def _add_network(request: ConvertRequest, source: Path) -> bool:
     if found.dropped:
         console.say(f"left out, only training uses it: {', '.join(found.dropped)}")
     if config is None:
-        _say_how_to_use_encoder(request.output)
+        _say_how_to_use_encoder(output)
     return config is not None
 
 
-def _refuse_options_of_weights(request: ConvertRequest) -> None:
-    given = {
-        "--task": request.task is not None,
-        "--operators": request.operators is not None,
-        "--average": request.use_average,
-        "--dtype": DTYPES[request.dtype] is not None,
-    }
+def _refuse_options_of_weights(about: ConversionOptions) -> None:
     _refuse(
-        [name for name, is_given in given.items() if is_given], "has no effect on a prompt",
+        about.given_for_weights,
+        "has no effect on a prompt",
         "it says something of weights: give their file, too, or leave it out",
-    )  # fmt: skip
+    )
 
 
 def _refuse(options: list[str], why: str, hint: str) -> None:
@@ -163,9 +137,7 @@ def _write_prompt(prompt: str, path: Path) -> None:
         save_rows(text.rows, path, text=_words(prompt))
     except OSError as error:
         raise VideoWriteError(f"`{path}` cannot be written: {error.strerror or error}") from error
-    console.say(
-        f"{path}: {text.rows.shape[1]} rows; `--prompt {path}` needs no text encoder"
-    )  # fmt: skip
+    console.say(f"{path}: {text.rows.shape[1]} rows; `--prompt {path}` needs no text encoder")
 
 
 def _words(prompt: str) -> str:

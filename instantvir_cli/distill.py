@@ -16,14 +16,12 @@ def distill_recipe(
     folder: Path,
     initial_weights: str | None,
     workers: int | None,
-    quiet: bool,
 ) -> None:
     """Train by the recipe `name`, or continue the run in `folder`."""
     from instantvir_distill.launch import distill
     from instantvir_distill.recipes import RECIPES
     from instantvir_models.checkpoints.load import load_student
 
-    console.set_up(quiet=quiet)
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, 1)
         hint = f"did you mean `{close[0]}`?" if close else f"there is {', '.join(RECIPES)}"

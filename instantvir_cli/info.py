@@ -22,12 +22,11 @@ from instantvir_models.checkpoints.prompt import load_rows, text_of
 from instantvir_models.checkpoints.tensors import read_tensors, sha256_of
 
 
-def show_info(model: str, *, json_summary: bool, quiet: bool) -> None:
+def show_info(model: str, *, as_json: bool) -> None:
     """Print what `model` is; exit with NO_CHECKPOINT if its files differ from their digests."""
-    console.set_up(quiet=quiet)
     located = locate(model)
     summary = _of_folder(located) if located.path.is_dir() else _of_file(model, located)
-    if json_summary:
+    if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:
         for name, value in summary.items():

@@ -1,58 +1,376 @@
-"""Options that several verbs share: one spelling, one help text."""
+"""Options that several verbs share, in groups: one spelling, one help text.
 
+Only what `--help` may cost is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-TaskOption = Annotated[
-    list[str] | None,
-    typer.Option("--task", help="deblur, sr, inpaint or denoise; may repeat"),
-]
-OperatorOption = Annotated[
-    str | None,
-    typer.Option(
-        "--operator", help="What happened to the video, exactly: `blur:sigma=3+noise:std=5`"
-    ),
-]
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        help="tiny (built in), wan-lean, wan, ORG/REPO[@revision], a folder or a .safetensors file"
-    ),
-]
-PromptOption = Annotated[
-    str | None,
-    typer.Option(help="What is seen, for models that read text; or a file of precomputed rows"),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-CodecOption = Annotated[
-    str | None, typer.Option(help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder")
-]
+from instantvir_models.tasks import TASKS, TaskOptions, either, parse_tasks
+
+if TYPE_CHECKING:
+    import torch
+
+    from instantvir_models.media import EncoderSettings
+    from instantvir_models.run.opening import OpenedSolver, SessionLimits
+
+DEVICES = ("auto", "cpu", "cuda")
+MODELS = ("tiny", "wan-lean", "wan")
+SOLVERS = (
+    "map",
+    "as_measured",
+    "telea",
+    "navier_stokes",
+    "biharmonic",
+    "bicubic",
+    "lanczos",
+    "bicubic_consistent",
+    "wiener",
+    "richardson_lucy",
+    "nlmeans",
+    "nlmeans_over_time",
+    "ffmpeg_nlmeans",
+)
+STYLES = ("side", "wipe")
+CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
+OVERLOADS = ("drop", "skip", "degrade", "block")
+RECIPES = ("tiny", "refine")
+
+
+def completed(names: tuple[str, ...]) -> Callable[[str], Iterator[str]]:
+    """What a shell asks for the values of an option that start with what was typed."""
+
+    def values(incomplete: str) -> Iterator[str]:
+        return (name for name in names if name.startswith(incomplete))
+
+    return values
+
+
+def completed_tasks(incomplete: str) -> Iterator[tuple[str, str]]:
+    """Names of tasks that start so, each with what it is."""
+    return ((task.name, task.about) for task in TASKS.values() if task.name.startswith(incomplete))
+
+
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print a summary as JSON on standard output")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output")]
-LatencyOption = Annotated[
-    int | None, typer.Option(help="Frames per block, 1 to 3: fewer look less far ahead (default 3)")
-]
-BlurSigmaOption = Annotated[
-    float | None, typer.Option(help="Blur in pixels; estimated if not given")
-]
-NoiseOption = Annotated[
-    float | None, typer.Option(help="Noise in levels of 255; estimated if not given")
-]
-ScaleOption = Annotated[
-    int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
-]
-MaskOption = Annotated[Path | None, typer.Option(help="Image, white where pixels are known")]
-TileOption = Annotated[int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")]
-ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads for the student")]
-VramOption = Annotated[
-    float | None,
-    typer.Option(help="Gigabytes a full-size model may take (default: what is free on the card)"),
-]
-CrfOption = Annotated[int | None, typer.Option(help="Quality of the output, lower is better")]
-PresetOption = Annotated[str | None, typer.Option(help="Speed preset of the encoder")]
-StartOption = Annotated[float | None, typer.Option(help="Seconds to skip at the start")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradationOptions:
+    """What happened to the video."""
+
+    PANEL: ClassVar = "Degradation"
+
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task", help=f"{either([*TASKS])}; may repeat", autocompletion=completed_tasks
+        ),
+    ] = None
+    operator: Annotated[
+        str | None,
+        typer.Option(help="What happened to the video, exactly: `blur:sigma=3+noise:std=5`"),
+    ] = None
+    blur_sigma: Annotated[
+        float | None, typer.Option(help="Blur in pixels; estimated if not given")
+    ] = None
+    noise: Annotated[
+        float | None, typer.Option(help="Noise in levels of 255; estimated if not given")
+    ] = None
+    scale: Annotated[
+        int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
+    ] = None
+    mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None
+
+    def read(self) -> TaskOptions:
+        """The same as the library takes it; UsageError for an unknown task or a bad number."""
+        return TaskOptions(
+            tasks=parse_tasks(self.task or ()),
+            operator=self.operator,
+            blur_sigma=self.blur_sigma,
+            noise_levels=self.noise,
+            scale=self.scale,
+            mask=self.mask,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """What restores it, and what that may take."""
+
+    PANEL: ClassVar = "Model"
+
+    model: Annotated[
+        str,
+        typer.Option(
+            help="tiny (built in), wan-lean, wan, ORG/REPO[@revision], a folder or a "
+            ".safetensors file",
+            autocompletion=completed(MODELS),
+        ),
+    ] = "tiny"
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="A method without weights instead of a model, such as map, wiener, telea or nlmeans",
+            metavar="NAME",
+            autocompletion=completed(SOLVERS),
+        ),
+    ] = None
+    device: Annotated[
+        str, typer.Option(help=either(DEVICES), autocompletion=completed(DEVICES))
+    ] = "auto"
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="What is seen, for models that read text; or a file of precomputed rows"),
+    ] = None
+    vram: Annotated[
+        float | None,
+        typer.Option(
+            help="Gigabytes a full-size model may take (default: what is free on the card)"
+        ),
+    ] = None
+    tile: Annotated[int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")] = (
+        None
+    )
+    latency: Annotated[
+        int | None,
+        typer.Option(help="Frames per block, 1 to 3: fewer look less far ahead (default 3)"),
+    ] = None
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the student")] = None
+
+    def open(self, *, dtype: torch.dtype | None = None) -> OpenedSolver:
+        """What is to restore, ready to be fitted to a video.
+
+        Raises:
+            UsageError, CheckpointError: if there is none such, or it cannot run there.
+        """
+        from instantvir_models.run.opening import open_chosen
+
+        return open_chosen(
+            model=self.model,
+            solver=self.solver,
+            device=self.device,
+            prompt=self.prompt,
+            dtype=dtype,
+        )
+
+    def limits(self) -> SessionLimits:
+        """What a session may take; UsageError for tiles that cannot be."""
+        from instantvir_models.run.opening import SessionLimits
+
+        return SessionLimits(
+            gigabytes=self.vram, tile_pixels=self.tile, frames_per_block=self.latency
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """Which part of the input."""
+
+    PANEL: ClassVar = "Source"
+
+    start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None
+    duration: Annotated[float | None, typer.Option(help="Seconds to take")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOptions:
+    """How the output is written."""
+
+    PANEL: ClassVar = "Encoding"
+
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(CODECS)} or an FFmpeg encoder", autocompletion=completed(CODECS)
+        ),
+    ] = None
+    crf: Annotated[int | None, typer.Option(help="Quality of the output, lower is better")] = None
+    preset: Annotated[str | None, typer.Option(help="Speed preset of the encoder")] = None
+    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the output")] = None
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="Container where no name tells it: of `-o -` (such as nut), addresses"
+        ),
+    ] = None
+
+    def settings(self, *, is_live: bool = False) -> EncoderSettings:
+        """The part that is the encoder's."""
+        from instantvir_models.media import EncoderSettings
+
+        return EncoderSettings(
+            codec=self.codec,
+            crf=self.crf,
+            preset=self.preset,
+            pix_fmt=self.pix_fmt,
+            low_latency=is_live,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveEncodingOptions(EncodingOptions):
+    """The same beside a raw input, whose pixel format is `--pix-fmt`."""
+
+    pix_fmt: Annotated[
+        str | None, typer.Option("--output-pix-fmt", help="Pixel format of the output")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions:
+    """What shows how well it went."""
+
+    PANEL: ClassVar = "Comparison"
+
+    reference: Annotated[
+        Path | None, typer.Option(help="The clean video, to report the gain in dB")
+    ] = None
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write OUT.compare.mp4 and OUT.compare.png")
+    ] = False
+    compare_style: Annotated[
+        str, typer.Option(help=either(STYLES), autocompletion=completed(STYLES))
+    ] = "side"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveSourceOptions:
+    """A source that does not wait."""
+
+    PANEL: ClassVar = "Source"
+
+    on_overload: Annotated[
+        str | None,
+        typer.Option(
+            help="drop, skip, degrade or block; cameras and networks drop, pipes block",
+            autocompletion=completed(OVERLOADS),
+        ),
+    ] = None
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="Open a lost camera or address again")
+    ] = False
+    silence: Annotated[
+        float | None,
+        typer.Option(help="Seconds a network may say nothing before it counts as lost; usually 20"),
+    ] = None
+    follow: Annotated[
+        float | None, typer.Option(help="The file is growing; it ends after so many still seconds")
+    ] = None
+    input_format: Annotated[
+        str | None, typer.Option(help="FFmpeg's name of the input format or device")
+    ] = None
+    input_option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for FFmpeg, such as rtsp_transport=tcp; may repeat"),
+    ] = None
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw input or camera")] = None
+    input_pix_fmt: Annotated[
+        str | None, typer.Option("--pix-fmt", help="Pixel format of raw input")
+    ] = None
+    fps: Annotated[float | None, typer.Option(help="Frame rate of raw input or camera")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingOptions:
+    """What can be seen and changed while it runs."""
+
+    PANEL: ClassVar = "While it runs"
+
+    preview: Annotated[
+        str | None, typer.Option(help="[HOST:]PORT of a page with a wipe, numbers and controls")
+    ] = None
+    token: Annotated[
+        str | None,
+        typer.Option(help="Secret of the page and the metrics; made where others can reach them"),
+    ] = None
+    control: Annotated[
+        Path | None, typer.Option(help="Socket to make, for `instantvir control` and scripts")
+    ] = None
+    snapshots: Annotated[Path, typer.Option(help="Folder for pairs of pictures kept")] = Path()
+    metrics: Annotated[
+        str | None, typer.Option(help="[HOST:]PORT for Prometheus (needs instantvir[live])")
+    ] = None
+    json_lines: Annotated[
+        Path | None, typer.Option(help="File that gets the status, once a second")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringOptions:
+    """What a benchmark measures."""
+
+    PANEL: ClassVar = "Measuring"
+
+    task: Annotated[str, typer.Option(help=either([*TASKS]), autocompletion=completed_tasks)] = (
+        "deblur"
+    )
+    size: Annotated[str, typer.Option(help="Of the generated clip: WIDTHxHEIGHT")] = "832x480"
+    frames: Annotated[int, typer.Option(help="Frames of the generated clip")] = 48
+    repeats: Annotated[int, typer.Option(help="Counted runs")] = 3
+    warmup: Annotated[int, typer.Option(help="Runs before them")] = 1
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="auto, float32 or bfloat16",
+            autocompletion=completed(("auto", "float32", "bfloat16")),
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionOptions:
+    """What is said of the weights that are converted."""
+
+    PANEL: ClassVar = "Weights"
+
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Words, or a file of rows, the student reads unless told otherwise"),
+    ] = None
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What the student was trained for: {either([*TASKS])}",
+            autocompletion=completed_tasks,
+        ),
+    ] = None
+    operators: Annotated[
+        str | None, typer.Option(help="Degradations seen in training, such as `blur:sigma=3`")
+    ] = None
+    average: Annotated[
+        bool, typer.Option("--average", help="Take the averaged weights (generator_ema)")
+    ] = False
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="keep, float32, bfloat16 or float16",
+            autocompletion=completed(("keep", "float32", "bfloat16", "float16")),
+        ),
+    ] = "keep"
+
+    @property
+    def given_for_student(self) -> list[str]:
+        """Names of the options in use that only a student's checkpoint knows."""
+        given = {"--prompt": self.prompt, "--task": self.task, "--operators": self.operators}
+        return [name for name, value in given.items() if value is not None]
+
+    @property
+    def given_for_weights(self) -> list[str]:
+        """Names of the options in use that say something of weights."""
+        given = {
+            "--task": self.task is not None,
+            "--operators": self.operators is not None,
+            "--average": self.average,
+            "--dtype": self.dtype != "keep",
+        }
+        return [name for name, is_given in given.items() if is_given]

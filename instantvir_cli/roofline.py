@@ -119,9 +119,15 @@ def _rows(
         ]
         fused, unfused = sum(t.fused for t in times), sum(t.unfused for t in times)
         return Row(
-            card.name, window, sustained, utilisation, 1e3 * fused, 1e3 * unfused,
-            frames / fused, frames / unfused,
-        )  # fmt: skip
+            card.name,
+            window,
+            sustained,
+            utilisation,
+            1e3 * fused,
+            1e3 * unfused,
+            frames / fused,
+            frames / unfused,
+        )
 
     clip = [
         [cost for cost in _costs(width, height, past) if cost.name != "encoder linears"]
@@ -163,18 +169,29 @@ def _print_tables(width: int, height: int, costs: dict[int, list[Cost]], rows: l
     out.print(work)
     speed = Table(title="predicted, student and autoencoder (a model)")
     for name in (
-        "card", "window", "of peak", "tiles busy", "ms unfused", "ms fused",
-        "FPS unfused", "FPS fused",
-    ):  # fmt: skip
+        "card",
+        "window",
+        "of peak",
+        "tiles busy",
+        "ms unfused",
+        "ms fused",
+        "FPS unfused",
+        "FPS fused",
+    ):
         is_card = name == "card"
         speed.add_column(name, justify="left" if is_card else "right", no_wrap=is_card)
     for row in rows:
         speed.add_row(
-            row.card, row.window, f"{row.sustained:.0%}",
-            f"{row.attention_utilisation:.0%}", f"{row.unfused_ms:.0f}", f"{row.fused_ms:.0f}",
-            f"{row.unfused_fps:.0f}", f"{row.fused_fps:.0f}",
+            row.card,
+            row.window,
+            f"{row.sustained:.0%}",
+            f"{row.attention_utilisation:.0%}",
+            f"{row.unfused_ms:.0f}",
+            f"{row.fused_ms:.0f}",
+            f"{row.unfused_fps:.0f}",
+            f"{row.fused_fps:.0f}",
             end_section=row.window == "clip",
-        )  # fmt: skip
+        )
     out.print(speed)
     for sentence in ASSUMPTIONS:
         out.print(f"- {sentence}", highlight=False)

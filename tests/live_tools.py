@@ -1,19 +1,46 @@
-"""What tests of live streams share: a small student, pipes with a will of their own, fake sinks."""
+"""What tests of live streams share: a small student, pipes with a will of their own, fake sinks, a
+status, and what asks a page."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 
 import numpy as np
 import torch
 
 from instantvir_models.live.output import LiveOutput
+from instantvir_models.live.status import LiveStatus, OutputStatus, Percentiles
 from instantvir_models.live.watchdog import Pulse
+from instantvir_models.media import Frame
 from instantvir_models.students.tiny import TinyConfig, TinyStudent
+from tests.media_clips import picture
+
+STATUS = LiveStatus(
+    seconds=12.5, frames_in=100, frames_out=80, frames_dropped=15,
+    frames_abandoned=1, frames_passed=6,
+    frames_degraded=3, fps_in=25.0, fps_out=20.0, queue_depth=4, queue_size=9,
+    block_seconds=Percentiles(0.1, 0.2, 0.3), delay=Percentiles(0.4, 0.5, 0.6),
+    delay_bound_seconds=1.5, first_frame_seconds=0.7, reconnects=2, input_stalls=1,
+    size_changes=0, resident_bytes=2**28,
+    outputs=(
+        OutputStatus(
+            name="-", state="open", frames_offered=80, frames_written=70, frames_dropped=8,
+            frames_waiting=2, reconnects=1, delay=Percentiles(0.4, 0.5, 0.6),
+        ),
+    ),
+)  # fmt: skip
+
+
+def frame(number=0, width=32, height=24):
+    return Frame(picture(number, width, height), number, Fraction(1, 25), 1)
 
 
 def small_student() -> TinyStudent:
@@ -104,3 +131,17 @@ def output_to(sink, name="sink", *, events=None, only=False, reconnect=False, qu
         on_event=(events if events is not None else []).append,
         pulse=Pulse(name),
     )
+
+
+def ask(server, path, *, body=None, headers=None):
+    """(HTTP status, headers, body) of a request."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", **(headers or {})},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()

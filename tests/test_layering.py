@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {  # lowest floor first
     "instantvir_kernels": ROOT / "kernels" / "instantvir_kernels",
     "instantvir_models": ROOT / "models" / "instantvir_models",
+    "instantvir": ROOT / "models" / "instantvir",
     "instantvir_distill": ROOT / "distill" / "instantvir_distill",
     "instantvir_cli": ROOT / "instantvir_cli",
 }
@@ -23,9 +24,9 @@ ROOMS: dict[str, set[str]] = {
     "autoencoders": set(),
     "students": {"operators", "autoencoders"},
     "checkpoints": {"students", "autoencoders"},
-    "solvers": {"operators", "students"},
+    "solvers": {"media", "operators", "students"},
     "run": {"media", "operators", "tasks", "autoencoders", "students", "checkpoints", "solvers"},
-    "live": {"media", "students", "checkpoints", "run"},
+    "live": {"media", "operators", "tasks", "students", "checkpoints", "solvers", "run"},
 }
 """A room is a folder, or a module that has no folder and is named here. The other loose modules
 (errors, tiles, ...) are the ground floor: every room may import them, and they import no room."""
@@ -121,3 +122,9 @@ def test_pyav_stays_in_the_media_room():
         for path in files_of(package):
             if media not in path.parents:
                 assert "av" not in {name.split(".")[0] for name in imports_of(path)}, path
+
+
+def test_a_stream_needs_nothing_that_listens():
+    """live/serve asks streams; live/ itself runs without a page, a socket or metrics."""
+    for path in (FOLDERS["instantvir_models"] / "live").glob("*.py"):
+        assert "live.serve" not in path.read_text(encoding="utf-8"), path.name

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from instantvir_models.students.fused import FusedConfig
+from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class DistillConfig:
     workers: int = 2
     """Processes of one thread each; their gradients are averaged."""
     seed: int = 0
-    mix: tuple[str, ...] = ("denoise",) * 6 + ("inpaint", "sr", "deblur") * 2
+    mix: tuple[str, ...] = (DENOISE.name,) * 6 + (INPAINT.name, SR.name, DEBLUR.name) * 2
     """Tasks of the samples of a step, dealt out anew each time."""
     muon_lr: float = 0.004
     adam_lr: float = 1.5e-3

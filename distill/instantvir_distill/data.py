@@ -1,7 +1,7 @@
 """Training data: random clean sequences and random measurements of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,8 +19,10 @@ from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
+from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR, Task
 
-TASKS = ("denoise", "deblur", "sr", "inpaint")
+ENLARGEMENT_BY_4 = "sr4"
+"""The task of the branch that enlarges."""
 
 NOISELESS_SHARE = 0.08
 """Part of the noisy examples that are told noise and have none: what is fine must stay."""
@@ -59,15 +61,7 @@ class Sampler:
     def sample(self, task: str, *, crop: int, frames: int) -> Sample:
         """One example of `task` with `frames` frames of `crop` x `crop` pixels."""
         x = self._clean(crop, frames)
-        if task == "denoise":
-            return self._denoise(x)
-        if task == "deblur":
-            return self._deblur(x)
-        if task == "sr":
-            return self._super_resolution(x)
-        if task == "sr4":
-            return self._super_resolution(x, factor=4)
-        return self._inpaint(x)
+        return SAMPLERS[task](self, x)
 
     def _clean(self, crop: int, frames: int) -> Tensor:
         """A random sequence, [1, T, 3, crop, crop]; its contrast and colours changed at random."""
@@ -90,8 +84,8 @@ class Sampler:
     def _denoise(self, x: Tensor) -> Sample:
         noise_std = self._level(1, 60) if self.rng.random() < 0.5 else self._level(12, 60)
         if self.rng.random() < NOISELESS_SHARE:
-            return self._measured(x, "denoise", Identity(), 0.0, told_noise=noise_std)
-        return self._measured(x, "denoise", Identity(), noise_std)
+            return self._measured(x, DENOISE, Identity(), 0.0, told_noise=noise_std)
+        return self._measured(x, DENOISE, Identity(), noise_std)
 
     def _deblur(self, x: Tensor) -> Sample:
         rng = self.rng
@@ -99,19 +93,23 @@ class Sampler:
         true = GaussianBlur(sigma)
         told = GaussianBlur(sigma * rng.uniform(0.9, 1.1)) if rng.random() < 0.25 else true
         noise_std = 0.0 if rng.random() < 0.15 else self._level(0.7, 10)
-        return self._measured(x, "deblur", true, noise_std, told=told)
+        return self._measured(x, DEBLUR, true, noise_std, told=told)
 
-    def _super_resolution(self, x: Tensor, factor: int | None = None) -> Sample:
+    def _super_resolution(self, x: Tensor) -> Sample:
+        choices = [f for f in (2, 3, 4) if x.shape[-1] % f == 0]
+        return self._enlarged(x, 4 if self.rng.random() < 0.5 else int(self.rng.choice(choices)))
+
+    def _enlarged_by_4(self, x: Tensor) -> Sample:
+        return self._enlarged(x, 4)
+
+    def _enlarged(self, x: Tensor, factor: int) -> Sample:
         rng = self.rng
         kernel: DownsampleKernel = "area" if rng.random() < 0.5 else "bicubic"
-        choices = [f for f in (2, 3, 4) if x.shape[-1] % f == 0]
-        if factor is None:
-            factor = 4 if rng.random() < 0.5 else int(rng.choice(choices))
         noise_std = 0.0 if rng.random() < 0.65 else self._level(0.7, 10)
         operator: Operator = Downsample(factor, kernel)
         if rng.random() < 0.1:
             operator = Composition([GaussianBlur(rng.uniform(0.5, 2)), operator])
-        return self._measured(x, "sr", operator, noise_std)
+        return self._measured(x, SR, operator, noise_std)
 
     def _inpaint(self, x: Tensor) -> Sample:
         rng = self.rng
@@ -127,12 +125,12 @@ class Sampler:
                 cv2.line(canvas, ends[:2].tolist(), ends[2:].tolist(), 1, thickness)
                 masks &= canvas == 0
         noise_std = 0.0 if rng.random() < 0.55 else self._level(0.7, 25)
-        return self._measured(x, "inpaint", Mask(torch.from_numpy(masks).float()), noise_std)
+        return self._measured(x, INPAINT, Mask(torch.from_numpy(masks).float()), noise_std)
 
     def _measured(
         self,
         x: Tensor,
-        task: str,
+        task: Task,
         operator: Operator,
         noise_std: float,
         *,
@@ -149,7 +147,17 @@ class Sampler:
         degradation = Degradation(
             operator=told or operator, noise_std=told_noise, is_lossy=is_lossy
         )
-        return Sample(x, Measurement(y, degradation), task)
+        return Sample(x, Measurement(y, degradation), task.name)
+
+
+SAMPLERS: dict[str, Callable[[Sampler, Tensor], Sample]] = {
+    DENOISE.name: Sampler._denoise,
+    DEBLUR.name: Sampler._deblur,
+    SR.name: Sampler._super_resolution,
+    ENLARGEMENT_BY_4: Sampler._enlarged_by_4,
+    INPAINT.name: Sampler._inpaint,
+}
+"""What makes an example of each task."""
 
 
 def _through_h264(y: Tensor, *, crf: int) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from instantvir_distill.config import DistillConfig, Phase
+from instantvir_distill.data import ENLARGEMENT_BY_4
 from instantvir_models.students.fused import FusedConfig
 
 
@@ -32,7 +33,7 @@ def enlarge() -> DistillConfig:
     return DistillConfig(
         student=FusedConfig(enlarger_layers=5),
         learned="enlarger",
-        mix=("sr4",),
+        mix=(ENLARGEMENT_BY_4,),
         workers=1,
         phases=(Phase(steps=2500, crop=96, frames=1, frames_learned=1),),
     )

@@ -112,9 +112,9 @@ def test_degrade_is_reproducible_and_crops_to_the_factor(clip, tmp_path):
 def test_a_temporal_blur_in_windows_equals_the_whole_clip(tmp_path):
     import torch
 
-    from instantvir_cli.degrade import measured
     from instantvir_models.media import open_video, to_uint8, to_unit
     from instantvir_models.operators.spec import parse_degradation
+    from instantvir_models.run.degrade import measured
 
     path = tmp_path / "in.mkv"
     make_clip(path, width=16, height=16, num_frames=11, codec="ffv1", pix_fmt="bgr0")
@@ -363,3 +363,18 @@ def test_ctrl_c_leaves_no_half_file(tmp_path):
     assert process.returncode == ExitStatus.INTERRUPTED, stderr
     assert "interrupted" in stderr
     assert [p.name for p in tmp_path.iterdir()] == ["long.mp4"]
+
+
+def test_a_method_without_weights_restores_a_file(tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", width=48, height=32, num_frames=4)
+    result = run(
+        "restore", clip, "--operator", "blur:sigma=1+noise:std=2", "--solver", "wiener", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["model"], summary["model_sha256"], summary["frames"]) == ("wiener", None, 4)
+    refused = run(
+        "restore", clip, "--operator", "down:factor=2", "--solver", "wiener", "--overwrite"
+    )
+    assert refused.exit_code == ExitStatus.USAGE
+    assert "cannot undo `down:factor=2" in " ".join(refused.stderr.split())

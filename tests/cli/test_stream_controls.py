@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_cli.live_controls import new_controls
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.prompt import load_rows, save_rows
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.controls import Controls
+from instantvir_models.live.serve.control_socket import ControlSocket
+from instantvir_models.live.streaming import new_controls
 from instantvir_models.media import open_video
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.opening import OpenedSolver
@@ -41,7 +41,7 @@ from tests.cli.test_stream import (
     stream,
     wait_for,
 )
-from tests.models.test_live_parts import STATUS
+from tests.live_tools import STATUS
 from tests.wan_small import TRANSFORMER, small_student, small_text
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")

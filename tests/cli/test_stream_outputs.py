@@ -9,9 +9,9 @@ from instantvir_cli import console
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.stream import _begin
 from instantvir_models.live.controls import Controls
-from instantvir_models.live.preview import LatestPair, PreviewServer
+from instantvir_models.live.serve.preview import LatestPair, PreviewServer
 from tests.cli.test_stream import ended, in_this_process, numbers_in, recorded, stream
-from tests.models.test_live_parts import STATUS
+from tests.live_tools import STATUS
 
 
 @pytest.mark.parametrize(

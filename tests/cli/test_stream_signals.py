@@ -12,7 +12,7 @@ from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.stream import _ending_well
 from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
-from instantvir_models.tasks import SAMPLE_FRAMES
+from instantvir_models.run.resolution import SAMPLE_FRAMES
 from tests.cli.test_stream import KNOWN, STREAM, ended, process, recorded, wait_for
 from tests.live_tools import stdin_from
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from instantvir_distill.clips import Clip, load_clips, split
 from instantvir_distill.config import DistillConfig, Phase
-from instantvir_distill.data import TASKS, Sampler
+from instantvir_distill.data import SAMPLERS, Sampler
 from instantvir_distill.evaluate import COLUMNS, CROPS, crops, measured, restored
 from instantvir_distill.losses import miscalibration, relative_error
 from instantvir_distill.optimizer import Muon, orthogonalised
@@ -26,6 +26,7 @@ from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.students.fused import FusedConfig, FusedStudent
+from instantvir_models.tasks import TASKS
 
 SMALL = DistillConfig(
     student=FusedConfig(fine_channels=16, coarse_channels=16, bottom_channels=32),
@@ -33,7 +34,7 @@ SMALL = DistillConfig(
         Phase(steps=3, crop=24, frames=3, samples=4),
         Phase(steps=3, crop=32, frames=4, samples=4, frames_learned=2),
     ),
-    mix=TASKS,
+    mix=tuple(TASKS),
     workers=1,
     warmup_steps=2,
     lossy_fraction=0.0,  # the bundled x264 is not bit-reproducible on tiny frames
@@ -236,6 +237,10 @@ def test_the_recipe_holds_clips_back_and_never_trains_on_unknown_licences():
     config = RECIPES["tiny"]()
     assert {"mdn_bug", "sam2_"} <= set(config.validation_sources)  # their terms are not stated
     assert config.steps == sum(phase.steps for phase in config.phases)
+
+
+def test_every_task_has_a_sampler():
+    assert set(TASKS) <= set(SAMPLERS)
 
 
 @pytest.mark.parametrize("task", TASKS)

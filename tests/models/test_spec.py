@@ -15,6 +15,7 @@ from instantvir_models.operators.sidecar import read_sidecar, sidecar_path, writ
 from instantvir_models.operators.spec import (
     OPERATOR_EXAMPLES,
     ClipShape,
+    Specification,
     load_mask,
     parse_degradation,
     save_mask,
@@ -128,3 +129,30 @@ def test_no_note_is_none_and_a_bad_one_is_named(tmp_path):
         sidecar_path(video).write_text(text)
         with pytest.raises(UsageError, match="is not an operator note of ours"):
             read_sidecar(video)
+
+
+def test_a_specification_says_what_it_holds_before_anything_is_made_of_it():
+    said = Specification.read(
+        "blur:sigma=2 + down:factor=2 + down:factor=3,kernel=area+mask:keep=0.5"
+    )
+    assert said.factor == 6
+    assert said.noise_std is None
+    assert said.seeded(7).spec == (
+        "blur:sigma=2+down:factor=2+down:factor=3,kernel=area+mask:keep=0.5,seed=7"
+    )
+    assert Specification.read("mask:keep=0.5,seed=3").seeded(7).spec == "mask:keep=0.5,seed=3"
+
+
+def test_noise_of_zero_is_named_and_a_file_called_noise_is_not():
+    assert Specification.read("identity+noise:std=0").noise_std == 0
+    assert Specification.read("psf:path=noise.png").noise_std is None
+
+
+def test_a_note_keeps_the_mask_of_a_composition(tmp_path):
+    shape = ClipShape(num_frames=2, height=16, width=24)
+    degradation = parse_degradation("blur:sigma=2+mask:keep=0.5,seed=1+noise:std=3", shape=shape)
+    write_sidecar(tmp_path / "y.mkv", degradation, seed=1)
+    noted = read_sidecar(tmp_path / "y.mkv")
+    x = torch.rand(1, 2, 3, 16, 24)
+    assert torch.equal(noted.operator.A(x), degradation.operator.A(x))
+    assert noted.noise_std == pytest.approx(degradation.noise_std)

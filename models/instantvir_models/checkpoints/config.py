@@ -50,7 +50,7 @@ class WanCheckpoint:
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
     task: str | None = None
-    """The one task the student was trained for: deblur, sr, inpaint or denoise; None if unknown."""
+    """The one task the student was trained for, by its name in `tasks.TASKS`; None if unknown."""
     operators: str = ""
     """Which degradations it saw in training, for people."""
     settings: WanSettings = field(default_factory=WanSettings)

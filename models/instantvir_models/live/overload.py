@@ -1,6 +1,7 @@
 """What happens to frames that come faster than they can be restored."""
 
-from enum import StrEnum
+from collections.abc import Callable
+from enum import Enum, StrEnum, auto
 
 
 class Overload(StrEnum):
@@ -29,6 +30,14 @@ class Overload(StrEnum):
     """
 
 
+class Way(Enum):
+    """How a block is treated."""
+
+    RESTORE = auto()
+    DEGRADE = auto()
+    PASS = auto()
+
+
 class LoadGauge:
     """Says whether the machine is behind, with hysteresis so that it does not flutter.
 
@@ -49,3 +58,25 @@ class LoadGauge:
         elif num_waiting <= self._low:
             self._is_behind = False
         return self._is_behind
+
+
+_WAY_WHEN_BEHIND = {Overload.SKIP: Way.PASS, Overload.DEGRADE: Way.DEGRADE}
+
+
+class Relief:
+    """Says, by policy and load, how the next block is treated.
+
+    Args:
+        num_waiting: says how many frames wait now.
+    """
+
+    def __init__(
+        self, overload: Overload, gauge: LoadGauge, num_waiting: Callable[[], int]
+    ) -> None:
+        self._way_when_behind = _WAY_WHEN_BEHIND.get(overload, Way.RESTORE)
+        self._gauge, self._num_waiting = gauge, num_waiting
+
+    def way(self) -> Way:
+        """How it is treated; ask once a block."""
+        is_behind = self._gauge.is_behind(self._num_waiting())
+        return self._way_when_behind if is_behind else Way.RESTORE

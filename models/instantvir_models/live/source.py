@@ -1,17 +1,15 @@
 """Where live frames come from: a pipe, a camera, an address or a growing file, again if it is lost."""
 
-import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.live.backoff import Backoff
+from instantvir_models.live.interruptions import ContinuedTime, RisingPackets
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import (
     CompanionPacket,
@@ -25,12 +23,8 @@ from instantvir_models.media.live_io import GrowingFile, StandardInput
 from instantvir_models.media.names import is_network_address
 from instantvir_models.media.nut import NutPieces
 
-logger = logging.getLogger(__name__)
-
 SILENCE_SECONDS = 20.0
 """Usual patience with a network: longer than a hiccup of ten seconds."""
-JUMP_SECONDS = 60
-"""A source that comes back with time stamps further ahead than this has started a new count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +53,92 @@ class SourceSettings:
         return self.is_network or self.input_format in DEVICE_FORMATS
 
     @property
+    def is_to_come_back(self) -> bool:
+        """Whether it is opened again when it is lost."""
+        return self.reconnect and self.can_come_back
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether it ends when the stream is to, with all it has delivered: pipes and growing files."""
+        return self.source == "-" or self.follow_seconds is not None
+
+    @property
     def cannot_wait(self) -> bool:
         """Whether frames are lost when nobody takes them: cameras and networks."""
         return self.can_come_back
 
 
 DEVICE_FORMATS = frozenset({"v4l2", "avfoundation", "dshow", "x11grab", "gdigrab"})
+
+
+class SourceOpener:
+    """Opens what the settings name, once or until it works; arguments as `LiveSource`."""
+
+    def __init__(
+        self,
+        settings: SourceSettings,
+        *,
+        stop: threading.Event,
+        on_event: Callable[[str], None],
+        pulse: Pulse,
+    ) -> None:
+        self._settings, self._stop = settings, stop
+        self._on_event, self._pulse = on_event, pulse
+
+    def first(self) -> VideoReader:
+        """The source; VideoOpenError if it cannot be opened, or not before `stop`."""
+        if not self._settings.is_to_come_back:
+            return self._open()
+        reader = self.again()
+        if reader is None:
+            raise VideoOpenError(
+                f"`{self._settings.source}` was not there before the stream was stopped"
+            )
+        return reader
+
+    def again(self) -> VideoReader | None:
+        """The source, opened with growing pauses between attempts; None if stopped meanwhile."""
+        backoff = Backoff()
+        while not self._stop.is_set():
+            try:
+                return self._open()
+            except VideoOpenError as error:
+                wait_seconds = backoff.next_seconds()
+                self._on_event(f"{error}; next attempt in {wait_seconds:g} s")
+            if self._stop.wait(wait_seconds):
+                break
+        return None
+
+    def _open(self) -> VideoReader:
+        settings = self._settings
+        pipe = self._as_file()
+        try:
+            with self._pulse.busy("opening the input"):
+                return open_video(
+                    settings.source if pipe is None else pipe,  # type: ignore[arg-type]
+                    input_format=settings.input_format,
+                    input_options=dict(settings.input_options),
+                    is_live=True,
+                    timeout_seconds=settings.silence_seconds if settings.is_network else None,
+                )
+        except VideoOpenError as error:
+            if pipe is not None and pipe.num_bytes == 0 and not self._stop.is_set():
+                raise VideoOpenError(
+                    f"{pipe.name} is empty",
+                    hint="pipe a video into it, for example `ffmpeg ... -f nut - | ...`",
+                ) from error
+            raise
+
+    def _as_file(self) -> NutPieces | None:
+        settings = self._settings
+        if settings.source == "-":
+            return NutPieces(StandardInput(self._stop))
+        if settings.follow_seconds is not None:
+            idle_seconds = settings.follow_seconds
+            return NutPieces(
+                GrowingFile(Path(settings.source), self._stop, idle_seconds=idle_seconds)
+            )
+        return None
 
 
 def _companions_of(info: VideoInfo) -> tuple[StreamSummary, ...]:
@@ -99,20 +173,15 @@ class LiveSource:
         self._settings = settings
         self._stop, self._on_event, self._on_companions = stop, on_event, on_companions
         self._pulse = pulse
-        self._shift = Fraction(0)
-        self._end_seconds: Fraction | None = None
-        self._last_arrival = time.monotonic()
+        self._time, self._rising = ContinuedTime(), RisingPackets()
         self.reconnects = 0
         self.loss: str | None = None
         """How the source ended, if it did not end well."""
         self._swapping = threading.Lock()
         self._is_away = False
         self._has_same_companions = True
-        self._last_companion_seconds: dict[int, Fraction] = {}
-        self.companions_skipped = 0
-        """Packets of sound or subtitles left out because their time had passed already."""
-        self._pipe: NutPieces | None = None
-        self.reader = self._first_open()
+        self._opener = SourceOpener(settings, stop=stop, on_event=on_event, pulse=pulse)
+        self.reader = self._opener.first()
 
     def __iter__(self) -> Iterator[Frame]:
         """Every frame, until the source has ended for good or `stop` is set."""
@@ -121,7 +190,7 @@ class LiveSource:
             if self._stop.is_set():
                 return
             self.loss = self.reader.damage.message
-            if not (self._settings.reconnect and self._settings.can_come_back):
+            if not self._settings.is_to_come_back:
                 return
             self._on_event(f"the input is lost ({self.loss or 'it ended'}); connecting again")
             if not self._reopen():
@@ -136,20 +205,18 @@ class LiveSource:
         frames = iter(reader)
         is_first = True
         while True:
-            if self._stop.is_set() and self._pipe is None:
-                reader.end_input()  # a pipe ends by itself then, with all it has delivered
+            if self._stop.is_set() and not self._settings.ends_by_itself:
+                reader.end_input()
             with self._pulse.busy("waiting for a frame"):
                 frame = next(frames, None)
             if frame is not None and is_first:
-                self._continue_time_at(frame)  # before any sound of this connection goes on
+                self._time.connect(frame)  # before any sound of this connection goes on
                 is_first = False
                 self._forward_at_once(reader)
             self._forward_companions(reader)
             if frame is None:
                 return
-            frame = self._shifted(frame)
-            self._last_arrival = time.monotonic()
-            yield frame
+            yield self._time.continued(frame)
 
     def _forward_at_once(self, reader: VideoReader) -> None:
         """From now on hand sound on when it is read: a container of several streams holds back
@@ -163,50 +230,10 @@ class LiveSource:
         packets = reader.demuxer.take_waiting()
         if not self._has_same_companions:
             return
-        moved = [packet.delayed(self._shift) for packet in packets]
-        wanted = [packet for packet in moved if self._is_later(packet)]
+        shift_seconds = self._time.shift_seconds
+        wanted = self._rising.later(packet.delayed(shift_seconds) for packet in packets)
         if wanted:
             self._on_companions(wanted)
-
-    def _is_later(self, packet: CompanionPacket) -> bool:
-        """Whether the packet comes after the last of its stream: containers refuse others."""
-        time_stamp = packet.dts if packet.dts is not None else packet.pts
-        if time_stamp is None:
-            return True
-        seconds = time_stamp * packet.time_base
-        last = self._last_companion_seconds.get(packet.position)
-        if last is not None and seconds <= last:
-            self.companions_skipped += 1
-            return False
-        self._last_companion_seconds[packet.position] = seconds
-        return True
-
-    def _continue_time_at(self, first: Frame) -> None:
-        """Choose the shift for a new connection, so that time goes on where it really is."""
-        if self._end_seconds is None:
-            return
-        starts = first.pts * first.time_base
-        outage = Fraction(round(1000 * (time.monotonic() - self._last_arrival)), 1000)
-        expected = self._end_seconds + outage
-        has_continued = self._end_seconds <= starts + self._shift <= expected + JUMP_SECONDS
-        if not has_continued:
-            self._shift = expected - starts
-
-    def _shifted(self, frame: Frame) -> Frame:
-        pts = frame.pts + round(self._shift / frame.time_base)
-        seconds = pts * frame.time_base
-        self._end_seconds = seconds + frame.duration * frame.time_base
-        return replace(frame, pts=pts)
-
-    def _first_open(self) -> VideoReader:
-        if not (self._settings.reconnect and self._settings.can_come_back):
-            return self._open()
-        reader = self._open_until_it_works()
-        if reader is None:
-            raise VideoOpenError(
-                f"`{self._settings.source}` was not there before the stream was stopped"
-            )
-        return reader
 
     @contextmanager
     def open_reader(self) -> Iterator[VideoReader]:
@@ -225,7 +252,7 @@ class LiveSource:
         with self._swapping, suppress(OSError):
             self._is_away = True
             self.reader.close()
-        reader = self._open_until_it_works()
+        reader = self._opener.again()
         if reader is None:
             return False
         with self._swapping:
@@ -237,47 +264,3 @@ class LiveSource:
             self._on_event("the input came back with other sound, which is left out")
         self._on_event("the input is back")
         return True
-
-    def _open_until_it_works(self) -> VideoReader | None:
-        """The source, opened with growing pauses between attempts; None if stopped meanwhile."""
-        backoff = Backoff()
-        while not self._stop.is_set():
-            try:
-                return self._open()
-            except VideoOpenError as error:
-                wait_seconds = backoff.next_seconds()
-                self._on_event(f"{error}; next attempt in {wait_seconds:g} s")
-            if self._stop.wait(wait_seconds):
-                break
-        return None
-
-    def _open(self) -> VideoReader:
-        settings = self._settings
-        self._pipe = pipe = self._as_file()
-        try:
-            with self._pulse.busy("opening the input"):
-                return open_video(
-                    settings.source if pipe is None else pipe,  # type: ignore[arg-type]
-                    input_format=settings.input_format,
-                    input_options=dict(settings.input_options),
-                    is_live=True,
-                    timeout_seconds=settings.silence_seconds if settings.is_network else None,
-                )
-        except VideoOpenError as error:
-            if pipe is not None and pipe.num_bytes == 0 and not self._stop.is_set():
-                raise VideoOpenError(
-                    f"{pipe.name} is empty",
-                    hint="pipe a video into it, for example `ffmpeg ... -f nut - | ...`",
-                ) from error
-            raise
-
-    def _as_file(self) -> NutPieces | None:
-        settings = self._settings
-        if settings.source == "-":
-            return NutPieces(StandardInput(self._stop))
-        if settings.follow_seconds is not None:
-            idle_seconds = settings.follow_seconds
-            return NutPieces(
-                GrowingFile(Path(settings.source), self._stop, idle_seconds=idle_seconds)
-            )
-        return None

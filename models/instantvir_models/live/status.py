@@ -85,11 +85,6 @@ class LiveStatus:
     resident_bytes: int
     outputs: tuple[OutputStatus, ...]
 
-    @property
-    def frames_in_progress(self) -> int:
-        """Waiting, in a block, or being restored."""
-        return self.frames_in - self.frames_out - self.frames_dropped - self.frames_abandoned
-
 
 class Counters:
     """Counts what happens in all threads; `events` counts by name (`in`, `out`, `dropped`, ...)."""
@@ -152,6 +147,39 @@ class Counters:
         with self._lock:
             latest = list(self._delays)
         return Percentiles.of(latest)
+
+    def status(
+        self,
+        *,
+        queue_depth: int,
+        queue_size: int,
+        delay_bound_seconds: float | None,
+        reconnects: int,
+        outputs: tuple[OutputStatus, ...],
+    ) -> LiveStatus:
+        """All that was counted, now, with what others know."""
+        return LiveStatus(
+            seconds=self.seconds,
+            frames_in=self.count("in"),
+            frames_out=self.count("out"),
+            frames_dropped=self.count("dropped"),
+            frames_abandoned=self.count("abandoned"),
+            frames_passed=self.count("passed"),
+            frames_degraded=self.count("degraded"),
+            fps_in=self.fps("in"),
+            fps_out=self.fps("out"),
+            queue_depth=queue_depth,
+            queue_size=queue_size,
+            block_seconds=self.block_seconds(),
+            delay=self.delay(),
+            delay_bound_seconds=delay_bound_seconds,
+            first_frame_seconds=self.first_frame_seconds,
+            reconnects=reconnects,
+            input_stalls=self.count("input stall"),
+            size_changes=self.count("size change"),
+            resident_bytes=resident_bytes(),
+            outputs=outputs,
+        )
 
     @staticmethod
     def _note_rate(recent: deque[tuple[float, int]], number: int) -> None:

@@ -7,6 +7,7 @@ differentiable, and works on any device. Method names follow DeepInverse.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from instantvir_models.operators.modes import (
     most_probable,
     power_after,
     shrunk,
+    smooth_over_bands,
     to_modes,
 )
 
@@ -81,26 +83,28 @@ class Operator(ABC):
         return None
 
     def mode_energy(self, grid: Grid, later: Tensor) -> Tensor:
-        """About |A e|^2 of each mode e of the clean video, [T or 1, 1, H, W] float64: how fast
-        conjugate gradients converge depends on it, where they converge does not.
+        """About |A e|^2 of each mode e of the clean video, [T or 1, 1, H, W] float64.
+
+        How fast conjugate gradients converge depends on it, where they converge does not. Where an
+        operator neither has mode steps nor says better, it is tried on one video of random modes.
 
         Args:
             later: what a mode of A x counts, [T or 1, 1, h, w].
         """
         steps = self.mode_steps(grid)
-        if steps is None:
-            raise NotImplementedError(f"{self!r} neither has mode steps nor says its mode energy")
-        return energy_before(steps, later)
+        if steps is not None:
+            return energy_before(steps, later)
+        return _probed_energy(self, grid) * later.mean()
 
     def measured_power(self, grid: Grid, power: Tensor) -> Tensor:
         """Power of each mode of A x where x has independent modes of `power` [T or 1, 1, H, W];
         [T or 1, 1, h, w] float64. About, where modes do not stay apart."""
         steps = self.mode_steps(grid)
-        return (
-            power * self.mode_energy(grid, torch.ones_like(power))
-            if steps is None
-            else power_after(steps, power)
-        )
+        if steps is not None:
+            return power_after(steps, power)
+        height, width = self.measured_size(grid.height, grid.width)
+        flat = torch.ones(1, 1, height, width, dtype=torch.float64)
+        return (power * self.mode_energy(grid, flat))[..., :height, :width]
 
     def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
         """(I + weight A^T A)^-1 b, [B, T, C, H, W]; exact where the DCT diagonalises A.
@@ -164,12 +168,21 @@ class Operator(ABC):
         """(H, W) of the clean video whose measurement has `height` x `width`."""
         return height, width
 
+    @property
+    def is_identity(self) -> bool:
+        """True where A x = x for every x."""
+        return False
+
     def known_pixels(self, y: Tensor) -> Tensor | None:
         """Mask that broadcasts to [B, T, 1, H, W], 1 where a pixel was measured; None if all were."""
         return None
 
     def at_frame(self, first_frame: int) -> "Operator":
         """The operator as it acts on frames from index `first_frame` on (masks change over time)."""
+        return self
+
+    def cropped(self, rows: slice, columns: slice) -> "Operator":
+        """The operator as it acts on these rows and columns of the clean video alone."""
         return self
 
     def halved(self) -> "Operator | None":
@@ -183,6 +196,18 @@ class Operator(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.spec}>"
+
+
+@lru_cache(maxsize=16)
+def _probed_energy(operator: Operator, grid: Grid) -> Tensor:
+    """About |A e|^2 of each mode e, [1, 1, H, W] float64, smooth over frequency (Hutchinson 1990)."""
+    over_time = operator.temporal_radius > 0
+    generator = torch.Generator().manual_seed(0)
+    size = (1, grid.frames, 3, grid.height, grid.width)
+    signs = 2.0 * torch.randint(0, 2, size, generator=generator).double() - 1
+    x = from_modes(signs, over_time=over_time)
+    seen = to_modes(operator.A_adjoint(operator.A(x)), over_time=over_time)
+    return smooth_over_bands((signs * seen).mean((0, 1, 2))).clamp_min(1e-6)[None, None]
 
 
 def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

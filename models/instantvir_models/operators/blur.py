@@ -60,6 +60,10 @@ class GaussianBlur(Operator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self.A(y)  # an even kernel with mirrored borders is symmetric
 
+    @property
+    def is_identity(self) -> bool:
+        return self.sigma_y == 0 and self.sigma_x == 0
+
     def halved(self) -> "GaussianBlur":
         return GaussianBlur(self.sigma_y / 2, self.sigma_x / 2)
 
@@ -106,6 +110,10 @@ class TemporalBlur(Operator):
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self.A(y)
+
+    @property
+    def is_identity(self) -> bool:
+        return len(self.taps) == 1
 
     @property
     def traits(self) -> OperatorTraits:
@@ -158,6 +166,10 @@ class PointSpread(Operator):
         transfer = torch.fft.rfft2(self.psf.to(padded), s=size)
         full = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer, s=size)
         return full[..., self.psf.shape[0] - 1 :, self.psf.shape[1] - 1 :]
+
+    @property
+    def is_identity(self) -> bool:
+        return self.psf.numel() == 1
 
     def mode_steps(self, grid: Grid) -> Steps | None:
         if not self._is_even:

@@ -33,6 +33,10 @@ class Identity(Operator):
     def completed(self, y: Tensor) -> Tensor:
         return y
 
+    @property
+    def is_identity(self) -> bool:
+        return True
+
     def halved(self) -> "Identity":
         return self
 
@@ -75,6 +79,11 @@ class Composition(Operator):
             later = operator.mode_energy(before, later)
         return later
 
+    def measured_power(self, grid: Grid, power: Tensor) -> Tensor:
+        for operator, before in self._on_grids(grid):
+            power = operator.measured_power(before, power)
+        return power
+
     def _on_grids(self, grid: Grid) -> list[tuple[Operator, Grid]]:
         """Each operator with the modes of what it acts on."""
         out = []
@@ -102,6 +111,16 @@ class Composition(Operator):
         return known.repeat_interleave(height // y.shape[-2], -2).repeat_interleave(
             width // y.shape[-1], -1
         )
+
+    def cropped(self, rows: slice, columns: slice) -> "Composition":
+        """Each operator as it acts on its part; rows and columns start where every one has a pixel."""
+        cropped = []
+        for operator in self.operators:
+            cropped.append(operator.cropped(rows, columns))
+            top, left = operator.measured_size(rows.start, columns.start)
+            bottom, right = operator.measured_size(rows.stop, columns.stop)
+            rows, columns = slice(top, bottom), slice(left, right)
+        return Composition(cropped)
 
     def at_frame(self, first_frame: int) -> "Composition":
         if not self.changes_over_time:

@@ -59,6 +59,10 @@ class Mask(Operator):
         """y itself with the unknown pixels at 0: a projection is its own pseudo-inverse."""
         return self.A(y)
 
+    @property
+    def is_identity(self) -> bool:
+        return self._known_fraction == 1
+
     def mode_energy(self, grid: Grid, later: Tensor) -> Tensor:
         return later * self._known_fraction
 
@@ -74,6 +78,9 @@ class Mask(Operator):
 
     def known_pixels(self, y: Tensor) -> Tensor:
         return self._frames(y)[None]
+
+    def cropped(self, rows: slice, columns: slice) -> "Mask":
+        return Mask(self.mask[..., rows, columns], spec=self.spec)
 
     def at_frame(self, first_frame: int) -> "Mask":
         if len(self.mask) == 1:

@@ -64,10 +64,15 @@ def degrade(
 
     What a lossy codec would add is not simulated.
     """
-    y = degradation.operator.A(x)
-    if degradation.noise_std > 0:
-        y = y + degradation.noise_std * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+    y = noisy(degradation.operator.A(x), degradation.noise_std, generator=generator)
     return Measurement(y, degradation)
+
+
+def noisy(y: Tensor, noise_std: float, *, generator: torch.Generator | None = None) -> Tensor:
+    """y + n with white Gaussian n; y itself where there is no noise, which then draws no numbers."""
+    if noise_std == 0:
+        return y
+    return y + noise_std * torch.randn(y.shape, generator=generator, dtype=y.dtype)
 
 
 def stored(y: Tensor) -> Tensor:

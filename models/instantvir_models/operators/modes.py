@@ -5,15 +5,19 @@ number, and every down-sampling adds modes that alias up to one (exactly, not as
 What such steps make of a quadratic problem is a division per mode.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from instantvir_models.operators.dct import dct, dct2, idct, idct2
+
+BANDS = 24
+"""Bands of spatial frequency in which the power of a video is looked at."""
 
 
 @dataclass(frozen=True)
@@ -136,3 +140,36 @@ def most_probable(steps: Steps, y: Tensor, power: Tensor, variance: float) -> Te
     """
     inner = y / (power_after(steps, power) + variance).to(y)
     return adjoint(steps, inner) * power.to(y)
+
+
+@lru_cache(maxsize=16)
+def spatial_frequency(height: int, width: int) -> Tensor:
+    """Cycles per pixel of each mode of a frame, [H, W] float64; that of the mean is nearly 0."""
+    v = torch.arange(height, dtype=torch.float64)[:, None] / (2 * height)
+    u = torch.arange(width, dtype=torch.float64) / (2 * width)
+    return (v.square() + u.square()).sqrt().clamp_min(3e-5)
+
+
+def band_means(power: Tensor) -> Tensor:
+    """Means [T, bands] over bands of spatial frequency of power [T, h, w]; bands without modes left out."""
+    band = _bands(*power.shape[-2:]).to(power.device)
+    count = torch.bincount(band, minlength=BANDS)
+    total = power.new_zeros(len(power), BANDS).index_add(1, band, power.flatten(1))
+    return (total / count)[:, count > 0]
+
+
+@lru_cache(maxsize=16)
+def _bands(height: int, width: int) -> Tensor:
+    """Which of `BANDS` bands each mode of a frame is in, [h * w]."""
+    highest = math.sqrt(0.5)
+    return (
+        (spatial_frequency(height, width) / highest * BANDS).long().clamp_max(BANDS - 1).flatten()
+    )
+
+
+def smooth_over_bands(power: Tensor) -> Tensor:
+    """`power` [h, w] with each mode at the mean of its band."""
+    means = power.new_zeros(BANDS)
+    band = _bands(*power.shape)
+    means[band.unique()] = band_means(power[None])[0]
+    return means[band].view_as(power)

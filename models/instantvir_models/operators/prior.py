@@ -13,9 +13,17 @@ import torch
 from torch import Tensor
 
 from instantvir_models.operators.base import Operator
+from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.conjugate_gradients import conjugate_gradients
 from instantvir_models.operators.measurement import ROUNDING_STD, Measurement
-from instantvir_models.operators.modes import Grid, from_modes, most_probable, to_modes
+from instantvir_models.operators.modes import (
+    Grid,
+    band_means,
+    from_modes,
+    most_probable,
+    spatial_frequency,
+    to_modes,
+)
 
 EXACT_STD = 1e-4
 """Standard deviation given to a pixel that is known exactly, in the [-1, 1] range."""
@@ -31,9 +39,6 @@ SPEEDS = (0.03, 0.1, 0.3, 1.0, 3.0)
 POWERS = tuple(4e-3 * 2.0 ** (k / 2) for k in range(-28, 13))
 """Candidates that a video's own prior is a mean of; 4e-3 is the power of the training clips at an
 exponent of 2."""
-
-BANDS = 24
-"""Bands of spatial frequency in which the power of a video is looked at."""
 
 SEEN_WEIGHT = 400.0
 """What is seen of a video counts as this many modes, however many they are, so that its prior is a
@@ -70,14 +75,6 @@ class NaturalPrior:
         return (power * spread / spread.mean(0))[:, None]
 
 
-@lru_cache(maxsize=16)
-def spatial_frequency(height: int, width: int) -> Tensor:
-    """Cycles per pixel of each mode of a frame, [H, W] float64; that of the mean is nearly 0."""
-    v = torch.arange(height, dtype=torch.float64)[:, None] / (2 * height)
-    u = torch.arange(width, dtype=torch.float64) / (2 * width)
-    return (v.square() + u.square()).sqrt().clamp_min(3e-5)
-
-
 def noise_variance(measurement: Measurement) -> float:
     """Variance of what the measurement may be off by, rounding to 8 bits included.
 
@@ -86,7 +83,7 @@ def noise_variance(measurement: Measurement) -> float:
     """
     degradation = measurement.degradation
     is_exact = degradation.noise_std == 0 and not degradation.is_lossy
-    if is_exact and degradation.operator.only_selects:
+    if is_exact and (degradation.operator.only_selects or degradation.operator.is_identity):
         return EXACT_STD**2
     return degradation.noise_std**2 + ROUNDING_STD**2
 
@@ -98,6 +95,8 @@ def initial_estimate(measurement: Measurement) -> Tensor:
     noise that is still white is easier to take away later, and holes are filled as a thin plate bends.
     """
     operator, y = measurement.operator, measurement.y
+    if operator.is_identity:
+        return y
     if operator.only_selects:
         return operator.completed(y)
     return map_estimate(y, operator, noise_variance(measurement))
@@ -114,17 +113,22 @@ def map_estimate(y: Tensor, operator: Operator, variance: float) -> Tensor:
     if steps is None:
         return _iterated_map(y, operator, variance, grid)
     modes = to_modes(y, over_time=over_time)
-    power = fitted_prior(modes, operator, variance, grid).spectrum(grid, over_time=over_time)
+    prior = fitted_prior(modes, operator, variance, grid, over_time=over_time)
+    power = prior.spectrum(grid, over_time=over_time)
     return from_modes(most_probable(steps, modes, power, variance), over_time=over_time)
 
 
 def _iterated_map(y: Tensor, operator: Operator, variance: float, grid: Grid) -> Tensor:
     """`map_estimate` by conjugate gradients on the modes, from a guess that undoes part by part."""
     over_time = operator.temporal_radius > 0
-    last = operator.parts[-1]
-    complete = last.completed(y) if last.only_selects else y
-    modes = to_modes(complete, over_time=over_time)
-    power = fitted_prior(modes, operator, variance, grid).spectrum(grid, over_time=over_time)
+    guess = to_modes(_undone_by_parts(y, operator, variance), over_time=over_time)
+    if any(part.only_selects for part in operator.parts):
+        # holes look like detail: the slope is read off where they are filled
+        prior = fitted_prior(guess, Identity(), variance, grid, over_time=over_time)
+    else:
+        modes = to_modes(y, over_time=over_time)
+        prior = fitted_prior(modes, operator, variance, grid, over_time=over_time)
+    power = prior.spectrum(grid, over_time=over_time)
     penalty = variance / power
     energy = operator.mode_energy(grid, torch.ones(1, 1, *y.shape[-2:], dtype=torch.float64))
 
@@ -138,7 +142,7 @@ def _iterated_map(y: Tensor, operator: Operator, variance: float, grid: Grid) ->
         to_modes(operator.A_adjoint(y), over_time=over_time),
         tolerance=MAP_TOLERANCE,
         max_steps=MAP_MAX_STEPS,
-        start=to_modes(_undone_by_parts(y, operator, variance), over_time=over_time),
+        start=guess,
         preconditioner=(energy + penalty).to(y),
     )
     return from_modes(solution, over_time=over_time)
@@ -156,18 +160,20 @@ def _undone_by_parts(y: Tensor, operator: Operator, variance: float) -> Tensor:
     return y
 
 
-def fitted_prior(modes: Tensor, operator: Operator, variance: float, grid: Grid) -> NaturalPrior:
+def fitted_prior(
+    modes: Tensor, operator: Operator, variance: float, grid: Grid, *, over_time: bool
+) -> NaturalPrior:
     """The prior under which the measurement is most probable (Whittle's likelihood, band by band).
 
     Args:
         modes: of the measured frames, [B, T, C, h, w], holes filled.
         variance: of their noise.
         grid: of the clean frames.
+        over_time: whether `modes` are modes over time too.
     """
-    over_time = operator.temporal_radius > 0
     power = modes.square().mean((0, 2), dtype=torch.float64)
-    seen = _band_means(power if over_time else power.mean(0, keepdim=True))
-    candidates, expected = _candidates(operator, grid)
+    seen = band_means(power if over_time else power.mean(0, keepdim=True))
+    candidates, expected = _candidates(operator, grid, over_time)
     v = expected + variance
     losses = (v.log() + seen.cpu() / v).mean((-2, -1))
     power, exponent, softness, speed = torch.softmax(-SEEN_WEIGHT * losses, 0) @ candidates
@@ -175,34 +181,16 @@ def fitted_prior(modes: Tensor, operator: Operator, variance: float, grid: Grid)
 
 
 @lru_cache(maxsize=8)
-def _candidates(operator: Operator, grid: Grid) -> tuple[Tensor, Tensor]:
+def _candidates(operator: Operator, grid: Grid, over_time: bool) -> tuple[Tensor, Tensor]:
     """Candidate priors [n, 4] (logarithms of power and speed), and what each would let a noise-free
     measurement show in each band, [n, T or 1, BANDS]; float64."""
-    over_time = operator.temporal_radius > 0
     powers = torch.tensor(POWERS, dtype=torch.float64)
     rows, shown = [], []
     for speed, exponent, softness in product(
         SPEEDS if over_time else (1.0,), EXPONENTS, SOFTNESSES
     ):
         unit = NaturalPrior(1.0, exponent, softness, speed).spectrum(grid, over_time=over_time)
-        bands = _band_means(operator.measured_power(grid, unit)[:, 0])
+        bands = band_means(operator.measured_power(grid, unit)[:, 0])
         shown.append(powers[:, None, None] * bands)
         rows.append([[math.log(p), exponent, softness, math.log(speed)] for p in POWERS])
     return torch.tensor(rows, dtype=torch.float64).flatten(0, 1), torch.cat(shown)
-
-
-def _band_means(power: Tensor) -> Tensor:
-    """Means [T, bands] over bands of spatial frequency of power [T, h, w]; bands without modes left out."""
-    band = _bands(*power.shape[-2:]).to(power.device)
-    count = torch.bincount(band, minlength=BANDS)
-    total = power.new_zeros(len(power), BANDS).index_add(1, band, power.flatten(1))
-    return (total / count)[:, count > 0]
-
-
-@lru_cache(maxsize=16)
-def _bands(height: int, width: int) -> Tensor:
-    """Which of `BANDS` bands each mode of a frame is in, [h * w]."""
-    highest = math.sqrt(0.5)
-    return (
-        (spatial_frequency(height, width) / highest * BANDS).long().clamp_max(BANDS - 1).flatten()
-    )

@@ -4,12 +4,13 @@
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation
-from instantvir_models.operators.spec import parse_degradation, save_mask
+from instantvir_models.operators.spec import Specification, parse_degradation, save_mask
 
 FORMAT = "instantvir-operator-1"
 
@@ -20,15 +21,27 @@ def sidecar_path(video: Path) -> Path:
 
 
 def write_sidecar(video: Path, degradation: Degradation, *, seed: int) -> Path:
-    """The path of the note, written beside `video` with the mask, if there is one."""
-    spec = degradation.spec
-    if isinstance(degradation.operator, Mask):
-        mask_path = save_mask(degradation.operator.mask, video.with_name(video.name + ".mask"))
-        spec = spec.replace(degradation.operator.spec, f"mask:path={mask_path.name}", 1)
+    """The path of the note, written beside `video` with the masks, if there are any."""
+    said = Specification.read(degradation.spec)
+    parts = [
+        replace(said_part, values={"path": _saved_mask(part, video, index).name})
+        if isinstance(part, Mask)
+        else said_part
+        for index, (said_part, part) in enumerate(
+            zip(said.parts, degradation.operator.parts, strict=True)
+        )
+    ]
+    spec = replace(said, parts=tuple(parts)).spec
     path = sidecar_path(video)
     note = {"format": FORMAT, "operator": spec, "made_with": degradation.spec, "seed": seed}
     path.write_text(json.dumps(note, indent=2) + "\n")
     return path
+
+
+def _saved_mask(mask: Mask, video: Path, index: int) -> Path:
+    """Where the mask went: beside the video, numbered from the second part of an operator on."""
+    number = f"{index + 1}" if index else ""
+    return save_mask(mask.mask, video.with_name(f"{video.name}.mask{number}"))
 
 
 def read_sidecar(video: Path) -> Degradation | None:

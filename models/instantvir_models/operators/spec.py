@@ -5,8 +5,9 @@ part   = name [ ":" key "=" value { "," key "=" value } ]
 """
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -56,22 +57,43 @@ class ClipShape:
     width: int
 
 
-class _Options:
-    """The keys and values of one part; every value is asked for once, what is left is an error."""
+@dataclass(frozen=True)
+class Part:
+    """One part of a specification, as it was written."""
 
-    def __init__(self, part: str, text: str) -> None:
-        self.part = part
-        self._values: dict[str, str] = {}
-        self._known: list[str] = []
-        for item in filter(None, text.split(",")):
+    name: str
+    values: Mapping[str, str]
+
+    @classmethod
+    def read(cls, text: str) -> "Part":
+        """The part that `text` is, such as `blur:sigma=3`."""
+        name, _, rest = (piece.strip() for piece in text.partition(":"))
+        values: dict[str, str] = {}
+        for item in filter(None, rest.split(",")):
             key, equals, value = (piece.strip() for piece in item.partition("="))
             if not equals or not key or not value:
                 raise UsageError(
-                    f"`{item}` in `{part}` is not `key=value`", hint="for example `blur:sigma=3`"
+                    f"`{item}` in `{name}` is not `key=value`", hint="for example `blur:sigma=3`"
                 )
-            if key in self._values:
-                raise UsageError(f"`{key}` is given twice in `{part}`")
-            self._values[key] = value
+            if key in values:
+                raise UsageError(f"`{key}` is given twice in `{name}`")
+            values[key] = value
+        return cls(name, values)
+
+    @property
+    def text(self) -> str:
+        """The part as `read` reads it back."""
+        values = ",".join(f"{key}={value}" for key, value in self.values.items())
+        return f"{self.name}:{values}" if values else self.name
+
+
+class _Options:
+    """The keys and values of one part; every value is asked for once, what is left is an error."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part.name
+        self._values = dict(part.values)
+        self._known: list[str] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -127,6 +149,84 @@ class _Context:
     shape: ClipShape | None
 
 
+@dataclass(frozen=True)
+class Specification:
+    """A degradation in words, read once; what it says can be asked before anything is made of it."""
+
+    parts: tuple[Part, ...]
+    """Operators, in the order in which they act."""
+    noise_std: float | None
+    """Standard deviation in the [-1, 1] range; None where no noise is named."""
+
+    @classmethod
+    def read(cls, spec: str) -> "Specification":
+        """What `spec` says.
+
+        Raises:
+            UsageError: naming the part that is wrong, what was got and what would be right.
+        """
+        parts: list[Part] = []
+        noise_std: float | None = None
+        for text in spec.split("+"):
+            part = Part.read(text)
+            if not part.name:
+                raise UsageError(
+                    f"`{spec}` has an empty part", hint="for example `blur:sigma=3+noise:std=5`"
+                )
+            if noise_std is not None:
+                raise UsageError(
+                    f"`{text.strip()}` comes after the noise in `{spec}`", hint="put `noise` last"
+                )
+            if part.name == "noise":
+                noise_std = _noise_std(part)
+            else:
+                _maker(part.name)  # refuses a name that there is not
+                parts.append(part)
+        return cls(tuple(parts), noise_std)
+
+    @property
+    def spec(self) -> str:
+        """The text that `read` reads back."""
+        noise = () if self.noise_std is None else (f"noise:std={self.noise_std / LEVEL:.4g}",)
+        return "+".join((*(part.text for part in self.parts), *noise))
+
+    @property
+    def factor(self) -> int:
+        """By how much the video is shrunk in all: sides of the clean video are multiples of it."""
+        return math.prod(_factor(_Options(part)) for part in self.parts if part.name == "down")
+
+    def seeded(self, seed: int) -> "Specification":
+        """The same, with `seed` for random masks that name none."""
+        parts = (
+            replace(part, values={**part.values, "seed": str(seed)})
+            if part.name == "mask" and "keep" in part.values and "seed" not in part.values
+            else part
+            for part in self.parts
+        )
+        return replace(self, parts=tuple(parts))
+
+    def degradation(
+        self, *, shape: ClipShape | None = None, base: Path | None = None
+    ) -> Degradation:
+        """The degradation that this describes; without noise where none is named.
+
+        Args:
+            shape: of the clean video; only random masks need it.
+            base: folder that paths are relative to; the working folder by default.
+
+        Raises:
+            UsageError: as `read`.
+        """
+        context = _Context(base or Path(), shape)
+        operators: list[Operator] = []
+        for part in self.parts:
+            options = _Options(part)
+            operators.append(_maker(part.name)(options, context))
+            options.finish()
+            context = _after(operators[-1], context)
+        return Degradation(operator=_joined(operators), noise_std=self.noise_std or 0.0)
+
+
 def parse_degradation(
     spec: str, *, shape: ClipShape | None = None, base: Path | None = None
 ) -> Degradation:
@@ -140,31 +240,22 @@ def parse_degradation(
     Raises:
         UsageError: naming the part that is wrong, what was got and what would be right.
     """
-    context = _Context(base or Path(), shape)
-    operators: list[Operator] = []
-    noise_std: float | None = None
-    for part in spec.split("+"):
-        name, _, text = (piece.strip() for piece in part.partition(":"))
-        if not name:
-            raise UsageError(
-                f"`{spec}` has an empty part", hint="for example `blur:sigma=3+noise:std=5`"
-            )
-        if noise_std is not None:
-            raise UsageError(
-                f"`{part.strip()}` comes after the noise in `{spec}`", hint="put `noise` last"
-            )
-        options = _Options(name, text)
-        if name == "noise":
-            noise_std = options.number("std", 0, 255) * LEVEL
-        else:
-            operators.append(_maker(name)(options, context))
-            context = _after(operators[-1], context)
-        options.finish()
-    return Degradation(operator=_joined(operators), noise_std=noise_std or 0.0)
+    return Specification.read(spec).degradation(shape=shape, base=base)
+
+
+def _noise_std(part: Part) -> float:
+    options = _Options(part)
+    levels = options.number("std", 0, 255)
+    options.finish()
+    return levels * LEVEL
+
+
+def _factor(options: _Options) -> int:
+    return options.integer("factor", 2, 8)
 
 
 def _joined(operators: list[Operator]) -> Operator:
-    real = [operator for operator in operators if not isinstance(operator, Identity)]
+    real = [operator for operator in operators if not operator.is_identity]
     if not real:
         return Identity()
     return real[0] if len(real) == 1 else Composition(real)
@@ -221,7 +312,7 @@ def _temporal(options: _Options, context: _Context) -> Operator:
 
 
 def _downsample(options: _Options, context: _Context) -> Operator:
-    factor = options.integer("factor", 2, 8)
+    factor = _factor(options)
     kernel: DownsampleKernel = "area"
     if options.choice("kernel", ("area", "bicubic"), "area") == "bicubic":
         kernel = "bicubic"

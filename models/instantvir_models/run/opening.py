@@ -13,6 +13,7 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Solver
+from instantvir_models.solvers.registry import named_solver
 from instantvir_models.students.base import Student
 from instantvir_models.students.fitting import FitRequest, Notice
 from instantvir_models.tasks import tasks_in
@@ -22,7 +23,11 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True, kw_only=True)
 class SessionLimits:
-    """How much a session may take at once; None leaves it to the solver and to what is free."""
+    """How much a session may take at once; None leaves it to the solver and to what is free.
+
+    Raises:
+        UsageError: for tiles that cannot be.
+    """
 
     gigabytes: float | None = None
     """Memory on its device."""
@@ -30,6 +35,10 @@ class SessionLimits:
     """Side of the tiles, a multiple of 64, 0 for whole frames."""
     frames_per_block: int | None = None
     """Frames restored together."""
+
+    def __post_init__(self) -> None:
+        if self.tile_pixels is not None and (self.tile_pixels < 0 or self.tile_pixels % 64):
+            raise UsageError(f"`--tile` is {self.tile_pixels}; it is a multiple of 64")
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ class OpenedSolver:
         self.solver.check(degradation)
         checkpoint = None if self.loaded is None else self.loaded.checkpoint
         trained_for = None if checkpoint is None else checkpoint.task
-        happened = tasks_in(degradation)
+        happened = [str(task) for task in tasks_in(degradation.operator.traits)]
         if trained_for is None or trained_for in happened:
             return self.solver.doubts(degradation)
         return (
@@ -145,7 +154,7 @@ def open_student(
     preferred = dtype or (torch.bfloat16 if wanted == "cuda" else fastest_dtype())
     # into CPU memory first: what a card holds of it depends on the size of the frames
     loaded = load_student(model, dtype=preferred)
-    place = _place(device, loaded.student.capabilities.devices)
+    place = _place(device, loaded.student.capabilities.devices, "the embedded student")
     student, notices = _prompted(loaded.student.for_device(place), prompt, model)
     if loaded.revision is not None:
         notices = (*notices, Notice(f"{model} is at commit {loaded.revision}"))
@@ -158,6 +167,40 @@ def open_student(
         is_dtype_fixed=dtype is not None,
         notices=notices,
     )
+
+
+def open_chosen(
+    *,
+    model: str = EMBEDDED,
+    solver: str | Solver[Any] | None = None,
+    device: str = "auto",
+    prompt: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> OpenedSolver:
+    """The solver if one is chosen, else the student called `model`; see `open_student`.
+
+    Raises:
+        UsageError: if there is no such solver, it cannot run there, or reads no prompt.
+        CheckpointError: if there is no such student.
+    """
+    if solver is None:
+        return open_student(model, device=device, prompt=prompt, dtype=dtype)
+    opened = open_solver(solver, device=device)
+    if prompt is not None:
+        raise UsageError(f"`--solver {opened.name}` reads no `--prompt`")
+    return opened
+
+
+def open_solver(solver: str | Solver[Any], *, device: str = "auto") -> OpenedSolver:
+    """The method called so in `solvers.registry`, or one of your own, for the device the user wants.
+
+    Raises:
+        UsageError: if there is none, or it cannot run there.
+    """
+    _check_device(device)
+    name = solver if isinstance(solver, str) else type(solver).__name__
+    method = named_solver(solver) if isinstance(solver, str) else solver
+    return OpenedSolver(name, method, _place(device, method.needs.devices, f"`{name}`"))
 
 
 def _prompted(
@@ -189,11 +232,11 @@ def _check_device(device: str) -> None:
         )
 
 
-def _place(device: str, able: tuple[str, ...]) -> torch.device:
-    """Where to compute, of the types of devices that a solver is able to use."""
+def _place(device: str, able: tuple[str, ...], what: str) -> torch.device:
+    """Where `what` is to compute, of the types of devices that it is able to use."""
     if device == "cuda" and "cuda" not in able:
         raise UsageError(
-            "cannot use `--device cuda`: the embedded student runs on the CPU only",
+            f"cannot use `--device cuda`: {what} runs on the CPU only",
             hint="use `--device auto`",
         )
     is_on_card = device != "cpu" and "cuda" in able and torch.cuda.is_available()

@@ -13,6 +13,9 @@ from instantvir_models.media import Frame
 from instantvir_models.run.session import Session, SessionReport
 from instantvir_models.run.stages import QUEUED_BLOCKS, Link, Stage, Stopped
 
+MOST_FRAMES = 64
+"""Frames of a block that count for the queues, for a block may be a whole clip."""
+
 
 class FrameSink(Protocol):
     """Takes restored frames, such as a `VideoWriter`."""
@@ -75,7 +78,7 @@ def restore_video(
         Whatever reading, restoring or writing raised first; the other stages have ended by then.
     """
     stop = threading.Event()
-    size = QUEUED_BLOCKS * session.frames_per_block
+    size = QUEUED_BLOCKS * min(session.frames_per_block, MOST_FRAMES)
     incoming, outgoing = Link[Frame](stop, size), Link[Frame](stop, size)
     decoder = Stage("decode", lambda stage: _read(frames, incoming, stage), stop)
     encoder = Stage("encode", lambda stage: _write(outgoing, sink, stage), stop)

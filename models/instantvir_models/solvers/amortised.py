@@ -110,8 +110,11 @@ class Amortised(Solver[StateT], Generic[StateT]):
             return self.student.restore_block(block, state)
 
 
-NOISE_MARGIN = 1.1
-"""How much more than noise and rounding a residual may be without contradicting the measurement."""
+RESIDUAL_MARGIN = 1.25
+"""How much larger than noise, and than that of the initial estimate, a residual may be without
+contradicting the measurement. Without a margin, `blur:sigma=2+mask:keep=0.5,seed=0` lost 2.3 dB of the
+embedded student's 39.3 to a residual of 0.0074 instead of 0.0073 (six frames of a 224x160 part of
+examples/flower.mp4); students that go wrong are off by a factor of ten and more."""
 
 
 def more_consistent(restored: Restored, estimate: Restored, window: Window) -> Restored:
@@ -121,8 +124,8 @@ def more_consistent(restored: Restored, estimate: Restored, window: Window) -> R
     who explains the noise too has not restored better.
     """
     noise_std = noise_variance(window.measurement) ** 0.5
-    allowed = max(_residual_std(estimate.x, window), NOISE_MARGIN * noise_std)
-    if _residual_std(restored.x, window) <= allowed:
+    explained = max(_residual_std(estimate.x, window), noise_std)
+    if _residual_std(restored.x, window) <= RESIDUAL_MARGIN * explained:
         return restored
     return replace(estimate, num_replaced=window.num_frames)
 

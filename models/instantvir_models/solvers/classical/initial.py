@@ -6,12 +6,13 @@ from torch import Tensor
 
 from instantvir_models.clock import Step, timed
 from instantvir_models.operators.consistency import data_consistency
-from instantvir_models.solvers.base import Restored, Solver, Window
+from instantvir_models.solvers.base import Restored, Window
+from instantvir_models.solvers.tiled import LocalSolver
 from instantvir_models.students.base import bounded_estimate
 
 
 @dataclass(frozen=True)
-class InitialEstimate(Solver[None]):
+class InitialEstimate(LocalSolver[None]):
     """The closed-form estimate of each frame, corrected towards the measurement."""
 
     std: float = 0.06

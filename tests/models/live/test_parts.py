@@ -1,14 +1,7 @@
 """The small parts of a live stream, each on its own."""
 
-import contextlib
-import json
-import socket
 import threading
 import time
-import urllib.error
-import urllib.request
-from dataclasses import replace
-from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -17,17 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from instantvir_models.errors import UsageError, VideoWriteError
-from instantvir_models.live import metrics
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import blended, fitted
-from instantvir_models.live.guarded_http import is_loopback
 from instantvir_models.live.output import Restored
-from instantvir_models.live.overload import LoadGauge
-from instantvir_models.live.preview import LatestPair, PreviewServer
-from instantvir_models.live.status import Counters, LiveStatus, OutputStatus, Percentiles
+from instantvir_models.live.overload import LoadGauge, Overload, Relief, Way
+from instantvir_models.live.status import Counters, Percentiles
+from instantvir_models.live.stream import LiveSettings
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.live.watchdog import Watchdog
-from instantvir_models.media import Frame, to_unit
+from instantvir_models.media import to_unit
 from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.consistency import relative_residual
@@ -36,28 +27,8 @@ from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.run.session import Session
 from instantvir_models.run.stages import Link, Stopped
 from instantvir_models.solvers.amortised import Amortised
-from instantvir_models.tasks import Task, TaskOptions, needs_sample, resolve
-from tests.live_tools import Sink, output_to, small_student
+from tests.live_tools import Sink, frame, output_to, small_student
 from tests.media_clips import picture
-
-STATUS = LiveStatus(
-    seconds=12.5, frames_in=100, frames_out=80, frames_dropped=15,
-    frames_abandoned=1, frames_passed=6,
-    frames_degraded=3, fps_in=25.0, fps_out=20.0, queue_depth=4, queue_size=9,
-    block_seconds=Percentiles(0.1, 0.2, 0.3), delay=Percentiles(0.4, 0.5, 0.6),
-    delay_bound_seconds=1.5, first_frame_seconds=0.7, reconnects=2, input_stalls=1,
-    size_changes=0, resident_bytes=2**28,
-    outputs=(
-        OutputStatus(
-            name="-", state="open", frames_offered=80, frames_written=70, frames_dropped=8,
-            frames_waiting=2, reconnects=1, delay=Percentiles(0.4, 0.5, 0.6),
-        ),
-    ),
-)  # fmt: skip
-
-
-def frame(number=0, width=32, height=24):
-    return Frame(picture(number, width, height), number, Fraction(1, 25), 1)
 
 
 def test_a_full_link_gives_up_its_oldest_items():
@@ -91,6 +62,25 @@ def test_relief_ends_on_an_empty_queue(queue_size, block):
     gauge = LoadGauge(queue_size, block)
     assert gauge.is_behind(queue_size)
     assert not gauge.is_behind(0)
+
+
+@pytest.mark.parametrize(
+    ("overload", "when_behind"),
+    [(Overload.BLOCK, Way.RESTORE), (Overload.DROP, Way.RESTORE), (Overload.SKIP, Way.PASS),
+     (Overload.DEGRADE, Way.DEGRADE)],
+)  # fmt: skip
+def test_relief_is_what_the_policy_says_and_ends_with_the_load(overload, when_behind):
+    waiting = iter([0, 9, 4, 3])
+    relief = Relief(overload, LoadGauge(9, 3), lambda: next(waiting))
+    assert [relief.way() for _ in range(4)] == [Way.RESTORE, when_behind, when_behind, Way.RESTORE]
+
+
+def test_the_bound_of_the_delay_is_the_queue_two_blocks_and_what_completes_one():
+    settings = LiveSettings(overload=Overload.DROP, frames_per_block=3)
+    seen = {"slowest_block_seconds": 0.2, "look_ahead": 2}
+    assert settings.delay_bound_seconds(fps=10, **seen) == pytest.approx(5 * 0.2 + 4 / 10)
+    assert settings.delay_bound_seconds(fps=0, **seen) is None
+    assert LiveSettings().delay_bound_seconds(fps=10, **seen) is None
 
 
 def test_percentiles_are_measurements():
@@ -291,237 +281,11 @@ def test_a_session_knows_whether_it_can_shrink(operator, height, expected):
     assert session.can_shrink is expected
 
 
-class Looked(Exception):
-    """The sample was looked at."""
-
-
-@pytest.mark.parametrize(
-    "tasks",
-    [(Task.DENOISE,), (Task.DEBLUR,), (Task.SR,), (Task.DEBLUR, Task.SR), (Task.INPAINT,),
-     (Task.INPAINT, Task.DEBLUR)],
-)  # fmt: skip
-@pytest.mark.parametrize("noise", [None, 5.0])
-@pytest.mark.parametrize("sigma", [None, 2.0])
-@pytest.mark.parametrize("has_mask", [False, True])
-def test_a_live_stream_waits_for_a_sample_only_if_it_is_looked_at(
-    monkeypatch, tmp_path, tasks, noise, sigma, has_mask
-):
-    if (sigma is not None and Task.DEBLUR not in tasks) or (has_mask and Task.INPAINT not in tasks):
-        return  # refused: the option would do nothing
-    for name in ("noise_std", "codec_noise_std", "blur_sigma", "mask"):
-        monkeypatch.setattr(f"instantvir_models.tasks.estimate_{name}", looked)
-    mask = tmp_path / "mask.png"
-    cv2.imwrite(str(mask), np.full((24, 32), 255, np.uint8))
-    options = TaskOptions(noise_levels=noise, blur_sigma=sigma, mask=mask if has_mask else None)
-    was_looked_at = False
-    try:
-        resolve(tasks, options, sample=np.empty(0, np.uint8), is_lossy=True)
-    except Looked:
-        was_looked_at = True
-    assert was_looked_at == needs_sample(tasks, options)
-
-
-def looked(*args):
-    raise Looked
-
-
-def test_metrics_are_served_as_prometheus_reads_them():
-    pytest.importorskip("prometheus_client")
-    server = metrics.MetricsServer(lambda: STATUS, host="127.0.0.1", port=0, token=None)
-    server.start()
-    try:
-        lines = ask(server, "/metrics")[2].decode().splitlines()
-    finally:
-        server.stop()
-    assert "instantvir_frames_in_total 100.0" in lines
-    assert "instantvir_frames_dropped_total 15.0" in lines
-    assert "instantvir_frames_abandoned_total 1.0" in lines
-    assert 'instantvir_delay_seconds{quantile="0.95"} 0.5' in lines
-    assert 'instantvir_output_frames_dropped_total{output="-"} 8.0' in lines
-
-
-def test_metrics_without_their_package_say_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
-    with pytest.raises(UsageError, match="prometheus-client") as caught:
-        metrics.MetricsServer(lambda: STATUS, host="127.0.0.1", port=1, token=None)
-    assert caught.value.hint == "pip install 'instantvir[live]'"
-
-
 def test_a_virtual_camera_without_its_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyvirtualcam", None)
     with pytest.raises(VideoWriteError, match="pyvirtualcam") as caught:
         VirtualCamera(None, height=24, width=32, fps=25)
     assert "instantvir[live]" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False),
-     ("192.168.1.2", False), ("evil.example", False), ("", False)],
-)  # fmt: skip
-def test_only_this_machine_is_loopback(host, expected):
-    assert is_loopback(host) is expected
-
-
-@pytest.fixture
-def page():
-    pairs, controls = LatestPair(), Controls()
-    server = PreviewServer(
-        host="127.0.0.1", port=0, pairs=pairs, controls=controls, status=lambda: STATUS
-    )
-    server.start()
-    yield server
-    server.stop()
-
-
-def ask(server, path, *, body=None, headers=None):
-    """(HTTP status, headers, body) of a request."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{server.port}{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", **(headers or {})},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read()
-
-
-def test_a_viewer_gets_the_latest_pair_side_by_side(page):
-    page.pairs.put(frame(0), frame(1, 64, 48))
-    page.pairs.put(frame(2), frame(3, 64, 48))
-    code, headers, body = ask(page, "/pair.jpg")
-    assert (code, headers["X-Number"]) == (200, "2")
-    shown = cv2.cvtColor(cv2.imdecode(np.frombuffer(body, np.uint8), 1), cv2.COLOR_BGR2RGB)
-    assert shown.shape == (48, 128, 3)
-    assert np.abs(shown[:, 64:].astype(int) - picture(3, 64, 48)).mean() < 6
-    assert np.abs(shown[:, :64].astype(int) - cv2.resize(picture(2, 32, 24), (64, 48))).mean() < 8
-
-
-def test_two_viewers_share_one_encoding(page):
-    page.pairs.put(frame(), frame())
-    bodies = []
-    threads = [
-        threading.Thread(target=lambda: bodies.append(ask(page, "/pair.jpg")[2])) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert bodies[0] == bodies[1]
-    first = page.pairs.jpeg_after(0)
-    assert page.pairs.jpeg_after(0)[1] is first[1]
-
-
-def test_a_viewer_that_does_not_read_costs_the_stream_nothing(page):
-    """Thousands of pairs pass while a viewer holds its connection without reading."""
-    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
-    large = replace(frame(), pixels=noise)
-    with socket.create_connection(("127.0.0.1", page.port)) as silent:
-        silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        page.pairs.put(large, large)
-        for _ in range(20):
-            silent.sendall(b"GET /pair.jpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        for number in range(5000):
-            page.pairs.put(frame(number), frame(number))
-        code, headers, _ = ask(page, "/pair.jpg")
-        assert (code, headers["X-Number"]) == (200, "5001")
-
-
-def test_controls_are_changed_and_told(page):
-    code, _, body = ask(page, "/controls", body={"strength": 0.25, "is_on": False})
-    assert code == 200
-    assert json.loads(body)["controls"] == {
-        "is_on": False, "strength": 0.25, "prompt": None, "reads_text": False,
-    }  # fmt: skip
-    assert page.controls.settings.strength == 0.25
-    ask(page, "/controls", body={"snapshot": True})
-    assert page.controls.take_snapshot_wish()
-
-
-@pytest.mark.parametrize(
-    "body", [{"strength": 2}, {"strength": "much"}, {"is_on": 1}, {"colour": "red"}, [1], {"strength": True}]
-)  # fmt: skip
-def test_wishes_that_make_no_sense_are_refused(page, body):
-    code, _, answer = ask(page, "/controls", body=body)
-    assert code == 400
-    assert "error" in json.loads(answer)
-    assert page.controls.settings == Controls().settings
-
-
-def test_a_form_of_another_site_changes_nothing(page):
-    code, _, _ = ask(
-        page, "/controls", body={"is_on": False}, headers={"Content-Type": "text/plain"}
-    )
-    assert code == 415
-    assert page.controls.settings.is_on
-
-
-def test_a_second_request_cannot_hide_in_a_refused_body(page):
-    """A text/plain form of any site may carry one; read as a request it would change controls."""
-    wishes = b'{"is_on": false}'
-    hidden = (
-        b"POST /controls HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (len(wishes), wishes)
-    )
-    for path, kind in ((b"/controls", b"text/plain"), (b"/nowhere", b"application/json")):
-        with socket.create_connection(("127.0.0.1", page.port)) as client:
-            client.sendall(
-                b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (path, kind, len(hidden), hidden)
-            )
-            client.shutdown(socket.SHUT_WR)
-            answers = b""
-            with contextlib.suppress(ConnectionResetError):
-                while data := client.recv(4096):
-                    answers += data
-        assert answers.count(b"HTTP/1.1") <= 1
-        assert page.controls.settings.is_on
-
-
-@pytest.mark.parametrize(
-    ("headers", "code"),
-    [({"Origin": "http://evil.example"}, 403), ({"Content-Length": "-1"}, 411)],
-)
-def test_requests_of_other_sites_and_without_end_are_refused(page, headers, code):
-    assert ask(page, "/controls", body={"is_on": False}, headers=headers)[0] == code
-    assert page.controls.settings.is_on
-
-
-def test_the_page_itself_may_change_controls(page):
-    origin = {"Origin": f"http://127.0.0.1:{page.port}"}
-    assert ask(page, "/controls", body={"is_on": False}, headers=origin)[0] == 200
-
-
-def test_a_name_that_points_here_is_not_this_machine(page):
-    assert ask(page, "/status.json", headers={"Host": f"evil.example:{page.port}"})[0] == 403
-
-
-def test_others_need_the_token():
-    server = PreviewServer(
-        host="0.0.0.0", port=0, pairs=LatestPair(), controls=Controls(), status=lambda: STATUS
-    )
-    server.start()
-    try:
-        assert len(server.token) >= 16
-        assert server.token in server.url
-        for path in ("/", "/status.json", "/pair.jpg", "/status.json?token=wrong"):
-            assert ask(server, path)[0] == 403
-        assert ask(server, "/controls", body={"is_on": False})[0] == 403
-        assert ask(server, f"/status.json?token={server.token}")[0] == 200
-    finally:
-        server.stop()
-
-
-def test_the_page_needs_nothing_from_elsewhere(page):
-    code, headers, body = ask(page, "/")
-    assert code == 200
-    assert headers["Content-Type"].startswith("text/html")
-    text = body.decode()
-    assert "http://" not in text
-    assert "https://" not in text
-    assert ask(page, "/etc/passwd")[0] == 404
 
 
 def test_the_student_of_these_tests_does_something():

@@ -15,9 +15,9 @@ import numpy as np
 from instantvir_models.errors import InstantVIRError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.fit import fitted
-from instantvir_models.live.guarded_http import GuardedHandler, GuardedServer
+from instantvir_models.live.serve.guarded_http import GuardedHandler, GuardedServer
+from instantvir_models.live.serve.wishes import apply_wishes, refused, told
 from instantvir_models.live.status import LiveStatus
-from instantvir_models.live.wishes import apply_wishes, refused, told
 from instantvir_models.media import Frame
 from instantvir_models.media.color import as_uint8
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.live.controls import Controls
-from instantvir_models.live.serving import LARGEST_REQUEST_BYTES, BoundedThreads, parsed
+from instantvir_models.live.serve.bounded import LARGEST_REQUEST_BYTES, BoundedThreads, parsed
+from instantvir_models.live.serve.wishes import apply_wishes, refused, told
 from instantvir_models.live.status import LiveStatus
-from instantvir_models.live.wishes import apply_wishes, refused, told
 
 SILENT_CLIENT_SECONDS = 60.0
 """A connection that sends nothing, or takes nothing, for so long is closed."""

@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from instantvir_models.errors import CheckpointError, UsageError
-from instantvir_models.live import control_socket, serving
-from instantvir_models.live.control_socket import ControlSocket
 from instantvir_models.live.controls import Controls, ControlSettings
-from instantvir_models.live.preview import LatestPair, PreviewServer
-from tests.models.test_live_parts import STATUS, ask, frame
+from instantvir_models.live.serve import bounded, control_socket
+from instantvir_models.live.serve.control_socket import ControlSocket
+from instantvir_models.live.serve.preview import LatestPair, PreviewServer
+from tests.live_tools import STATUS, ask, frame
 from tests.wan_small import small_text
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
@@ -264,7 +264,7 @@ def test_a_line_of_ten_megabytes_is_not_kept_in_memory(path):
 
 def test_a_line_that_is_just_too_long_is_refused_and_nothing_after_it_is_read(path):
     with listening(path) as controls:
-        answers = told(path, b" " * serving.LARGEST_REQUEST_BYTES + b'\n{"is_on": false}\n')
+        answers = told(path, b" " * bounded.LARGEST_REQUEST_BYTES + b'\n{"is_on": false}\n')
         assert answers == [{"error": "the line is too long", "hint": None}]
         assert controls.settings.is_on
 
@@ -320,7 +320,7 @@ def test_the_page_turns_away_one_viewer_too_many():
 
     try:
         with (
-            many(hold, serving.BoundedThreads.most_connections),
+            many(hold, bounded.BoundedThreads.most_connections),
             socket.create_connection(("127.0.0.1", server.port), timeout=20) as late,
         ):
             assert late.recv(12) == b"HTTP/1.1 503"

@@ -11,8 +11,8 @@ import pytest
 from instantvir_models.live import snapshot
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.snapshot import Snapshots, write_new
+from tests.live_tools import frame
 from tests.media_clips import picture
-from tests.models.test_live_parts import frame
 
 
 @pytest.fixture

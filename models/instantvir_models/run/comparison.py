@@ -8,13 +8,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media import EncoderSettings, Frame, create_video
 from instantvir_models.media.color import as_uint8
 
 SHEET_ROWS = 4
 WIPE_SECONDS = 4
 STYLES = ("side", "wipe")
+
+
+def check_style(style: str) -> None:
+    """UsageError for a style there is not."""
+    if style not in STYLES:
+        raise UsageError(f"`--compare-style` is `{style}`; it is `side` or `wipe`")
 
 
 class Comparison:
@@ -28,9 +34,15 @@ class Comparison:
     """
 
     def __init__(
-        self, video_path: Path, sheet_path: Path, *, width: int, height: int, style: str,
+        self,
+        video_path: Path,
+        sheet_path: Path,
+        *,
+        width: int,
+        height: int,
+        style: str,
         frame_rate: Fraction | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._size = (width, height)
         self._style = style
         self._frame_rate = float(frame_rate or 25)
@@ -93,9 +105,8 @@ def _labelled(pixels: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
     picture = np.ascontiguousarray(pixels)
     scale = max(0.3, min(pixels.shape[:2]) / 700)
     place = (round(10 * scale) + 2, round(34 * scale) + 2)
-    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(
-            picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour,
-            max(1, round(thickness * scale * 2)), cv2.LINE_AA,
-        )  # fmt: skip
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    for colour, weight in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        thickness = max(1, round(weight * scale * 2))
+        cv2.putText(picture, label, place, font, scale, colour, thickness, cv2.LINE_AA)
     return picture

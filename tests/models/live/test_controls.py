@@ -10,7 +10,6 @@ from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.live.controls import Controls, ControlSettings
 from instantvir_models.live.source import SourceSettings
 from instantvir_models.live.stream import LiveSettings, LiveStream
-from instantvir_models.live.wishes import apply_wishes, told
 from instantvir_models.media import open_video
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation
@@ -18,7 +17,6 @@ from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
 from tests.live_tools import Sink, output_to, small_student
 from tests.media_clips import make_clip
-from tests.models.test_live_parts import STATUS
 from tests.wan_small import small_student as small_wan
 from tests.wan_small import small_text
 
@@ -145,55 +143,9 @@ def test_a_prompt_that_cannot_be_read_changes_nothing(error):
     assert controls.settings == ControlSettings()
 
 
-NONSENSE = [
-    None, True, 3, "on", [], [{"is_on": True}], {"colour": "red"}, {"is_on": 1}, {"is_on": "true"},
-    {"strength": "much"}, {"strength": True}, {"strength": [1]}, {"strength": {}},
-    {"strength": float("nan")}, {"strength": float("inf")}, {"strength": -float("inf")},
-    {"strength": 10**400}, {"strength": -(10**400)}, {"strength": 1.0000001},
-    {"snapshot": 1}, {"snapshot": "now"}, {"status": 0}, {"prompt": 1}, {"prompt": ["a"]},
-    {"prompt": "nul\0"}, {"prompt": "half a \ud800 letter"}, {"prompt": "x" * 2001},
-    {"is_on": False, "prompt": "\0"}, {"is_on": False, "strength": 7}, {"strength": 0.5, "other": 1},
-    {"snapshot": True, "strength": 9},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("wishes", NONSENSE, ids=range(len(NONSENSE)))
-def test_wishes_that_make_no_sense_change_nothing_and_say_why(wishes):
-    controls = Controls(read_prompt=lambda prompt: OTHER)
-    with pytest.raises(UsageError, match=r"[a-z]{3,}") as caught:
-        apply_wishes(controls, wishes, may_name_files=True)
-    assert len(str(caught.value)) < 200
-    assert controls.settings == ControlSettings()
-    assert not controls.take_snapshot_wish()
-
-
-def test_all_wishes_at_once():
-    controls = Controls(read_prompt=lambda prompt: OTHER)
-    wishes = {"is_on": False, "strength": 0, "prompt": "", "snapshot": True, "status": True}
-    apply_wishes(controls, wishes, may_name_files=False)
-    assert controls.take_snapshot_wish()
-    assert told(controls, STATUS)["controls"] == {
-        "is_on": False, "strength": 0.0, "prompt": "", "reads_text": True,
-    }  # fmt: skip
-    apply_wishes(controls, {"status": True}, may_name_files=False)
-    apply_wishes(controls, {"is_on": None, "strength": None}, may_name_files=False)
-    assert controls.settings.strength == 0
-
-
 def test_a_prompt_is_not_read_in_vain():
     read = []
     controls = Controls(read_prompt=lambda prompt: read.append(prompt) or OTHER)
     with pytest.raises(UsageError, match="a number from 0 to 1"):
         controls.change(strength=7, prompt="a red square")
     assert read == []
-
-
-def test_only_who_may_read_files_names_one():
-    read = []
-    controls = Controls(read_prompt=lambda prompt: read.append(prompt) or OTHER)
-    wishes = {"prompt": "prompts/rows.safetensors"}
-    with pytest.raises(UsageError, match="is a text, not a file"):
-        apply_wishes(controls, wishes, may_name_files=False)
-    assert read == []
-    apply_wishes(controls, wishes, may_name_files=True)
-    assert read == ["prompts/rows.safetensors"]

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from instantvir_models.errors import UsageError
-from instantvir_models.live.serving import LARGEST_REQUEST_BYTES, BoundedThreads, parsed
+from instantvir_models.live.serve.bounded import LARGEST_REQUEST_BYTES, BoundedThreads, parsed
 
 VIEWER_TIMEOUT_SECONDS = 30.0
 

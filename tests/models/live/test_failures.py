@@ -12,11 +12,10 @@ import pytest
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.output import Restored
-from instantvir_models.live.preview import pair_jpeg
+from instantvir_models.live.serve.preview import pair_jpeg
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media.names import scheme_of
-from tests.live_tools import Sink, output_to
-from tests.models.test_live_parts import frame
+from tests.live_tools import Sink, frame, output_to
 
 
 def test_an_output_with_a_bug_says_so_at_once_and_counts_as_failed():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from instantvir_models.errors import UsageError
-from instantvir_models.live.guarded_http import GuardedHandler, GuardedServer
+from instantvir_models.live.serve.guarded_http import GuardedHandler, GuardedServer
 from instantvir_models.live.status import LiveStatus, OutputStatus, Percentiles
 
 PREFIX = "instantvir_"

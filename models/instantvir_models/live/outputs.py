@@ -9,7 +9,8 @@ from pathlib import Path
 
 from instantvir_models.errors import UsageError
 from instantvir_models.live.network_sink import NetworkSink
-from instantvir_models.live.output import LiveOutput, LiveSink
+from instantvir_models.live.output import LiveOutput
+from instantvir_models.live.sink import LiveSink
 from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter, create_video
@@ -130,17 +131,23 @@ def _new_output(
     given_up = threading.Event()
     if destination.startswith(CAMERA):
         open_sink: Callable[[], LiveSink] = partial(
-            VirtualCamera, destination[len(CAMERA) :] or None, height=height, width=width,
+            VirtualCamera,
+            destination[len(CAMERA) :] or None,
+            height=height,
+            width=width,
             fps=_fps(plan, stream),
-        )  # fmt: skip
+        )
     else:
         target = str(_local_path(destination)) if _is_file(destination) else destination
         open_sink = partial(_open_writer, pipe or target, plan, stream, height, width)
     if is_network_address(destination) and can_connect(_format_of(destination, plan)):
         open_sink = partial(
-            NetworkSink, destination, timeout_seconds=plan.silence_seconds, given_up=given_up,
+            NetworkSink,
+            destination,
+            timeout_seconds=plan.silence_seconds,
+            given_up=given_up,
             new_writer=partial(_open_writer, plan=plan, stream=stream, height=height, width=width),
-        )  # fmt: skip
+        )
     if _is_file(destination):
         opened.append((_local_path(destination), open_sink()))
         open_sink = partial(_take, [opened[-1][1]])

@@ -5,10 +5,11 @@ import socket
 
 import pytest
 
-from instantvir_models.live import metrics
 from instantvir_models.live.controls import Controls
-from instantvir_models.live.preview import LatestPair, PreviewServer
-from tests.models.test_live_parts import STATUS, ask
+from instantvir_models.live.serve import metrics
+from instantvir_models.live.serve.guarded_http import is_loopback
+from instantvir_models.live.serve.preview import LatestPair, PreviewServer
+from tests.live_tools import STATUS, ask
 
 TURN_OFF = json.dumps({"is_on": False}).encode()
 
@@ -137,3 +138,12 @@ def test_metrics_of_this_machine_need_none():
         assert ask(server, "/elsewhere")[0] == 404
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False),
+     ("192.168.1.2", False), ("evil.example", False), ("", False)],
+)  # fmt: skip
+def test_only_this_machine_is_loopback(host, expected):
+    assert is_loopback(host) is expected

@@ -1,0 +1,1 @@
+"""What listens while a stream runs: the page, the control socket and the metrics."""

@@ -1,0 +1,347 @@
+"""A live stream from what a person names to its end: `instantvir stream` as calls."""
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from instantvir_models.checkpoints.load import EMBEDDED
+from instantvir_models.checkpoints.prompt import read_prompt
+from instantvir_models.errors import UsageError, VideoOpenError
+from instantvir_models.live.controls import Controls, ControlSettings
+from instantvir_models.live.output import LiveOutput
+from instantvir_models.live.outputs import OutputPlan, check_outputs, is_consumer_gone, new_outputs
+from instantvir_models.live.overload import Overload
+from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
+from instantvir_models.live.status import LiveStatus
+from instantvir_models.live.stream import LiveSettings, LiveStream
+from instantvir_models.media import EncoderSettings, Frame
+from instantvir_models.operators.measurement import Degradation
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
+from instantvir_models.run.resolution import (
+    SAMPLE_FRAMES,
+    Resolved,
+    needs_first_frames,
+    resolve_video,
+)
+from instantvir_models.run.restoration import doubts_of, log_notices
+from instantvir_models.run.session import Session
+from instantvir_models.solvers.base import WHOLE_CLIP, Solver, block_size
+from instantvir_models.students.fitting import Notice
+from instantvir_models.tasks import TaskOptions, parse_tasks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamPlan:
+    """How a live source is restored.
+
+    Raises:
+        UsageError: for outputs that collide, exist already or are the input.
+        VideoWriteError: for a file that cannot be made. Nothing has been opened by then.
+    """
+
+    name: str
+    """What the user calls the source; a note beside a file of that name counts."""
+    source: SourceSettings
+    outputs: OutputPlan
+    wanted: TaskOptions = field(default_factory=TaskOptions)
+    limits: SessionLimits = field(default_factory=SessionLimits)
+    on_overload: Overload | None = None
+    """None drops frames of cameras and networks and lets pipes and files wait."""
+
+    def __post_init__(self) -> None:
+        check_outputs(self.outputs, self.name)
+
+    @property
+    def overload(self) -> Overload:
+        """What happens to frames that come faster than they can be restored."""
+        if self.on_overload is not None:
+            return self.on_overload
+        return Overload.DROP if self.source.cannot_wait else Overload.BLOCK
+
+
+def source_settings(
+    source: str,
+    *,
+    input_format: str | None = None,
+    input_options: Mapping[str, str] | None = None,
+    size: str | None = None,
+    pix_fmt: str | None = None,
+    fps: float | None = None,
+    reconnect: bool = False,
+    silence: float | None = None,
+    follow: float | None = None,
+) -> SourceSettings:
+    """What to open, with FFmpeg's names for cameras and raw frames.
+
+    Args:
+        source: `-`, a camera (its number or device), an address or a file.
+        input_format: FFmpeg's name of the format or device, where it does not follow.
+        size: WIDTHxHEIGHT of raw frames or a camera.
+        pix_fmt, fps: of raw frames or a camera.
+        silence, follow: seconds; see `SourceSettings`.
+
+    Raises:
+        UsageError: if they do not go together.
+    """
+    for flag, value, what in (
+        ("--follow", follow, "a number of seconds above 0"),
+        ("--silence", silence, "a number of seconds above 0"),
+        ("--fps", fps, "a number above 0"),
+    ):
+        if value is not None and value <= 0:
+            raise UsageError(f"`{flag}` is {value:g}; it is {what}")
+    if input_format is None and (source.isdecimal() or source.startswith("/dev/video")):
+        source, input_format = _camera(source)
+    options = dict(input_options or {})
+    if size is not None:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", size):
+            raise UsageError(f"`--size` is `{size}`; it is WIDTHxHEIGHT")
+        options["video_size"] = size
+        input_format = input_format or "rawvideo"
+    elif input_format == "rawvideo":
+        raise UsageError("raw frames do not say their size", hint="give `--size WIDTHxHEIGHT`")
+    elif pix_fmt is not None and input_format is None:
+        raise UsageError(
+            "`--pix-fmt` describes raw frames, which need `--size` too",
+            hint="for the output say `--output-pix-fmt`",
+        )
+    if pix_fmt is not None:
+        options["pixel_format"] = pix_fmt
+    if fps is not None and input_format is not None:
+        options["framerate"] = f"{fps:g}"
+    return SourceSettings(
+        source=source,
+        input_format=input_format,
+        input_options=tuple(options.items()),
+        reconnect=reconnect,
+        silence_seconds=SILENCE_SECONDS if silence is None else silence,
+        follow_seconds=follow,
+    )
+
+
+def _camera(source: str) -> tuple[str, str]:
+    """What FFmpeg calls a camera on this system, and the device format."""
+    if sys.platform == "darwin":
+        return source, "avfoundation"
+    if sys.platform == "win32":
+        raise UsageError(
+            "Windows names cameras by their title",
+            hint="`instantvir stream 'video=NAME' --input-format dshow`",
+        )
+    return (f"/dev/video{source}" if source.isdecimal() else source), "v4l2"
+
+
+def overload_of(name: str) -> Overload:
+    """The policy called `name`; UsageError if there is none."""
+    if name not in list(Overload):
+        raise UsageError(f"`--on-overload` is `{name}`", hint=f"use {', '.join(Overload)}")
+    return Overload(name)
+
+
+def new_stream(
+    plan: StreamPlan, solver: OpenedSolver, *, prompt: str | None, on_event: Callable[[str], None]
+) -> LiveStream:
+    """The stream of a plan, not yet started: everything on, told the prompt of its solver.
+
+    Raises:
+        UsageError: if the solver has to see the whole clip, or was not made for such blocks.
+    """
+    frames_per_block = block_size(solver.solver, plan.limits.frames_per_block)
+    if frames_per_block == WHOLE_CLIP:
+        raise UsageError(
+            f"`{solver.name}` has to see the whole clip, and a stream has no end",
+            hint="give `--latency`, such as 8 frames, or restore a file",
+        )
+    settings = LiveSettings(overload=plan.overload, frames_per_block=frames_per_block)
+    controls = new_controls(solver, prompt)
+    return LiveStream(plan.source, settings, controls=controls, on_event=on_event)
+
+
+def new_controls(opened: OpenedSolver, prompt: str | None) -> Controls:
+    """Everything on, and the prompt that the solver was opened with."""
+    text = opened.solver.needs.text
+    if text is None:
+        return Controls()
+    read = partial(read_prompt, text_dim=text.text_dim, text_len=text.text_len)
+    return Controls(ControlSettings(prompt=prompt), read_prompt=read)
+
+
+def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
+    """The degradation of a stream that was started; looks at its first frames only if it has to."""
+    assert stream.source is not None
+    sample = []
+    if needs_first_frames(plan.name, plan.wanted):
+        sample = [frame.pixels for frame in stream.sample(SAMPLE_FRAMES)]
+    is_lossy = not stream.source.reader.info.is_lossless
+    return resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy)
+
+
+def restore_stream(
+    plan: StreamPlan,
+    stream: LiveStream,
+    solver: OpenedSolver,
+    resolved: Resolved,
+    *,
+    on_event: Callable[[str], None],
+    on_notices: Callable[[Iterable[Notice]], None],
+    on_size: Callable[[int, int], None],
+    on_pair: Callable[[Frame, Frame], None],
+) -> tuple[LiveStatus, list[LiveOutput]]:
+    """What came of restoring a started stream until it ends, and its outputs, which have ended too.
+
+    Args:
+        on_event: called with a sentence when something happens to an output, from any thread.
+        on_notices: called when a session is made, with what a person is to be told about it.
+        on_size: called once, with the height and width of the restored frames.
+        on_pair: called with each measured frame and what is shown of it.
+    """
+    outputs: list[LiveOutput] = []
+
+    def new_session(height: int, width: int) -> Session:
+        made = solver.new_session(
+            resolved.degradation, height=height, width=width, limits=plan.limits
+        )
+        on_notices(made.notices)
+        return made.session
+
+    def open_outputs(height: int, width: int) -> list[LiveOutput]:
+        on_size(height, width)
+        outputs.extend(new_outputs(plan.outputs, stream, height, width, on_event))
+        return outputs
+
+    return stream.run(new_session, open_outputs, on_pair=on_pair), outputs
+
+
+def raise_failures(stream: LiveStream, outputs: Iterable[LiveOutput]) -> None:
+    """Raise what ended an output before its time, or that no frame ever came."""
+    for output in outputs:
+        if output.failure is not None and not is_consumer_gone(output):
+            raise output.failure
+    assert stream.source is not None
+    if not stream.source.loss and stream.counters.count("in") == 0:
+        raise VideoOpenError("no frame came before the stream was stopped")
+
+
+def stream(
+    source: str,
+    outputs: str | Path | Sequence[str | Path],
+    *,
+    task: str | Sequence[str] = (),
+    operator: str | Degradation | None = None,
+    blur_sigma: float | None = None,
+    noise: float | None = None,
+    scale: int | None = None,
+    mask: str | Path | None = None,
+    model: str = EMBEDDED,
+    solver: str | Solver[Any] | None = None,
+    device: str = "auto",
+    prompt: str | None = None,
+    vram: float | None = None,
+    tile: int | None = None,
+    latency: int | None = None,
+    on_overload: str | None = None,
+    reconnect: bool = False,
+    silence: float | None = None,
+    follow: float | None = None,
+    input_format: str | None = None,
+    input_options: Mapping[str, str] | None = None,
+    size: str | None = None,
+    input_pix_fmt: str | None = None,
+    fps: float | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str | None = None,
+    pix_fmt: str | None = None,
+    output_format: str | None = None,
+    overwrite: bool = False,
+    on_pair: Callable[[Frame, Frame], None] | None = None,
+    on_event: Callable[[str], None] | None = None,
+) -> LiveStatus:
+    """What came of a live source when it has ended: `instantvir stream` as a call.
+
+    Args:
+        source: `-`, a camera (its number or device), an address or a file.
+        outputs: one or several of `-`, a file, an address or `camera:`; an empty list only shows
+            frames to `on_pair`.
+        task, operator, blur_sigma, noise, scale, mask, model, solver, device, prompt, vram, tile, latency:
+            as `restore` takes them.
+        on_overload: `drop`, `skip`, `degrade` or `block`; None drops frames of cameras and networks
+            and lets pipes and files wait.
+        reconnect: whether a lost camera or address is opened again.
+        silence: seconds that a network may say nothing; 20 if not given.
+        follow: the file is growing; it ends after so many still seconds.
+        input_format, input_options: FFmpeg's names.
+        size, input_pix_fmt, fps: of raw frames or a camera; `size` is WIDTHxHEIGHT.
+        codec, crf, preset, pix_fmt, output_format: of the outputs, as the command names them.
+        overwrite: whether files that exist may be replaced.
+        on_pair: called in this thread with each measured frame and what is shown of it; what it
+            raises ends the stream.
+        on_event: called from any thread with a sentence when something happens; None logs it.
+
+    Raises:
+        InstantVIRError: a sentence and a hint, as `restore` does; also of an output that was lost.
+    """
+    settings = source_settings(
+        source,
+        input_format=input_format,
+        input_options=input_options,
+        size=size,
+        pix_fmt=input_pix_fmt,
+        fps=fps,
+        reconnect=reconnect,
+        silence=silence,
+        follow=follow,
+    )
+    destinations = (outputs,) if isinstance(outputs, str | Path) else outputs
+    plan = StreamPlan(
+        name=source,
+        source=settings,
+        outputs=OutputPlan(
+            destinations=tuple(str(destination) for destination in destinations),
+            encoder=EncoderSettings(
+                codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, low_latency=True
+            ),
+            output_format=output_format,
+            fps=fps,
+            reconnect=reconnect,
+            silence_seconds=settings.silence_seconds,
+            overwrite=overwrite,
+        ),
+        wanted=TaskOptions(
+            tasks=parse_tasks((task,) if isinstance(task, str) else task),
+            operator=operator,
+            blur_sigma=blur_sigma,
+            noise_levels=noise,
+            scale=scale,
+            mask=None if mask is None else Path(mask),
+        ),
+        limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
+        on_overload=None if on_overload is None else overload_of(on_overload),
+    )
+    opened = open_chosen(model=model, solver=solver, device=device, prompt=prompt)
+    log_notices(opened.notices)
+    tell = on_event or logger.warning
+    with closing(new_stream(plan, opened, prompt=prompt, on_event=tell)) as live:
+        live.start()
+        resolved = resolve_stream(plan, live)
+        log_notices(doubts_of(opened, resolved.degradation))
+        status, live_outputs = restore_stream(
+            plan,
+            live,
+            opened,
+            resolved,
+            on_event=tell,
+            on_notices=log_notices,
+            on_size=lambda height, width: None,
+            on_pair=on_pair or (lambda measured, restored: None),
+        )
+    raise_failures(live, live_outputs)
+    return status

@@ -1,0 +1,393 @@
+"""One video restored: opened, its degradation found, a session made for it, run and reported."""
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from instantvir_models import __version__
+from instantvir_models.checkpoints.load import EMBEDDED
+from instantvir_models.errors import UsageError
+from instantvir_models.media import (
+    EncoderSettings,
+    Frame,
+    VideoReader,
+    VideoWriter,
+    create_video,
+    open_video,
+)
+from instantvir_models.operators.measurement import LEVEL, Degradation
+from instantvir_models.run.comparison import Comparison, check_style
+from instantvir_models.run.gain import Gain
+from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
+from instantvir_models.run.pipeline import PipelineReport, restore_video
+from instantvir_models.run.resolution import (
+    SAMPLE_FRAMES,
+    EstimatedParameter,
+    Resolved,
+    resolve_video,
+)
+from instantvir_models.run.session import Session
+from instantvir_models.solvers.base import Solver
+from instantvir_models.students.fitting import Notice
+from instantvir_models.tasks import TaskOptions, parse_tasks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePlan:
+    """How videos are restored: what the inputs of one call have in common."""
+
+    wanted: TaskOptions = field(default_factory=TaskOptions)
+    limits: SessionLimits = field(default_factory=SessionLimits)
+    start_seconds: float | None = None
+    """What to skip of the input."""
+    duration_seconds: float | None = None
+    """How much of it to take; None for all."""
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    output_format: str | None = None
+    """FFmpeg's name of the container, where no name tells it."""
+    reference: Path | None = None
+    """The clean video, to measure the gain against."""
+    comparison_style: str | None = None
+    """`side` or `wipe`: also write a comparison beside the output; None does not."""
+
+    def __post_init__(self) -> None:
+        if self.comparison_style is not None:
+            check_style(self.comparison_style)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a restoration is."""
+
+    frames: int
+    """Restored so far."""
+    total_frames: int | None
+    """Of the input, an estimate; None where it does not say."""
+    seconds: float
+    """Since the first frame was asked for."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreReport:
+    """What came of one video; what `instantvir restore --json` prints.
+
+    Nothing was restored in a dry run: numbers of the run are None then.
+    """
+
+    version: str
+    input: str
+    output: str | None
+    input_size: tuple[int, int]
+    """(width, height) in pixels, likewise below."""
+    output_size: tuple[int, int]
+    frames: int | None
+    """Frames that came out."""
+    fps: float | None
+    """Of the whole run."""
+    wall_seconds: float | None
+    stage_seconds: dict[str, float] | None
+    """Busy seconds by stage; stages overlap."""
+    operator: str
+    """The degradation, as `parse_degradation` reads it."""
+    is_operator_known: bool
+    """False where it was estimated or assumed."""
+    is_lossy_input: bool
+    noise_levels: float
+    """Standard deviation of the noise in 8-bit levels."""
+    estimates: tuple[EstimatedParameter, ...]
+    """What was read off the video."""
+    residual: float | None
+    """||A x - y|| / ||y|| of the restored frames."""
+    frames_replaced: int | None
+    """Frames that are the initial estimate, because the student's contradicted the measurement."""
+    input_psnr: float | None
+    """Against the reference in dB, mean over frames; None without one."""
+    output_psnr: float | None
+    model: str
+    model_sha256: str | None
+    """Of its weights; None where it has none."""
+    damage: str | None
+    """One sentence where the input was damaged: what could be decoded was restored."""
+
+    @property
+    def gain(self) -> float | None:
+        """How many dB closer to the reference the output is than the input was."""
+        if self.input_psnr is None or self.output_psnr is None:
+            return None
+        return self.output_psnr - self.input_psnr
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Restoration:
+    """A video whose degradation is known and whose session is ready; see `prepared`."""
+
+    job: Job
+    plan: RestorePlan
+    solver: OpenedSolver
+    reader: VideoReader
+    frames: Iterator[Frame]
+    resolved: Resolved
+    session: Session
+    notices: tuple[Notice, ...]
+    """What a person is to be told before it runs."""
+
+    def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
+        """What came of it, once; on any failure nothing is left under a final name.
+
+        Args:
+            on_progress: called in this thread after every frame; what it raises ends the run.
+
+        Raises:
+            VideoWriteError: if the output cannot be written.
+            UsageError: if the reference has another size.
+        """
+        with ExitStack() as stack:
+            gain = self._gain(stack)
+            writer = self._writer(stack)
+            comparison = self._comparison(stack)
+            started, frames_done = time.perf_counter(), itertools.count(1)
+
+            def on_pair(original: Frame, restored: Frame) -> None:
+                if gain is not None:
+                    gain.add(original, restored)
+                if comparison is not None:
+                    comparison.add(original, restored)
+                if on_progress is not None:
+                    seconds = time.perf_counter() - started
+                    on_progress(Progress(next(frames_done), self.reader.info.num_frames, seconds))
+
+            ran = restore_video(self.frames, self.session, writer, on_pair=on_pair)
+            writer.close()
+            if comparison is not None:
+                comparison.close()
+            return self.report(ran, gain)
+
+    def report(self, ran: PipelineReport | None = None, gain: Gain | None = None) -> RestoreReport:
+        """What there is to say, before or after the run."""
+        info, degradation = self.reader.info, self.resolved.degradation
+        height, width = self.session.output_size
+        return RestoreReport(
+            version=__version__,
+            input=self.job.source,
+            output=self.job.destination if ran else None,
+            input_size=(info.width, info.height),
+            output_size=(width, height),
+            frames=ran.frames if ran else None,
+            fps=ran.fps if ran else None,
+            wall_seconds=ran.wall_seconds if ran else None,
+            stage_seconds=ran.stage_seconds if ran else None,
+            operator=degradation.spec,
+            is_operator_known=self.resolved.is_operator_known,
+            is_lossy_input=degradation.is_lossy,
+            noise_levels=degradation.noise_std / LEVEL,
+            estimates=self.resolved.estimates,
+            residual=ran.session.residual if ran else None,
+            frames_replaced=ran.session.frames_replaced if ran else None,
+            input_psnr=gain.input_psnr if gain else None,
+            output_psnr=gain.output_psnr if gain else None,
+            model=self.solver.name,
+            model_sha256=self.solver.sha256,
+            damage=self.reader.damage.message if ran else None,
+        )
+
+    def _gain(self, stack: ExitStack) -> Gain | None:
+        if self.plan.reference is None:
+            return None
+        gain = Gain(self.plan.reference, start_seconds=self.plan.start_seconds)
+        stack.callback(gain.close)
+        return gain
+
+    def _writer(self, stack: ExitStack) -> VideoWriter:
+        make_folder_of(self.job)
+        height, width = self.session.output_size
+        writer = create_video(
+            self.job.destination,
+            info_of=self.reader,
+            width=width,
+            height=height,
+            settings=self.plan.encoder,
+            output_format=self.plan.output_format,
+        )
+        stack.callback(writer.abort)
+        return writer
+
+    def _comparison(self, stack: ExitStack) -> Comparison | None:
+        if self.plan.comparison_style is None:
+            return None
+        height, width = self.session.output_size
+        comparison = Comparison(
+            *self.job.comparison_paths,
+            width=width,
+            height=height,
+            style=self.plan.comparison_style,
+            frame_rate=self.reader.info.frame_rate,
+        )
+        stack.callback(comparison.abort)
+        return comparison
+
+
+def planned_jobs(
+    inputs: Sequence[str], output: str | None, plan: RestorePlan, *, overwrite: bool
+) -> list[Job]:
+    """One job per input, none of which replaces what it may not; nothing has been written by then.
+
+    Args:
+        output: a file, an image pattern or `-`; a folder (with `/`, or existing); None puts each
+            result beside its input.
+        overwrite: whether files that exist may be replaced.
+
+    Raises:
+        UsageError: if several inputs would go to one place, a name is missing, or a file exists.
+    """
+    jobs = jobs_of(inputs, output)
+    for job in jobs:
+        refuse_to_overwrite(
+            job, with_comparison=plan.comparison_style is not None, may_overwrite=overwrite
+        )
+    return jobs
+
+
+@contextmanager
+def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Restoration]:
+    """The restoration of `job`, ready to run; the input is open as long as this lasts.
+
+    Raises:
+        VideoOpenError: if the input is no video.
+        UsageError: if nothing says what is wrong with it, or options do not go together.
+        DeviceMemoryError: if the student does not fit the device.
+    """
+    with open_video(
+        job.source, start_seconds=plan.start_seconds, duration_seconds=plan.duration_seconds
+    ) as reader:
+        frames = iter(reader)
+        first = list(itertools.islice(frames, SAMPLE_FRAMES))
+        resolved = resolve_video(
+            job.source,
+            plan.wanted,
+            sample=[frame.pixels for frame in first],
+            is_lossy=not reader.info.is_lossless,
+        )
+        degradation = resolved.degradation
+        made = solver.new_session(
+            degradation, height=reader.info.height, width=reader.info.width, limits=plan.limits
+        )
+        yield Restoration(
+            job=job,
+            plan=plan,
+            solver=solver,
+            reader=reader,
+            frames=itertools.chain(first, frames),
+            resolved=resolved,
+            session=made.session,
+            notices=(*doubts_of(solver, degradation), *made.notices),
+        )
+
+
+def doubts_of(solver: OpenedSolver, degradation: Degradation) -> tuple[Notice, ...]:
+    """What a person is to be told of a degradation that the solver may not undo well."""
+    return tuple(Notice(text, is_warning=True) for text in solver.doubts(degradation))
+
+
+def log_notices(notices: Iterable[Notice]) -> None:
+    """Leave what a person is to be told to the log of the program that calls."""
+    for notice in notices:
+        logger.log(logging.WARNING if notice.is_warning else logging.INFO, "%s", notice.text)
+
+
+def restore(
+    source: str | Path,
+    destination: str | Path | None = None,
+    *,
+    task: str | Sequence[str] = (),
+    operator: str | Degradation | None = None,
+    blur_sigma: float | None = None,
+    noise: float | None = None,
+    scale: int | None = None,
+    mask: str | Path | None = None,
+    model: str = EMBEDDED,
+    solver: str | Solver[Any] | None = None,
+    device: str = "auto",
+    prompt: str | None = None,
+    vram: float | None = None,
+    tile: int | None = None,
+    latency: int | None = None,
+    start: float | None = None,
+    duration: float | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str | None = None,
+    pix_fmt: str | None = None,
+    output_format: str | None = None,
+    reference: str | Path | None = None,
+    compare_style: str | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> RestoreReport:
+    """What came of restoring one video into a file: `instantvir restore` as a call.
+
+    Args:
+        source: a video, an image pattern such as `in_%04d.png`, or `-` for standard input.
+        destination: a file, a folder (with `/`), an image pattern or `-`; None writes
+            `IN.restored.mp4` beside the input.
+        task: `denoise`, `deblur`, `sr`, `inpaint`, or several of them.
+        operator: what happened to the video, exactly: `blur:sigma=3+noise:std=5`, or a
+            `Degradation` with an operator of your own.
+        blur_sigma: pixels; estimated if not given.
+        noise: 8-bit levels; estimated if not given.
+        scale: enlargement for `sr`, 2 to 8; 4 if not given.
+        mask: an image, white where pixels are known; estimated if not given.
+        model: what `load_student` takes.
+        solver: a method without weights instead, by its name, or one of your own.
+        device: `auto`, `cpu` or `cuda`.
+        prompt: what is seen, for a student that reads text; or a file of precomputed rows.
+        vram: gigabytes a full-size student may take; None takes what is free on the card.
+        tile: side of the tiles in pixels, a multiple of 64; 0 never tiles.
+        latency: frames per block.
+        start, duration: seconds of the input to skip and to take.
+        codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
+        reference: the clean video, to measure the gain against.
+        compare_style: `side` or `wipe` also writes a comparison beside the output.
+        overwrite: whether files that exist may be replaced.
+        on_progress: called after every frame; what it raises ends the run and leaves no file.
+
+    Raises:
+        InstantVIRError: a sentence and a hint, of the kind that says what is wrong: `UsageError`,
+            `VideoOpenError`, `VideoWriteError`, `CheckpointError`, `DeviceMemoryError`.
+    """
+    plan = RestorePlan(
+        wanted=TaskOptions(
+            tasks=parse_tasks((task,) if isinstance(task, str) else task),
+            operator=operator,
+            blur_sigma=blur_sigma,
+            noise_levels=noise,
+            scale=scale,
+            mask=None if mask is None else Path(mask),
+        ),
+        limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
+        start_seconds=start,
+        duration_seconds=duration,
+        encoder=EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt),
+        output_format=output_format,
+        reference=None if reference is None else Path(reference),
+        comparison_style=compare_style,
+    )
+    jobs = planned_jobs(
+        [str(source)], None if destination is None else str(destination), plan, overwrite=overwrite
+    )
+    if len(jobs) > 1:
+        raise UsageError(f"`{source}` are {len(jobs)} videos", hint="restore them one by one")
+    opened = open_chosen(model=model, solver=solver, device=device, prompt=prompt)
+    with prepared(jobs[0], plan, opened) as restoration:
+        log_notices((*opened.notices, *restoration.notices))
+        return restoration.run(on_progress)

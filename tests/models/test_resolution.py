@@ -1,0 +1,96 @@
+"""From tasks to a degradation: what is looked at, and what a note beside a video counts for."""
+
+import cv2
+import numpy as np
+import pytest
+
+from instantvir_models.errors import UsageError
+from instantvir_models.operators.spec import ClipShape, parse_degradation
+from instantvir_models.run import resolution
+from instantvir_models.run.resolution import (
+    needs_first_frames,
+    needs_sample,
+    resolve,
+    resolve_video,
+)
+from instantvir_models.tasks import (
+    DEBLUR,
+    DENOISE,
+    INPAINT,
+    SR,
+    TASKS,
+    TaskOptions,
+    parse_tasks,
+    tasks_in,
+)
+
+
+class Looked(Exception):
+    """The sample was looked at."""
+
+
+def looked(*args):
+    raise Looked
+
+
+@pytest.mark.parametrize(
+    "tasks", [(DENOISE,), (DEBLUR,), (SR,), (DEBLUR, SR), (INPAINT,), (INPAINT, DEBLUR)]
+)
+@pytest.mark.parametrize("noise", [None, 5.0])
+@pytest.mark.parametrize("sigma", [None, 2.0])
+@pytest.mark.parametrize("has_mask", [False, True])
+def test_a_live_stream_waits_for_a_sample_only_if_it_is_looked_at(
+    monkeypatch, tmp_path, tasks, noise, sigma, has_mask
+):
+    if (sigma is not None and DEBLUR not in tasks) or (has_mask and INPAINT not in tasks):
+        return  # refused: the option would do nothing
+    for name in ("noise_std", "codec_noise_std", "blur_sigma", "mask"):
+        monkeypatch.setattr(resolution, f"estimate_{name}", looked)
+    mask = tmp_path / "mask.png"
+    cv2.imwrite(str(mask), np.full((24, 32), 255, np.uint8))
+    options = TaskOptions(
+        tasks=tasks, noise_levels=noise, blur_sigma=sigma, mask=mask if has_mask else None
+    )
+    was_looked_at = False
+    try:
+        resolve(options, sample=np.empty(0, np.uint8), is_lossy=True)
+    except Looked:
+        was_looked_at = True
+    assert was_looked_at == needs_sample(options)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_the_benchmark_of_a_task_calls_for_that_task(task):
+    shape = ClipShape(num_frames=1, height=8, width=8)
+    degradation = parse_degradation(task.benchmark_spec, shape=shape)
+    assert tasks_in(degradation.operator.traits) == (task,)
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.own_option], ids=str)
+def test_an_option_without_its_task_is_refused(task, tmp_path):
+    value = {"blur_sigma": 2.0, "scale": 2, "mask": tmp_path / "mask.png"}[task.own_option]
+    others = tuple(other for other in TASKS.values() if other is not task)
+    options = TaskOptions(tasks=others, **{task.own_option: value})
+    with pytest.raises(UsageError, match=f"no effect without `--task {task}`"):
+        resolve(options, sample=np.zeros((1, 8, 8, 3), np.uint8), is_lossy=False)
+
+
+def test_a_task_that_is_not_there_is_named_with_the_nearest():
+    with pytest.raises(UsageError, match="no task called `denose`") as caught:
+        parse_tasks(["denose"])
+    assert "did you mean `denoise`" in caught.value.hint
+
+
+def test_a_note_beside_the_video_counts_unless_the_user_knows_better(tmp_path):
+    video = tmp_path / "y.mkv"
+    note = tmp_path / "y.mkv.operator.json"
+    note.write_text('{"format": "instantvir-operator-1", "operator": "blur:sigma=3+noise:std=5"}')
+    silent = TaskOptions(tasks=(DENOISE,))
+    assert not needs_first_frames(str(video), silent)
+    resolved = resolve_video(str(video), silent, sample=[], is_lossy=True)
+    assert resolved.note == note
+    assert resolved.is_operator_known
+    assert resolved.degradation.is_lossy
+    assert resolved.degradation.spec == "blur:sigma=3+noise:std=5"
+    told = TaskOptions(tasks=(DENOISE,), noise_levels=2)
+    assert resolve_video(str(video), told, sample=[], is_lossy=True).note is None
