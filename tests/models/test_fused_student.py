@@ -7,8 +7,9 @@ from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade
+from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
 from instantvir_models.students import base
+from instantvir_models.students.clipping import clipped_mean, unclipped_mean
 from instantvir_models.students.fused import TRAITS, FusedConfig, FusedStudent
 from instantvir_models.students.fusion import local_mean
 from instantvir_models.students.tiled import TiledStudent
@@ -242,3 +243,26 @@ def test_a_block_of_one_frame_is_that_frame():
     student = random_student()
     start = student.start(conditioned(torch.rand(1, 1, 3, 16, 16)), student.new_state())
     torch.testing.assert_close(start.x_bar, start.x_init)
+
+
+def test_what_clipping_did_to_the_mean_is_undone():
+    x = torch.linspace(-0.99, 0.99, 40)[None].repeat(3, 1)
+    noise_std = torch.tensor([0.02, 0.2, 0.4])
+    generator = torch.Generator().manual_seed(0)
+    noisy = x[..., None] + noise_std[:, None, None] * torch.randn(3, 40, 20000, generator=generator)
+    mean = noisy.clamp(-1, 1).mean(-1)
+    torch.testing.assert_close(clipped_mean(x, noise_std[:, None]), mean, rtol=0, atol=0.01)
+    torch.testing.assert_close(unclipped_mean(mean, noise_std), x, rtol=0, atol=0.02)
+    torch.testing.assert_close(unclipped_mean(x, torch.zeros(3)), x, rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_black_stays_black_under_noise():
+    """Noise cannot go below black, and its mean came out as a veil."""
+    student = random_student()
+    torch.nn.init.zeros_(student.head.weight)
+    x = torch.full((1, 3, 3, 64, 64), -1.0)
+    y = stored(measured(x, noise_std=0.2).y)
+    block = condition(Measurement(y, Degradation(operator=Identity(), noise_std=0.2)))
+    assert (y + 1).mean() > 0.07
+    assert (student.restore_sequence(block).x_hat + 1).mean().abs() < 0.02

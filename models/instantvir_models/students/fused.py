@@ -25,14 +25,16 @@ from instantvir_models.errors import UsageError
 from instantvir_models.operators.measurement import LEVEL, ROUNDING_STD
 from instantvir_models.students.base import Conditioning, Estimate
 from instantvir_models.students.capabilities import Capabilities, Seen
+from instantvir_models.students.clipping import unclipped_mean
 from instantvir_models.students.enlarge import FACTOR, Enlarger
 from instantvir_models.students.fitting import FitRequest, Fitted, Notice
 from instantvir_models.students.fusion import (
     CORRELATED_FLOOR,
     Belief,
     beliefs,
+    enlarged_mean,
     fused_block,
-    local_mean,
+    local_mean_small,
     pictures,
 )
 from instantvir_models.students.layers import Film, Residual, padded
@@ -289,7 +291,9 @@ class FusedStudent(nn.Module):
         """What the network makes of frames that were averaged over time."""
         if start.y_small is not None:
             return self._enlarged(start, start.y_small)
-        mu = local_mean(start.x_bar)
+        told = self._told(start.traits)
+        mean = local_mean_small(start.x_bar)
+        mu = enlarged_mean(mean)
         bands = haar(start.x_bar - mu)
         s = start.variance_init.mean((1, 2, 3), keepdim=True).sqrt()
         variance = F.avg_pool2d(start.variance, 2)
@@ -315,8 +319,10 @@ class FusedStudent(nn.Module):
         x = _through(self.fine_out, self.from_coarse(y).add_(x), codes)
         residual, gate = self.head(x).float().split(12, 1)
 
-        gates = torch.sigmoid(2 * gate + _first_gate(variance, self._told(start.traits)))
-        x_hat = mu + inverse_haar(bands * gates + residual * (PICTURE_STD * s_bar * scale))
+        gates = torch.sigmoid(2 * gate + _first_gate(variance, told))
+        x_hat = enlarged_mean(_unclipped(mean, start.y_view, told)) + inverse_haar(
+            bands * gates + residual * (PICTURE_STD * s_bar * scale)
+        )
         log_ratio = self.head_error(y.detach()).float().clamp(-4, 3)
         expected = F.avg_pool2d(start.variance, 4) * torch.exp(2 * log_ratio - 1)
         return Refined(x_hat=x_hat, variance=expected)
@@ -388,6 +394,13 @@ class _Told:
 INVERSES = (
     "blur_sigma", "is_scaled_by_2", "is_scaled_by_3", "is_scaled_by_4_or_more", "temporal_sigma",
 )  # fmt: skip
+
+
+def _unclipped(mean: Tensor, y_view: Tensor, told: _Told) -> Tensor:
+    """Local means [n, 3, h, w] as they were before noise was cut off at black and white."""
+    is_clipped = (y_view.abs().amax((1, 2, 3)) <= 1 + ROUNDING_STD) & ~told.is_inverse
+    was = unclipped_mean(mean, told["noise_std"] / 10)
+    return torch.where(is_clipped[:, None, None, None], was, mean)
 
 
 def _first_gate(variance: Tensor, told: _Told) -> Tensor:

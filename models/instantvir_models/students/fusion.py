@@ -32,6 +32,9 @@ CORRELATED_FLOOR = 0.5
 """Part of a frame's variance that averaging cannot take away where errors repeat over time, as those
 of blur and down-sampling do."""
 
+MEAN_STRIDE = 8
+"""Pixels between samples of the local mean."""
+
 GUIDE_LEVELS = 127.5
 """8-bit levels of the flow's guide per unit of luma."""
 
@@ -151,11 +154,20 @@ def _misfit(here: Belief, seen: Picture, variance: Picture) -> Picture:
     return np.maximum(excess, 0) / cv2.boxFilter(precision, -1, (WINDOW, WINDOW))
 
 
+def local_mean_small(x: Tensor) -> Tensor:
+    """What a picture is over about 24 pixels, [n, C, H/8, W/8]; H and W are multiples of 8."""
+    small = F.avg_pool2d(x, MEAN_STRIDE)
+    return F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
 def local_mean(x: Tensor) -> Tensor:
-    """What a picture is over about 24 pixels, [n, C, H, W]; H and W are multiples of 8."""
-    small = F.avg_pool2d(x, 8)
-    small = F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return F.interpolate(small, scale_factor=8, mode="bilinear", align_corners=False)
+    """The same at the size of x, [n, C, H, W]."""
+    return enlarged_mean(local_mean_small(x))
+
+
+def enlarged_mean(small: Tensor) -> Tensor:
+    """`local_mean_small` between its samples, [n, C, 8h, 8w]."""
+    return F.interpolate(small, scale_factor=MEAN_STRIDE, mode="bilinear", align_corners=False)
 
 
 def beliefs(x: Tensor, variance: Tensor) -> list[Belief]:
