@@ -1,6 +1,7 @@
 """A training run, complete: every number that decides what comes out."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from instantvir_models.students.fused import FusedConfig
@@ -38,6 +39,8 @@ class DistillConfig:
     seed: int = 0
     mix: tuple[str, ...] = (DENOISE.name,) * 6 + (INPAINT.name, SR.name, DEBLUR.name) * 2
     """Tasks of the samples of a step, dealt out anew each time."""
+    powers: Mapping[str, float] = field(default_factory=lambda: {DENOISE.name: 0.25})
+    """Of the relative squared error, by task; 0.5 elsewhere."""
     muon_lr: float = 0.004
     adam_lr: float = 1.5e-3
     warmup_steps: int = 40

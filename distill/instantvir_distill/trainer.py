@@ -159,7 +159,8 @@ class Trainer:
             # consistency brings back, the more the worse it says it is, and says it then
             error = F.avg_pool2d((x_hat.detach() - x)[0].square().mean(1, keepdim=True), 4)
             miscalibrated.append(miscalibration(error + 1e-7, expected))
-            each.append(relative_error(x_hat, x, variance=start.variance_init.mean()))
+            power = self.config.powers.get(sample.task, 0.5)
+            each.append(relative_error(x_hat, x, variance=start.variance_init.mean(), power=power))
         return each, torch.stack(miscalibrated).mean()
 
     def _is_spike(self) -> bool:
