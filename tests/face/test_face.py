@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, fields
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def test_everything_public_is_there_and_sorted():
 def test_type_checkers_see_exactly_what_is_public():
     tree = ast.parse(Path(instantvir.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = [alias.asname for node in block.body for alias in node.names]
+    seen = {alias.asname: (node.module, alias.name) for node in block.body for alias in node.names}
     assert sorted(seen) == instantvir.__all__
+    for name, (module, original) in seen.items():
+        assert getattr(import_module(module), original) is getattr(instantvir, name)
 
 
 def test_what_is_not_public_is_an_attribute_error():
@@ -152,6 +155,7 @@ def test_a_stream_is_a_call_and_equals_the_file(clips, tmp_path):
         ({"on_overload": "panic"}, "`--on-overload` is `panic`"),
         ({"outputs": ["a.mkv", "a.mkv"]}, "given twice"),
         ({"latency": 9}, "blocks of 9 frames"),
+        ({"solver": "nlmeans_over_time"}, "has to see the whole clip"),
     ],
 )
 def test_mistakes_of_a_stream_are_told_before_it_begins(
@@ -186,6 +190,9 @@ def test_who_raises_in_progress_ends_the_run_and_finds_no_file(clips, tmp_path):
         ({"compare_style": "upside"}, "UsageError", "`side` or `wipe`"),
         ({"source": "nowhere.mkv"}, "VideoOpenError", "nowhere.mkv"),
         ({"model": "huge"}, "CheckpointError", "no model called `huge`"),
+        ({"solver": "magic"}, "UsageError", "magic"),
+        ({"solver": "map", "model": "wan"}, "UsageError", "in the place of `--model wan`"),
+        ({"solver": "map", "prompt": "a cat"}, "UsageError", "reads no `--prompt`"),
         ({"destination": "no/such/o.mkv"}, "VideoWriteError", "no/such"),
         ({"source": "*.mkv", "destination": "out/"}, "UsageError", "are 2 videos"),
     ],
