@@ -315,7 +315,7 @@ def distill(
     recipe: Annotated[
         str,
         typer.Option(
-            help="`tiny` (from scratch), `refine` (trains a student on) or `enlarge` (its branch for x4)",
+            help="`tiny` (from scratch); of a given student `refine`, `enlarge` (its branch for x4), `calibrate`",
             autocompletion=completed(RECIPES),
         ),
     ] = "tiny",

@@ -6,13 +6,15 @@ from instantvir_distill.config import DistillConfig, Phase
 from instantvir_distill.data import ENLARGEMENT_BY_4
 from instantvir_models.students.fused import FusedConfig
 
+LARGER_CROPS = Phase(steps=2200, crop=96, frames=6, samples=8, frames_learned=1)
+
 
 def tiny() -> DistillConfig:
-    """The embedded student as it is shipped: supervised regression over all tasks at once."""
+    """The embedded student but for its branch: supervised regression over all tasks at once."""
     return DistillConfig(
         phases=(
-            Phase(steps=7000, crop=64, frames=5),
-            Phase(steps=1500, crop=96, frames=6, samples=8),
+            Phase(steps=5300, crop=64, frames=5, samples=16, frames_learned=1),
+            LARGER_CROPS,
         )
     )
 
@@ -24,7 +26,7 @@ def refine() -> DistillConfig:
         muon_lr=0.002,
         adam_lr=7e-4,
         constant_share=0.1,
-        phases=(Phase(steps=1500, crop=96, frames=6, samples=8),),
+        phases=(LARGER_CROPS,),
     )
 
 
@@ -35,7 +37,18 @@ def enlarge() -> DistillConfig:
         learned="enlarger",
         mix=(ENLARGEMENT_BY_4,),
         workers=1,
-        phases=(Phase(steps=2500, crop=96, frames=1, frames_learned=1),),
+        phases=(Phase(steps=1500, crop=96, frames=1, frames_learned=1),),
+    )
+
+
+def calibrate() -> DistillConfig:
+    """What a trained student expects of its own error; the rest of it stays as it is."""
+    return DistillConfig(
+        initial_weights="tiny",
+        learned="head_error",
+        constant_share=0.0,
+        ema_decay=0.98,
+        phases=(Phase(steps=150, crop=96, frames=6, samples=8, frames_learned=1),),
     )
 
 
@@ -43,5 +56,6 @@ RECIPES: dict[str, Callable[[], DistillConfig]] = {
     "tiny": tiny,
     "refine": refine,
     "enlarge": enlarge,
+    "calibrate": calibrate,
 }
 """What `instantvir distill --recipe` knows."""
