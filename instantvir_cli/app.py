@@ -315,12 +315,15 @@ def distill(
     recipe: Annotated[
         str,
         typer.Option(
-            help="`tiny` (from scratch) or `refine` (trains a student on)",
+            help="`tiny` (from scratch); of a given student `refine`, `enlarge` (its branch for x4), `calibrate`",
             autocompletion=completed(RECIPES),
         ),
     ] = "tiny",
     initial_weights: Annotated[
         str | None, typer.Option("--init", help="Student to start from, as `--model` names it")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of sharp .jpg photos, seen by a moving camera")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes of one thread each")] = None,
     quiet: QuietOption = False,
@@ -331,5 +334,10 @@ def distill(
 
     console.set_up(quiet=quiet)
     distill_recipe(
-        recipe, clips=clips, folder=output, initial_weights=initial_weights, workers=workers
+        recipe,
+        clips=clips,
+        photos=photos,
+        folder=output,
+        initial_weights=initial_weights,
+        workers=workers,
     )

@@ -12,6 +12,7 @@ def distill_recipe(
     name: str,
     *,
     clips: Path,
+    photos: Path | None,
     folder: Path,
     initial_weights: str | None,
     workers: int | None,
@@ -37,5 +38,5 @@ def distill_recipe(
         f"{config.steps} steps, {config.workers} workers; progress in {folder / 'log.jsonl'}; "
         "stop and run again at will"
     )
-    weights = distill(config, clips=clips, folder=folder)
+    weights = distill(config, clips=clips, photos=photos, folder=folder)
     console.say(f"wrote {weights}")

@@ -40,7 +40,7 @@ SOLVERS = (
 STYLES = ("side", "wipe")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
-RECIPES = ("tiny", "refine")
+RECIPES = ("tiny", "refine", "enlarge", "calibrate")
 
 
 def completed(names: tuple[str, ...]) -> Callable[[str], Iterator[str]]:

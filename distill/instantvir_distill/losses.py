@@ -1,17 +1,23 @@
-"""Losses, one pure function each; x and x_hat are [B, T, 3, H, W] in [-1, 1]."""
+"""Losses, one pure function each."""
 
+import torch
 from torch import Tensor
 
 
-def charbonnier(error: Tensor, epsilon: float = 2e-3) -> Tensor:
-    """Mean of sqrt(error^2 + epsilon^2), a smooth absolute value."""
-    return (error.square() + epsilon**2).sqrt().mean()
+def relative_error(
+    x_hat: Tensor, x: Tensor, *, variance: Tensor | float, power: float = 0.5
+) -> Tensor:
+    """A power of the squared error over `variance`, the squared error of the start; a scalar.
+
+    Every sample counts by how much better it became, whatever its noise; the smaller the power,
+    the more by the ratio in decibels, which is large where much can be improved.
+    """
+    return ((x_hat - x).square().mean() / variance + 1e-4) ** power
 
 
-def regression(x_hat: Tensor, x: Tensor, *, temporal_weight: float) -> Tensor:
-    """Distance to the clean frames, plus distance of the frame differences (flicker)."""
-    error = x_hat - x
-    loss = charbonnier(error)
-    if x.shape[1] > 1 and temporal_weight:
-        loss = loss + temporal_weight * charbonnier(error.diff(dim=1))
-    return loss
+def miscalibration(error: Tensor, variance: Tensor) -> Tensor:
+    """Negative log-likelihood (up to constants) of squared errors under expected ones, a scalar.
+
+    Least where `variance` is the mean of `error`, in ratio and not in difference.
+    """
+    return (torch.log(variance) + error / variance).mean()

@@ -48,4 +48,4 @@ class Muon(torch.optim.Optimizer):
 
 def is_matrix(name: str, weight: Tensor) -> bool:
     """True for the weights Muon takes: convolutions and linear maps inside the network."""
-    return weight.ndim >= 2 and not name.startswith(("film", "head")) and "position" not in name
+    return weight.ndim >= 2 and not any(part in name for part in ("film", "head", "position"))

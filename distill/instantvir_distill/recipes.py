@@ -3,41 +3,59 @@
 from collections.abc import Callable
 
 from instantvir_distill.config import DistillConfig, Phase
+from instantvir_distill.data import ENLARGEMENT_BY_4
+from instantvir_models.students.fused import FusedConfig
 
-NOISE_AND_HOLES = (
-    "denoise", "inpaint", "deblur", "denoise", "denoise", "inpaint", "sr", "denoise",
-)  # fmt: skip
-"""Where the embedded student had most to gain once it knew every task."""
-
-REFINEMENT = (
-    Phase(
-        steps=1000, crop=64, frames=9, clips_per_worker=4, rates=(0.7, 0.57), mix=NOISE_AND_HOLES
-    ),
-    Phase(
-        steps=1200, crop=64, frames=9, clips_per_worker=4, rates=(0.57, 0.01), mix=NOISE_AND_HOLES
-    ),
-)
+LARGER_CROPS = Phase(steps=2200, crop=96, frames=6, samples=8, frames_learned=1)
 
 
 def tiny() -> DistillConfig:
-    """The embedded student as it is shipped: supervised regression over all tasks at once."""
+    """The embedded student but for its branch: supervised regression over all tasks at once."""
     return DistillConfig(
         phases=(
-            Phase(steps=6500, crop=64, frames=6, clips_per_worker=4),
-            Phase(steps=1500, crop=64, frames=6, clips_per_worker=4, rates=(1, 0.57)),
-            Phase(steps=2000, crop=96, frames=6, clips_per_worker=4, rates=(0.57, 0.01)),
-            # continued with longer sequences and with holes pre-filled as thin plates
-            Phase(steps=600, crop=64, frames=9, clips_per_worker=4, rates=(0.6, 0.6)),
-            Phase(steps=1200, crop=64, frames=9, clips_per_worker=4, rates=(0.6, 0.01)),
-            *REFINEMENT,
+            Phase(steps=5300, crop=64, frames=5, samples=16, frames_learned=1),
+            LARGER_CROPS,
         )
     )
 
 
 def refine() -> DistillConfig:
     """A trained student trained on, such as the embedded one with clips of your own."""
-    return DistillConfig(initial_weights="tiny", phases=REFINEMENT)
+    return DistillConfig(
+        initial_weights="tiny",
+        muon_lr=0.002,
+        adam_lr=7e-4,
+        constant_share=0.1,
+        phases=(LARGER_CROPS,),
+    )
 
 
-RECIPES: dict[str, Callable[[], DistillConfig]] = {"tiny": tiny, "refine": refine}
+def enlarge() -> DistillConfig:
+    """The branch of a student that enlarges by four; the rest of it stays as it is."""
+    return DistillConfig(
+        student=FusedConfig(enlarger_layers=5),
+        learned="enlarger",
+        mix=(ENLARGEMENT_BY_4,),
+        workers=1,
+        phases=(Phase(steps=1500, crop=96, frames=1, frames_learned=1),),
+    )
+
+
+def calibrate() -> DistillConfig:
+    """What a trained student expects of its own error; the rest of it stays as it is."""
+    return DistillConfig(
+        initial_weights="tiny",
+        learned="head_error",
+        constant_share=0.0,
+        ema_decay=0.98,
+        phases=(Phase(steps=150, crop=96, frames=6, samples=8, frames_learned=1),),
+    )
+
+
+RECIPES: dict[str, Callable[[], DistillConfig]] = {
+    "tiny": tiny,
+    "refine": refine,
+    "enlarge": enlarge,
+    "calibrate": calibrate,
+}
 """What `instantvir distill --recipe` knows."""

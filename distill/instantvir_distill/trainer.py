@@ -1,50 +1,71 @@
 """Trains a student: one process per core, gradients averaged, resumes after a kill."""
 
 import json
+import math
 import os
+import statistics
 import time
-from dataclasses import asdict
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from instantvir_distill.clips import Clip
 from instantvir_distill.config import DistillConfig
-from instantvir_distill.data import Clip, Sample, Sampler
-from instantvir_distill.losses import regression
+from instantvir_distill.data import Sample, Sampler
+from instantvir_distill.losses import miscalibration, relative_error
 from instantvir_distill.optimizer import Muon, is_matrix
+from instantvir_distill.scenes import Photo
 from instantvir_models.checkpoints.load import load_student, save_student
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.consistency import data_consistency
-from instantvir_models.students.base import Conditioning, condition
-from instantvir_models.students.tiny import TinyStudent
-from instantvir_models.tasks import TASKS
+from instantvir_models.operators.measurement import Measurement
+from instantvir_models.students.base import condition
+from instantvir_models.students.fused import FusedConfig, FusedStudent, Start
 
 SAVE_EVERY_SECONDS = 120
 LOG_EVERY_STEPS = 50
+
+NORMS_KEPT = 200
+"""Gradient norms whose median says what a spike is."""
 
 
 class Trainer:
     """One worker of a training run. Owns the student, its average, the optimisers and the data."""
 
     def __init__(
-        self, config: DistillConfig, clips: list[Clip], folder: Path, *, rank: int
+        self,
+        config: DistillConfig,
+        clips: list[Clip],
+        folder: Path,
+        *,
+        rank: int,
+        photos: Sequence[Photo] = (),
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.folder, self.rank = config, folder, rank
         self.student = _first_student(config)
         self.average = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
-        named = list(self.student.named_parameters())
+        for name, weight in self.student.named_parameters():
+            weight.requires_grad_(name.startswith(config.learned))
+        named = [(n, p) for n, p in self.student.named_parameters() if p.requires_grad]
         self.optimizers: list[torch.optim.Optimizer] = [
             Muon([p for n, p in named if is_matrix(n, p)], lr=config.muon_lr),
             torch.optim.AdamW(
                 [p for n, p in named if not is_matrix(n, p)], lr=config.adam_lr, weight_decay=0.0
             ),
         ]
-        self.sampler = Sampler(clips, lossy_fraction=config.lossy_fraction)
+        self.sampler = Sampler(clips, lossy_fraction=config.lossy_fraction, photos=photos)
+        self.norms: deque[float] = deque(maxlen=NORMS_KEPT)
+        self.spikes = 0
         self.step = 0
 
     @property
@@ -55,14 +76,14 @@ class Trainer:
         """Train from the last checkpoint, if there is one, to the end of the recipe."""
         self._resume()
         saved = time.monotonic()
-        losses: dict[str, list[float]] = {task: [] for task in TASKS}
+        losses: dict[str, list[float]] = {}
         while self.step < self.config.steps:
             for task, loss in self._update(self._samples()).items():
-                losses[task].append(loss)
+                losses.setdefault(task, []).append(loss)
             self.step += 1
             if self.rank == 0 and self.step % LOG_EVERY_STEPS == 0:
                 self._log(losses)
-                losses = {task: [] for task in TASKS}
+                losses = {}
             if self.rank == 0 and (
                 time.monotonic() - saved > SAVE_EVERY_SECONDS or self.step == self.config.steps
             ):
@@ -71,47 +92,89 @@ class Trainer:
 
     def _samples(self) -> list[Sample]:
         """The examples of this worker at this step."""
-        phase, _ = self.config.phase_at(self.step)
+        phase = self.config.phase_at(self.step)
         self.sampler.seed(self.config.seed, self.rank, self.step)
-        first = (self.step * self.config.workers + self.rank) * phase.clips_per_worker
-        tasks = [
-            phase.mix[i % len(phase.mix)] for i in range(first, first + phase.clips_per_worker)
+        return [
+            self.sampler.sample(task, crop=phase.crop, frames=phase.frames)
+            for task in self._tasks(phase.samples)
         ]
-        return [self.sampler.sample(task, crop=phase.crop, frames=phase.frames) for task in tasks]
+
+    def _tasks(self, samples: int) -> list[str]:
+        """This worker's share of the mix, dealt out anew at each step."""
+        mix, workers = self.config.mix, self.config.workers
+        dealt = np.random.default_rng((self.config.seed, self.step)).permutation(
+            [mix[i % len(mix)] for i in range(self.step * samples, (self.step + 1) * samples)]
+        )
+        return [str(task) for task in dealt[self.rank :: workers]]
 
     def _update(self, samples: list[Sample]) -> dict[str, float]:
-        """One optimiser step; the loss of each task."""
+        """One optimiser step; the mean loss of each task."""
+        each, miscalibrated = self._losses(samples)
+        loss = torch.stack(each).mean() + self.config.calibration_weight * miscalibrated
+        loss.backward()
+        self._average_gradients()
+        if not self._is_spike():
+            rate = self.config.rate_at(self.step)
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group.setdefault("base_lr", group["lr"]) * rate
+                optimizer.step()
+            self._update_average()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        by_task: dict[str, list[float]] = {}
+        for sample, value in zip(samples, each, strict=True):
+            by_task.setdefault(sample.task, []).append(float(value.detach()))
+        return {task: statistics.fmean(values) for task, values in by_task.items()}
+
+    def _losses(self, samples: list[Sample]) -> tuple[list[Tensor], Tensor]:
+        """The loss of each example, and how wrong the student was about its own error."""
+        phase = self.config.phase_at(self.step)
+        count = min(phase.frames_learned, phase.frames)
+        firsts = self.sampler.rng.integers(phase.frames - count + 1, size=len(samples))
         traits = self.student.config.traits
-        batch = _joined([condition(sample.measurement, traits) for sample in samples])
+        starts = [
+            _frames(
+                self.student.start(condition(sample.measurement, traits), self.student.new_state()),
+                slice(first, first + count),
+            )
+            for sample, first in zip(samples, firsts, strict=True)
+        ]
         # as it will run: weights stay float32, products are bfloat16 where the CPU computes in it
         with torch.autocast(
             "cpu", dtype=fastest_dtype(), enabled=fastest_dtype() == torch.bfloat16
         ):
-            estimate = self.student.restore_sequence(batch)
-        each = []
-        for i, sample in enumerate(samples):
+            refined = self.student.refine(_joined(starts))
+        each, miscalibrated = [], []
+        for i, (sample, start, first) in enumerate(zip(samples, starts, firsts, strict=True)):
+            mine, frames = slice(i * count, (i + 1) * count), slice(first, first + count)
+            x, x_hat = sample.x[:, frames], refined.x_hat[None, mine]
+            expected = refined.variance[mine]
             x_hat = data_consistency(
-                estimate.x_hat[i : i + 1], sample.measurement, estimate_std=estimate.std[i]
+                x_hat,
+                _during(sample.measurement, frames),
+                estimate_std=expected.detach().mean().sqrt(),
             )
-            each.append(regression(x_hat, sample.x, temporal_weight=self.config.temporal_weight))
-        torch.stack(each).mean().backward()
-        self._average_gradients()
-        nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_gradient_norm)
-        rate = self._rate()
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("base_lr", group["lr"]) * rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self._update_average()
-        return {s.task: float(loss.detach()) for s, loss in zip(samples, each, strict=True)}
+            # of the result, not of what consistency is given: the student learns to undo what
+            # consistency brings back, the more the worse it says it is, and says it then
+            error = F.avg_pool2d((x_hat.detach() - x)[0].square().mean(1, keepdim=True), 4)
+            miscalibrated.append(miscalibration(error + 1e-7, expected))
+            power = self.config.powers.get(sample.task, 0.5)
+            each.append(relative_error(x_hat, x, variance=start.variance_init.mean(), power=power))
+        return each, torch.stack(miscalibrated).mean()
 
-    def _rate(self) -> float:
-        """Learning rate factor: linear warm-up, then what the phase says."""
-        phase, passed = self.config.phase_at(self.step)
-        first, last = phase.rates
-        warm = (self.step + 1) / self.config.warmup_steps
-        return min(warm, first + (last - first) * passed)
+    def _is_spike(self) -> bool:
+        """Whether the gradient is far longer than it usually is; else clips it."""
+        norm = float(
+            nn.utils.clip_grad_norm_(self.student.parameters(), self.config.max_gradient_norm)
+        )
+        usual = statistics.median(self.norms) if len(self.norms) >= 20 else math.inf
+        is_spike = not norm <= self.config.spike * usual
+        if is_spike:
+            self.spikes += 1
+        else:
+            self.norms.append(norm)
+        return is_spike
 
     def _average_gradients(self) -> None:
         if not dist.is_initialized():
@@ -132,9 +195,14 @@ class Trainer:
             self.average[name].lerp_(value, 1 - decay)
 
     def _log(self, losses: dict[str, list[float]]) -> None:
-        row = {"step": self.step, "time": round(time.time(), 1), "rate": round(self._rate(), 4)}
-        # this worker's share of the mix may lack a task
-        row |= {task: round(sum(v) / len(v), 5) for task, v in losses.items() if v}
+        row = {
+            "step": self.step,
+            "time": round(time.time(), 1),
+            "rate": round(self.config.rate_at(self.step), 4),
+        }
+        row |= {"spikes": self.spikes, "norm": round(statistics.median(self.norms), 4)}
+        row |= {"cpu_seconds": round(time.process_time())}
+        row |= {task: round(sum(v) / len(v), 5) for task, v in losses.items()}
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
 
@@ -144,12 +212,14 @@ class Trainer:
             "step": self.step,
             "student": self.student.state_dict(),
             "average": self.average,
+            "norms": list(self.norms),
+            "spikes": self.spikes,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         partial = self._checkpoint.with_suffix(".part")
         torch.save(state, partial)
         os.replace(partial, self._checkpoint)
-        averaged = TinyStudent(self.student.config, seen=self.student.seen)
+        averaged = FusedStudent(self.student.config, seen=self.student.seen)
         averaged.load_state_dict(self.average)
         weights = self.folder / "student.part"
         save_student(averaged, weights, dtype=torch.float32)
@@ -163,32 +233,72 @@ class Trainer:
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
         self.average = state["average"]
+        self.norms.extend(state["norms"])
+        self.spikes = state["spikes"]
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
 
 
-def _first_student(config: DistillConfig) -> TinyStudent:
+def _first_student(config: DistillConfig) -> FusedStudent:
     """The student at step 0, channels last."""
     if config.initial_weights is None:
-        student: TinyStudent = TinyStudent(config.student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        student: FusedStudent = FusedStudent(config.student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return student
     given = load_student(config.initial_weights).student
-    if not isinstance(given, TinyStudent):
+    if not isinstance(given, FusedStudent):
         raise UsageError(
-            f"`{config.initial_weights}` is a full-size student; recipes train embedded ones",
-            hint="start from `tiny` or from a file that `instantvir distill` wrote",
+            f"`{config.initial_weights}` is no fused student, the kind that recipes train",
+            hint="start from a file that `instantvir distill` wrote",
         )
-    return given.train().requires_grad_(True)
+    return _with_branches(given, config.student).train().requires_grad_(True)
 
 
-def _joined(blocks: list[Conditioning]) -> Conditioning:
-    def cat(name: str) -> Tensor:
-        return torch.cat([getattr(block, name) for block in blocks])
+def _with_branches(given: FusedStudent, wanted: FusedConfig) -> FusedStudent:
+    """`given`, with a new branch for enlargement if one is wanted and it has none."""
+    if given.config.enlarger_layers or not wanted.enlarger_layers:
+        return given
+    size = replace(
+        given.config,
+        enlarger_layers=wanted.enlarger_layers,
+        enlarger_channels=wanted.enlarger_channels,
+    )
+    grown: FusedStudent = FusedStudent(size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    grown.load_state_dict(given.state_dict(), strict=False)
+    return grown
 
-    return Conditioning(cat("x_init"), cat("y_view"), cat("known"), cat("traits"))
+
+def _frames(start: Start, frames: slice) -> Start:
+    return Start(**{name: value[frames] for name, value in _present(start).items()})
 
 
-def run_worker(config: DistillConfig, clips: list[Clip], folder: Path, *, rank: int) -> None:
+def _joined(starts: list[Start]) -> Start:
+    return Start(
+        **{
+            name: torch.cat([getattr(start, name) for start in starts])
+            for name in _present(starts[0])
+        }
+    )
+
+
+def _present(start: Start) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(start).items() if value is not None}
+
+
+def _during(measurement: Measurement, frames: slice) -> Measurement:
+    """The part of `measurement` inside `frames`."""
+    return Measurement(
+        measurement.y[:, frames], measurement.degradation.at_frame(int(frames.start))
+    )
+
+
+def run_worker(
+    config: DistillConfig,
+    clips: list[Clip],
+    folder: Path,
+    *,
+    rank: int,
+    photos: Sequence[Photo] = (),
+) -> None:
     """The body of worker `rank`: single-threaded, joined to the others through gloo."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -198,6 +308,6 @@ def run_worker(config: DistillConfig, clips: list[Clip], folder: Path, *, rank: 
             str(folder / f"rendezvous-{os.getppid()}"), config.workers
         )
         dist.init_process_group("gloo", store=store, rank=rank, world_size=config.workers)
-    Trainer(config, clips, folder, rank=rank).run()
+    Trainer(config, clips, folder, rank=rank, photos=photos).run()
     if dist.is_initialized():
         dist.destroy_process_group()

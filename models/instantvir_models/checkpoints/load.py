@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from instantvir_models.checkpoints.tensors import (
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.base import Student
 from instantvir_models.students.capabilities import Seen
-from instantvir_models.students.tiny import SEEN, TRAITS, TinyConfig, TinyStudent
+from instantvir_models.students.fused import SEEN as FUSED_SEEN
+from instantvir_models.students.fused import FusedConfig, FusedStudent
+from instantvir_models.students.tiny import SEEN, TinyConfig, TinyStudent
 
 EMBEDDED = "tiny"
 """Name of the student inside the package."""
@@ -30,6 +32,23 @@ EMBEDDED = "tiny"
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
 MOST_TRAITS = 256
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a safetensors file may hold."""
+
+    student: type[Any]
+    config: type[Any]
+    seen: Seen
+    """What weights of that kind were trained on if they do not say it."""
+
+
+FORMATS = {
+    "instantvir-fused": _Kind(FusedStudent, FusedConfig, FUSED_SEEN),
+    "instantvir-tiny": _Kind(TinyStudent, TinyConfig, SEEN),
+}
+"""Embedded students by the format that the metadata of their file names."""
 
 REPO_PATTERN = re.compile(r"(?P<repo>\w[\w.-]*/[\w.-]+)(@(?P<revision>\w[\w./-]*))?")
 
@@ -133,11 +152,14 @@ def _is_there(path: Path) -> bool:
         raise CheckpointError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
-def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16) -> str:
+def save_student(
+    student: FusedStudent | TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16
+) -> str:
     """Write `student` to `path` in `dtype` with its configuration inside; the sha256 of the file."""
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in student.state_dict().items()}
+    format_name = next(name for name, kind in FORMATS.items() if isinstance(student, kind.student))
     metadata = {
-        "format": "instantvir-tiny",
+        "format": format_name,
         "config": json.dumps(asdict(student.config)),
         "seen": json.dumps(asdict(student.seen)),
     }
@@ -145,41 +167,44 @@ def save_student(student: TinyStudent, path: Path, *, dtype: torch.dtype = torch
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _read(path: Path) -> TinyStudent:
+def _read(path: Path) -> FusedStudent | TinyStudent:
     stored, metadata = read_tensors(path)
-    if metadata.get("format") != "instantvir-tiny":
+    kind = FORMATS.get(metadata.get("format", ""))
+    if kind is None:
         raise CheckpointError(
             f"`{path}` holds no instantvir student",
-            hint="a tiny student says `format: instantvir-tiny` in its metadata; other people's "
-            "weights go through `instantvir convert`",
+            hint=f"an embedded student says `format: {next(iter(FORMATS))}` in its metadata; other "
+            "people's weights go through `instantvir convert`",
         )
-    config = _config(metadata.get("config", ""), path)
-    student = TinyStudent(config, seen=_seen(metadata.get("seen"), path))
+    config = _config(metadata.get("config", ""), path, kind.config)
+    student = kind.student(config, seen=_seen(metadata.get("seen"), path, kind.seen))
     check_tensors(stored, student.state_dict(), f"`{path}`")
     student.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
-    student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student = student.to(memory_format=torch.channels_last)
     return student.eval().requires_grad_(False)
 
 
-def _config(text: str, path: Path) -> TinyConfig:
-    known = {field.name for field in fields(TinyConfig)}
+def _config(text: str, path: Path, kind: type[Any]) -> Any:
+    usual = kind()
+    least = {name: min(1, value) for name, value in asdict(usual).items() if name != "traits"}
     try:
         values: dict[str, Any] = json.loads(text)
-        traits = tuple(values.pop("traits", TRAITS))
-        unknown = set(values) - known
-        if unknown or not all(isinstance(v, int) and 0 < v < 4096 for v in values.values()):
-            raise ValueError(f"unexpected {sorted(unknown) or values}")
+        traits = tuple(values.pop("traits", usual.traits))
+        if not all(
+            isinstance(v, int) and least.get(k, 4096) <= v < 4096 for k, v in values.items()
+        ):
+            raise ValueError(f"unexpected {values}")
         if not 0 < len(traits) < MOST_TRAITS or not all(isinstance(t, str) for t in traits):
             raise ValueError(f"unexpected traits {traits}")
-        return TinyConfig(**values, traits=traits)
+        return kind(**values, traits=traits)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` has no usable configuration: {error}") from error
 
 
-def _seen(text: str | None, path: Path) -> Seen:
-    """What the student in `path` was trained on; weights that do not say it saw what `SEEN` says."""
+def _seen(text: str | None, path: Path, usual: Seen) -> Seen:
+    """What the student in `path` was trained on; weights that do not say it saw the `usual`."""
     if text is None:
-        return SEEN
+        return usual
     try:
         values: dict[str, Any] = json.loads(text)
         return Seen(

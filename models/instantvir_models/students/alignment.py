@@ -1,7 +1,6 @@
 """Where each pixel of one frame was in another: dense optical flow, and warping by it."""
 
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,9 +13,9 @@ SMALLEST_SIDE = 16
 """Frames with a shorter side (in pixels of the flow grid) are taken as not moving."""
 
 
-@lru_cache(maxsize=1)
-def _flow_estimator() -> "cv2.DISOpticalFlow":
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+FINEST_SCALE = 0
+"""Of the flow's pyramid; 0 is the guide itself. A coarser one lets OpenCV choose scales of its own on
+small or narrow frames, and what it chooses ends in NaN or past the end of a buffer."""
 
 
 def flow_guide(x: Tensor) -> NDArray[np.uint8]:
@@ -26,27 +25,35 @@ def flow_guide(x: Tensor) -> NDArray[np.uint8]:
     return np.stack([cv2.GaussianBlur(level, (5, 5), 1.0) for level in levels])
 
 
+def dense_flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Flow [h, w, 2] (dx, dy) such that here[p] is about there[p + flow]; 0 on tiny frames.
+
+    Depends on nothing but the two pictures: an estimator changes its own settings by what it is
+    shown, so each pair gets a new one. Dense inverse search (Kroeger et al., 2016).
+    """
+    if min(here.shape) < SMALLEST_SIDE:
+        return np.zeros((*here.shape, 2), np.float32)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    estimator.setFinestScale(FINEST_SCALE)
+    return estimator.calc(here, there, None)  # type: ignore[call-overload]
+
+
 def backward_flow(
     here: NDArray[np.uint8], there: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Flow [h, w, 2] (dx, dy) such that here[p] is about there[p + flow], and the mismatch [h, w].
+    """The flow from `here` to `there` as `dense_flow` finds it, and the mismatch [h, w].
 
     The mismatch is |here - warped there| / 32, cut at 1.
     """
-    height, width = here.shape
-    if min(height, width) < SMALLEST_SIDE:
-        flow = np.zeros((height, width, 2), np.float32)
-        warped: Any = there
-    else:
-        flow = _flow_estimator().calc(here, there, None)  # type: ignore[call-overload]
-        grid_x, grid_y = _grid(height, width)
-        warped = cv2.remap(
-            there,
-            flow[..., 0] + grid_x,
-            flow[..., 1] + grid_y,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+    flow = dense_flow(here, there)
+    grid_x, grid_y = _grid(*here.shape)
+    warped = cv2.remap(
+        there,
+        flow[..., 0] + grid_x,
+        flow[..., 1] + grid_y,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     mismatch = cv2.absdiff(here, warped).astype(np.float32)
     return flow, np.minimum(mismatch * (1 / 32), 1)
 

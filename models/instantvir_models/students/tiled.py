@@ -90,4 +90,21 @@ def _cut(block: Conditioning, read: tuple[slice, slice]) -> Conditioning:
     def cut(t: Tensor) -> Tensor:
         return t[(..., *read)]
 
-    return Conditioning(cut(block.x_init), cut(block.y_view), cut(block.known), block.traits)
+    return Conditioning(
+        cut(block.x_init),
+        cut(block.y_view),
+        cut(block.known),
+        block.traits,
+        _cut_small(block, read),
+    )
+
+
+def _cut_small(block: Conditioning, read: tuple[slice, slice]) -> Tensor | None:
+    """The part of the small frames that `read` covers; None where its borders fall between pixels."""
+    if block.y_small is None:
+        return None
+    factor = block.size[1] // block.y_small.shape[-1]
+    if any(edge % factor for part in read for edge in (part.start, part.stop)):
+        return None
+    rows, columns = (slice(part.start // factor, part.stop // factor) for part in read)
+    return block.y_small[..., rows, columns]

@@ -29,6 +29,7 @@ from instantvir_models.students.base import Conditioning, Estimate
 from instantvir_models.students.capabilities import Capabilities, Seen
 from instantvir_models.students.fitting import FitRequest, Fitted, Notice
 from instantvir_models.students.kv_cache import KVCache
+from instantvir_models.students.layers import Residual, modulated, padded
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
 
@@ -130,20 +131,6 @@ class _Film(nn.Module):
         return codes, 0.06 * torch.exp(log_std[:, 0].clamp(-4, 3))
 
 
-class _Residual(nn.Module):
-    """x + conv(relu(film(conv(x)))) on [n, C, h, w]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        with torch.no_grad():
-            self.conv2.weight *= 0.3
-
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        return self.conv2(_modulated_conv(self.conv1, x, code).relu_()).add_(x)
-
-
 class _Fuse(nn.Module):
     """x + conv(relu(film(mix(x, neighbour, mismatch)))): takes from the neighbour what fits."""
 
@@ -158,7 +145,7 @@ class _Fuse(nn.Module):
 
     def forward(self, x: Tensor, neighbour: Tensor, mismatch: Tensor, code: Tensor) -> Tensor:
         mixed = self.mix(x).add_(self.take(torch.cat([neighbour, mismatch], 1)))
-        return self.conv(_modulated(mixed, code).relu_()).add_(x)
+        return self.conv(modulated(mixed, code).relu_()).add_(x)
 
     def carried(self, x: Tensor) -> Tensor:
         """What the neighbouring frame may take from x, [n, state_channels, h, w]."""
@@ -216,20 +203,20 @@ class TinyStudent(nn.Module):
         widths += [*[coarse] * (config.coarse_layers - half), fine, fine]
         self.film = _Film(len(config.traits), widths)
         self.enter = nn.Conv2d(4 * INPUT_CHANNELS, fine, 3, padding=1)
-        self.fine_in = _Residual(fine)
+        self.fine_in = Residual(fine)
         self.look_ahead = _Fuse(fine, config.state_channels)
         self.to_coarse = nn.Conv2d(fine, coarse, 2, stride=2)
-        self.coarse_in = nn.ModuleList(_Residual(coarse) for _ in range(half))
+        self.coarse_in = nn.ModuleList(Residual(coarse) for _ in range(half))
         self.to_bottom = nn.Conv2d(coarse, bottom, 2, stride=2)
         self.attention = _WindowAttention(config)
-        self.bottom = _Residual(bottom)
+        self.bottom = Residual(bottom)
         self.from_bottom = nn.ConvTranspose2d(bottom, coarse, 2, stride=2)
         self.coarse_out = nn.ModuleList(
-            _Residual(coarse) for _ in range(config.coarse_layers - half)
+            Residual(coarse) for _ in range(config.coarse_layers - half)
         )
         self.from_coarse = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
         self.memory = _Fuse(fine, config.state_channels)
-        self.fine_out = _Residual(fine)
+        self.fine_out = Residual(fine)
         self.head = nn.Conv2d(fine, 24, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         with torch.no_grad():
@@ -293,7 +280,8 @@ class TinyStudent(nn.Module):
             return next(code) if batch == 1 else next(code).repeat_interleave(frames, 0)
 
         x_init, y_view, known = (
-            _padded(t.flatten(0, 1)) for t in (block.x_init, block.y_view, block.known)
+            padded(t.flatten(0, 1), SIZE_MULTIPLE)
+            for t in (block.x_init, block.y_view, block.known)
         )
         bands = haar(x_init)
         guides = flow_guide(x_init).reshape(batch, frames, *bands.shape[-2:])
@@ -370,33 +358,6 @@ class TinyStudent(nn.Module):
         flow = torch.from_numpy(np.stack([pair[0] for pair in pairs]))
         mismatch = torch.from_numpy(np.stack([pair[1] for pair in pairs]))[:, None]
         return fuse(x, warp(hidden, flow), mismatch.to(x), code)
-
-
-def _modulated(x: Tensor, code: Tensor) -> Tensor:
-    """x [n, C, h, w] * (1 + scale) + shift, with code [n, 2C] or [1, 2C]."""
-    scale, shift = code[:, :, None, None].chunk(2, 1)
-    return torch.addcmul(shift.to(x), x, 1 + scale.to(x))
-
-
-def _modulated_conv(conv: nn.Conv2d, x: Tensor, code: Tensor) -> Tensor:
-    """`conv(x)` then `_modulated`; a code shared by all frames is folded into the weights."""
-    if len(code) > 1:
-        return _modulated(conv(x), code)
-    assert conv.bias is not None
-    scale, shift = (1 + code[0, : len(conv.bias)]), code[0, len(conv.bias) :]
-    weight = (conv.weight * scale[:, None, None, None]).contiguous(
-        memory_format=torch.channels_last
-    )
-    return F.conv2d(x, weight, conv.bias * scale + shift, padding=conv.padding)
-
-
-def _padded(x: Tensor) -> Tensor:
-    """x [n, C, H, W] with edges repeated below and right up to a multiple of `SIZE_MULTIPLE`."""
-    height, width = x.shape[-2:]
-    below, right = -height % SIZE_MULTIPLE, -width % SIZE_MULTIPLE
-    if not below and not right:
-        return x
-    return F.pad(x, (0, right, 0, below), mode="replicate")
 
 
 def _to_windows(x: Tensor, window: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -1,0 +1,200 @@
+"""The validation curve: a student on held-out crops, every task, as lines of JSON.
+
+    python -m instantvir_distill.evaluate student.safetensors --clips DIR --log validation.jsonl
+
+Run beside a training run with `--every SECONDS`: each time the weights have changed, a line is added.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from instantvir_distill.clips import Clip, load_clips
+from instantvir_models.checkpoints.load import load_student
+from instantvir_models.cpu import fastest_dtype
+from instantvir_models.operators.base import Operator
+from instantvir_models.operators.blur import GaussianBlur
+from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.consistency import data_consistency
+from instantvir_models.operators.downsample import Downsample
+from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
+from instantvir_models.students.base import Student, condition
+
+CROPS = (
+    ("sam2_dog_01", 5), ("sam2_bedroom_02", 5), ("sam2_juggle_02", 5), ("carnd_highway_01", 5),
+    ("media3_topshots", 5), ("mdn_bug_01", 5), ("sam2_blocks_01", 5), ("sam2_cups_02", 5),
+)  # fmt: skip
+"""Held-out clips, and the first frame of each."""
+
+HEIGHT, WIDTH = 120, 208
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task at one strength."""
+
+    name: str
+    operator: str
+    noise_levels: float
+
+
+COLUMNS = (
+    *(Column(f"noise {level}", "identity", level) for level in (2, 5, 10, 25, 50)),
+    Column("holes", "mask", 0), Column("holes+2.5", "mask", 2.5),
+    Column("x2 area", "area2", 0), Column("x4 area", "area4", 0), Column("x4 cubic", "bicubic4", 0),
+    Column("blur 3+2.5", "blur3", 2.5), Column("blur 1.6+5", "blur1.6", 5),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Score:
+    """One crop restored."""
+
+    psnr: float
+    psnr_init: float
+    told_over_true_error: float
+    """The student's expected error of its own estimate over the true one, 1 where calibrated."""
+
+
+def crops(clips: list[Clip], *, frames: int) -> Iterator[tuple[str, Tensor]]:
+    """(name, [1, T, 3, HEIGHT, WIDTH]) of the middle of each clip of `CROPS`."""
+    by_name = {clip.name: clip for clip in clips}
+    for name, first in CROPS:
+        whole = by_name[name].frames
+        top, left = (whole.shape[1] - HEIGHT) // 2, (whole.shape[2] - WIDTH) // 2
+        part = whole[first : first + frames, top : top + HEIGHT, left : left + WIDTH]
+        x = torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2)[None]
+        yield name, x.float() / 127.5 - 1
+
+
+def measured(x: Tensor, column: Column, *, seed: int) -> Measurement:
+    """x as `column` measures it, stored in 8 bits."""
+    generator = torch.Generator().manual_seed(seed)
+    degradation = Degradation(
+        operator=_operator(column, x, generator), noise_std=column.noise_levels * LEVEL
+    )
+    measurement = degrade(x, degradation, generator=generator)
+    return Measurement(stored(measurement.y), degradation)
+
+
+def _operator(column: Column, x: Tensor, generator: torch.Generator) -> Operator:
+    kind = column.operator
+    if kind == "mask":
+        return Mask((torch.rand(x.shape[1], 1, *x.shape[-2:], generator=generator) < 0.5).float())
+    if kind.startswith("blur"):
+        return GaussianBlur(float(kind[4:]))
+    if kind.startswith("area"):
+        return Downsample(int(kind[4:]), "area")
+    if kind.startswith("bicubic"):
+        return Downsample(int(kind[7:]), "bicubic")
+    return Identity()
+
+
+def restored(student: Student[Any], measurement: Measurement, *, block: int) -> tuple[Tensor, ...]:
+    """(result, initial estimate, the student's estimate before consistency, its std) block by block."""
+    state, parts = student.new_state(), []
+    frames = measurement.y.shape[1]
+    for first in range(0, frames, block):
+        part = Measurement(
+            measurement.y[:, first : first + block], measurement.degradation.at_frame(first)
+        )
+        shown = condition(part, student.capabilities.traits)
+        dtype = fastest_dtype()
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.bfloat16):
+            estimate = student.restore_block(shown, state)
+        result = data_consistency(estimate.x_hat, part, estimate_std=float(estimate.std[0]))
+        std = estimate.std.square().expand(part.y.shape[1])[None]
+        parts.append((result, shown.x_init, estimate.x_hat, std))
+    return tuple(torch.cat(column, 1) for column in zip(*parts, strict=True))
+
+
+@torch.inference_mode()
+def validate(
+    student: Student[Any], clips: list[Clip], *, frames: int
+) -> dict[str, dict[str, Score]]:
+    """Scores by column and crop."""
+    out: dict[str, dict[str, Score]] = {column.name: {} for column in COLUMNS}
+    for seed, (name, x) in enumerate(crops(clips, frames=frames)):
+        for column in COLUMNS:
+            measurement = measured(x, column, seed=seed)
+            result, start, x_hat, variance = restored(
+                student, measurement, block=student.frames_per_block
+            )
+            error = float((x_hat - x).square().mean())
+            out[column.name][name] = Score(
+                psnr=_psnr(stored(result), x),
+                psnr_init=_psnr(stored(start), x),
+                told_over_true_error=math.sqrt(float(variance.mean()) / max(error, 1e-9)),
+            )
+    return out
+
+
+def _psnr(a: Tensor, b: Tensor) -> float:
+    return 10 * math.log10(4 / max(float((a - b).square().mean()), 1e-9))
+
+
+def row(scores: dict[str, dict[str, Score]]) -> dict[str, dict[str, float]]:
+    """Means over crops, ready for a line of JSON."""
+
+    def mean(field: str) -> dict[str, float]:
+        return {
+            column: round(float(np.mean([getattr(s, field) for s in each.values()])), 3)
+            for column, each in scores.items()
+        }
+
+    return {"psnr": mean("psnr"), "told_over_true_error": mean("told_over_true_error")}
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", help="a student as `--model` names it")
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--frames", type=int, default=3)
+    parser.add_argument("--every", type=float, help="seconds between looks at the weights")
+    parser.add_argument("--each", action="store_true", help="scores of every crop")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    clips = load_clips(asked.clips, cache=asked.cache)
+    seen = None
+    while True:
+        loaded = load_student(asked.weights)
+        if loaded.sha256 != seen:
+            seen = loaded.sha256
+            started = time.process_time()
+            scores = validate(loaded.student, clips, frames=asked.frames)
+            line: dict[str, Any] = {"time": round(time.time()), "sha256": seen[:12]}
+            line |= row(scores) | {"cpu_seconds": round(time.process_time() - started, 1)}
+            if asked.each:
+                line["each"] = {
+                    column: {name: vars(score) for name, score in each.items()}
+                    for column, each in scores.items()
+                }
+            text = json.dumps(line)
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+            if asked.log is not None:
+                with asked.log.open("a") as log:
+                    log.write(text + "\n")
+        if asked.every is None:
+            return
+        time.sleep(asked.every)
+
+
+if __name__ == "__main__":
+    main()

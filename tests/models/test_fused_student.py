@@ -1,0 +1,268 @@
+"""Laws of the fused student: colour, causality, streaming == whole sequence, any size."""
+
+import pytest
+import torch
+
+from instantvir_models.operators.blur import GaussianBlur
+from instantvir_models.operators.compose import Composition, Identity
+from instantvir_models.operators.downsample import Downsample
+from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
+from instantvir_models.students import base
+from instantvir_models.students.clipping import clipped_mean, unclipped_mean
+from instantvir_models.students.fused import TRAITS, FusedConfig, FusedStudent
+from instantvir_models.students.fusion import local_mean
+from instantvir_models.students.tiled import TiledStudent
+
+
+def condition(measurement):
+    return base.condition(measurement, TRAITS)
+
+
+def random_student() -> FusedStudent:
+    """A small student whose every layer does something."""
+    torch.manual_seed(0)
+    student = FusedStudent(FusedConfig(fine_channels=16, coarse_channels=16, bottom_channels=32))
+    for layer in (student.head, student.film.out, student.head_error[-1]):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    return student.eval()
+
+
+def moving_clip(frames, height, width, speed=1):
+    """[1, T, 3, H, W]: a pattern that moves `speed` pixels a frame."""
+    generator = torch.Generator().manual_seed(1)
+    travel = speed * frames
+    coarse = torch.rand(1, 3, height // 4 + 2, (width + travel) // 4 + 2, generator=generator)
+    size = (height, width + travel)
+    wide = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear") * 1.2 - 0.6
+    return torch.stack([wide[..., speed * t : speed * t + width] for t in range(frames)], 1)
+
+
+def measured(x, operator=None, noise_std=0.1):
+    generator = torch.Generator().manual_seed(2)
+    degradation = Degradation(operator=operator or Identity(), noise_std=noise_std)
+    return degrade(x, degradation, generator=generator)
+
+
+def conditioned(x, noise_std=0.1):
+    return condition(measured(x, noise_std=noise_std))
+
+
+def scattered_holes(frames, height, width):
+    known = torch.rand(frames, 1, height, width, generator=torch.Generator().manual_seed(3)) < 0.5
+    return Mask(known.float())
+
+
+OPERATORS = {
+    "denoise": Identity(),
+    "inpaint": scattered_holes(3, 48, 64),
+    "deblur": GaussianBlur(1.6),
+    "sr x2": Downsample(2, "area"),
+    "sr x4": Downsample(4, "bicubic"),
+    "both": Composition([GaussianBlur(1.0), Downsample(2, "area")]),
+}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("task", OPERATORS)
+def test_a_colour_added_to_every_frame_is_added_to_the_result(task):
+    """Saturated colours came out at 4 to 15 dB."""
+    student = random_student()
+    colour = torch.tensor([0.4, -0.3, 0.2])[:, None, None]
+    x = moving_clip(3, 48, 64)
+    measurement = measured(x, OPERATORS[task], noise_std=5 * LEVEL)
+    shifted = measured(x + colour, OPERATORS[task], noise_std=5 * LEVEL)
+    before = student.restore_sequence(condition(measurement))
+    after = student.restore_sequence(condition(shifted))
+    torch.testing.assert_close(after.x_hat, before.x_hat + colour, rtol=0, atol=5e-3)
+    torch.testing.assert_close(after.std, before.std, rtol=1e-2, atol=0)
+
+
+@torch.inference_mode()
+def test_a_branch_of_its_own_enlarges_by_four():
+    torch.manual_seed(0)
+    config = FusedConfig(
+        fine_channels=16, coarse_channels=16, bottom_channels=16, enlarger_layers=1
+    )
+    student = FusedStudent(config).eval()
+    torch.nn.init.normal_(student.enlarger.head.weight, std=0.1)
+    colour = torch.tensor([0.4, -0.3, 0.2])[:, None, None]
+    x = moving_clip(4, 44, 68)
+    for by_four in (Downsample(4, "area"), Composition([GaussianBlur(1), Downsample(4, "area")])):
+        block = condition(measured(x, by_four, noise_std=0.0))
+        assert student.start(block, student.new_state()).y_small is not None
+        estimate = student.restore_sequence(block)
+        assert estimate.x_hat.shape == x.shape
+        shifted = condition(measured(x + colour, by_four, noise_std=0.0))
+        after = student.restore_sequence(shifted).x_hat
+        torch.testing.assert_close(after, estimate.x_hat + colour, rtol=0, atol=5e-3)
+    by_two = condition(measured(x, Downsample(2, "area"), noise_std=0.0))
+    assert student.start(by_two, student.new_state()).y_small is None
+
+
+@torch.inference_mode()
+def test_flat_frames_of_any_colour_stay_what_they_are():
+    student = random_student()
+    for colour in ((1, -1, -1), (-1, -1, 1), (1, 1, 1), (0.2, -0.9, 0.7)):
+        x = torch.tensor(colour).float()[:, None, None].expand(1, 3, 3, 40, 40)
+        block = condition(Measurement(x, Degradation(operator=Identity(), noise_std=0.0)))
+        x_hat = student.restore_sequence(block).x_hat
+        assert (x_hat - x).abs().max() < 2 * LEVEL
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 8, 9])
+def test_streaming_equals_the_whole_sequence(num_frames):
+    student = random_student()
+    whole = conditioned(moving_clip(num_frames, 40, 72))
+    expected = student.restore_sequence(whole).x_hat
+    state, parts = student.new_state(), []
+    for first in range(0, num_frames, 3):
+        block = whole.during(slice(first, min(first + 3, num_frames)))
+        parts.append(student.restore_block(block, state).x_hat)
+    torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_new_state_begins_anew():
+    student = random_student()
+    block = conditioned(moving_clip(3, 40, 72))
+    state = student.new_state()
+    first = student.restore_block(block, state).x_hat
+    again = student.restore_block(block, state).x_hat
+    assert not torch.equal(first, again)
+    torch.testing.assert_close(
+        student.restore_block(block, student.new_state()).x_hat, first, rtol=0, atol=0
+    )
+
+
+@torch.inference_mode()
+def test_a_later_block_changes_nothing_before_it():
+    student = random_student()
+    x = moving_clip(9, 40, 72)
+    before = student.restore_sequence(conditioned(x)).x_hat
+    x[:, 6:] = -0.9
+    after = student.restore_sequence(conditioned(x)).x_hat
+    torch.testing.assert_close(after[:, :6], before[:, :6], rtol=0, atol=0)
+    assert not torch.allclose(after[:, 6:], before[:, 6:])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("part", [slice(0, 1), slice(2, 3)])
+def test_a_frame_learns_from_the_frames_beside_it(part):
+    student = random_student()
+    whole = conditioned(moving_clip(3, 40, 72))
+    before = student.restore_sequence(whole).x_hat
+    whole.x_init[:, part] += 0.05 * torch.randn(whole.x_init[:, part].shape)
+    after = student.restore_sequence(whole).x_hat
+    assert not torch.allclose(after[:, 1], before[:, 1])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 40), (7, 5), (16, 16), (33, 17), (20, 130), (40, 8)]
+)
+def test_any_size_goes_in_and_comes_out(height, width):
+    student = random_student()
+    estimate = student.restore_sequence(conditioned(torch.rand(1, 4, 3, height, width)))
+    assert estimate.x_hat.shape == (1, 4, 3, height, width)
+    assert torch.isfinite(estimate.x_hat).all()
+    assert torch.isfinite(estimate.std).all()
+
+
+@torch.inference_mode()
+def test_memory_stays_bounded():
+    student = random_student()
+    state = student.new_state()
+    block = conditioned(moving_clip(3, 16, 24))
+    for _ in range(60):
+        student.restore_block(block, state)
+    assert [belief.mean.shape for belief in state.past] == [(16, 24, 3)]
+    assert state.past[0].variance.min() > 0
+
+
+@torch.inference_mode()
+def test_fusing_takes_noise_away_along_the_motion():
+    """Not learned: six frames of a moving pattern are worth more than one."""
+    x = moving_clip(6, 64, 96)
+    block = conditioned(x, noise_std=0.1)
+    student = random_student()
+    start = student.start(block, student.new_state())
+    noisy = (start.x_init - x[0]).square().mean()
+    fused = (start.x_bar - x[0])[3:].square().mean()
+    assert fused < 0.4 * noisy
+
+
+@torch.inference_mode()
+def test_fusing_leaves_a_cut_alone():
+    before, after = moving_clip(3, 64, 96), -moving_clip(3, 64, 96).flip(-2)
+    block = conditioned(torch.cat([before, after], 1), noise_std=0.02)
+    student = random_student()
+    start = student.start(block, student.new_state())
+    assert (start.x_bar - start.x_init)[3].square().mean() < 0.02**2
+
+
+@torch.inference_mode()
+def test_tiles_leave_no_seam():
+    student = random_student()
+    whole = conditioned(moving_clip(3, 150, 200))
+    expected = student.restore_sequence(whole).x_hat
+    tiled = TiledStudent(student, tile_pixels=64)
+    difference = (tiled.restore_block(whole, tiled.new_state()).x_hat - expected).abs()
+    assert difference.mean() < 0.02 * expected.std()
+    assert difference[..., 60:68].mean() < 2 * difference.mean() + 1e-4
+
+
+def test_every_weight_learns():
+    student = random_student().train()
+    block = conditioned(moving_clip(3, 32, 32))
+    refined = student.refine(student.start(block, student.new_state()))
+    (refined.x_hat.square().mean() + refined.variance.sum()).backward()
+    silent = [n for n, p in student.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+@torch.inference_mode()
+def test_a_batch_equals_its_members():
+    """Codes shared by a batch are folded into weights; codes of their own are not."""
+    student = random_student()
+    block = conditioned(moving_clip(3, 32, 32), 0.05)
+    start = student.start(block, student.new_state())
+    together = student.refine(start)
+    alone = student.restore_sequence(block)
+    torch.testing.assert_close(together.x_hat[None], alone.x_hat, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together.variance.mean().sqrt(), alone.std[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_local_mean_of_a_constant_is_the_constant():
+    x = torch.full((1, 3, 16, 24), 0.7)
+    torch.testing.assert_close(local_mean(x), x)
+
+
+def test_a_block_of_one_frame_is_that_frame():
+    student = random_student()
+    start = student.start(conditioned(torch.rand(1, 1, 3, 16, 16)), student.new_state())
+    torch.testing.assert_close(start.x_bar, start.x_init)
+
+
+def test_what_clipping_did_to_the_mean_is_undone():
+    x = torch.linspace(-0.99, 0.99, 40)[None].repeat(3, 1)
+    noise_std = torch.tensor([0.02, 0.2, 0.4])
+    generator = torch.Generator().manual_seed(0)
+    noisy = x[..., None] + noise_std[:, None, None] * torch.randn(3, 40, 20000, generator=generator)
+    mean = noisy.clamp(-1, 1).mean(-1)
+    torch.testing.assert_close(clipped_mean(x, noise_std[:, None]), mean, rtol=0, atol=0.01)
+    torch.testing.assert_close(unclipped_mean(mean, noise_std), x, rtol=0, atol=0.02)
+    torch.testing.assert_close(unclipped_mean(x, torch.zeros(3)), x, rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_black_stays_black_under_noise():
+    """Noise cannot go below black, and its mean came out as a veil."""
+    student = random_student()
+    torch.nn.init.zeros_(student.head.weight)
+    x = torch.full((1, 3, 3, 64, 64), -1.0)
+    y = stored(measured(x, noise_std=0.2).y)
+    block = condition(Measurement(y, Degradation(operator=Identity(), noise_std=0.2)))
+    assert (y + 1).mean() > 0.07
+    assert (student.restore_sequence(block).x_hat + 1).mean().abs() < 0.02
