@@ -45,6 +45,10 @@ SEEN_WEIGHT = 400.0
 smooth mean over candidates that does not jump from block to block."""
 
 
+IDENTITY = Identity()
+"""One object, since what is known of an operator is kept by it."""
+
+
 @dataclass(frozen=True)
 class NaturalPrior:
     """Independent modes of power S(f) = power / f^exponent exp(-softness f^2), f in cycles per pixel.
@@ -124,7 +128,7 @@ def _iterated_map(y: Tensor, operator: Operator, variance: float, grid: Grid) ->
     guess = to_modes(_undone_by_parts(y, operator, variance), over_time=over_time)
     if any(part.only_selects for part in operator.parts):
         # holes look like detail: the slope is read off where they are filled
-        prior = fitted_prior(guess, Identity(), variance, grid, over_time=over_time)
+        prior = fitted_prior(guess, IDENTITY, variance, grid, over_time=over_time)
     else:
         modes = to_modes(y, over_time=over_time)
         prior = fitted_prior(modes, operator, variance, grid, over_time=over_time)
