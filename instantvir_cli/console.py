@@ -28,7 +28,7 @@ def printable(text: str) -> str:
 def set_up(*, quiet: bool) -> None:
     """Route messages and warnings to the console; with `quiet` only errors are left."""
     console.quiet = quiet
-    logging.basicConfig(level=logging.INFO, handlers=[_Spoken()], force=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Spoken()], force=True)
     logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 

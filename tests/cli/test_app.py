@@ -1,13 +1,14 @@
 """The frame of the command: help, versions, verbs, and what a start may cost."""
 
 import json
+import logging
 import subprocess
 import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from instantvir_cli import __version__
+from instantvir_cli import __version__, console
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 
@@ -100,3 +101,10 @@ def test_distill_without_clips_is_named(tmp_path):
     result = run("distill", "--clips", tmp_path, "-o", tmp_path / "run")
     assert result.exit_code == ExitStatus.BAD_INPUT
     assert "no .mp4 clips" in result.stderr
+
+
+def test_what_the_library_logs_looks_like_everything_else(capsys):
+    console.set_up(quiet=False)
+    logging.getLogger("instantvir_models.any").info("chose [this]")
+    logging.getLogger("instantvir_models.any").warning("careful with [that]")
+    assert capsys.readouterr().err == "chose [this]\nwarning: careful with [that]\n"

@@ -152,6 +152,7 @@ def test_a_stream_is_a_call_and_equals_the_file(clips, tmp_path):
         ({"on_overload": "panic"}, "`--on-overload` is `panic`"),
         ({"outputs": ["a.mkv", "a.mkv"]}, "given twice"),
         ({"latency": 9}, "blocks of 9 frames"),
+        ({"solver": "nlmeans_over_time"}, "has to see the whole clip"),
     ],
 )
 def test_mistakes_of_a_stream_are_told_before_it_begins(
@@ -186,6 +187,9 @@ def test_who_raises_in_progress_ends_the_run_and_finds_no_file(clips, tmp_path):
         ({"compare_style": "upside"}, "UsageError", "`side` or `wipe`"),
         ({"source": "nowhere.mkv"}, "VideoOpenError", "nowhere.mkv"),
         ({"model": "huge"}, "CheckpointError", "no model called `huge`"),
+        ({"solver": "magic"}, "UsageError", "magic"),
+        ({"solver": "map", "model": "wan"}, "UsageError", "in the place of `--model wan`"),
+        ({"solver": "map", "prompt": "a cat"}, "UsageError", "reads no `--prompt`"),
         ({"destination": "no/such/o.mkv"}, "VideoWriteError", "no/such"),
         ({"source": "*.mkv", "destination": "out/"}, "UsageError", "are 2 videos"),
     ],

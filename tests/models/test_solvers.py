@@ -229,10 +229,10 @@ class ToyPosteriorSampling(Solver[ToyState]):
         sigmas = torch.logspace(0, -2, self.steps)
         x_t = noise
         for sigma, following in zip(sigmas, [*sigmas[1:], torch.tensor(0.0)], strict=True):
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.enable_grad():
                 x_t = x_t.clone().requires_grad_()
                 x_0 = prior.denoise(x_t, sigma)
-                residual = (m.operator.A(x_0) - m.y.clone()).square().sum().sqrt()
+                residual = (m.operator.A(x_0) - m.y).square().sum().sqrt()
                 (gradient,) = torch.autograd.grad(residual, x_t)
             score_step = x_0 + following / sigma * (x_t - x_0)
             x_t = (score_step - self.guidance * gradient / gradient.std() * sigma / 10).detach()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept: also for who will ask for gradients
 def _twiddle(size: int, real: torch.dtype, device: torch.device) -> Tensor:
     """exp(-i pi k / 2N) for k = 0 .. N//2, scaled so that the transform is orthonormal."""
     k = torch.arange(size // 2 + 1, device=device, dtype=torch.float64)

@@ -180,15 +180,24 @@ def open_chosen(
     """The solver if one is chosen, else the student called `model`; see `open_student`.
 
     Raises:
-        UsageError: if there is no such solver, it cannot run there, or reads no prompt.
+        UsageError: if there is no such solver, it cannot run there or reads no prompt, or a model
+            is chosen, too.
         CheckpointError: if there is no such student.
     """
     if solver is None:
         return open_student(model, device=device, prompt=prompt, dtype=dtype)
     opened = open_solver(solver, device=device)
+    if model != EMBEDDED:
+        raise UsageError(
+            f"`--solver {opened.name}` stands in the place of `--model {model}`",
+            hint="give one of them",
+        )
     if prompt is not None:
         raise UsageError(f"`--solver {opened.name}` reads no `--prompt`")
-    return opened
+    if dtype is None:
+        return opened
+    text = f"`--dtype` has no effect: `{opened.name}` computes in its own"
+    return replace(opened, notices=(*opened.notices, Notice(text, is_warning=True)))
 
 
 def open_solver(solver: str | Solver[Any], *, device: str = "auto") -> OpenedSolver:

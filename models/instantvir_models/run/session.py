@@ -232,7 +232,8 @@ class Session:
         before = self._next_out - self._first_in_window
         window = self._window[: before + size + self._radius]
         inside = slice(before, before + size)
-        with torch.inference_mode(), self._memory_shortage_told():
+        # not inference mode: a solver may ask for gradients, also of what operators keep
+        with torch.no_grad(), self._memory_shortage_told():
             measurement = Measurement(
                 torch.stack(window)[None].to(self._device),
                 self.degradation.at_frame(self._num_skipped + self._first_in_window),
