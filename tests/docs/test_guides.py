@@ -1,4 +1,4 @@
-"""The guides are true: a stranger who does what they say gets what they promise."""
+"""The README and the guides are true: a stranger who does what they say gets what they promise."""
 
 import os
 import shlex
@@ -16,7 +16,7 @@ from tests.media_clips import make_clip
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ROOT / "docs" / "guides"
-PAGES = sorted(GUIDES.glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted(GUIDES.glob("*.md"))]
 PACKAGES = (
     "instantvir_cli",
     "kernels/instantvir_kernels",
@@ -62,6 +62,10 @@ TOUCHED = {
 """Which files it costs to add something, by guide. Shorter is better."""
 
 RUNNER = """
+import os
+if hasattr(os, "sched_setaffinity"):  # one core: threads on a busy machine wait for one another
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
 import pytest
 from instantvir_cli.app import app
 
@@ -78,7 +82,8 @@ def laws(words):
     status = pytest.main([*tests, *options])
     assert status == 0, f"{words} ended with {status}"
 
-for kind, what in STEPS:
+for page, kind, what in STEPS:
+    print("following", page, kind, what)
     globals()[kind](what)
 """
 
@@ -105,18 +110,17 @@ def steps_of(page):
     """Programs, commands and tests of a page, in order."""
     for block in blocks_of(page):
         if block.language == "python" and block.title is None:
-            yield "program", block.text
+            yield page.name, "program", block.text
         elif not block.language:
             for words in commands_in(block.text):
-                yield "laws" if words[:3] == PYTEST else "command", words
+                yield page.name, "laws" if words[:3] == PYTEST else "command", words
 
 
-@pytest.mark.parametrize("name", TOUCHED)
-def test_following_a_tutorial_alone_leads_to_its_end(name, clips, tree):
-    page = GUIDES / f"{name}.md"
-    assert set(follow(page, tree)) == TOUCHED[name]
-    steps = list(steps_of(page))
-    assert steps
+def test_following_the_tutorials_alone_leads_to_their_end(clips, tree):
+    """All in one tree and one process, for starting is what takes long."""
+    pages = [GUIDES / f"{name}.md" for name in TOUCHED]
+    assert {page.stem: set(follow(page, tree)) for page in pages} == TOUCHED
+    steps = [step for page in pages for step in steps_of(page)]
     roots = [tree / part for part in ("", "kernels", "models", "distill")]
     done = subprocess.run(
         [sys.executable, "-c", f"TREE, STEPS = {str(tree)!r}, {steps!r}\n{RUNNER}"],
@@ -142,17 +146,22 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize(("page", "number"), SNIPPETS)
-def test_a_snippet_of_a_guide_runs(page, number, clips, monkeypatch):
+def test_a_snippet_runs(page, number, clips, monkeypatch):
     monkeypatch.chdir(clips)
     snippet = [block for block in blocks_of(page) if block.language == "python"][number]
     exec(compile(snippet.text, f"{page.name}, snippet {number}", "exec"), {"__name__": "snippet"})
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_a_command_of_a_guide_is_understood(words):
+def test_a_command_is_understood(words):
     """No option that the verb does not have, no argument missing."""
     _, verb, *arguments = words
     typer.main.get_command(app).commands[verb].make_context(verb, arguments).close()
+
+
+def test_the_readme_has_snippets_and_commands():
+    assert sum(case.values[0].stem == "README" for case in SNIPPETS) >= 2
+    assert sum(case.id.startswith("README") for case in COMMANDS) > 20
 
 
 def test_a_change_that_no_longer_fits_is_noticed():
