@@ -69,7 +69,7 @@ _NAMES_IN = {
     "operators.compose": ("Composition", "Identity"),
     "operators.downsample": ("Downsample",),
     "operators.mask": ("Mask",),
-    "operators.estimate": ("estimate",),
+    "operators.estimate": (),
     "operators.measurement": ("Degradation", "Measurement"),
     "operators.spec": ("parse_degradation",),
     "run.degrade": ("DegradeReport", "degrade"),
@@ -78,9 +78,11 @@ _NAMES_IN = {
     "solvers.amortised": ("Amortised",),
     "solvers.base": ("Restored", "Solver", "Window"),
 }
-"""What is public, by the module of `instantvir_models` that it lives in."""
+"""What is public, by the module of `instantvir_models` that it lives in; () for the module itself."""
 
-_ROOM_OF = {name: room for room, names in _NAMES_IN.items() for name in names}
+_ROOM_OF = {
+    name: room for room, names in _NAMES_IN.items() for name in names or (room.rpartition(".")[2],)
+}
 
 __all__ = sorted(_ROOM_OF)
 
@@ -89,7 +91,7 @@ def __getattr__(name: str) -> Any:
     if name not in _ROOM_OF:
         raise AttributeError(f"module `instantvir` has no attribute `{name}`")
     room = import_module(f"instantvir_models.{_ROOM_OF[name]}")
-    value = room if _ROOM_OF[name].endswith(f".{name}") else getattr(room, name)
+    value = getattr(room, name) if _NAMES_IN[_ROOM_OF[name]] else room
     globals()[name] = value  # the next use is an ordinary one
     return value
 

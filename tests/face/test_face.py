@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, fields
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def test_everything_public_is_there_and_sorted():
 def test_type_checkers_see_exactly_what_is_public():
     tree = ast.parse(Path(instantvir.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = [alias.asname for node in block.body for alias in node.names]
+    seen = {alias.asname: (node.module, alias.name) for node in block.body for alias in node.names}
     assert sorted(seen) == instantvir.__all__
+    for name, (module, original) in seen.items():
+        assert getattr(import_module(module), original) is getattr(instantvir, name)
 
 
 def test_what_is_not_public_is_an_attribute_error():

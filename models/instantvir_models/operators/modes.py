@@ -152,10 +152,11 @@ def spatial_frequency(height: int, width: int) -> Tensor:
 
 def band_means(power: Tensor) -> Tensor:
     """Means [T, bands] over bands of spatial frequency of power [T, h, w]; bands without modes left out."""
-    band = _bands(*power.shape[-2:]).to(power.device)
+    band = _bands(*power.shape[-2:])
     count = torch.bincount(band, minlength=BANDS)
-    total = power.new_zeros(len(power), BANDS).index_add(1, band, power.flatten(1))
-    return (total / count)[:, count > 0]
+    used = count.nonzero()[:, 0]
+    total = power.new_zeros(len(power), BANDS).index_add(1, band.to(power.device), power.flatten(1))
+    return total[:, used.to(power.device)] / count[used].to(power.device)
 
 
 @lru_cache(maxsize=16)

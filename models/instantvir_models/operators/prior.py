@@ -171,8 +171,8 @@ def fitted_prior(
         grid: of the clean frames.
         over_time: whether `modes` are modes over time too.
     """
-    power = modes.square().mean((0, 2), dtype=torch.float64)
-    seen = band_means(power if over_time else power.mean(0, keepdim=True))
+    power = modes.square().mean((0, 2))
+    seen = band_means((power if over_time else power.mean(0, keepdim=True)).double())
     candidates, expected = _candidates(operator, grid, over_time)
     v = expected + variance
     losses = (v.log() + seen.cpu() / v).mean((-2, -1))
