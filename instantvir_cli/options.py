@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from instantvir_models.solvers.registry import METHODS
 from instantvir_models.tasks import TASKS, TaskOptions, either, parse_tasks
 
 if TYPE_CHECKING:
@@ -22,21 +23,6 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 MODELS = ("tiny", "wan-lean", "wan")
-SOLVERS = (
-    "map",
-    "as_measured",
-    "telea",
-    "navier_stokes",
-    "biharmonic",
-    "bicubic",
-    "lanczos",
-    "bicubic_consistent",
-    "wiener",
-    "richardson_lucy",
-    "nlmeans",
-    "nlmeans_over_time",
-    "ffmpeg_nlmeans",
-)
 STYLES = ("side", "wipe")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
@@ -122,7 +108,7 @@ class ModelOptions:
         typer.Option(
             help="A method without weights instead of a model, such as map, wiener, telea or nlmeans",
             metavar="NAME",
-            autocompletion=completed(SOLVERS),
+            autocompletion=completed(tuple(METHODS)),
         ),
     ] = None
     device: Annotated[

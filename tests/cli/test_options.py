@@ -20,7 +20,6 @@ from instantvir_models.live.overload import Overload
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.run.comparison import STYLES
 from instantvir_models.run.opening import DEVICES
-from instantvir_models.solvers.registry import METHODS
 from instantvir_models.tasks import TASKS
 
 FROZEN = Path(__file__).parents[1] / "data" / "options.txt"
@@ -141,7 +140,6 @@ def test_what_is_completed_is_what_the_library_knows():
     assert sorted(options.OVERLOADS) == sorted(Overload)
     assert ("tiny", *registry()) == options.MODELS
     assert options.STYLES == STYLES
-    assert tuple(METHODS) == options.SOLVERS
     for codec in options.CODECS:
         assert EncoderSettings(codec=codec)
     assert [name for name, _ in options.completed_tasks("")] == list(TASKS)

@@ -42,7 +42,6 @@ TOUCHED = {
     "write-a-solver": {
         "models/instantvir_models/solvers/classical/ridge.py",
         "models/instantvir_models/solvers/registry.py",
-        "instantvir_cli/options.py",
         "tests/models/test_solvers.py",
     },
     "write-a-student": {

@@ -1,51 +1,64 @@
-"""Solvers that need no weights, by name."""
+"""Solvers that need no weights, by name. Light to import: help and completion read the names here."""
+
+from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from instantvir_models.errors import UsageError
-from instantvir_models.solvers.base import Solver
-from instantvir_models.solvers.classical.deconvolve import RichardsonLucy, Wiener
-from instantvir_models.solvers.classical.denoise import (
-    FFmpegNonLocalMeans,
-    NonLocalMeans,
-    NonLocalMeansOverTime,
-)
-from instantvir_models.solvers.classical.enlarge import AsMeasured, Interpolated
-from instantvir_models.solvers.classical.fill import Biharmonic, OpenCVFill
-from instantvir_models.solvers.classical.initial import InitialEstimate
+
+if TYPE_CHECKING:
+    from instantvir_models.solvers.base import Solver
 
 
 @dataclass(frozen=True)
 class Method:
     """A solver as a person finds it."""
 
-    new: Callable[[], Solver[Any]]
-    """Makes one with settings that suit most videos."""
+    place: str
+    """Module and class, below `instantvir_models.solvers`."""
     about: str
     """What it does, in a few words."""
+    settings: tuple[Any, ...] = ()
+    """What its class is given: settings that suit most videos."""
+
+    def new(self) -> Solver[Any]:
+        """One with these settings."""
+        module, name = self.place.rsplit(".", 1)
+        made: Solver[Any] = getattr(import_module(f"{__package__}.{module}"), name)(*self.settings)
+        return made
 
 
 METHODS = {
-    "map": Method(InitialEstimate, "the most probable video for a fitted spectrum, any operator"),
-    "as_measured": Method(AsMeasured, "the measurement itself"),
-    "telea": Method(OpenCVFill, "fills holes (OpenCV)"),
-    "navier_stokes": Method(lambda: OpenCVFill("navier_stokes"), "fills holes (OpenCV)"),
-    "biharmonic": Method(Biharmonic, "fills holes (scikit-image), slowly"),
-    "bicubic": Method(Interpolated, "enlarges"),
-    "lanczos": Method(lambda: Interpolated("lanczos"), "enlarges"),
+    "map": Method(
+        "classical.initial.InitialEstimate",
+        "the most probable video for a fitted spectrum, any operator",
+    ),
+    "as_measured": Method("classical.enlarge.AsMeasured", "the measurement itself"),
+    "telea": Method("classical.fill.OpenCVFill", "fills holes (OpenCV)"),
+    "navier_stokes": Method(
+        "classical.fill.OpenCVFill", "fills holes (OpenCV)", ("navier_stokes",)
+    ),
+    "biharmonic": Method("classical.fill.Biharmonic", "fills holes (scikit-image), slowly"),
+    "bicubic": Method("classical.enlarge.Interpolated", "enlarges"),
+    "lanczos": Method("classical.enlarge.Interpolated", "enlarges", ("lanczos",)),
     "bicubic_consistent": Method(
-        lambda: Interpolated("bicubic", 0.1), "enlarges, then corrects towards the measurement"
+        "classical.enlarge.Interpolated",
+        "enlarges, then corrects towards the measurement",
+        ("bicubic", 0.1),
     ),
-    "wiener": Method(Wiener, "deblurs with a fixed spectrum"),
-    "richardson_lucy": Method(RichardsonLucy, "deblurs"),
-    "nlmeans": Method(NonLocalMeans, "denoises frame by frame (OpenCV)"),
+    "wiener": Method("classical.deconvolve.Wiener", "deblurs with a fixed spectrum"),
+    "richardson_lucy": Method("classical.deconvolve.RichardsonLucy", "deblurs"),
+    "nlmeans": Method("classical.denoise.NonLocalMeans", "denoises frame by frame (OpenCV)"),
     "nlmeans_over_time": Method(
-        NonLocalMeansOverTime, "denoises over 5 frames (OpenCV), holding the whole clip"
+        "classical.denoise.NonLocalMeansOverTime",
+        "denoises over 5 frames (OpenCV), holding the whole clip",
     ),
-    "ffmpeg_nlmeans": Method(FFmpegNonLocalMeans, "denoises frame by frame (FFmpeg)"),
+    "ffmpeg_nlmeans": Method(
+        "classical.denoise.FFmpegNonLocalMeans", "denoises frame by frame (FFmpeg)"
+    ),
 }
 """By the name a person types."""
 
