@@ -194,7 +194,7 @@ def _config(text: str, path: Path, kind: type[Any]) -> Any:
             isinstance(v, int) and least.get(k, 4096) <= v < 4096 for k, v in values.items()
         ):
             raise ValueError(f"unexpected {values}")
-        if not 0 < len(traits) < MOST_TRAITS or not all(isinstance(t, str) for t in traits):
+        if len(traits) >= MOST_TRAITS or not all(isinstance(t, str) for t in traits):
             raise ValueError(f"unexpected traits {traits}")
         return kind(**values, traits=traits)
     except (ValueError, TypeError, AttributeError) as error:
