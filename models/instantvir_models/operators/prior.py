@@ -45,6 +45,10 @@ SEEN_WEIGHT = 400.0
 smooth mean over candidates that does not jump from block to block."""
 
 
+IDENTITY = Identity()
+"""One object, since what is known of an operator is kept by it."""
+
+
 @dataclass(frozen=True)
 class NaturalPrior:
     """Independent modes of power S(f) = power / f^exponent exp(-softness f^2), f in cycles per pixel.
@@ -124,7 +128,7 @@ def _iterated_map(y: Tensor, operator: Operator, variance: float, grid: Grid) ->
     guess = to_modes(_undone_by_parts(y, operator, variance), over_time=over_time)
     if any(part.only_selects for part in operator.parts):
         # holes look like detail: the slope is read off where they are filled
-        prior = fitted_prior(guess, Identity(), variance, grid, over_time=over_time)
+        prior = fitted_prior(guess, IDENTITY, variance, grid, over_time=over_time)
     else:
         modes = to_modes(y, over_time=over_time)
         prior = fitted_prior(modes, operator, variance, grid, over_time=over_time)
@@ -173,24 +177,34 @@ def fitted_prior(
     """
     power = modes.square().mean((0, 2))
     seen = band_means((power if over_time else power.mean(0, keepdim=True)).double())
-    candidates, expected = _candidates(operator, grid, over_time)
-    v = expected + variance
-    losses = (v.log() + seen.cpu() / v).mean((-2, -1))
-    power, exponent, softness, speed = torch.softmax(-SEEN_WEIGHT * losses, 0) @ candidates
-    return NaturalPrior(math.exp(power), float(exponent), float(softness), math.exp(speed))
+    powers = torch.tensor(POWERS, dtype=torch.float64)
+    shapes = _shown_by_shapes(operator, grid, over_time)
+    losses = torch.stack(
+        [_losses(powers, bands, variance, seen.cpu()) for bands in shapes.values()]
+    )
+    weights = torch.softmax(-SEEN_WEIGHT * losses.flatten(), 0).view_as(losses)  # [shapes, powers]
+    exponent, softness, log_speed = weights.sum(1) @ torch.tensor(list(shapes), dtype=torch.float64)
+    power = (weights.sum(0) @ powers.log()).exp()
+    return NaturalPrior(float(power), float(exponent), float(softness), float(log_speed.exp()))
+
+
+def _losses(powers: Tensor, bands: Tensor, variance: float, seen: Tensor) -> Tensor:
+    """Minus the log-likelihood of what was seen in bands [T or 1, n] under each of `powers` [k]."""
+    expected = powers[:, None, None] * bands + variance
+    return (expected.log() + seen / expected).mean((-2, -1))
 
 
 @lru_cache(maxsize=8)
-def _candidates(operator: Operator, grid: Grid, over_time: bool) -> tuple[Tensor, Tensor]:
-    """Candidate priors [n, 4] (logarithms of power and speed), and what each would let a noise-free
-    measurement show in each band, [n, T or 1, BANDS]; float64."""
-    powers = torch.tensor(POWERS, dtype=torch.float64)
-    rows, shown = [], []
+def _shown_by_shapes(
+    operator: Operator, grid: Grid, over_time: bool
+) -> dict[tuple[float, float, float], Tensor]:
+    """What priors of power 1 let a noise-free measurement show in each band, [T or 1, n] float64, by
+    exponent, softness and logarithm of the speed."""
+    shown = {}
     for speed, exponent, softness in product(
         SPEEDS if over_time else (1.0,), EXPONENTS, SOFTNESSES
     ):
         unit = NaturalPrior(1.0, exponent, softness, speed).spectrum(grid, over_time=over_time)
-        bands = band_means(operator.measured_power(grid, unit)[:, 0])
-        shown.append(powers[:, None, None] * bands)
-        rows.append([[math.log(p), exponent, softness, math.log(speed)] for p in POWERS])
-    return torch.tensor(rows, dtype=torch.float64).flatten(0, 1), torch.cat(shown)
+        shape = exponent, softness, math.log(speed)
+        shown[shape] = band_means(operator.measured_power(grid, unit)[:, 0])
+    return shown

@@ -505,7 +505,7 @@ def test_no_frame_waits_for_more_than_its_block_needs(tmp_path):
     settings = LiveSettings(frames_per_block=full_size.frames_per_block)
     (live,), _ = streamed(
         SourceSettings(source=str(clip(tmp_path, num_frames=23))),
-        lambda height, width: Noting(full_size, BLUR, height=height, width=width),
+        lambda height, width: Noting(Amortised(full_size), BLUR, height=height, width=width),
         settings=settings,
     )
     assert pushed == [(9, 9), (12, 12), (2, 0)]
@@ -523,7 +523,7 @@ def test_look_ahead_waits_for_its_frames_and_no_more(student, tmp_path):
 
     streamed(
         SourceSettings(source=str(clip(tmp_path, num_frames=11))),
-        lambda height, width: Noting(student, TEMPORAL, height=height, width=width),
+        lambda height, width: Noting(Amortised(student), TEMPORAL, height=height, width=width),
     )
     assert pushed == [(5, 3), (3, 3), (3, 3)]
 
