@@ -161,8 +161,8 @@ def _hatched(rng: np.random.Generator, side: int) -> Frames:
         along = 2 * side * np.array([-across[1], across[0]])
         for distance in np.arange(-side, side, pitch):
             middle = side / 2 + distance * across
-            ends = (((middle + sign * along) * 16).astype(int).tolist() for sign in (-1, 1))
-            cv2.line(canvas, *ends, colour, thickness, cv2.LINE_AA, 4)
+            start, end = (((middle + sign * along) * 16).astype(int).tolist() for sign in (-1, 1))
+            cv2.line(canvas, start, end, colour, thickness, cv2.LINE_AA, 4)
     return canvas
 
 
