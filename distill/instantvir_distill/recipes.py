@@ -47,10 +47,12 @@ def calibrate() -> DistillConfig:
     return DistillConfig(
         initial_weights="tiny",
         learned="head_error",
+        adam_lr=1e-2,
+        warmup_steps=5,
         constant_share=0.0,
-        ema_decay=0.98,
+        ema_decay=0.95,
         workers=1,
-        phases=(Phase(steps=100, crop=160, frames=6, samples=4),),
+        phases=(Phase(steps=60, crop=128, frames=6, samples=4, frames_learned=1),),
     )
 
 
