@@ -65,7 +65,7 @@ class Score:
     psnr: float
     psnr_init: float
     told_over_true_error: float
-    """The student's expected error of its own estimate over the true one, 1 where calibrated."""
+    """The student's expected error of the result over the true one, 1 where calibrated."""
 
 
 def crops(clips: list[Clip], *, frames: int) -> Iterator[tuple[str, Tensor]]:
@@ -129,10 +129,10 @@ def validate(
     for seed, (name, x) in enumerate(crops(clips, frames=frames)):
         for column in COLUMNS:
             measurement = measured(x, column, seed=seed)
-            result, start, x_hat, variance = restored(
+            result, start, _, variance = restored(
                 student, measurement, block=student.frames_per_block
             )
-            error = float((x_hat - x).square().mean())
+            error = float((result - x).square().mean())
             out[column.name][name] = Score(
                 psnr=_psnr(stored(result), x),
                 psnr_init=_psnr(stored(start), x),

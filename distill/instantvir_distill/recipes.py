@@ -6,15 +6,13 @@ from instantvir_distill.config import DistillConfig, Phase
 from instantvir_distill.data import ENLARGEMENT_BY_4
 from instantvir_models.students.fused import FusedConfig
 
-LARGER_CROPS = Phase(steps=2200, crop=96, frames=6, samples=8, frames_learned=1)
-
 
 def tiny() -> DistillConfig:
     """The embedded student but for its branch: supervised regression over all tasks at once."""
     return DistillConfig(
         phases=(
             Phase(steps=5300, crop=64, frames=5, samples=16, frames_learned=1),
-            LARGER_CROPS,
+            Phase(steps=3400, crop=96, frames=6, samples=8, frames_learned=1),
         )
     )
 
@@ -26,7 +24,7 @@ def refine() -> DistillConfig:
         muon_lr=0.002,
         adam_lr=7e-4,
         constant_share=0.1,
-        phases=(LARGER_CROPS,),
+        phases=(Phase(steps=1500, crop=96, frames=6, samples=8, frames_learned=1),),
     )
 
 
@@ -49,10 +47,12 @@ def calibrate() -> DistillConfig:
     return DistillConfig(
         initial_weights="tiny",
         learned="head_error",
+        adam_lr=1e-2,
+        warmup_steps=5,
         constant_share=0.0,
-        ema_decay=0.98,
+        ema_decay=0.95,
         workers=1,
-        phases=(Phase(steps=100, crop=160, frames=6, samples=4),),
+        phases=(Phase(steps=60, crop=128, frames=6, samples=4, frames_learned=1),),
     )
 
 

@@ -14,7 +14,7 @@ from instantvir_models.errors import VideoOpenError
 
 Frames = NDArray[np.uint8]
 
-PHOTO_SHARE, DRAWN_SHARE = 0.35, 0.08
+PHOTO_SHARE, DRAWN_SHARE = 0.3, 0.18
 """Parts of the samples that are photos and drawings, where there are photos."""
 
 FONTS = (
@@ -128,10 +128,13 @@ class SceneSource:
 def drawn(rng: np.random.Generator, crop: int, frames: int) -> Frames:
     """Flat colours, shapes, lines and letters that move by parts of a pixel."""
     things = [_thing(rng, crop) for _ in range(rng.integers(1, 8))]
-    ground = _ground(rng, 2 * crop)
+    step = rng.integers(-5, 6, 2)
+    margin = 5 * frames
+    ground = _ground(rng, 2 * (crop + margin))
     out = []
     for t in range(frames):
-        canvas = ground.copy()
+        top, left = margin + step * t
+        canvas = ground[top : top + 2 * crop, left : left + 2 * crop].copy()
         for draw in things:
             draw(canvas, t)
         out.append(canvas)
@@ -139,10 +142,28 @@ def drawn(rng: np.random.Generator, crop: int, frames: int) -> Frames:
 
 
 def _ground(rng: np.random.Generator, side: int) -> Frames:
+    if rng.random() < 0.6:
+        return _hatched(rng, side)
     if rng.random() < 0.5:
         return np.full((side, side, 3), _colour(rng), np.uint8)
     corners = np.array([[_colour(rng), _colour(rng)], [_colour(rng), _colour(rng)]], np.uint8)
     return cv2.resize(corners, (side, side), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _hatched(rng: np.random.Generator, side: int) -> Frames:
+    """Parallel lines, grids and stripes of any pitch on one colour."""
+    canvas = np.full((side, side, 3), _colour(rng), np.uint8)
+    colour, first = _colour(rng), rng.uniform(0, math.pi) if rng.random() < 0.5 else 0.0
+    pitch = math.exp(rng.uniform(math.log(6), math.log(120)))
+    thickness = max(1, round(pitch * rng.uniform(0.05, 0.5)))
+    for angle in (first, first + math.pi / 2)[: rng.integers(1, 3)]:
+        across = np.array([math.cos(angle), math.sin(angle)])
+        along = 2 * side * np.array([-across[1], across[0]])
+        for distance in np.arange(-side, side, pitch):
+            middle = side / 2 + distance * across
+            start, end = (((middle + sign * along) * 16).astype(int).tolist() for sign in (-1, 1))
+            cv2.line(canvas, start, end, colour, thickness, cv2.LINE_AA, 4)
+    return canvas
 
 
 def _colour(rng: np.random.Generator) -> tuple[int, ...]:

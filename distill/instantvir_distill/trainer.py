@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from instantvir_distill.clips import Clip
 from instantvir_distill.config import DistillConfig
@@ -29,7 +28,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.students.base import condition
-from instantvir_models.students.fused import FusedConfig, FusedStudent, Start
+from instantvir_models.students.fused import FusedConfig, FusedStudent, Refined, Start
 
 SAVE_EVERY_SECONDS = 120
 LOG_EVERY_STEPS = 50
@@ -57,12 +56,13 @@ class Trainer:
         for name, weight in self.student.named_parameters():
             weight.requires_grad_(name.startswith(config.learned))
         named = [(n, p) for n, p in self.student.named_parameters() if p.requires_grad]
-        self.optimizers: list[torch.optim.Optimizer] = [
-            Muon([p for n, p in named if is_matrix(n, p)], lr=config.muon_lr),
-            torch.optim.AdamW(
-                [p for n, p in named if not is_matrix(n, p)], lr=config.adam_lr, weight_decay=0.0
-            ),
-        ]
+        matrices = [p for n, p in named if is_matrix(n, p)]
+        others = [p for n, p in named if not is_matrix(n, p)]
+        self.optimizers: list[torch.optim.Optimizer] = []
+        if matrices:
+            self.optimizers.append(Muon(matrices, lr=config.muon_lr))
+        if others:
+            self.optimizers.append(torch.optim.AdamW(others, lr=config.adam_lr, weight_decay=0.0))
         self.sampler = Sampler(clips, lossy_fraction=config.lossy_fraction, photos=photos)
         self.norms: deque[float] = deque(maxlen=NORMS_KEPT)
         self.spikes = 0
@@ -144,24 +144,35 @@ class Trainer:
         with torch.autocast(
             "cpu", dtype=fastest_dtype(), enabled=fastest_dtype() == torch.bfloat16
         ):
-            refined = self.student.refine(_joined(starts))
+            refined = self._refined(starts)
         each, miscalibrated = [], []
-        for i, (sample, start, first) in enumerate(zip(samples, starts, firsts, strict=True)):
-            mine, frames = slice(i * count, (i + 1) * count), slice(first, first + count)
-            x, x_hat = sample.x[:, frames], refined.x_hat[None, mine]
-            expected = refined.variance[mine]
-            x_hat = data_consistency(
-                x_hat,
-                _during(sample.measurement, frames),
-                estimate_std=expected.detach().mean().sqrt(),
-            )
-            # of the result, not of what consistency is given: the student learns to undo what
-            # consistency brings back, the more the worse it says it is, and says it then
-            error = F.avg_pool2d((x_hat.detach() - x)[0].square().mean(1, keepdim=True), 4)
-            miscalibrated.append(miscalibration(error + 1e-7, expected))
+        for sample, start, first, one in zip(samples, starts, firsts, refined, strict=True):
+            frames = slice(first, first + count)
+            x, x_hat, expected = sample.x[:, frames], one.x_hat[None], one.variance
+            if not one.is_final.all():
+                x_hat = data_consistency(
+                    x_hat,
+                    _during(sample.measurement, frames),
+                    estimate_std=expected.detach().mean().sqrt(),
+                )
+            error = (x_hat.detach() - x).square().mean()
+            miscalibrated.append(miscalibration(error + 1e-7, expected.mean()))
             power = self.config.powers.get(sample.task, 0.5)
             each.append(relative_error(x_hat, x, variance=start.variance_init.mean(), power=power))
         return each, torch.stack(miscalibrated).mean()
+
+    def _refined(self, starts: list[Start]) -> list[Refined]:
+        """What becomes of each example; those of the network at once, and those of its branch."""
+        out: dict[int, Refined] = {}
+        for is_branch in (False, True):
+            chosen = [i for i, s in enumerate(starts) if (s.y_small is not None) == is_branch]
+            if not chosen:
+                continue
+            joined = self.student.refine(_joined([starts[i] for i in chosen]))
+            counts = [len(starts[i].x_init) for i in chosen]
+            parts = zip(*(t.split(counts) for t in vars(joined).values()), strict=True)
+            out |= {i: Refined(*part) for i, part in zip(chosen, parts, strict=True)}
+        return [out[i] for i in range(len(starts))]
 
     def _is_spike(self) -> bool:
         """Whether the gradient is far longer than it usually is; else clips it."""

@@ -5,6 +5,7 @@ import torch
 
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
+from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
@@ -223,15 +224,21 @@ def test_every_weight_learns():
 
 
 @torch.inference_mode()
-def test_a_batch_equals_its_members():
-    """Codes shared by a batch are folded into weights; codes of their own are not."""
+def test_consistency_gives_what_the_student_meant():
+    """The student averages the measurement in itself, by a weight that its network knows, and hands
+    out what consistency, by the error it tells, turns into that. A batch equals its members."""
     student = random_student()
-    block = conditioned(moving_clip(3, 32, 32), 0.05)
-    start = student.start(block, student.new_state())
-    together = student.refine(start)
-    alone = student.restore_sequence(block)
-    torch.testing.assert_close(together.x_hat[None], alone.x_hat, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(together.variance.mean().sqrt(), alone.std[0], rtol=1e-4, atol=1e-5)
+    for operator in (None, scattered_holes(3, 32, 32)):
+        measurement = measured(moving_clip(3, 32, 32), operator, noise_std=0.05)
+        block = condition(measurement)
+        together = student.refine(student.start(block, student.new_state()))
+        assert together.is_final.all()
+        alone = student.restore_sequence(block)
+        result = data_consistency(alone.x_hat, measurement, estimate_std=alone.std[0])
+        torch.testing.assert_close(result, together.x_hat[None], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            together.variance.mean().sqrt(), alone.std[0], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_the_local_mean_of_a_constant_is_the_constant():

@@ -56,6 +56,10 @@ PICTURE_STD = 0.25
 LOSSY_STD = 3 * LEVEL
 """What a codec is taken to have added to the noise it was told of."""
 
+MEASUREMENT_TRUST = 1.1
+"""How far the network's own estimate counts as off, over what averaging in time has left, when what
+was measured directly is averaged in."""
+
 OPEN_GATE = 4.0
 """Logit of a gate that lets everything pass: where a linear inverse has weighed the bands already."""
 
@@ -135,7 +139,9 @@ class Refined:
     x_hat: Tensor
     """[n, 3, H, W]."""
     variance: Tensor
-    """[n, 1, H/4, W/4] of the error of x_hat, as the network expects it."""
+    """[n, 1, H/4, W/4] of the error of the result, as the network expects it."""
+    is_final: Tensor
+    """[n], whether x_hat has been made consistent with the measurement."""
 
 
 class FusedStudent(nn.Module):
@@ -219,20 +225,29 @@ class FusedStudent(nn.Module):
         return self._estimate(self.start(block, state), block)
 
     def restore_sequence(self, sequence: Conditioning) -> Estimate:
-        """Whole sequence at once; equals `restore_block` block after block."""
-        return self._estimate(self.start(sequence, self.new_state()), sequence)
+        """Whole sequence at once, block after block; `std` is that over all of them."""
+        state, frames = self.new_state(), sequence.x_init.shape[1]
+        each = [
+            self.restore_block(sequence.during(slice(i, i + self.frames_per_block)), state)
+            for i in range(0, frames, self.frames_per_block)
+        ]
+        variances = torch.stack([estimate.std.square() for estimate in each])
+        return Estimate(torch.cat([one.x_hat for one in each], 1), variances.mean(0).sqrt())
 
     def _estimate(self, start: Start, block: Conditioning) -> Estimate:
         batch, frames = block.x_init.shape[:2]
         height, width = block.size
         # frame by frame: a frame's features fit in the cache of a CPU
         each = [self.refine(_frame(start, i)) for i in range(batch * frames)]
-        x_hat = torch.cat([one.x_hat for one in each])[..., :height, :width]
         variance = torch.cat([one.variance for one in each]).unflatten(0, (batch, frames))
-        return Estimate(
-            x_hat=x_hat.unflatten(0, (batch, frames)).to(block.x_init.device),
-            std=variance.mean((1, 2, 3, 4)).sqrt(),
+        std = variance.mean((1, 2, 3, 4)).sqrt()
+        x_hat = torch.cat([one.x_hat[..., :height, :width] for one in each])
+        undone = _before_consistency(
+            x_hat, block, std.repeat_interleave(frames), self._told(start.traits)
         )
+        is_final = torch.cat([one.is_final for one in each])[:, None, None, None]
+        x_hat = torch.where(is_final, undone, x_hat).unflatten(0, (batch, frames))
+        return Estimate(x_hat=x_hat.to(block.x_init.device), std=std)
 
     @torch.no_grad()
     def start(self, sequence: Conditioning, state: FusedState) -> Start:
@@ -323,9 +338,10 @@ class FusedStudent(nn.Module):
         x_hat = enlarged_mean(_unclipped(mean, start.y_view, told)) + inverse_haar(
             bands * gates + residual * (PICTURE_STD * s_bar * scale)
         )
+        x_hat, is_final = _with_measurement(x_hat, start, told)
         log_ratio = self.head_error(y.detach()).float().clamp(-4, 3)
         expected = F.avg_pool2d(start.variance, 4) * torch.exp(2 * log_ratio - 1)
-        return Refined(x_hat=x_hat, variance=expected)
+        return Refined(x_hat=x_hat, variance=expected, is_final=is_final)
 
     def _enlarged(self, start: Start, y_small: Tensor) -> Refined:
         assert self.enlarger is not None
@@ -340,6 +356,7 @@ class FusedStudent(nn.Module):
         return Refined(
             x_hat=start.x_init[..., :height, :width] + scale * added,
             variance=s.square() * torch.exp(2 * log_ratio - 1),
+            is_final=torch.zeros_like(start.traits[:, 0], dtype=torch.bool),
         )
 
     def _told(self, traits: Tensor) -> "_Told":
@@ -385,6 +402,11 @@ class _Told:
         return torch.stack([self[name] for name in INVERSES]).gt(0).any(0)
 
     @property
+    def told_noise_variance(self) -> Tensor:
+        """[n, 1, 1, 1] as data consistency takes it."""
+        return ((self["noise_std"] / 10).square() + ROUNDING_STD**2)[:, None, None, None]
+
+    @property
     def noise_variance(self) -> Tensor:
         """[n, 1, 1, 1] of what was measured."""
         noise = (self["noise_std"] / 10).square() + self["is_lossy"] * LOSSY_STD**2
@@ -401,6 +423,24 @@ def _unclipped(mean: Tensor, y_view: Tensor, told: _Told) -> Tensor:
     is_clipped = (y_view.abs().amax((1, 2, 3)) <= 1 + ROUNDING_STD) & ~told.is_inverse
     was = unclipped_mean(mean, told["noise_std"] / 10)
     return torch.where(is_clipped[:, None, None, None], was, mean)
+
+
+def _with_measurement(x_hat: Tensor, start: Start, told: _Told) -> tuple[Tensor, Tensor]:
+    """x_hat [n, 3, H, W] averaged with what was measured directly, and [n] for which it was.
+
+    The weight is a matter of arithmetic (`MEASUREMENT_TRUST`), so that the network knows it.
+    """
+    is_noisy = (told["noise_std"] > 0) & ~told.is_inverse
+    weight = MEASUREMENT_TRUST**2 * start.variance.mean((1, 2, 3), keepdim=True)
+    weight = start.known * weight / told.noise_variance
+    mixed = (x_hat + weight * start.y_view) / (1 + weight)
+    return torch.where(is_noisy[:, None, None, None], mixed, x_hat), is_noisy
+
+
+def _before_consistency(x: Tensor, block: Conditioning, std: Tensor, told: _Told) -> Tensor:
+    """What data consistency by `std` [n] turns into x [n, 3, H, W], which has it already."""
+    weight = std.square()[:, None, None, None] / told.told_noise_variance
+    return x + weight * block.known.flatten(0, 1) * (x - block.y_view.flatten(0, 1))
 
 
 def _first_gate(variance: Tensor, told: _Told) -> Tensor:

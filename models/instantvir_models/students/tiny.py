@@ -1,4 +1,4 @@
-"""The embedded student: under a million weights, made for a CPU, one network for all tasks.
+"""The student that was embedded before `fused`: attention and recurrences over the whole video.
 
 Works on a lossless Haar latent (half size, no compression). A block of frames passes through
 
