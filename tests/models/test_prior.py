@@ -175,3 +175,39 @@ def test_the_prior_does_not_jump():
     measurement = measured(x, GaussianBlur(1.5), 5.0)
     nudged = Measurement(measurement.y * 1.001, measurement.degradation)
     assert relative(initial_estimate(nudged), initial_estimate(measurement)) < 2e-3
+
+
+def test_what_is_known_of_an_operator_serves_every_block_and_tile():
+    """Parts, later frames and halves of an operator were new objects each time, and fitted anew."""
+    blurred = Composition([GaussianBlur(1.5), operator_of("down:factor=2")])
+    assert blurred.cropped(slice(0, 32), slice(0, 32)) is blurred
+    assert blurred.at_frame(3) is blurred
+    assert GaussianBlur(1.5).halved() is GaussianBlur(1.5).halved()
+
+
+def test_a_large_frame_over_time_is_fitted_on_fewer_modes():
+    operator = operator_of("temporal:size=3+blur:sigma=1")
+    grid = Grid(3, 400, 640)
+    y = torch.nn.functional.interpolate(real_clip("maple")[0], size=(400, 640), mode="bicubic")[
+        None
+    ]
+    modes = to_modes(operator.A(y), over_time=True)
+    prior = fitted_prior(modes, operator, 1e-4, grid, over_time=True)
+    assert 1.5 <= prior.exponent <= 3
+    assert prior.softness > 8  # an enlarged film has no fine detail
+
+
+def test_nothing_to_solve_changes_nothing():
+    b = torch.randn(1, 2, 3, 12, 16, dtype=torch.float64)
+    torch.testing.assert_close(operator_of("down:factor=2").solve(b, 0.0), b)
+
+
+def test_gradients_pass_after_a_session_has_run():
+    """Tables filled while nothing was to be learned could not be learned through."""
+    operator = operator_of("down:factor=3,kernel=bicubic")
+    with torch.inference_mode():
+        operator.A(torch.zeros(1, 1, 3, 21, 27, dtype=torch.float64))
+        operator.solve(torch.zeros(1, 1, 3, 21, 27, dtype=torch.float64), 1.0)
+    x = torch.zeros(1, 1, 3, 21, 27, dtype=torch.float64, requires_grad=True)
+    operator.solve(operator.A_adjoint(operator.A(x)), 1.0).sum().backward()
+    assert x.grad is not None

@@ -177,8 +177,11 @@ def _read(path: Path) -> FusedStudent | TinyStudent:
             "people's weights go through `instantvir convert`",
         )
     config = _config(metadata.get("config", ""), path, kind.config)
-    student = kind.student(config, seen=_seen(metadata.get("seen"), path, kind.seen))
-    check_tensors(stored, student.state_dict(), f"`{path}`")
+    seen = _seen(metadata.get("seen"), path, kind.seen)
+    with torch.device("meta"):  # what a stranger's configuration asks for costs nothing there
+        shapes = kind.student(config, seen=seen).state_dict()
+    check_tensors(stored, shapes, f"`{path}`")
+    student = kind.student(config, seen=seen)
     student.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
     student = student.to(memory_format=torch.channels_last)
     return student.eval().requires_grad_(False)
@@ -191,13 +194,14 @@ def _config(text: str, path: Path, kind: type[Any]) -> Any:
         values: dict[str, Any] = json.loads(text)
         traits = tuple(values.pop("traits", usual.traits))
         if not all(
-            isinstance(v, int) and least.get(k, 4096) <= v < 4096 for k, v in values.items()
+            isinstance(v, int) and least.get(k, 4096) <= v < (64 if k.endswith("layers") else 4096)
+            for k, v in values.items()
         ):
             raise ValueError(f"unexpected {values}")
         if len(traits) >= MOST_TRAITS or not all(isinstance(t, str) for t in traits):
             raise ValueError(f"unexpected traits {traits}")
         return kind(**values, traits=traits)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"`{path}` has no usable configuration: {error}") from error
 
 
@@ -214,7 +218,7 @@ def _seen(text: str | None, path: Path, usual: Seen) -> Seen:
             ),
             noise_levels=_range(values["noise_levels"]),
         )
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise CheckpointError(
             f"`{path}` does not say properly what it was trained on: {error}"
         ) from error

@@ -30,6 +30,7 @@ def even_spectrum(taps: Tensor, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _gaussian_spectrum(sigma: float, size: int) -> Tensor:
     return even_spectrum(gaussian_kernel(sigma), size)
 
@@ -65,7 +66,7 @@ class GaussianBlur(Operator):
         return self.sigma_y == 0 and self.sigma_x == 0
 
     def halved(self) -> "GaussianBlur":
-        return GaussianBlur(self.sigma_y / 2, self.sigma_x / 2)
+        return _blur(self.sigma_y / 2, self.sigma_x / 2)
 
     @property
     def traits(self) -> OperatorTraits:
@@ -134,6 +135,7 @@ class PointSpread(Operator):
             raise ValueError(f"a point spread function is a non-negative image, got {psf.shape}")
         self.psf = (psf / psf.sum()).double()
         self.spec = spec
+        self._known_transfers: tuple[Tensor, Tensor] | None = None
         is_odd = psf.shape[0] % 2 == 1 and psf.shape[1] % 2 == 1
         self._is_even = is_odd and all(
             torch.allclose(self.psf, self.psf.flip(dim), rtol=1e-9, atol=1e-15) for dim in (0, 1)
@@ -174,11 +176,27 @@ class PointSpread(Operator):
     def mode_steps(self, grid: Grid) -> Steps | None:
         if not self._is_even:
             return None
-        return (Gain(_transfers(self.psf, grid)[0].real[None, None]),)
+        return (Gain(self._transfers(grid.height, grid.width)[0].real[None, None]),)
+
+    @torch.inference_mode(False)
+    def _transfers(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Fourier transforms of the point spread and of its mirror image at the frequencies of DCT
+        modes, [H, W] complex128 each; those of the last size are kept."""
+        if self._known_transfers is None or self._known_transfers[0].shape != (height, width):
+
+            def waves(size: int, taps: int) -> Tensor:
+                offsets = torch.arange(taps, dtype=torch.float64) - taps // 2
+                phase = torch.arange(size, dtype=torch.float64)[:, None] * offsets
+                return torch.polar(torch.ones_like(phase), phase * (-math.pi / size))
+
+            rows, columns = waves(height, self.psf.shape[0]), waves(width, self.psf.shape[1])
+            down = rows @ self.psf.to(torch.complex128)
+            self._known_transfers = down @ columns.mT, down @ columns.mH
+        return self._known_transfers
 
     def mode_energy(self, grid: Grid, later: Tensor) -> Tensor:
         """A mode of the DCT is two plane waves, mirror images of each other."""
-        straight, mirrored = _transfers(self.psf, grid)
+        straight, mirrored = self._transfers(grid.height, grid.width)
         return later * (straight.abs().square() + mirrored.abs().square()) / 2
 
     @property
@@ -222,18 +240,9 @@ def _squared_distance(psf: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _transfers(psf: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Fourier transforms of a point spread and of its mirror image at the frequencies of DCT modes,
-    [H, W] complex128 each."""
-
-    def waves(size: int, taps: int) -> Tensor:
-        offsets = torch.arange(taps, dtype=torch.float64) - taps // 2
-        phase = torch.arange(size, dtype=torch.float64)[:, None] * offsets * (-math.pi / size)
-        return torch.polar(torch.ones_like(phase), phase)
-
-    rows, columns = waves(grid.height, psf.shape[0]), waves(grid.width, psf.shape[1])
-    down = rows @ psf.to(torch.complex128)
-    return down @ columns.mT, down @ columns.mH
+def _blur(sigma_y: float, sigma_x: float) -> GaussianBlur:
+    """One object for each blur, since what is known of an operator is kept by it."""
+    return GaussianBlur(sigma_y, sigma_x)
 
 
 def _multiplied(blur: GaussianBlur, x: Tensor) -> Tensor:

@@ -120,7 +120,8 @@ class Composition(Operator):
             top, left = operator.measured_size(rows.start, columns.start)
             bottom, right = operator.measured_size(rows.stop, columns.stop)
             rows, columns = slice(top, bottom), slice(left, right)
-        return Composition(cropped)
+        is_same = all(new is old for new, old in zip(cropped, self.operators, strict=True))
+        return self if is_same else Composition(cropped)
 
     def at_frame(self, first_frame: int) -> "Composition":
         if not self.changes_over_time:

@@ -37,6 +37,7 @@ def _cubic_matrix(size_out: int, size_in: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _shrink_matrix(size_in: int, factor: int, kernel: DownsampleKernel) -> Tensor:
     if kernel == "area":
         small = torch.eye(size_in // factor, dtype=torch.float64)
@@ -45,6 +46,7 @@ def _shrink_matrix(size_in: int, factor: int, kernel: DownsampleKernel) -> Tenso
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _fold_matrix(size_in: int, factor: int, kernel: DownsampleKernel) -> Tensor:
     """The shrinking matrix between DCT modes: what aliases to each mode of the small side."""
     fold = dct(dct(_shrink_matrix(size_in, factor, kernel), 0), 1)

@@ -31,7 +31,7 @@ class Mask(Operator):
             raise ValueError("a mask holds only 0 (unknown) and 1 (known)")
         self.mask = mask
         self.spec = spec
-        self._known_fraction = float(mask.double().mean())
+        self._known_fraction = float(mask.mean(dtype=torch.float64))
 
     def _frames(self, x: Tensor) -> Tensor:
         """The mask of each frame of `x`, broadcastable to it."""

@@ -127,8 +127,8 @@ def shrunk(steps: Steps, b: Tensor, weight: Tensor | float) -> Tensor:
         gain = reduce(lambda v, step: step.power(v), steps, torch.ones(1, 1, 1, 1).double())
         return b / (1 + weight * gain.to(b))
     ones = torch.ones(1, 1, *b.shape[-2:], dtype=torch.float64)
-    inner = forward(steps, b) / (power_after(steps, ones).to(b) + 1 / weight)  # Woodbury
-    return b - adjoint(steps, inner)
+    inner = forward(steps, b) / (1 + weight * power_after(steps, ones).to(b))  # Woodbury
+    return b - weight * adjoint(steps, inner)
 
 
 def most_probable(steps: Steps, y: Tensor, power: Tensor, variance: float) -> Tensor:

@@ -40,6 +40,9 @@ POWERS = tuple(4e-3 * 2.0 ** (k / 2) for k in range(-28, 13))
 """Candidates that a video's own prior is a mean of; 4e-3 is the power of the training clips at an
 exponent of 2."""
 
+SMALLER_SIDE = 160
+"""Modes per side that stand for those of a larger frame where every candidate is tried over time."""
+
 SEEN_WEIGHT = 400.0
 """What is seen of a video counts as this many modes, however many they are, so that its prior is a
 smooth mean over candidates that does not jump from block to block."""
@@ -179,6 +182,9 @@ def fitted_prior(
     seen = band_means((power if over_time else power.mean(0, keepdim=True)).double())
     powers = torch.tensor(POWERS, dtype=torch.float64)
     shapes = _shown_by_shapes(operator, grid, over_time)
+    if over_time:  # the mean of frames, which is in the lowest band, tells nothing of motion
+        seen = seen[:, 1:]
+        shapes = {shape: bands[:, 1:] for shape, bands in shapes.items()}
     losses = torch.stack(
         [_losses(powers, bands, variance, seen.cpu()) for bands in shapes.values()]
     )
@@ -200,6 +206,8 @@ def _shown_by_shapes(
 ) -> dict[tuple[float, float, float], Tensor]:
     """What priors of power 1 let a noise-free measurement show in each band, [T or 1, n] float64, by
     exponent, softness and logarithm of the speed."""
+    if over_time and operator.mode_steps(grid) is not None:
+        grid = _smaller(grid, operator)  # bands know frequencies, not how many modes they hold
     shown = {}
     for speed, exponent, softness in product(
         SPEEDS if over_time else (1.0,), EXPONENTS, SOFTNESSES
@@ -208,3 +216,13 @@ def _shown_by_shapes(
         shape = exponent, softness, math.log(speed)
         shown[shape] = band_means(operator.measured_power(grid, unit)[:, 0])
     return shown
+
+
+def _smaller(grid: Grid, operator: Operator) -> Grid:
+    """A grid of the same frequencies, fewer of them, on which `operator` can act."""
+    factors = operator.clean_size(1, 1)
+    height, width = (
+        min(side, factor * math.ceil(SMALLER_SIDE / factor))
+        for side, factor in zip((grid.height, grid.width), factors, strict=True)
+    )
+    return Grid(grid.frames, height, width)

@@ -1,5 +1,6 @@
 """Large frames in tiles: constant memory at any size, for students that see their surroundings only."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -76,14 +77,14 @@ class TiledStudent(Generic[StateT]):
     ) -> Estimate:
         """The estimate of a block from that of each of its tiles, in raster order."""
         x_hat = torch.empty_like(block.x_init)
-        std = None
+        squared, pixels = block.traits.new_zeros(len(block.traits)), 0
         grid = tiles(*block.size, side=self.tile_pixels, halo=HALO_PIXELS)
         for index, tile in enumerate(grid):
             part = restored(_cut(block, tile.read), index)
             x_hat[(..., *tile.write)] = part.x_hat[(..., *tile.keep)]
-            std = part.std
-        assert std is not None
-        return Estimate(x_hat=x_hat, std=std)
+            kept = math.prod(side.stop - side.start for side in tile.keep)
+            squared, pixels = squared + kept * part.std.square(), pixels + kept
+        return Estimate(x_hat=x_hat, std=(squared / pixels).sqrt())
 
 
 def _cut(block: Conditioning, read: tuple[slice, slice]) -> Conditioning:
