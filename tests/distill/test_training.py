@@ -164,7 +164,7 @@ def test_training_lowers_the_loss_on_one_example(tmp_path):
     trainer = Trainer(config, [clip("a_1")], tmp_path, rank=0)
     samples = trainer._samples()
     losses = [sum(trainer._update(samples).values()) for _ in range(25)]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_the_configuration_is_saved_beside_the_weights(tmp_path):
