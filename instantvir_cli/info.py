@@ -87,7 +87,7 @@ def _of_file(model: str, located: Located) -> dict[str, Any]:
     loaded = load_student(model)
     tensors = read_tensors(located.path)[0].values()
     return {
-        "kind": "tiny student",
+        "kind": type(loaded.student).__name__,
         "file": str(located.path),
         "weights": sum(tensor.numel() for tensor in tensors),
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),

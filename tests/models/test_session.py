@@ -1,5 +1,7 @@
 """The promise of the session: what comes out depends on the frames, not on the packets."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
+from instantvir_models.solvers.base import Restored
+from instantvir_models.solvers.classical.initial import InitialEstimate
 from instantvir_models.students.fusion import Belief
 from tests.live_tools import small_student
 
@@ -207,3 +211,25 @@ def test_a_shock_to_the_memory_is_forgotten(spec):
     difference = calm.push(frames[12:]).astype(int) - shocked.push(frames[12:])
     assert difference[:3].any()
     assert np.abs(difference[-3:]).mean() < 1  # flow on noise is chaotic, here and there a pixel
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda r: Restored(r.x[:, :1], r.std), "x (1, 1, 3, 24, 32)"),
+        (lambda r: Restored(r.x[..., :-2], r.std), "x (1, 2, 3, 24, 30)"),
+        (lambda r: Restored(r.x.numpy(), r.std), "x ndarray"),
+        (lambda r: Restored(r.x, 0.06), "std float"),
+    ],
+)
+def test_a_solver_that_returns_something_else_is_told(change, named):
+    """A block that came back too short made a video that was too short, without a word."""
+
+    class Wrong(InitialEstimate):
+        def restore_block(self, window, state):
+            return change(super().restore_block(window, state))
+
+    degradation = Degradation(operator=GaussianBlur(1.0), noise_std=0.01)
+    session = Session(Wrong(), degradation, height=24, width=32, frames_per_block=2)
+    with pytest.raises(ValueError, match=re.escape(f"`Wrong.restore_block` returned {named}")):
+        session.push(np.zeros((2, 24, 32, 3), np.uint8))

@@ -21,7 +21,7 @@ from instantvir_models.clock import Step, StepClock
 from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
 from instantvir_models.operators.measurement import Degradation, Measurement
-from instantvir_models.solvers.base import Restored, Solver, Window, block_size
+from instantvir_models.solvers.base import Restored, Solver, Window, block_size, checked
 from instantvir_models.solvers.classical.initial import InitialEstimate
 from instantvir_models.students.text import TextRows
 from instantvir_models.tiles import TILE_PIXELS
@@ -280,7 +280,7 @@ class Session:
             self._begin_anew()
             self._is_state_shrunk = self.is_shrunk
         self._is_state_new = False
-        return self._solver.restore_block(window, self._state)
+        return checked(self._solver.restore_block(window, self._state), window, self._solver)
 
     def _begin_anew(self) -> None:
         """Forget the video so far; what memory once did not suffice for is not tried again."""

@@ -160,6 +160,25 @@ class Solver(ABC, Generic[StateT]):
         return self
 
 
+def checked(restored: Restored, window: Window, solver: Solver[Any]) -> Restored:
+    """`restored`, if it is what a solver promises to return.
+
+    Raises:
+        ValueError: saying what was returned and what it has to be.
+    """
+    y = window.measurement.y
+    height, width = window.measurement.operator.clean_size(*y.shape[-2:])
+    expected = (len(y), y.shape[1], 3, height, width)
+    for name, value, shape in (("x", restored.x, expected), ("std", restored.std, expected[:1])):
+        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if found != shape:
+            raise ValueError(
+                f"`{type(solver).__name__}.restore_block` returned {name} {found}, not a tensor "
+                f"{shape}: x is of the whole window, [B, T, 3, H, W], and std is [B]"
+            )
+    return restored
+
+
 def block_size(solver: Solver[Any], asked: int | None) -> int:
     """Frames per block that `solver` is to restore: its own number, or `asked` if that suits it.
 
