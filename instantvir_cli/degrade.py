@@ -36,9 +36,8 @@ def degrade_file(
         console.warn(f"`{output.suffix}` is written with a lossy codec; use .mkv for lossless")
     if report.clean_size != report.input_size:
         console.say(f"cropped {_size(report.input_size)} to {_size(report.clean_size)}")
-    console.say(
-        f"wrote {output} ({_size(report.output_size)}) and {report.note.name}: {report.operator}"
-    )
+    note = "" if report.note is None else f" and {report.note.name}"
+    console.say(f"wrote {output} ({_size(report.output_size)}){note}: {report.operator}")
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from instantvir_models.errors import UsageError
 from instantvir_models.media import Frame
 from instantvir_models.media.timeline import OutputTimeline, SourceTimeline, Span, Trim
 
@@ -70,10 +71,14 @@ def test_decoding_that_begins_behind_the_start_is_late():
 
 @pytest.mark.parametrize(
     ("start", "duration", "message"),
-    [(-1, None, "start_seconds must be at least 0"), (0, 0, "duration_seconds must be more than")],
+    [
+        (-1, None, "the start is -1 seconds; it is at least 0"),
+        (float("nan"), None, "the start is nan seconds; it is at least 0"),
+        (0, 0, "the duration is 0 seconds; it is more than 0"),
+    ],
 )
 def test_an_impossible_trim_is_refused(start, duration, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UsageError, match=message):
         Trim.of(start, duration)
 
 

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from tests.media_clips import make_clip, make_images, packets_of, picture
 
@@ -442,7 +442,7 @@ def test_short_hevc_videos_have_sane_times(tmp_path, num_frames):
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="crf must be between 0 and 63, got 99"):
+    with pytest.raises(UsageError, match="`--crf` is 99; it is a number from 0 to 63"):
         EncoderSettings(crf=99)
 
 

@@ -11,7 +11,12 @@ from instantvir_models.errors import UsageError
 from instantvir_models.operators.compose import Composition
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL
-from instantvir_models.operators.sidecar import read_sidecar, sidecar_path, write_sidecar
+from instantvir_models.operators.sidecar import (
+    forget_sidecar,
+    read_sidecar,
+    sidecar_path,
+    write_sidecar,
+)
 from instantvir_models.operators.spec import (
     OPERATOR_EXAMPLES,
     ClipShape,
@@ -156,3 +161,45 @@ def test_a_note_keeps_the_mask_of_a_composition(tmp_path):
     x = torch.rand(1, 2, 3, 16, 24)
     assert torch.equal(noted.operator.A(x), degradation.operator.A(x))
     assert noted.noise_std == pytest.approx(degradation.noise_std)
+
+
+def test_each_mask_of_a_note_has_a_file_of_its_own(tmp_path):
+    """The second was written over the first, and the note said they were one."""
+    shape = ClipShape(num_frames=1, height=16, width=24)
+    twice = parse_degradation("mask:keep=0.5,seed=1+mask:keep=0.3,seed=2", shape=shape)
+    write_sidecar(tmp_path / "y.mkv", twice, seed=1)
+    x = torch.rand(1, 1, 3, 16, 24)
+    assert torch.equal(read_sidecar(tmp_path / "y.mkv").operator.A(x), twice.operator.A(x))
+
+
+def test_a_note_finds_its_point_spread_from_the_folder_of_the_video(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "out").mkdir()
+    cv2.imwrite(str(tmp_path / "work" / "k.png"), np.eye(3, dtype=np.uint8) * 255)
+    monkeypatch.chdir(tmp_path / "work")
+    blurred = parse_degradation("psf:path=k.png")
+    write_sidecar(tmp_path / "out" / "y.mkv", blurred, seed=0)
+    monkeypatch.chdir(tmp_path)
+    noted = read_sidecar(tmp_path / "out" / "y.mkv")
+    assert torch.equal(noted.operator.psf, blurred.operator.psf)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None])
+def test_a_damaged_mask_is_told(tmp_path, content):
+    path = tmp_path / "mask.npz"
+    if content is None:
+        np.savez(path, shape=np.array([1, 48, 64]), known=np.zeros(3, np.uint8))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match="is not a mask of ours"):
+        load_mask(path)
+
+
+def test_a_new_video_takes_the_note_of_the_old_one_away(tmp_path):
+    video = tmp_path / "y.mkv"
+    write_sidecar(video, parse_degradation("blur:sigma=2"), seed=0)
+    forget_sidecar(video)
+    assert read_sidecar(video) is None
+    sidecar_path(video).write_text("{}")  # somebody else's
+    forget_sidecar(video)
+    assert sidecar_path(video).exists()

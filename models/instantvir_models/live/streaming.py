@@ -1,6 +1,7 @@
 """A live stream from what a person names to its end: `instantvir stream` as calls."""
 
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -96,7 +97,7 @@ def source_settings(
         ("--silence", silence, "a number of seconds above 0"),
         ("--fps", fps, "a number above 0"),
     ):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise UsageError(f"`{flag}` is {value:g}; it is {what}")
     if input_format is None and (source.isdecimal() or source.startswith("/dev/video")):
         source, input_format = _camera(source)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import av
 
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media.color import bit_depth_of, is_rgb
 from instantvir_models.media.limits import needs_even_sizes, refuse_what_crashes
 
@@ -110,7 +110,7 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         if self.crf is not None and not 0 <= self.crf <= 63:
-            raise ValueError(f"crf must be between 0 and 63, got {self.crf}")
+            raise UsageError(f"`--crf` is {self.crf}; it is a number from 0 to 63")
         if self.keyframe_interval is not None and self.keyframe_interval < 1:
             raise ValueError(f"keyframe_interval must be at least 1, got {self.keyframe_interval}")
         if self.threads is not None and self.threads < 1:

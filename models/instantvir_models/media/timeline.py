@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 
-from instantvir_models.errors import VideoOpenError
+from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media.frame import Frame
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,10 @@ class Trim:
     def of(
         cls, start_seconds: float | Fraction | None, duration_seconds: float | Fraction | None
     ) -> Trim:
-        """From a caller's numbers; ValueError if they are negative or the duration is 0."""
+        """From a caller's numbers; UsageError if they are negative or the duration is 0."""
         return cls(
-            _checked_seconds(start_seconds, "start_seconds", allow_zero=True),
-            _checked_seconds(duration_seconds, "duration_seconds", allow_zero=False),
+            _checked_seconds(start_seconds, "start", allow_zero=True),
+            _checked_seconds(duration_seconds, "duration", allow_zero=False),
         )
 
     @property
@@ -204,8 +205,7 @@ def _checked_seconds(
 ) -> Fraction | None:
     if value is None:
         return None
-    if value < 0 or (value == 0 and not allow_zero):
-        raise ValueError(
-            f"{name} must be {'at least' if allow_zero else 'more than'} 0, got {value}"
-        )
+    if not (0 < value < math.inf or (value == 0 and allow_zero)):
+        least = "at least" if allow_zero else "more than"
+        raise UsageError(f"the {name} is {float(value):g} seconds; it is {least} 0")
     return as_fraction(value)

@@ -4,13 +4,15 @@
 """
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from instantvir_models.errors import UsageError
+from instantvir_models.operators.base import Operator
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation
-from instantvir_models.operators.spec import Specification, parse_degradation, save_mask
+from instantvir_models.operators.spec import Part, Specification, parse_degradation, save_mask
 
 FORMAT = "instantvir-operator-1"
 
@@ -23,19 +25,34 @@ def sidecar_path(video: Path) -> Path:
 def write_sidecar(video: Path, degradation: Degradation, *, seed: int) -> Path:
     """The path of the note, written beside `video` with the masks, if there are any."""
     said = Specification.read(degradation.spec)
-    parts = [
-        replace(said_part, values={"path": _saved_mask(part, video, index).name})
-        if isinstance(part, Mask)
-        else said_part
-        for index, (said_part, part) in enumerate(
-            zip(said.parts, degradation.operator.parts, strict=True)
-        )
-    ]
+    pairs = zip(said.parts, degradation.operator.parts, strict=True)
+    parts = [_noted(words, part, video, index) for index, (words, part) in enumerate(pairs)]
     spec = replace(said, parts=tuple(parts)).spec
     path = sidecar_path(video)
     note = {"format": FORMAT, "operator": spec, "made_with": degradation.spec, "seed": seed}
     path.write_text(json.dumps(note, indent=2) + "\n")
     return path
+
+
+def _noted(words: Part, part: Operator, video: Path, index: int) -> Part:
+    """What the note says of one part: files stand as they are found from the folder of `video`."""
+    if isinstance(part, Mask):
+        return replace(words, values={"path": _saved_mask(part, video, index).name})
+    if "path" in words.values:
+        found = os.path.relpath(words.values["path"], video.parent)
+        return replace(words, values={**words.values, "path": found})
+    return words
+
+
+def forget_sidecar(video: Path) -> None:
+    """Take the note of a video away that another one has now replaced; only one of ours."""
+    path = sidecar_path(video)
+    try:
+        is_ours = json.loads(path.read_text())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if is_ours:
+        path.unlink(missing_ok=True)
 
 
 def _saved_mask(mask: Mask, video: Path, index: int) -> Path:

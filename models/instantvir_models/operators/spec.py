@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -285,9 +286,9 @@ def _identity(options: _Options, context: _Context) -> Operator:
 def _blur(options: _Options, context: _Context) -> Operator:
     if "sigma_y" in options or "sigma_x" in options:
         return GaussianBlur(options.number("sigma_y", 0, 50), options.number("sigma_x", 0, 50))
-    sigma = options.number("sigma", 0, 50)
     if "sigma_short" not in options and "angle" not in options:
-        return GaussianBlur(sigma)
+        return GaussianBlur(options.number("sigma", 0, 50))
+    sigma = options.number("sigma", 0.1, 50)
     short, angle = options.number("sigma_short", 0.1, 50), options.number("angle", -360, 360, 0)
     spec = f"blur:sigma={sigma:g},sigma_short={short:g},angle={angle:g}"
     return PointSpread(rotated_gaussian(sigma, short, angle), spec=spec)
@@ -361,8 +362,10 @@ def load_mask(path: Path) -> Tensor:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 shape, packed = stored["shape"], stored["known"]
+            if len(packed) != -(-int(shape.prod()) // 8):
+                raise ValueError(f"{len(packed)} bytes for {tuple(shape)} pixels")
             known = np.unpackbits(packed, count=int(shape.prod())).reshape(shape)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UsageError(f"`{path}` is not a mask of ours ({error})") from error
         return torch.from_numpy(known.astype(np.float32))[:, None]
     gray = _read_gray(path)
@@ -370,14 +373,14 @@ def load_mask(path: Path) -> Tensor:
 
 
 def save_mask(mask: Tensor, path: Path) -> Path:
-    """Where the mask [T, 1, H, W] was written: `path` as .png for one mask, as .npz for several."""
+    """Where the mask [T, 1, H, W] was written: `path`.png for one mask, `path`.npz for several."""
     known = mask[:, 0].byte().numpy()
     if len(known) == 1:
-        path = path.with_suffix(".png")
+        path = path.with_name(f"{path.name}.png")
         if not cv2.imwrite(str(path), known[0] * 255):
             raise UsageError(f"cannot write the mask `{path}`", hint="is the folder writable?")
         return path
-    path = path.with_suffix(".npz")
+    path = path.with_name(f"{path.name}.npz")
     np.savez_compressed(path, shape=np.array(known.shape), known=np.packbits(known))
     return path
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from instantvir_models.errors import UsageError
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
@@ -22,8 +21,10 @@ from instantvir_models.media.color import as_uint8
 from instantvir_models.operators.measurement import Degradation, noisy
 from instantvir_models.operators.sidecar import write_sidecar
 from instantvir_models.operators.spec import ClipShape, Specification
+from instantvir_models.run.jobs import Job, refuse_to_overwrite
 
 LOSSLESS_SUFFIXES = {".mkv", ".avi", ".nut"}
+LOSSLESS_FORMATS = {"matroska", "avi", "nut"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class DegradeReport:
     """What came of making a measurement."""
 
     output: Path
-    note: Path
+    note: Path | None
     """Beside it: which operator made it, for `restore` to pick up."""
     input_size: tuple[int, int]
     """(width, height) in pixels, likewise below."""
@@ -76,9 +77,12 @@ def degrade(
         VideoOpenError, VideoWriteError: if a video cannot be read or written.
     """
     output = Path(destination)
-    if output.exists() and not overwrite:
-        raise UsageError(f"`{output}` exists already", hint="give `--overwrite`, or another `-o`")
-    if codec is None and output.suffix.lower() in LOSSLESS_SUFFIXES:
+    is_piped = str(destination) == "-"
+    refuse_to_overwrite(
+        Job(str(source), str(destination)), with_comparison=False, may_overwrite=overwrite
+    )
+    holds_lossless = output.suffix.lower() in LOSSLESS_SUFFIXES or output_format in LOSSLESS_FORMATS
+    if codec is None and holds_lossless:
         codec = "ffv1"
     settings = EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
     with open_video(source, start_seconds=start, duration_seconds=duration) as reader:
@@ -101,7 +105,7 @@ def degrade(
                 writer.write(frame)
     return DegradeReport(
         output=output,
-        note=write_sidecar(output, degradation, seed=seed),
+        note=None if is_piped else write_sidecar(output, degradation, seed=seed),
         input_size=(reader.info.width, reader.info.height),
         clean_size=(width, height),
         output_size=(w, h),

@@ -21,6 +21,7 @@ from instantvir_models.media import (
     open_video,
 )
 from instantvir_models.operators.measurement import LEVEL, Degradation
+from instantvir_models.operators.sidecar import forget_sidecar
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
@@ -169,6 +170,8 @@ class Restoration:
 
             ran = restore_video(self.frames, self.session, writer, on_pair=on_pair)
             writer.close()
+            if self.job.destination != "-":
+                forget_sidecar(Path(self.job.destination))  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
             return self.report(ran, gain)

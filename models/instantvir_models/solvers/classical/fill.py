@@ -83,6 +83,8 @@ class Biharmonic(_Filling):
         _inpaint_biharmonic()
 
     def _fill(self, picture: Picture, hole: np.ndarray) -> Picture:
+        if hole.all():  # nothing to go by
+            return picture
         filled = _inpaint_biharmonic()(
             picture / 255.0, hole, channel_axis=-1, split_into_regions=False
         )
