@@ -63,7 +63,13 @@ def test_what_is_not_public_is_an_attribute_error():
 @pytest.mark.parametrize("use", ["", "; instantvir.UsageError; dir(instantvir)"])
 def test_importing_it_loads_nothing_heavy(use):
     code = f"import sys, instantvir{use}; sys.exit(', '.join({HEAVY!r} & set(sys.modules)) or 0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(instantvir.__file__).parents[1],  # found there, installed or not
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
