@@ -28,7 +28,7 @@ SHAPE = ClipShape(num_frames=3, height=24, width=40)
     ("spec", "expected"),
     [
         ("identity+noise:std=50", True),
-        ("identity+noise:std=60", False),
+        ("identity+noise:std=70", False),
         ("blur:sigma=5", True),
         ("blur:sigma=6", False),
         ("blur:sigma=3,sigma_short=3,angle=0", True),  # the same Gaussian, written as a kernel
