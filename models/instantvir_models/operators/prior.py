@@ -5,7 +5,7 @@ be off. Initial estimates of every operator follow from the two.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -181,6 +181,8 @@ def fitted_prior(
     power = modes.square().mean((0, 2))
     seen = band_means((power if over_time else power.mean(0, keepdim=True)).double())
     powers = torch.tensor(POWERS, dtype=torch.float64)
+    if not over_time:
+        grid = replace(grid, frames=1)  # they do not matter: one table for blocks of any length
     shapes = _shown_by_shapes(operator, grid, over_time)
     if over_time:  # the mean of frames, which is in the lowest band, tells nothing of motion
         seen = seen[:, 1:]
