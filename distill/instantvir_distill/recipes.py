@@ -31,6 +31,7 @@ def refine() -> DistillConfig:
 def enlarge() -> DistillConfig:
     """The branch of a student that enlarges by four; the rest of it stays as it is."""
     return DistillConfig(
+        initial_weights="tiny",
         student=FusedConfig(enlarger_layers=5),
         learned="enlarger",
         mix=(ENLARGEMENT_BY_4,),

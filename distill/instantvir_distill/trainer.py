@@ -188,9 +188,13 @@ class Trainer:
         return is_spike
 
     def _average_gradients(self) -> None:
+        learned = [p for p in self.student.parameters() if p.requires_grad]
+        for weight in learned:  # of a branch that no sample of this worker and step went through
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
         if not dist.is_initialized():
             return
-        gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
+        gradients = [p.grad for p in learned if p.grad is not None]
         flat = torch.cat([g.flatten() for g in gradients])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()

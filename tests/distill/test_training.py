@@ -110,6 +110,20 @@ def test_a_branch_is_added_to_a_student_and_learns_alone(tmp_path):
     assert not torch.equal(branch.student.enlarger.head.weight, before)
 
 
+@pytest.mark.parametrize("recipe", ["refine", "enlarge", "calibrate"])
+def test_a_recipe_goes_on_from_the_embedded_student(tmp_path, recipe):
+    """Its branch for enlargement gets no gradient in a step without enlargement by four."""
+    config = RECIPES[recipe]()
+    small = replace(config.phases[0], steps=2, crop=64, frames=3, samples=2)
+    config = replace(config, workers=1, phases=(small,), mix=config.mix[:1])
+    trainer = Trainer(config, [clip("a_1")], tmp_path, rank=0)
+    before = {name: weight.clone() for name, weight in trainer.student.named_parameters()}
+    trainer.run()
+    changed = {n for n, w in trainer.student.named_parameters() if not torch.equal(w, before[n])}
+    assert changed
+    assert all(name.startswith(config.learned) for name in changed)
+
+
 def _wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
