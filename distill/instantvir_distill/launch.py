@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch.multiprocessing as mp
 
-from instantvir_distill.clips import load_clips, split
+from instantvir_distill.clips import Clip, load_clips, split
 from instantvir_distill.config import DistillConfig
 from instantvir_distill.scenes import load_photos
 from instantvir_distill.trainer import run_worker
+from instantvir_models.errors import UsageError
 
 
 def distill(
@@ -22,13 +23,32 @@ def distill(
 
     Raises:
         VideoOpenError: if the folder `clips` holds no video.
+        UsageError: if a clip is too short or too small, or all of them are held out.
         RuntimeError: if a worker dies.
     """
-    load_clips(clips, cache=folder / "clips")  # decode once, before the workers share the cache
+    # decode once, before the workers share the cache
+    _check(config, split(load_clips(clips, cache=folder / "clips"), config.validation_sources)[0])
     mp.spawn(  # type: ignore[attr-defined, no-untyped-call]
         _worker, args=(config, clips, folder, photos), nprocs=config.workers, daemon=True
     )
     return folder / "student.safetensors"
+
+
+def _check(config: DistillConfig, training: list[Clip]) -> None:
+    """UsageError unless every clip has as many frames and pixels as the recipe cuts out of it."""
+    if not training:
+        held_out = ", ".join(config.validation_sources)
+        raise UsageError(f"no clip to train on: names that begin with {held_out} are held out")
+    side = max(phase.crop for phase in config.phases)
+    frames = max(phase.frames for phase in config.phases)
+    for clip in training:
+        length, height, width = clip.frames.shape[:3]
+        if length < frames or min(height, width) < side:
+            raise UsageError(
+                f"the clip `{clip.name}` has {length} frames of {width}x{height}; the recipe cuts out "
+                f"{frames} frames of {side}x{side}",
+                hint="take it out of the folder",
+            )
 
 
 def _worker(

@@ -18,15 +18,17 @@ from instantvir_distill.clips import Clip, load_clips, split
 from instantvir_distill.config import DistillConfig, Phase
 from instantvir_distill.data import SAMPLERS, Sampler
 from instantvir_distill.evaluate import COLUMNS, CROPS, crops, measured, restored
+from instantvir_distill.launch import distill
 from instantvir_distill.losses import miscalibration, relative_error
 from instantvir_distill.optimizer import Muon, orthogonalised
 from instantvir_distill.recipes import RECIPES
 from instantvir_distill.scenes import Photo, SceneSource, drawn
 from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.load import load_student
-from instantvir_models.errors import VideoOpenError
+from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.students.fused import FusedConfig, FusedStudent
 from instantvir_models.tasks import TASKS
+from tests.media_clips import make_clip
 
 SMALL = DistillConfig(
     student=FusedConfig(fine_channels=16, coarse_channels=16, bottom_channels=32),
@@ -150,6 +152,7 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
         "launch.load_clips = lambda *a, **k: []\n"
         "if __name__ == '__main__':\n"
         "    from instantvir_distill.recipes import tiny\n"
+        "    launch._check = lambda *_: None\n"
         "    launch.distill(tiny(), clips=pathlib.Path(sys.argv[1]), folder=pathlib.Path(sys.argv[1]))\n"
         "else:\n"
         "    def forever(*a, rank, **k):\n"
@@ -316,3 +319,9 @@ def test_muon_finds_the_minimum_of_a_quadratic():
         (weight - goal).square().sum().backward()
         optimizer.step()
     assert (weight - goal).abs().max() < 0.1
+
+
+def test_a_clip_that_is_too_small_is_named_before_anything_starts(tmp_path):
+    make_clip(tmp_path / "short.mp4", width=64, height=64, num_frames=3)
+    with pytest.raises(UsageError, match="the clip `short` has 3 frames of 64x64; the recipe cuts"):
+        distill(RECIPES["tiny"](), clips=tmp_path, folder=tmp_path / "run")
