@@ -17,7 +17,7 @@ from instantvir_models.checkpoints.folder import (
     damaged_files,
     files_of,
 )
-from instantvir_models.checkpoints.load import Located, load_student, locate
+from instantvir_models.checkpoints.load import EMBEDDED, Located, load_student, locate
 from instantvir_models.checkpoints.prompt import load_rows, text_of
 from instantvir_models.checkpoints.tensors import read_tensors, sha256_of
 
@@ -87,7 +87,7 @@ def _of_file(model: str, located: Located) -> dict[str, Any]:
     loaded = load_student(model)
     tensors = read_tensors(located.path)[0].values()
     return {
-        "kind": type(loaded.student).__name__,
+        "kind": f"{model} student" if model == EMBEDDED else type(loaded.student).__name__,
         "file": str(located.path),
         "weights": sum(tensor.numel() for tensor in tensors),
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),

@@ -57,8 +57,8 @@ def forget_sidecar(video: Path) -> None:
 
 def _saved_mask(mask: Mask, video: Path, index: int) -> Path:
     """Where the mask went: beside the video, numbered from the second part of an operator on."""
-    number = f"{index + 1}" if index else ""
-    return save_mask(mask.mask, video.with_name(f"{video.name}.mask{number}"))
+    number = f".mask{index + 1}" if index else ""
+    return save_mask(mask.mask, video.with_name(f"{video.name}{number}"))
 
 
 def read_sidecar(video: Path) -> Degradation | None:
