@@ -109,7 +109,7 @@ def test_a_call_reports_what_the_command_prints(clips, tmp_path):
         measured, tmp_path / "call.mkv", task="deblur", blur_sigma=2, codec="ffv1", reference=clean
     )
     args = ["restore", measured, "-o", tmp_path / "command.mkv", "--task", "deblur"]
-    args += ["--blur-sigma", 2, "--codec", "ffv1", "--reference", clean, "--json", "--threads", 1]
+    args += ["--blur-sigma", 2, "--codec", "ffv1", "--reference", clean, "--json"]
     result = CliRunner().invoke(app, [str(arg) for arg in args])
     assert result.exit_code == 0, result.stderr
     ours, printed = json.loads(json.dumps(asdict(report))), json.loads(result.stdout)
