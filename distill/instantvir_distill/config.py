@@ -53,8 +53,8 @@ class DistillConfig:
     """A step whose gradient is longer than this many medians is left out."""
     calibration_weight: float = 0.02
     """Weight of the loss on the expected error."""
-    lossy_fraction: float = 0.12
-    """Part of the measurements that goes through H.264."""
+    lossy_fraction: float = 0.2
+    """Part of the measurements that goes through a lossy codec."""
     validation_sources: tuple[str, ...] = (
         "sam2_",
         "mdn_bug",

@@ -12,13 +12,14 @@ from torch import Tensor
 from instantvir_distill.clips import Clip
 from instantvir_distill.scenes import Photo, SceneSource
 from instantvir_models.media import to_uint8, to_unit
-from instantvir_models.media.round_trip import h264_round_trip
+from instantvir_models.media.round_trip import Lossy, h264, mpeg, round_trip
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
+from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, noisy, stored
+from instantvir_models.students.fused import LOSSY_STD
 from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR, Task
 
 ENLARGEMENT_BY_4 = "sr4"
@@ -26,6 +27,12 @@ ENLARGEMENT_BY_4 = "sr4"
 
 NOISELESS_SHARE = 0.08
 """Part of the noisy examples that are told noise and have none: what is fine must stay."""
+
+COARSE_SHARE = 0.12
+"""Part of them whose noise is correlated from pixel to pixel, as grain and cameras have it."""
+
+CODEC_ONLY_SHARE = 0.5
+"""Part of the examples of noise behind a codec that have no noise but what the codec added."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,23 @@ class Sampler:
 
     def _denoise(self, x: Tensor) -> Sample:
         noise_std = self._level(1, 60) if self.rng.random() < 0.5 else self._level(12, 60)
-        if self.rng.random() < NOISELESS_SHARE:
+        lossy = self._codec()
+        if lossy is not None:
+            noise_std *= float(self.rng.random() >= CODEC_ONLY_SHARE)
+        elif self.rng.random() < NOISELESS_SHARE:
             return self._measured(x, DENOISE, Identity(), 0.0, told_noise=noise_std)
-        return self._measured(x, DENOISE, Identity(), noise_std)
+        coarseness = self.rng.uniform(0.4, 1.3) if self.rng.random() < COARSE_SHARE else 0.0
+        return self._measured(x, DENOISE, Identity(), noise_std, lossy=lossy, coarseness=coarseness)
+
+    def _codec(self) -> Lossy | None:
+        """What a part of the measurements goes through."""
+        rng = self.rng
+        if rng.random() >= self.lossy_fraction:
+            return None
+        if rng.random() < 0.6:
+            return h264(int(rng.integers(16, 43)))
+        quantiser = round(math.exp(rng.uniform(math.log(2), math.log(24))))
+        return mpeg(str(rng.choice(["mpeg2video", "mpeg4", "mjpeg"])), quantiser)
 
     def _deblur(self, x: Tensor) -> Sample:
         rng = self.rng
@@ -93,7 +114,7 @@ class Sampler:
         true = GaussianBlur(sigma)
         told = GaussianBlur(sigma * rng.uniform(0.9, 1.1)) if rng.random() < 0.25 else true
         noise_std = 0.0 if rng.random() < 0.15 else self._level(0.7, 10)
-        return self._measured(x, DEBLUR, true, noise_std, told=told)
+        return self._measured(x, DEBLUR, true, noise_std, told=told, lossy=self._codec())
 
     def _super_resolution(self, x: Tensor) -> Sample:
         choices = [f for f in (2, 3, 4) if x.shape[-1] % f == 0]
@@ -109,7 +130,7 @@ class Sampler:
         operator: Operator = Downsample(factor, kernel)
         if rng.random() < 0.1:
             operator = Composition([GaussianBlur(rng.uniform(0.5, 2)), operator])
-        return self._measured(x, SR, operator, noise_std)
+        return self._measured(x, SR, operator, noise_std, lossy=self._codec())
 
     def _inpaint(self, x: Tensor) -> Sample:
         rng = self.rng
@@ -125,7 +146,8 @@ class Sampler:
                 cv2.line(canvas, ends[:2].tolist(), ends[2:].tolist(), 1, thickness)
                 masks &= canvas == 0
         noise_std = 0.0 if rng.random() < 0.55 else self._level(0.7, 25)
-        return self._measured(x, INPAINT, Mask(torch.from_numpy(masks).float()), noise_std)
+        operator = Mask(torch.from_numpy(masks).float())
+        return self._measured(x, INPAINT, operator, noise_std, lossy=self._codec())
 
     def _measured(
         self,
@@ -136,18 +158,42 @@ class Sampler:
         *,
         told: Operator | None = None,
         told_noise: float | None = None,
+        lossy: Lossy | None = None,
+        coarseness: float = 0.0,
     ) -> Sample:
-        """x degraded, stored as 8 bits or through H.264, and described a little wrongly."""
-        true = Degradation(operator=operator, noise_std=noise_std)
-        y = degrade(x, true, generator=self.generator).y
-        is_lossy = bool(self.rng.random() < self.lossy_fraction)
-        y = _through_h264(y, crf=int(self.rng.integers(14, 31))) if is_lossy else stored(y)
+        """x degraded, stored as 8 bits or by `lossy`, and described a little wrongly.
+
+        Args:
+            coarseness: sigma in pixels over which the noise is smooth, 0 where it is white.
+        """
+        seen = operator.A(x)
+        noise = noisy(torch.zeros_like(seen), noise_std, generator=self.generator)
+        y = seen + (_coarse(noise, coarseness) if coarseness else noise)
+        y = stored(y) if lossy is None else to_unit(round_trip(to_uint8(y), lossy))
         if told_noise is None:
-            told_noise = noise_std * (self.rng.uniform(0.9, 1.1) if self.rng.random() < 0.3 else 1)
+            true_noise = noise_std if lossy is None else beyond_usual_loss(y - seen)
+            told_noise = true_noise * self._inaccuracy(is_lossy=lossy is not None)
         degradation = Degradation(
-            operator=told or operator, noise_std=told_noise, is_lossy=is_lossy
+            operator=told or operator, noise_std=told_noise, is_lossy=lossy is not None
         )
         return Sample(x, Measurement(y, degradation), task.name)
+
+    def _inaccuracy(self, *, is_lossy: bool) -> float:
+        """What the noise is told to be, over what it is."""
+        if is_lossy:
+            return math.exp(self.rng.normal(0, 0.2))
+        return self.rng.uniform(0.9, 1.1) if self.rng.random() < 0.3 else 1.0
+
+
+def _coarse(noise: Tensor, sigma: float) -> Tensor:
+    """White noise [1, T, 3, h, w] smoothed, its standard deviation kept."""
+    smooth = GaussianBlur(sigma).A(noise)
+    return smooth * (noise.std() / smooth.std().clamp_min(1e-6))
+
+
+def beyond_usual_loss(error: Tensor) -> float:
+    """Standard deviation of `error` beyond what a codec is taken to add in any case."""
+    return math.sqrt(max(0.0, float(error.square().mean()) - LOSSY_STD**2))
 
 
 SAMPLERS: dict[str, Callable[[Sampler, Tensor], Sample]] = {
@@ -158,8 +204,3 @@ SAMPLERS: dict[str, Callable[[Sampler, Tensor], Sample]] = {
     INPAINT.name: Sampler._inpaint,
 }
 """What makes an example of each task."""
-
-
-def _through_h264(y: Tensor, *, crf: int) -> Tensor:
-    """y [1, T, 3, h, w] in [-1, 1] after an H.264 round trip at `crf`."""
-    return to_unit(h264_round_trip(to_uint8(y), crf=crf))

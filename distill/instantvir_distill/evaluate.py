@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ import torch
 from torch import Tensor
 
 from instantvir_distill.clips import Clip, load_clips
+from instantvir_distill.data import beyond_usual_loss
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.cpu import fastest_dtype
+from instantvir_models.media import to_uint8, to_unit
+from instantvir_models.media.round_trip import Lossy, h264, mpeg, round_trip
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Identity
@@ -48,6 +51,8 @@ class Column:
     name: str
     operator: str
     noise_levels: float
+    lossy: Lossy | None = None
+    """What it is stored by; told is then how far it is off, all in all."""
 
 
 COLUMNS = (
@@ -55,6 +60,9 @@ COLUMNS = (
     Column("holes", "mask", 0), Column("holes+2.5", "mask", 2.5),
     Column("x2 area", "area2", 0), Column("x4 area", "area4", 0), Column("x4 cubic", "bicubic4", 0),
     Column("blur 3+2.5", "blur3", 2.5), Column("blur 1.6+5", "blur1.6", 5),
+    Column("CRF 28", "identity", 0, h264(28)), Column("CRF 36", "identity", 0, h264(36)),
+    Column("noise 10 CRF 28", "identity", 10, h264(28)),
+    Column("noise 6 MJPEG 12", "identity", 6, mpeg("mjpeg", 12)),
 )  # fmt: skip
 
 
@@ -80,13 +88,17 @@ def crops(clips: list[Clip], *, frames: int) -> Iterator[tuple[str, Tensor]]:
 
 
 def measured(x: Tensor, column: Column, *, seed: int) -> Measurement:
-    """x as `column` measures it, stored in 8 bits."""
+    """x as `column` measures it, stored in 8 bits or by its codec."""
     generator = torch.Generator().manual_seed(seed)
     degradation = Degradation(
         operator=_operator(column, x, generator), noise_std=column.noise_levels * LEVEL
     )
-    measurement = degrade(x, degradation, generator=generator)
-    return Measurement(stored(measurement.y), degradation)
+    y = degrade(x, degradation, generator=generator).y
+    if column.lossy is None:
+        return Measurement(stored(y), degradation)
+    y = to_unit(round_trip(to_uint8(y), column.lossy))
+    told = beyond_usual_loss(y - degradation.operator.A(x))
+    return Measurement(y, replace(degradation, noise_std=told, is_lossy=True))
 
 
 def _operator(column: Column, x: Tensor, generator: torch.Generator) -> Operator:
@@ -114,7 +126,9 @@ def restored(student: Student[Any], measurement: Measurement, *, block: int) -> 
         dtype = fastest_dtype()
         with torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.bfloat16):
             estimate = student.restore_block(shown, state)
-        result = data_consistency(estimate.x_hat, part, estimate_std=float(estimate.std[0]))
+        result = estimate.x_hat
+        if not estimate.is_final:
+            result = data_consistency(result, part, estimate_std=float(estimate.std[0]))
         std = estimate.std.square().expand(part.y.shape[1])[None]
         parts.append((result, shown.x_init, estimate.x_hat, std))
     return tuple(torch.cat(column, 1) for column in zip(*parts, strict=True))

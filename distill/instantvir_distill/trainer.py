@@ -135,7 +135,12 @@ class Trainer:
         traits = self.student.config.traits
         starts = [
             _frames(
-                self.student.start(condition(sample.measurement, traits), self.student.new_state()),
+                self.student.start(
+                    condition(
+                        _during(sample.measurement, slice(0, self._seen_by(first + count))), traits
+                    ),
+                    self.student.new_state(),
+                ),
                 slice(first, first + count),
             )
             for sample, first in zip(samples, firsts, strict=True)
@@ -149,7 +154,7 @@ class Trainer:
         for sample, start, first, one in zip(samples, starts, firsts, refined, strict=True):
             frames = slice(first, first + count)
             x, x_hat, expected = sample.x[:, frames], one.x_hat[None], one.variance
-            if not one.is_final.all():
+            if not self.student.is_final(start.traits):
                 x_hat = data_consistency(
                     x_hat,
                     _during(sample.measurement, frames),
@@ -160,6 +165,11 @@ class Trainer:
             power = self.config.powers.get(sample.task, 0.5)
             each.append(relative_error(x_hat, x, variance=start.variance_init.mean(), power=power))
         return each, torch.stack(miscalibrated).mean()
+
+    def _seen_by(self, frames: int) -> int:
+        """How many frames of a sequence the first `frames` of it depend on: whole blocks."""
+        block = self.student.frames_per_block
+        return -(-frames // block) * block
 
     def _refined(self, starts: list[Start]) -> list[Refined]:
         """What becomes of each example; those of the network at once, and those of its branch."""

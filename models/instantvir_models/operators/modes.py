@@ -151,11 +151,16 @@ def spatial_frequency(height: int, width: int) -> Tensor:
 
 
 def band_means(power: Tensor) -> Tensor:
-    """Means [T, bands] over bands of spatial frequency of power [T, h, w]; bands without modes left out."""
-    band = _bands(*power.shape[-2:])
+    """Means [T, bands] over bands of spatial frequency of power [T, h, w]; bands without modes left out.
+
+    The mean of the frame, which tells nothing of what is in it, is in none.
+    """
+    band = _bands(*power.shape[-2:])[1:]
     count = torch.bincount(band, minlength=BANDS)
     used = count.nonzero()[:, 0]
-    total = power.new_zeros(len(power), BANDS).index_add(1, band.to(power.device), power.flatten(1))
+    total = power.new_zeros(len(power), BANDS).index_add(
+        1, band.to(power.device), power.flatten(1)[:, 1:]
+    )
     return total[:, used.to(power.device)] / count[used].to(power.device)
 
 
@@ -172,5 +177,7 @@ def smooth_over_bands(power: Tensor) -> Tensor:
     """`power` [h, w] with each mode at the mean of its band."""
     means = power.new_zeros(BANDS)
     band = _bands(*power.shape)
-    means[band.unique()] = band_means(power[None])[0]
-    return means[band].view_as(power)
+    means[band[1:].unique()] = band_means(power[None])[0]
+    smooth = means[band]
+    smooth[0] = power[0, 0]
+    return smooth.view_as(power)

@@ -184,9 +184,6 @@ def fitted_prior(
     if not over_time:
         grid = replace(grid, frames=1)  # they do not matter: one table for blocks of any length
     shapes = _shown_by_shapes(operator, grid, over_time)
-    if over_time:  # the mean of frames, which is in the lowest band, tells nothing of motion
-        seen = seen[:, 1:]
-        shapes = {shape: bands[:, 1:] for shape, bands in shapes.items()}
     losses = torch.stack(
         [_losses(powers, bands, variance, seen.cpu()) for bands in shapes.values()]
     )

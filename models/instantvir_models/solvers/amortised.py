@@ -94,9 +94,10 @@ class Amortised(Solver[StateT], Generic[StateT]):
             estimate = self._student_estimate(block, state)
         with timed(Step.CONSISTENCY):
             x_hat = window.joined(estimate.x_hat, whole.x_init)
-            std = float(estimate.std[0])
-            x = data_consistency(x_hat, window.measurement, estimate_std=std)
-            restored = Restored(x, estimate.std)
+            if not estimate.is_final:
+                std = float(estimate.std[0])
+                x_hat = data_consistency(x_hat, window.measurement, estimate_std=std)
+            restored = Restored(x_hat, estimate.std)
             if self._has_seen(window.measurement.degradation):
                 return restored
             return more_consistent(

@@ -51,9 +51,13 @@ class Estimate:
     """What a student says of one block."""
 
     x_hat: Tensor
-    """[B, T, 3, H, W] before data consistency."""
+    """[B, T, 3, H, W]."""
     std: Tensor
     """[B] how far the student believes to be off, in the [-1, 1] range."""
+    is_final: bool = False
+    """Whether x_hat has weighed the measurement already, so that data consistency is not to do so
+    again: a student that is shown y itself, with its noise, knows better than one weight what to make
+    of each pixel."""
 
 
 StateT = TypeVar("StateT")

@@ -30,11 +30,13 @@ from instantvir_models.students.enlarge import FACTOR, Enlarger
 from instantvir_models.students.fitting import FitRequest, Fitted, Notice
 from instantvir_models.students.fusion import (
     CORRELATED_FLOOR,
+    MEAN_STRIDE,
+    MEAN_WINDOW,
     Belief,
     beliefs,
     enlarged_mean,
     fused_block,
-    local_mean_small,
+    mean_around,
     pictures,
 )
 from instantvir_models.students.layers import Film, Residual, padded
@@ -56,14 +58,13 @@ PICTURE_STD = 0.25
 LOSSY_STD = 3 * LEVEL
 """What a codec is taken to have added to the noise it was told of."""
 
-MEASUREMENT_TRUST = 1.1
-"""How far the network's own estimate counts as off, over what averaging in time has left, when what
-was measured directly is averaged in."""
-
 OPEN_GATE = 4.0
 """Logit of a gate that lets everything pass: where a linear inverse has weighed the bands already."""
 
 INPUT_CHANNELS = 53
+
+LOW_WINDOW = 9
+"""Means over 8x8 pixels from whose own mean, a square of so many of them, each is told apart."""
 
 TRAITS = (
     "blur_sigma", "log_blur_sigma", "is_blurred", "is_scaled_by_2", "is_scaled_by_3",
@@ -97,7 +98,7 @@ class FusedConfig:
     bottom_channels: int = 96
     fine_layers: int = 1
     coarse_layers: int = 2
-    bottom_layers: int = 1
+    bottom_layers: int = 2
     enlarger_layers: int = 0
     """Of the branch that enlarges by four at the small size; 0 leaves it to the network."""
     enlarger_channels: int = 64
@@ -140,8 +141,6 @@ class Refined:
     """[n, 3, H, W]."""
     variance: Tensor
     """[n, 1, H/4, W/4] of the error of the result, as the network expects it."""
-    is_final: Tensor
-    """[n], whether x_hat has been made consistent with the measurement."""
 
 
 class FusedStudent(nn.Module):
@@ -162,12 +161,14 @@ class FusedStudent(nn.Module):
         self.to_coarse = nn.Conv2d(fine, coarse, 2, stride=2)
         self.coarse_in = _layers(coarse, config.coarse_layers, is_normed=True)
         self.to_bottom = nn.Conv2d(coarse, bottom, 2, stride=2)
+        self.enter_bottom = nn.Conv2d(2 * 3, bottom, 3, padding=1)
         self.bottom = _layers(bottom, config.bottom_layers, is_normed=True)
         self.from_bottom = nn.ConvTranspose2d(bottom, coarse, 2, stride=2)
         self.coarse_out = _layers(coarse, config.coarse_layers, is_normed=True)
         self.from_coarse = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
         self.fine_out = _layers(fine, config.fine_layers, is_normed=False)
         self.head = nn.Conv2d(fine, 24, 3, padding=1)
+        self.head_mean = nn.Conv2d(bottom, 3, 3, padding=1)
         self.head_error = nn.Sequential(nn.Conv2d(coarse, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1))
         self.film = Film([layer.width for layer in self._in_order()], num_codes=num_codes)
         self.enlarger = (
@@ -177,7 +178,8 @@ class FusedStudent(nn.Module):
         )
         with torch.no_grad():
             self.head.weight *= 0.1
-            for last in (self.head, self.head_error[-1]):
+            self.head_mean.weight *= 0.1
+            for last in (self.head, self.head_mean, self.head_error[-1]):
                 assert isinstance(last.bias, nn.Parameter)
                 last.bias.zero_()
             self.head_error[-1].weight.zero_()  # type: ignore[operator]
@@ -232,7 +234,8 @@ class FusedStudent(nn.Module):
             for i in range(0, frames, self.frames_per_block)
         ]
         variances = torch.stack([estimate.std.square() for estimate in each])
-        return Estimate(torch.cat([one.x_hat for one in each], 1), variances.mean(0).sqrt())
+        x_hat = torch.cat([one.x_hat for one in each], 1)
+        return Estimate(x_hat, variances.mean(0).sqrt(), is_final=each[0].is_final)
 
     def _estimate(self, start: Start, block: Conditioning) -> Estimate:
         batch, frames = block.x_init.shape[:2]
@@ -240,14 +243,17 @@ class FusedStudent(nn.Module):
         # frame by frame: a frame's features fit in the cache of a CPU
         each = [self.refine(_frame(start, i)) for i in range(batch * frames)]
         variance = torch.cat([one.variance for one in each]).unflatten(0, (batch, frames))
-        std = variance.mean((1, 2, 3, 4)).sqrt()
         x_hat = torch.cat([one.x_hat[..., :height, :width] for one in each])
-        undone = _before_consistency(
-            x_hat, block, std.repeat_interleave(frames), self._told(start.traits)
+        return Estimate(
+            x_hat=x_hat.unflatten(0, (batch, frames)).to(block.x_init.device),
+            std=variance.mean((1, 2, 3, 4)).sqrt(),
+            is_final=self.is_final(block.traits),
         )
-        is_final = torch.cat([one.is_final for one in each])[:, None, None, None]
-        x_hat = torch.where(is_final, undone, x_hat).unflatten(0, (batch, frames))
-        return Estimate(x_hat=x_hat.to(block.x_init.device), std=std)
+
+    def is_final(self, traits: Tensor) -> bool:
+        """Whether, told `traits` [B, n] of one degradation, it weighs the measurement itself."""
+        told = self._told(traits[:1])
+        return bool(told.is_off & ~told.is_inverse)
 
     @torch.no_grad()
     def start(self, sequence: Conditioning, state: FusedState) -> Start:
@@ -265,7 +271,7 @@ class FusedStudent(nn.Module):
             return Start(
                 x_init, x_init, variance_init, variance_init, y_view, known, traits, y_small
             )
-        floors = CORRELATED_FLOOR * told.is_inverse.float()
+        floors = CORRELATED_FLOOR * (told.is_inverse | (told["is_lossy"] > 0)).float()
         x_bar, variance = [], []
         for b in range(batch):
             mine = slice(b * frames, (b + 1) * frames)
@@ -307,7 +313,8 @@ class FusedStudent(nn.Module):
         if start.y_small is not None:
             return self._enlarged(start, start.y_small)
         told = self._told(start.traits)
-        mean = local_mean_small(start.x_bar)
+        small = F.avg_pool2d(start.x_bar, MEAN_STRIDE)
+        mean = mean_around(small, MEAN_WINDOW)
         mu = enlarged_mean(mean)
         bands = haar(start.x_bar - mu)
         s = start.variance_init.mean((1, 2, 3), keepdim=True).sqrt()
@@ -329,19 +336,21 @@ class FusedStudent(nn.Module):
         x = self.enter(seen.contiguous(memory_format=torch.channels_last))
         x = _through(self.fine_in, x, codes)
         y = _through(self.coarse_in, self.to_coarse(x), codes)
-        z = _through(self.bottom, self.to_bottom(y), codes)
+        std_small = F.avg_pool2d(start.variance, MEAN_STRIDE).sqrt() / MEAN_STRIDE
+        z = self.to_bottom(y) + self.enter_bottom(_low_view(small, std_small))
+        z = _through(self.bottom, z, codes)
         y = _through(self.coarse_out, self.from_bottom(z).add_(y), codes)
         x = _through(self.fine_out, self.from_coarse(y).add_(x), codes)
         residual, gate = self.head(x).float().split(12, 1)
 
         gates = torch.sigmoid(2 * gate + _first_gate(variance, told))
+        mean = mean + std_small * self.head_mean(z).float()
         x_hat = enlarged_mean(_unclipped(mean, start.y_view, told)) + inverse_haar(
             bands * gates + residual * (PICTURE_STD * s_bar * scale)
         )
-        x_hat, is_final = _with_measurement(x_hat, start, told)
         log_ratio = self.head_error(y.detach()).float().clamp(-4, 3)
         expected = F.avg_pool2d(start.variance, 4) * torch.exp(2 * log_ratio - 1)
-        return Refined(x_hat=x_hat, variance=expected, is_final=is_final)
+        return Refined(x_hat=x_hat, variance=expected)
 
     def _enlarged(self, start: Start, y_small: Tensor) -> Refined:
         assert self.enlarger is not None
@@ -356,7 +365,6 @@ class FusedStudent(nn.Module):
         return Refined(
             x_hat=start.x_init[..., :height, :width] + scale * added,
             variance=s.square() * torch.exp(2 * log_ratio - 1),
-            is_final=torch.zeros_like(start.traits[:, 0], dtype=torch.bool),
         )
 
     def _told(self, traits: Tensor) -> "_Told":
@@ -402,9 +410,9 @@ class _Told:
         return torch.stack([self[name] for name in INVERSES]).gt(0).any(0)
 
     @property
-    def told_noise_variance(self) -> Tensor:
-        """[n, 1, 1, 1] as data consistency takes it."""
-        return ((self["noise_std"] / 10).square() + ROUNDING_STD**2)[:, None, None, None]
+    def is_off(self) -> Tensor:
+        """[n], whether noise or a codec took its part of what was measured."""
+        return (self["noise_std"] > 0) | (self["is_lossy"] > 0)
 
     @property
     def noise_variance(self) -> Tensor:
@@ -425,22 +433,16 @@ def _unclipped(mean: Tensor, y_view: Tensor, told: _Told) -> Tensor:
     return torch.where(is_clipped[:, None, None, None], was, mean)
 
 
-def _with_measurement(x_hat: Tensor, start: Start, told: _Told) -> tuple[Tensor, Tensor]:
-    """x_hat [n, 3, H, W] averaged with what was measured directly, and [n] for which it was.
+def _low_view(small: Tensor, std: Tensor) -> Tensor:
+    """[n, 6, h, w] what means over 8x8 pixels differ by from those far around them, seen twice.
 
-    The weight is a matter of arithmetic (`MEASUREMENT_TRUST`), so that the network knows it.
+    Args:
+        small: [n, 3, h, w] the means.
+        std: [n, 1, h, w] of their error, were it white.
     """
-    is_noisy = (told["noise_std"] > 0) & ~told.is_inverse
-    weight = MEASUREMENT_TRUST**2 * start.variance.mean((1, 2, 3), keepdim=True)
-    weight = start.known * weight / told.noise_variance
-    mixed = (x_hat + weight * start.y_view) / (1 + weight)
-    return torch.where(is_noisy[:, None, None, None], mixed, x_hat), is_noisy
-
-
-def _before_consistency(x: Tensor, block: Conditioning, std: Tensor, told: _Told) -> Tensor:
-    """What data consistency by `std` [n] turns into x [n, 3, H, W], which has it already."""
-    weight = std.square()[:, None, None, None] / told.told_noise_variance
-    return x + weight * block.known.flatten(0, 1) * (x - block.y_view.flatten(0, 1))
+    low = small - mean_around(small, LOW_WINDOW)
+    scale = (std.square() + PICTURE_STD**2).rsqrt()
+    return torch.cat([low * scale, 2 * torch.tanh(low / (4 * std))], 1)
 
 
 def _first_gate(variance: Tensor, told: _Told) -> Tensor:

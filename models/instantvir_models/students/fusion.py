@@ -35,6 +35,9 @@ of blur and down-sampling do."""
 MEAN_STRIDE = 8
 """Pixels between samples of the local mean."""
 
+MEAN_WINDOW = 3
+"""Samples on a side that it is a mean of."""
+
 GUIDE_LEVELS = 127.5
 """8-bit levels of the flow's guide per unit of luma."""
 
@@ -154,19 +157,18 @@ def _misfit(here: Belief, seen: Picture, variance: Picture) -> Picture:
     return np.maximum(excess, 0) / cv2.boxFilter(precision, -1, (WINDOW, WINDOW))
 
 
-def local_mean_small(x: Tensor) -> Tensor:
-    """What a picture is over about 24 pixels, [n, C, H/8, W/8]; H and W are multiples of 8."""
-    small = F.avg_pool2d(x, MEAN_STRIDE)
-    return F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+def mean_around(x: Tensor, side: int) -> Tensor:
+    """Each pixel of x [n, C, h, w] at the mean of the odd `side` x `side` pixels around it."""
+    return F.avg_pool2d(F.pad(x, (side // 2,) * 4, mode="replicate"), side, stride=1)
 
 
 def local_mean(x: Tensor) -> Tensor:
-    """The same at the size of x, [n, C, H, W]."""
-    return enlarged_mean(local_mean_small(x))
+    """What a picture is over about 24 pixels, [n, C, H, W]; H and W are multiples of 8."""
+    return enlarged_mean(mean_around(F.avg_pool2d(x, MEAN_STRIDE), MEAN_WINDOW))
 
 
 def enlarged_mean(small: Tensor) -> Tensor:
-    """`local_mean_small` between its samples, [n, C, 8h, 8w]."""
+    """Samples every 8 pixels, and what is between them: [n, C, 8h, 8w]."""
     return F.interpolate(small, scale_factor=MEAN_STRIDE, mode="bilinear", align_corners=False)
 
 

@@ -77,14 +77,15 @@ class TiledStudent(Generic[StateT]):
     ) -> Estimate:
         """The estimate of a block from that of each of its tiles, in raster order."""
         x_hat = torch.empty_like(block.x_init)
-        squared, pixels = block.traits.new_zeros(len(block.traits)), 0
+        squared, pixels, is_final = block.traits.new_zeros(len(block.traits)), 0, False
         grid = tiles(*block.size, side=self.tile_pixels, halo=HALO_PIXELS)
         for index, tile in enumerate(grid):
             part = restored(_cut(block, tile.read), index)
             x_hat[(..., *tile.write)] = part.x_hat[(..., *tile.keep)]
             kept = math.prod(side.stop - side.start for side in tile.keep)
             squared, pixels = squared + kept * part.std.square(), pixels + kept
-        return Estimate(x_hat=x_hat, std=(squared / pixels).sqrt())
+            is_final = part.is_final
+        return Estimate(x_hat=x_hat, std=(squared / pixels).sqrt(), is_final=is_final)
 
 
 def _cut(block: Conditioning, read: tuple[slice, slice]) -> Conditioning:
