@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from instantvir_distill.clips import Clip, load_clips, split
 from instantvir_distill.config import DistillConfig, Phase
-from instantvir_distill.data import SAMPLERS, Sampler
+from instantvir_distill.data import SAMPLERS, Sampler, _coarse
 from instantvir_distill.evaluate import COLUMNS, CROPS, crops, measured, restored
 from instantvir_distill.launch import distill
 from instantvir_distill.losses import miscalibration, relative_error
@@ -26,7 +26,8 @@ from instantvir_distill.scenes import Photo, SceneSource, drawn
 from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import UsageError, VideoOpenError
-from instantvir_models.students.fused import FusedConfig, FusedStudent
+from instantvir_models.media.round_trip import mpeg, round_trip
+from instantvir_models.students.fused import LOSSY_STD, FusedConfig, FusedStudent
 from instantvir_models.tasks import TASKS
 from tests.media_clips import make_clip
 
@@ -274,12 +275,42 @@ def test_samples_are_reproducible_and_fit_their_operator(task):
         assert one.x.abs().max() <= 1
 
 
-def test_some_measurements_go_through_h264():
+def test_what_a_codec_added_is_told_as_noise():
+    """Told only the noise before the codec, a student left what the codec had added."""
     sampler = Sampler([clip("a_1")], lossy_fraction=1.0)
-    sample = sampler.sample("deblur", crop=32, frames=3)
-    assert sample.measurement.degradation.is_lossy
-    error = sample.measurement.y - sample.measurement.operator.A(sample.x)
-    assert 0 < error.abs().mean() < 0.2
+    errors, told = [], []
+    for seed in range(8):
+        sampler.seed(seed)
+        sample = sampler.sample("denoise", crop=32, frames=3)
+        assert sample.measurement.degradation.is_lossy
+        error = sample.measurement.y - sample.x
+        errors.append(float(error.square().mean()))
+        told.append(sample.measurement.noise_std**2 + LOSSY_STD**2)
+    off = np.log(np.array(told) / np.maximum(errors, LOSSY_STD**2)) / 2
+    assert np.abs(off).max() < 0.8
+    assert np.abs(off).mean() < 0.3
+
+
+@pytest.mark.parametrize("encoder", ["mpeg2video", "mpeg4", "mjpeg"])
+def test_a_coarser_codec_takes_more(encoder):
+    frames = clip("a_1").frames[:4]
+    fine, coarse = (
+        np.square(round_trip(frames, mpeg(encoder, quantiser)).astype(float) - frames).mean()
+        for quantiser in (2, 24)
+    )
+    assert 0 < fine < coarse
+
+
+def test_coarse_noise_keeps_its_strength_and_loses_its_fineness():
+    white = torch.randn(1, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    coarse = _coarse(white, 1.0)
+    assert float(coarse.std()) == pytest.approx(float(white.std()), rel=1e-4)
+    assert (coarse[..., 1:] - coarse[..., :-1]).std() < 0.8 * coarse.std()
+
+
+def test_frames_that_nothing_depends_on_are_not_fused(tmp_path):
+    trainer = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
+    assert [trainer._seen_by(frames) for frames in (1, 3, 4)] == [3, 3, 6]
 
 
 def test_a_folder_without_clips_is_named(tmp_path):
