@@ -14,9 +14,9 @@ def relative_error(
     return ((x_hat - x).square().mean() / variance + 1e-4) ** power
 
 
-def miscalibration(error: Tensor, variance: Tensor) -> Tensor:
-    """Squared logarithm of expected over true squared error, a scalar.
+def miscalibration(squared_error: Tensor, variance: Tensor) -> Tensor:
+    """Minus the log-likelihood of errors of an expected `variance`, both [n, 1, h, w]; a scalar.
 
-    A likelihood would follow the few samples that are off by far more than anybody could tell.
+    It is least where each variance is the mean of the squared errors that look alike.
     """
-    return (variance.log() - error.log()).square().mean()
+    return 0.5 * (squared_error / variance + variance.log()).mean()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from instantvir_distill.clips import Clip
 from instantvir_distill.config import DistillConfig
@@ -160,8 +161,9 @@ class Trainer:
                     _during(sample.measurement, frames),
                     estimate_std=expected.detach().mean().sqrt(),
                 )
-            error = (x_hat.detach() - x).square().mean()
-            miscalibrated.append(miscalibration(error + 1e-7, expected.mean()))
+            squared = (x_hat.detach() - x)[0].square().mean(1, keepdim=True)
+            squared = F.adaptive_avg_pool2d(squared, expected.shape[-2:])
+            miscalibrated.append(miscalibration(squared, expected))
             power = self.config.powers.get(sample.task, 0.5)
             each.append(relative_error(x_hat, x, variance=start.variance_init.mean(), power=power))
         return each, torch.stack(miscalibrated).mean()

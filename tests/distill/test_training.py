@@ -326,8 +326,8 @@ def test_the_loss_is_one_where_nothing_was_gained():
 
 
 def test_calibration_is_best_at_the_true_error():
-    error = torch.tensor([1.0, 3.0])
-    costs = [miscalibration(error, torch.tensor(v)).item() for v in (1.0, 2.0, 4.0)]
+    squared_error = torch.tensor([1.0, 3.0])
+    costs = [miscalibration(squared_error, torch.tensor(v)).item() for v in (1.0, 2.0, 4.0)]
     assert costs[1] < min(costs[0], costs[2])
 
 
