@@ -172,7 +172,7 @@ def _summary(
 
 
 def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _peak_device_memory_mb(device: torch.device) -> float | None:

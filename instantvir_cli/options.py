@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from instantvir_models.media import EncoderSettings
     from instantvir_models.run.opening import OpenedSolver, SessionLimits
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 MODELS = ("tiny", "wan-lean", "wan")
 STYLES = ("side", "wipe")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")

@@ -10,8 +10,13 @@ _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 """glibc refuses more than this on 64-bit machines."""
 
 
-def fastest_dtype() -> torch.dtype:
-    """bfloat16 where this CPU multiplies in it, else float32 (emulated, it is five times slower)."""
+def fastest_dtype(device_type: str = "cpu") -> torch.dtype:
+    """bfloat16 on cards, and where this CPU multiplies in it, else float32 (emulated, it is five
+    times slower)."""
+    if device_type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device_type != "cpu":
+        return torch.float32
     has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if has_bfloat16 else torch.float32
 

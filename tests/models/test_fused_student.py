@@ -218,6 +218,19 @@ def test_tiles_leave_no_seam():
     assert difference[..., 60:68].mean() < 2 * difference.mean() + 1e-4
 
 
+def test_on_a_device_its_network_waits_for_nothing():
+    """What asks a tensor for its value makes the host wait for the card; the meta device has none."""
+    student = random_student().for_device(torch.device("meta"))
+    small = random_student()
+    for operator in OPERATORS.values():
+        block = condition(measured(moving_clip(3, 48, 64), operator))
+        (whole,) = student._parts(small.start(block, small.new_state()))
+        refined = student.refine(whole)
+        assert refined.x_hat.shape == (3, 3, 48, 64)
+        assert refined.x_hat.device.type == "meta"
+    assert small.device.type == "cpu"
+
+
 def test_every_weight_learns():
     student = random_student().train()
     block = conditioned(moving_clip(3, 32, 32))

@@ -18,7 +18,10 @@ from instantvir_models.students.base import Student
 from instantvir_models.students.fitting import FitRequest, Notice
 from instantvir_models.tasks import tasks_in
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+
+MEASURED_ON = ("cpu", "cuda")
+"""Devices on which operators compute, some of it in float64; elsewhere the network alone does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,7 @@ class OpenedSolver:
             height=height,
             width=width,
             tile_pixels=limits.tile_pixels,
-            device=self.device,
+            device=self.device if self.device.type in MEASURED_ON else "cpu",
             frames_per_block=limits.frames_per_block,
         )
         return NewSession(session, fitted.notices)
@@ -140,7 +143,7 @@ def open_student(
 
     Args:
         model: as `load_student` takes it.
-        device: `auto`, `cpu` or `cuda`.
+        device: one of `DEVICES`.
         prompt: words or a file of rows; None for that of the checkpoint.
         dtype: of the weights of a full-size student, and of the arithmetic of others; None takes
             what is fast there.
@@ -234,19 +237,25 @@ def _prompted(
 
 def _check_device(device: str) -> None:
     if device not in DEVICES:
-        raise UsageError(f"`--device` is `{device}`", hint="it is `auto`, `cpu` or `cuda`")
-    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"`--device` is `{device}`", hint=f"it is {', '.join(DEVICES)}")
+    if device != "auto" and not _is_there(device):
         raise UsageError(
-            "cannot use `--device cuda`: no CUDA device is available", hint="use `--device auto`"
+            f"cannot use `--device {device}`: no such device is available",
+            hint="use `--device auto`",
         )
+
+
+def _is_there(device_type: str) -> bool:
+    return device_type == "cpu" or getattr(torch, device_type).is_available()
 
 
 def _place(device: str, able: tuple[str, ...], what: str) -> torch.device:
-    """Where `what` is to compute, of the types of devices that it is able to use."""
-    if device == "cuda" and "cuda" not in able:
+    """Where `what` is to compute: where the user wants it, else on the first of the types of devices
+    that it is able to use."""
+    if device not in ("auto", *able):
         raise UsageError(
-            f"cannot use `--device cuda`: {what} runs on the CPU only",
+            f"cannot use `--device {device}`: {what} runs on {' and '.join(able)} only",
             hint="use `--device auto`",
         )
-    is_on_card = device != "cpu" and "cuda" in able and torch.cuda.is_available()
-    return torch.device("cuda" if is_on_card else "cpu")
+    wanted = filter(_is_there, able) if device == "auto" else iter([device])
+    return torch.device(next(wanted))

@@ -105,9 +105,9 @@ class Amortised(Solver[StateT], Generic[StateT]):
             )
 
     def _student_estimate(self, block: Conditioning, state: StateT) -> Estimate:
-        is_bfloat16 = self._autocast_dtype == torch.bfloat16
         device_type = block.x_init.device.type
-        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=is_bfloat16):
+        dtype = fastest_dtype(device_type) if self.dtype is None else self.dtype
+        with torch.autocast(device_type, dtype=dtype, enabled=dtype != torch.float32):
             return self.student.restore_block(block, state)
 
 

@@ -27,7 +27,7 @@ class SolverNeeds:
     """What a solver can work with."""
 
     devices: tuple[str, ...] = ("cpu",)
-    """Types of the devices that it computes on."""
+    """Types of the devices that it computes on, the first that is there unless a person wants another."""
     text: TextFormat | None = None
     """The prompt that it reads; None if it reads none."""
     tile_above_pixels: int | None = None

@@ -55,7 +55,7 @@ class Capabilities:
     """What a student can do and was made for."""
 
     devices: tuple[str, ...] = ("cpu",)
-    """Types of the devices it computes on."""
+    """Types of the devices it computes on, the first that is there unless a person wants another."""
     text: TextFormat | None = None
     """The prompt it reads; it may then change while a video is restored. None if it reads none."""
     has_words: bool = False

@@ -12,9 +12,11 @@ then only says what is picture and what is error:
 Nothing learned is carried from frame to frame; the past is one mean and one variance.
 """
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -199,16 +201,24 @@ class FusedStudent(nn.Module):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            tile_above_pixels=TILE_ABOVE_PIXELS, seen=self.seen, traits=self.config.traits
+            devices=("cpu", "cuda", "mps", "xpu"),
+            tile_above_pixels=TILE_ABOVE_PIXELS,
+            seen=self.seen,
+            traits=self.config.traits,
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where its network is; averaging over time stays on the CPU."""
+        return self.enter.weight.device
+
     def for_device(self, device: torch.device) -> "FusedStudent":
-        return self
+        return self if device == self.device else copy.deepcopy(self).to(device)
 
     def fitted(self, request: FitRequest) -> "Fitted[FusedStudent]":
         if request.allowed_gigabytes is None:
             return Fitted(self)
-        text = "`--vram` has no effect: this model runs on the CPU in a few megabytes"
+        text = "`--vram` has no effect: this model takes a few megabytes"
         return Fitted(self, (Notice(text, is_warning=True),))
 
     def with_text(self, text: TextRows) -> "FusedStudent":
@@ -238,17 +248,23 @@ class FusedStudent(nn.Module):
         return Estimate(x_hat, variances.mean(0).sqrt(), is_final=each[0].is_final)
 
     def _estimate(self, start: Start, block: Conditioning) -> Estimate:
-        batch, frames = block.x_init.shape[:2]
         height, width = block.size
-        # frame by frame: a frame's features fit in the cache of a CPU
-        each = [self.refine(_frame(start, i)) for i in range(batch * frames)]
-        variance = torch.cat([one.variance for one in each]).unflatten(0, (batch, frames))
-        x_hat = torch.cat([one.x_hat[..., :height, :width] for one in each])
+        is_final = self.is_final(block.traits)  # asked before the device has anything to do
+        each = [self.refine(part) for part in self._parts(start)]
+        shape = block.x_init.shape[:2]
+        variance = torch.cat([one.variance for one in each]).unflatten(0, shape)
+        x_hat = torch.cat([one.x_hat[..., :height, :width] for one in each]).unflatten(0, shape)
+        std = variance.mean((1, 2, 3, 4)).sqrt()
         return Estimate(
-            x_hat=x_hat.unflatten(0, (batch, frames)).to(block.x_init.device),
-            std=variance.mean((1, 2, 3, 4)).sqrt(),
-            is_final=self.is_final(block.traits),
+            x_hat.to(block.x_init.device), std.to(block.x_init.device), is_final=is_final
         )
+
+    def _parts(self, start: Start) -> list[Start]:
+        """What the network sees at once, where it is: all on a card; on a CPU frame by frame, whose
+        features fit in its cache."""
+        if self.device.type != "cpu":
+            return [_each(start, lambda value: value.to(self.device))]
+        return [_each(start, itemgetter(slice(i, i + 1))) for i in range(len(start.x_init))]
 
     def is_final(self, traits: Tensor) -> bool:
         """Whether, told `traits` [B, n] of one degradation, it weighs the measurement itself."""
@@ -387,10 +403,10 @@ def _through(layers: nn.ModuleList, x: Tensor, codes: Iterator[Tensor]) -> Tenso
     return x
 
 
-def _frame(start: Start, i: int) -> Start:
-    """Frame i of `start`."""
+def _each(start: Start, change: Callable[[Tensor], Tensor]) -> Start:
+    """`start` with every tensor changed."""
     present = {name: value for name, value in vars(start).items() if value is not None}
-    return Start(**{name: value[i : i + 1] for name, value in present.items()})
+    return Start(**{name: change(value) for name, value in present.items()})
 
 
 class _Told:

@@ -83,7 +83,7 @@ class WanStudent:
     def capabilities(self) -> Capabilities:
         config = self.transformer.config
         return Capabilities(
-            devices=("cpu", "cuda"),
+            devices=("cuda", "cpu"),
             text=TextFormat(config.text_dim, config.text_len),
             has_words=self.text.rows.shape[1] > 0,
             weights_dtype=self.dtype,
