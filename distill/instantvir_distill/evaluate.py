@@ -168,7 +168,7 @@ def row(scores: dict[str, dict[str, Score]]) -> dict[str, dict[str, float]]:
             for column, each in scores.items()
         }
 
-    return {"psnr": mean("psnr"), "told_over_true_error": mean("told_over_true_error")}
+    return {name: mean(name) for name in ("psnr", "psnr_init", "told_over_true_error")}
 
 
 def main() -> None:
