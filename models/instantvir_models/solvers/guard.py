@@ -3,7 +3,7 @@
 Whatever a student says is held against what is known without it, in tiles of `TILE_PIXELS`:
 
 - what A x leaves of y, its residual, may be no larger than noise explains;
-- what x adds to the initial estimate may have no more contrast than the picture has around it;
+- what x adds to the initial estimate may have no more contrast than that has there;
 - a number that is none is no picture.
 
 A tile that fails becomes the initial estimate, which is consistent with y; tiles are blended over
@@ -30,13 +30,16 @@ BLEND_PIXELS = 8
 """A tile is blended with its neighbours up to twice as far into them."""
 
 RESIDUAL_MARGIN = 1.25
-"""How much larger than noise, and than that of the initial estimate, a residual may be."""
+"""How much larger than noise, and than that of the initial estimate, a residual may be. On held-out
+clips, every task, the largest of any tile is 1.08 (1.24 in tiles of half the size)."""
 
 CONTRAST_SHARE = 1.0
-"""What a correction may be, of the contrast of the initial estimate in the tile and those around it."""
+"""How large a correction may be, of the contrast of the initial estimate within quarters of the tile.
+On held-out clips it comes to 0.95 where noise of 50 levels is taken away, elsewhere to 0.2 (enlargement
+by two) to 0.8 (holes, blur)."""
 
 CORRECTION_FLOOR = 2 * LEVEL
-"""What a correction may be where there is no contrast at all."""
+"""How large a correction may be where there is no contrast at all."""
 
 LOSSY_STD = 3 * LEVEL
 """What a codec may have added to the noise it was told of."""
@@ -70,7 +73,7 @@ def guarded(restored: Restored, x_init: Tensor, window: Window, *, is_sound: Ten
     """
     inside = window.inside
     tile = _measured_tile(window) * _factor(window)
-    is_wrong = _departs(restored.x[:, inside] - x_init[:, inside], x_init[:, inside], tile)
+    is_wrong = _departs(restored.x[:, inside], x_init[:, inside], _free(window), tile)
     is_wrong |= _pooled(1 - is_sound.float(), tile) > 0
     most = RESIDUAL_MARGIN * unexplained_std(window.measurement.degradation)
     residual = _residual(restored.x, window)
@@ -78,8 +81,8 @@ def guarded(restored: Restored, x_init: Tensor, window: Window, *, is_sound: Ten
     if not (is_wrong | contradicts).any():
         return restored
     fallback = InitialEstimate().corrected(x_init, window)
-    contradicts &= residual > RESIDUAL_MARGIN * _residual(fallback.x, window)
-    return _blended(restored, fallback, is_wrong | contradicts, window, tile)
+    is_wrong |= contradicts & (residual > RESIDUAL_MARGIN * _residual(fallback.x, window))
+    return _blended(restored, fallback, is_wrong, window, tile) if is_wrong.any() else restored
 
 
 def unexplained_std(degradation: Degradation) -> float:
@@ -111,13 +114,27 @@ def kept_part(is_wrong: Tensor, tile: int, size: tuple[int, int] | torch.Size) -
     return (1 - soft).unflatten(0, is_wrong.shape[:2])
 
 
-def _departs(correction: Tensor, x_init: Tensor, tile: int) -> Tensor:
-    """[B, T, 1, rows, columns], whether a correction is larger than the contrast allows."""
-    mean = _pooled(x_init, tile)
-    contrast = (_pooled(x_init.square(), tile) - mean.square()).mean(2, keepdim=True)
-    around = F.pad(contrast.clamp_min(0).flatten(0, 1), (1, 1, 1, 1), mode="replicate")
-    around = F.avg_pool2d(around, 3, 1).view_as(contrast)
-    return _rms(correction, tile) > CONTRAST_SHARE * around.sqrt() + CORRECTION_FLOOR
+def _departs(x: Tensor, x_init: Tensor, free: Tensor, tile: int) -> Tensor:
+    """[B, T, 1, rows, columns], whether x is further from x_init than its contrast allows.
+
+    Args:
+        free: [1 or B, 1 or T, 1, H, W], 0 where a pixel was measured, so that its residual says more.
+    """
+    mean = _pooled(x_init, tile // 2)
+    contrast = (_pooled(x_init.square(), tile // 2) - mean.square()).mean(2, keepdim=True)
+    contrast = _pooled(contrast.clamp_min(0), 2).sqrt()
+    correction = (x - x_init).square().mean(2, keepdim=True)
+    correction = _pooled(correction * free, tile) / (_pooled(free, tile) + SEEN_BEFORE / tile**2)
+    return correction.sqrt() > CONTRAST_SHARE * contrast + CORRECTION_FLOOR
+
+
+def _free(window: Window) -> Tensor:
+    """[1, 1 or T, 1, H, W], 0 where a pixel of the frames inside was measured itself."""
+    operator, y = window.measurement.operator, window.measurement.y
+    known = operator.known_pixels(y) if operator.only_selects else None
+    if known is None:
+        return y.new_ones(1, 1, 1, *operator.clean_size(*y.shape[-2:]))
+    return 1 - (known if known.shape[1] == 1 else known[:, window.inside])
 
 
 def _residual(x: Tensor, window: Window) -> Tensor:
@@ -141,12 +158,8 @@ def _factor(window: Window) -> int:
 
 
 def _measured_tile(window: Window) -> int:
-    """Side of a tile in measured pixels."""
-    return max(1, TILE_PIXELS // _factor(window))
-
-
-def _rms(x: Tensor, tile: int) -> Tensor:
-    return _pooled(x.square().mean(2, keepdim=True), tile).sqrt()
+    """Side of a tile in measured pixels, an even number."""
+    return 2 * max(1, TILE_PIXELS // 2 // _factor(window))
 
 
 def _pooled(x: Tensor, tile: int) -> Tensor:
