@@ -286,7 +286,7 @@ class Session:
         with self._clock.on_device(Step.STUDENT):
             restored = self._solved(window)
         with self._clock.on_device(Step.CONSISTENCY):
-            self._add_residual(restored.x, measurement, inside)
+            self._add_residual(restored, measurement, inside)
             x = restored.x[:, inside]
             if self._radius:
                 # a copy of each: one frame would keep all of its block and what is beside it
@@ -317,8 +317,9 @@ class Session:
         self.frames_guarded += len(found)
         self._frames_replaced += sum(each.replaced == 1 for each in found)
 
-    def _add_residual(self, x: Tensor, measurement: Measurement, inside: slice) -> None:
-        error = (measurement.operator.A(x) - measurement.y)[:, inside]
+    def _add_residual(self, restored: Restored, measurement: Measurement, inside: slice) -> None:
+        A_x = measurement.operator.A(restored.x) if restored.A_x is None else restored.A_x
+        error = (A_x - measurement.y)[:, inside]
         self._squared_error += float(error.square().sum())
         self._squared_measurement += float(measurement.y[:, inside].square().sum())
 

@@ -78,6 +78,8 @@ class Restored:
     replaced: tuple[float, ...] = ()
     """Of each frame inside, the part of its area that is the initial estimate because the solver's own
     could not be right; empty where nothing was replaced."""
+    A_x: Tensor | None = None
+    """A x of the whole window, where the solver has computed it anyway."""
 
 
 StateT = TypeVar("StateT")

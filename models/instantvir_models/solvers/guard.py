@@ -71,17 +71,18 @@ def guarded(restored: Restored, x_init: Tensor, window: Window, *, is_sound: Ten
         x_init: [B, T, 3, H, W], the initial estimate of the whole window.
         is_sound: [B, frames inside, 1, H, W], False where there was nothing to go by.
     """
-    inside = window.inside
+    inside, A = window.inside, window.measurement.operator.A
     tile = _measured_tile(window) * _factor(window)
+    A_x = A(restored.x)
+    restored = replace(restored, A_x=A_x)
     is_wrong = _departs(restored.x[:, inside], x_init[:, inside], _free(window), tile)
     is_wrong |= _pooled(1 - is_sound.float(), tile) > 0
-    most = RESIDUAL_MARGIN * unexplained_std(window.measurement.degradation)
-    residual = _residual(restored.x, window)
-    contradicts = residual > most
+    residual = _residual(A_x, window)
+    contradicts = residual > RESIDUAL_MARGIN * unexplained_std(window.measurement.degradation)
     if not (is_wrong | contradicts).any():
         return restored
     fallback = InitialEstimate().corrected(x_init, window)
-    is_wrong |= contradicts & (residual > RESIDUAL_MARGIN * _residual(fallback.x, window))
+    is_wrong |= contradicts & (residual > RESIDUAL_MARGIN * _residual(A(fallback.x), window))
     return _blended(restored, fallback, is_wrong, window, tile) if is_wrong.any() else restored
 
 
@@ -137,14 +138,15 @@ def _free(window: Window) -> Tensor:
     return 1 - (known if known.shape[1] == 1 else known[:, window.inside])
 
 
-def _residual(x: Tensor, window: Window) -> Tensor:
+def _residual(A_x: Tensor, window: Window) -> Tensor:
     """[B, frames inside, 1, rows, columns] root mean square of A x - y over what was measured."""
     operator, y = window.measurement.operator, window.measurement.y
     tile, inside = _measured_tile(window), window.inside
-    error = (operator.A(x) - y)[:, inside].square().mean(2, keepdim=True)
+    error = (A_x - y)[:, inside].square().mean(2, keepdim=True)
     if not any(part.only_selects for part in operator.parts):
         return _pooled(error, tile).sqrt()
-    seen = (operator.A(torch.ones_like(x[:1, :, :1])) != 0)[:, inside].float()
+    ones = y.new_ones(1, y.shape[1], 1, *operator.clean_size(*y.shape[-2:]))
+    seen = (operator.A(ones) != 0)[:, inside].float()
     expected = unexplained_std(window.measurement.degradation) ** 2
     prior = SEEN_BEFORE / tile**2
     total = _pooled(error * seen, tile) + prior * expected
