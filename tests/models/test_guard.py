@@ -26,13 +26,13 @@ HEIGHT, WIDTH = 72, 96
 class Saying(TinyStudent):
     """Says `make(x_init)` of every block."""
 
-    def __init__(self, make, std=0.05):
+    def __init__(self, make, std=0.05, *, is_final=False):
         super().__init__(TinyConfig())
-        self.make, self.says_std = make, std
+        self.make, self.says_std, self.is_final = make, std, is_final
 
     def restore_block(self, block, state):
         x = self.make(block.x_init)
-        return Estimate(x, x.new_full((len(x),), self.says_std))
+        return Estimate(x, x.new_full((len(x),), self.says_std), is_final=self.is_final)
 
 
 def picture():
@@ -81,11 +81,13 @@ def initial(window):
     return InitialEstimate().restore_block(window, None)
 
 
+@pytest.mark.parametrize("is_final", [False, True])
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, 1e30, 1.0, -1.0], ids=["nan", "inf", "huge", "white", "black"]
 )
-def test_a_constant_that_is_sure_of_itself_becomes_the_initial_estimate(window, value):
-    found = restored(Saying(lambda x: torch.full_like(x, value), std=1e-4), window)
+def test_a_constant_that_is_sure_of_itself_becomes_the_initial_estimate(window, value, is_final):
+    student = Saying(lambda x: torch.full_like(x, value), std=1e-4, is_final=is_final)
+    found = restored(student, window)
     assert torch.equal(found.x, initial(window).x)
     assert found.replaced == (1, 1, 1)
 
@@ -119,6 +121,29 @@ def test_what_is_right_stays_beside_what_is_wrong(window):
     assert torch.equal(found.x[..., :20, :20], initial(window).x[..., :20, :20])
     torch.testing.assert_close(found.x[..., reach:, :], whole.x[..., reach:, :], atol=0.02, rtol=0)
     assert all(0.1 < part < 0.6 for part in found.replaced)
+
+
+def test_what_forgot_the_measurement_is_reminded_before_it_is_replaced():
+    """A student that weighs y itself, and in one corner did not: there data consistency does."""
+    window = window_of("denoise")
+    off = torch.zeros(HEIGHT, WIDTH)
+    off[:20, :20] = 2 * window.measurement.noise_std
+    student = Saying(lambda x: picture() + off, std=0.1, is_final=True)
+    found = restored(student, window)
+    assert found.replaced == ()
+    assert torch.equal(found.x[..., 64:, :], picture()[..., 64:, :])
+    error = (found.x - window.measurement.y)[..., :20, :20]
+    assert error.square().mean().sqrt() < 1.25 * window.measurement.noise_std
+
+
+def test_noise_on_black_can_only_go_up():
+    """The picture is darker than its measurement, and no less right for that."""
+    degradation = Degradation(operator=Identity(), noise_std=50 * LEVEL)
+    x = torch.full((1, 3, 3, HEIGHT, WIDTH), -1.0)
+    generator = torch.Generator().manual_seed(1)
+    y = stored(noisy(x, degradation.noise_std, generator=generator))
+    window = Window.whole(Measurement(y, degradation))
+    assert restored(Saying(lambda y: x, is_final=True), window).replaced == ()
 
 
 def test_replaced_tiles_have_no_seam():

@@ -7,10 +7,9 @@ import torch
 
 from instantvir_models.clock import Step, timed
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.solvers.base import Restored, Solver, SolverNeeds, StateT, Window
-from instantvir_models.solvers.guard import bounded, guarded, is_sound
+from instantvir_models.solvers.guard import bounded, consistent, guarded, is_sound
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
@@ -91,11 +90,7 @@ class Amortised(Solver[StateT], Generic[StateT]):
         with timed(Step.CONSISTENCY):
             sound = is_sound(estimate)
             estimate = bounded(estimate, block.x_init)
-            x_hat = window.joined(estimate.x_hat, whole.x_init)
-            if not estimate.is_final:
-                std = float(estimate.std[0])
-                x_hat = data_consistency(x_hat, window.measurement, estimate_std=std)
-            restored = Restored(x_hat, estimate.std)
+            restored = Restored(consistent(estimate, whole.x_init, window), estimate.std)
             return guarded(restored, whole.x_init, window, is_sound=sound)
 
     def _student_estimate(self, block: Conditioning, state: StateT) -> Estimate:

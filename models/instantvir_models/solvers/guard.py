@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import LEVEL, ROUNDING_STD, Degradation
 from instantvir_models.solvers.base import Restored, Window
 from instantvir_models.solvers.classical.initial import InitialEstimate
@@ -37,6 +38,10 @@ CONTRAST_SHARE = 1.0
 """How large a correction may be, of the contrast of the initial estimate within quarters of the tile.
 On held-out clips it comes to 0.95 where noise of 50 levels is taken away, elsewhere to 0.2 (enlargement
 by two) to 0.8 (holes, blur)."""
+
+CLIPPED_SHIFT = 0.5
+"""By how much of the noise the mean of a picture may move: noise on black can only go up, which makes
+it brighter by 0.4 of its deviation."""
 
 CORRECTION_FLOOR = 2 * LEVEL
 """How large a correction may be where there is no contrast at all."""
@@ -64,6 +69,29 @@ def bounded(estimate: Estimate, x_init: Tensor) -> Estimate:
     return replace(estimate, x_hat=x_hat, std=std)
 
 
+def consistent(estimate: Estimate, x_init: Tensor, window: Window) -> Tensor:
+    """[B, T, 3, H, W] of the whole window, consistent with y.
+
+    Where the student has weighed y already, only tiles that contradict it are corrected.
+
+    Args:
+        estimate: bounded, of the frames inside.
+        x_init: [B, T, 3, H, W], the initial estimate of the whole window.
+    """
+    x_hat = window.joined(estimate.x_hat, x_init)
+    is_wrong = None
+    if estimate.is_final:
+        is_wrong = _contradicts(_residual(window.measurement.operator.A(x_hat), window), window)
+        if not is_wrong.any():
+            return x_hat
+    std = float(estimate.std[0])
+    x = data_consistency(x_hat, window.measurement, estimate_std=std)
+    if is_wrong is not None:
+        kept = kept_part(is_wrong, _clean_tile(window), x.shape[-2:])
+        x[:, window.inside] = torch.lerp(x[:, window.inside], estimate.x_hat, kept)
+    return x
+
+
 def guarded(restored: Restored, x_init: Tensor, window: Window, *, is_sound: Tensor) -> Restored:
     """`restored`, the tiles of it that cannot be right replaced and counted.
 
@@ -72,13 +100,13 @@ def guarded(restored: Restored, x_init: Tensor, window: Window, *, is_sound: Ten
         is_sound: [B, frames inside, 1, H, W], False where there was nothing to go by.
     """
     inside, A = window.inside, window.measurement.operator.A
-    tile = _measured_tile(window) * _factor(window)
+    tile = _clean_tile(window)
     A_x = A(restored.x)
     restored = replace(restored, A_x=A_x)
-    is_wrong = _departs(restored.x[:, inside], x_init[:, inside], _free(window), tile)
+    is_wrong = _departs(restored.x[:, inside], x_init[:, inside], window)
     is_wrong |= _pooled(1 - is_sound.float(), tile) > 0
     residual = _residual(A_x, window)
-    contradicts = residual > RESIDUAL_MARGIN * unexplained_std(window.measurement.degradation)
+    contradicts = _contradicts(residual, window)
     if not (is_wrong | contradicts).any():
         return restored
     fallback = InitialEstimate().corrected(x_init, window)
@@ -90,6 +118,10 @@ def unexplained_std(degradation: Degradation) -> float:
     """Standard deviation of A x - y at the clean video: noise, rounding and what a codec adds."""
     lossy = LOSSY_STD if degradation.is_lossy else 0.0
     return math.sqrt(degradation.noise_std**2 + ROUNDING_STD**2 + lossy**2)
+
+
+def _contradicts(residual: Tensor, window: Window) -> Tensor:
+    return residual > RESIDUAL_MARGIN * unexplained_std(window.measurement.degradation)
 
 
 def _blended(
@@ -115,18 +147,16 @@ def kept_part(is_wrong: Tensor, tile: int, size: tuple[int, int] | torch.Size) -
     return (1 - soft).unflatten(0, is_wrong.shape[:2])
 
 
-def _departs(x: Tensor, x_init: Tensor, free: Tensor, tile: int) -> Tensor:
-    """[B, T, 1, rows, columns], whether x is further from x_init than its contrast allows.
-
-    Args:
-        free: [1 or B, 1 or T, 1, H, W], 0 where a pixel was measured, so that its residual says more.
-    """
+def _departs(x: Tensor, x_init: Tensor, window: Window) -> Tensor:
+    """[B, T, 1, rows, columns], whether x is further from x_init than its contrast allows."""
+    tile, free = _clean_tile(window), _free(window)
     mean = _pooled(x_init, tile // 2)
     contrast = (_pooled(x_init.square(), tile // 2) - mean.square()).mean(2, keepdim=True)
-    contrast = _pooled(contrast.clamp_min(0), 2).sqrt()
+    contrast = _pooled(contrast.clamp_min(0), 2)
+    allowed = (contrast + (CLIPPED_SHIFT * window.measurement.noise_std) ** 2).sqrt()
     correction = (x - x_init).square().mean(2, keepdim=True)
     correction = _pooled(correction * free, tile) / (_pooled(free, tile) + SEEN_BEFORE / tile**2)
-    return correction.sqrt() > CONTRAST_SHARE * contrast + CORRECTION_FLOOR
+    return correction.sqrt() > CONTRAST_SHARE * allowed + CORRECTION_FLOOR
 
 
 def _free(window: Window) -> Tensor:
@@ -162,6 +192,10 @@ def _factor(window: Window) -> int:
 def _measured_tile(window: Window) -> int:
     """Side of a tile in measured pixels, an even number."""
     return 2 * max(1, TILE_PIXELS // 2 // _factor(window))
+
+
+def _clean_tile(window: Window) -> int:
+    return _measured_tile(window) * _factor(window)
 
 
 def _pooled(x: Tensor, tile: int) -> Tensor:
