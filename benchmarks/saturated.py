@@ -8,6 +8,7 @@ exact picture is no better than one that is off by a quarter of a level.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -101,7 +102,7 @@ def outcome(solver: Solver[object], case: Case, kind: str, index: int, frames: F
 
 def _psnr(estimate: Tensor, x: Tensor) -> float:
     error = float((stored(estimate) - x).square().mean())
-    return TOP_DB if error == 0 else min(TOP_DB, 10 * np.log10(4 / error))
+    return TOP_DB if error == 0 else min(TOP_DB, 10 * math.log10(4 / error))
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, object]:

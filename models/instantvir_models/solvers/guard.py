@@ -153,7 +153,9 @@ def _departs(x: Tensor, x_init: Tensor, window: Window) -> Tensor:
     mean = _pooled(x_init, tile // 2)
     contrast = (_pooled(x_init.square(), tile // 2) - mean.square()).mean(2, keepdim=True)
     contrast = _pooled(contrast.clamp_min(0), 2)
-    allowed = (contrast + (CLIPPED_SHIFT * window.measurement.noise_std) ** 2).sqrt()
+    degradation = window.measurement.degradation
+    lossy = LOSSY_STD if degradation.is_lossy else 0.0
+    allowed = (contrast + (CLIPPED_SHIFT * degradation.noise_std) ** 2 + lossy**2).sqrt()
     correction = (x - x_init).square().mean(2, keepdim=True)
     correction = _pooled(correction * free, tile) / (_pooled(free, tile) + SEEN_BEFORE / tile**2)
     return correction.sqrt() > CONTRAST_SHARE * allowed + CORRECTION_FLOOR
