@@ -57,6 +57,8 @@ class Resolved:
     """False when A (not only the noise) was estimated or assumed: nothing may claim consistency."""
     note: Path | None = None
     """The note beside the video that it was read from, if it was."""
+    remarks: tuple[str, ...] = ()
+    """Sentences for people: what was asked for and is not done, and why."""
 
 
 def resolve_video(
@@ -166,6 +168,7 @@ class _Resolver:
     def __init__(self, options: TaskOptions, sample: Pixels) -> None:
         self.options, self.sample = options, sample
         self.estimates: list[EstimatedParameter] = []
+        self.remarks: list[str] = []
         self.is_known = True
 
     def resolve(self, is_lossy: bool) -> Resolved:
@@ -189,6 +192,7 @@ class _Resolver:
             degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
             estimates=tuple(self.estimates),
             is_operator_known=self.is_known,
+            remarks=tuple(self.remarks),
         )
 
     def _noise_std(self, *, has_mask: bool) -> float:
@@ -232,7 +236,10 @@ class _Resolver:
             )
             for parameter in found.parameters
         ]
-        return [] if found.operator.is_identity else [found.operator]
+        if found.kind is None:
+            self.remarks.append(f"no blur is undone: {found.reason}")
+            return []
+        return [found.operator]
 
     def _mask(self) -> Mask:
         if self.options.mask is not None:
