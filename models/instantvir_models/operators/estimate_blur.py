@@ -65,6 +65,9 @@ SMALLEST_SIGMA, SIGMA_PER_CODEC_LEVEL = 1.1, 0.03
 BLURRED: dict[BlurKind, float] = {"gaussian": 2.0, "defocus": 2.0, "motion": 1.6}
 """How many times farther off no blur at all must be; a line leaves the spectrum across it alone."""
 
+SHARP = 1.3
+"""How many times farther off it may be where it is sure that there is none."""
+
 DEFOCUS_NEARER, SMALLEST_RADIUS = 1.03, 2.5
 """Misfit of a disc over that of a Gaussian below which it is taken for one, since pictures have a
 floor of fine detail that hides its zeros; and the radius in pixels from which that matters."""
@@ -374,8 +377,10 @@ def _judged(best: Best, smallest_sigma: float) -> EstimatedBlur:
     candidate = best[kind][1]
     sigma = _operator(candidate).traits.blur_sigma
     if misfit[None] < BLURRED[kind] * misfit[kind] or sigma < smallest_sigma:
-        confidence: Confidence = "high" if sigma < 0.7 * smallest_sigma else "medium"
-        return _nothing(confidence, "no blur shows beyond the softness of lenses and codecs")
+        is_sharp = misfit[None] < SHARP * min(misfit.values())
+        return _nothing(
+            "high" if is_sharp else "low", "no blur shows beyond the softness of lenses and codecs"
+        )
     if candidate[1][0] >= LARGEST[kind]:
         return _nothing("low", "the blur is larger than what the spectrum can tell")
     others = [misfit[other] for other in KINDS if other != kind]
