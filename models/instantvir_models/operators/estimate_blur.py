@@ -106,7 +106,7 @@ Candidate = tuple[BlurKind | None, tuple[float, ...]]
 LARGEST: dict[BlurKind, float] = {"gaussian": 6.5, "defocus": 8.5, "motion": 28.0}
 """Of sigma, radius and length: a larger one shows in too few rings of the spectrum to be told."""
 
-LENGTHS = (4, 5, 6, 7, 8.5, 10, 12, 14, 16.5, 19.5, 23, 27)
+LENGTHS = (4.0, 5.0, 6.0, 7.0, 8.5, 10.0, 12.0, 14.0, 16.5, 19.5, 23.0, 27.0)
 """Of lines that are tried first."""
 
 Best = dict[BlurKind | None, tuple[float, Candidate]]
@@ -114,12 +114,19 @@ Best = dict[BlurKind | None, tuple[float, Candidate]]
 
 NO_BLUR: Candidate = (None, ())
 
-SEEDS: tuple[Candidate, ...] = (
-    NO_BLUR,
-    *(("gaussian", (s,)) for s in (0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6)),
-    *(("defocus", (r,)) for r in (1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8)),
-    *(("motion", (n, a)) for n in LENGTHS for a in range(0, 180, 10)),
-)
+
+def _seeds() -> list[Candidate]:
+    sigmas = (0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
+    radii = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0)
+    seeds: list[Candidate] = [NO_BLUR]
+    seeds += [("gaussian", (sigma,)) for sigma in sigmas]
+    seeds += [("defocus", (radius,)) for radius in radii]
+    seeds += [("motion", (n, float(angle))) for n in LENGTHS for angle in range(0, 180, 10)]
+    return seeds
+
+
+SEEDS = _seeds()
+"""What is tried first; the best of each kind is then refined."""
 
 
 @dataclass(frozen=True, kw_only=True)
