@@ -1,6 +1,7 @@
 """Any solver that sees its surroundings only, in tiles: constant memory at any size."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
@@ -84,6 +85,6 @@ def _cropped(window: Window, read: tuple[slice, slice], factor: int) -> Window:
     return Window(cut, window.inside, window.past[(..., *clean)])
 
 
-def _area(place: tuple[slice, slice], size: tuple[int, int]) -> float:
+def _area(place: tuple[slice, slice], size: Sequence[int]) -> float:
     """The part of a frame of `size` that lies at `place`."""
     return math.prod((s.stop - s.start) / side for s, side in zip(place, size, strict=True))
