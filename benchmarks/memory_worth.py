@@ -1,6 +1,7 @@
 """What a student's memory is worth: the last block with the past, and alone.
 
-    python benchmarks/memory_worth.py --clips DIR --cache DIR [--model tiny] [--frames 18]
+    python benchmarks/memory_worth.py --clips DIR --cache DIR --scratch DIR
+        [--model tiny] [--crops 6] [--frames 18]
 
 Crops of held-out clips, sorted by how fast they move (median length of the optical flow from frame to
 frame of the clean clip). Each is restored by one `Session` from the first frame on, and its last block
@@ -10,6 +11,7 @@ once more by a new one. Writes `results/memory_worth_VERSION.md`.
 import argparse
 import hashlib
 import json
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True, help="kept results, to go on with")
     parser.add_argument("--model", default="tiny")
+    parser.add_argument("--crops", type=int, default=6, help="how many clips")
     parser.add_argument("--frames", type=int, default=18, help="a multiple of the block")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -75,7 +78,7 @@ def main() -> None:
     columns = [column for column in COLUMNS if column.name in NAMES]
     lines = []
     clips = load_clips(given.clips, cache=given.cache)
-    found = crops(clips, frames=given.frames)
+    found = islice(crops(clips, frames=given.frames), given.crops)
     for seed, (name, x) in enumerate(found):
         cells = []
         for column in columns:
