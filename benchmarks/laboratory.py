@@ -1,7 +1,8 @@
 """The embedded student in the laboratory: known damage, the truth at hand, everybody told the same.
 
     python benchmarks/laboratory.py --clips DIR --cache DIR --rivals DIR --scratch DIR
-        [--student NAME=WEIGHTS ...] [--crops 6] [--size 208x120] [--frames 9] [--seconds 270]
+        [--student NAME=WEIGHTS ...] [--crops 6] [--size 208x120] [--frames 9]
+        [--only METHOD ...] [--seconds 240] [--partly]
 
 Each column of `instantvir_distill.evaluate` that no codec is in, on its crops of held-out clips, every frame stored as
 8 bits, restored by every method: ours and the classical ones through `Session`, as `restore` does
@@ -110,55 +111,76 @@ class Case:
 class Scratch:
     """Restorations that are kept, and the time that is left to add some."""
 
-    def __init__(self, folder: Path, seconds: float, lpips: Lpips | None) -> None:
+    def __init__(
+        self, folder: Path, *, seconds: float, only: list[str], lpips: Lpips | None
+    ) -> None:
         self._folder = folder
+        self._only = only
         self._end = time.monotonic() + seconds
         self._lpips = lpips
         self.left_out = 0
-        """Restorations that there was no time for."""
+        """Restorations that are not kept and were not made."""
         self.missing: dict[str, str] = {}
         """What could not be opened, and why."""
 
-    def row(self, case: Case, method: Method, setting: str) -> Row | None:
-        """What is kept, or now computed; None if there is no time left."""
-        key = (method.name, setting, case.column, case.clip, case.clean.shape)
+    def row(self, case: Case, method: Method) -> Row | None:
+        """What is kept, or now computed; None if there is no time left or something is missing."""
+        key = (method.name, *method.settings, case.column, case.clip, case.clean.shape)
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
         stored = self._folder / f"{name}.json"
         if stored.exists():
             return Row(**json.loads(stored.read_text()))
-        if time.monotonic() > self._end:
+        if time.monotonic() > self._end or (self._only and method.name not in self._only):
             self.left_out += 1
             return None
         try:
-            restorer = method.settings[setting]()
+            best = max((_attempt(case, *item) for item in method.settings.items()), key=_quality)
         except (FileNotFoundError, ImportError) as error:
             self.missing[method.name] = str(error)
             return None
-        row = self._computed(case, method.name, setting, restorer)
+        row = self._scored(case, method.name, best)
         unfinished = stored.with_suffix(".part")
         unfinished.write_text(json.dumps(asdict(row)))
         unfinished.replace(stored)
         return row
 
-    def _computed(self, case: Case, method: str, setting: str, restorer: Restorer) -> Row:
-        started = cpu_seconds()
-        with torch.inference_mode():
-            restored = restorer(case.y, case.degradation)
-        seconds = (cpu_seconds() - started) / len(case.clean)
-        perceived = None
-        if self._lpips is not None:
-            perceived = float(self._lpips(restored, case.clean).mean())
+    def _scored(self, case: Case, method: str, attempt: Attempt) -> Row:
+        restored, clean = attempt.restored, case.clean
+        perceived = None if self._lpips is None else float(self._lpips(restored, clean).mean())
         return Row(
             column=case.column.name,
             clip=case.clip,
             method=method,
-            setting=setting,
-            psnr=float(psnr(restored, case.clean).mean()),
-            ssim=float(ssim(restored, case.clean).mean()),
+            setting=attempt.setting,
+            psnr=attempt.psnr,
+            ssim=float(ssim(restored, clean).mean()),
             lpips=perceived,
-            frame_difference_psnr=float(frame_difference_psnr(restored, case.clean).mean()),
-            cpu_seconds_per_frame=seconds,
+            frame_difference_psnr=float(frame_difference_psnr(restored, clean).mean()),
+            cpu_seconds_per_frame=attempt.cpu_seconds / len(clean),
         )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a method made of a case with one of its settings."""
+
+    setting: str
+    restored: Frames
+    psnr: float
+    cpu_seconds: float
+
+
+def _attempt(case: Case, setting: str, opened: Callable[[], Restorer]) -> Attempt:
+    restorer = opened()
+    started = cpu_seconds()
+    with torch.inference_mode():
+        restored = restorer(case.y, case.degradation)
+    seconds = cpu_seconds() - started
+    return Attempt(setting, restored, float(psnr(restored, case.clean).mean()), seconds)
+
+
+def _quality(attempt: Attempt) -> float:
+    return attempt.psnr
 
 
 def cpu_seconds() -> float:
@@ -229,16 +251,13 @@ def outside(folder: Path) -> list[Method]:
 
 def measured_rows(all_cases: list[Case], methods: list[Method], scratch: Scratch) -> list[Row]:
     """The best setting of every method on every clip and column, cheap methods first."""
-    rows = []
-    for method in methods:
-        for case in sorted(all_cases, key=lambda case: case.clip):
-            if case.column.name not in method.columns:
-                continue
-            found = [scratch.row(case, method, setting) for setting in method.settings]
-            complete = [row for row in found if row is not None]
-            if len(complete) == len(found):
-                rows.append(max(complete, key=lambda row: row.psnr))
-    return rows
+    wanted = (
+        scratch.row(case, method)
+        for method in methods
+        for case in sorted(all_cases, key=lambda case: case.clip)
+        if case.column.name in method.columns
+    )
+    return [row for row in wanted if row is not None]
 
 
 # --------------------------------------------------------------------------- tables
@@ -359,6 +378,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=1e9, help="stop after that, to go on later"
     )
+    parser.add_argument("--only", nargs="+", default=[], help="compute these methods, no others")
     parser.add_argument("--partly", action="store_true", help="write what is whole already")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -369,12 +389,12 @@ def main() -> None:
     named = dict(text.split("=", 1) for text in given.student)
     ours, sha256 = students({OURS: "tiny", **named})
     rivals = [] if given.rivals is None else outside(given.rivals)
-    scratch = Scratch(given.scratch, given.seconds, lpips)
+    scratch = Scratch(given.scratch, seconds=given.seconds, only=given.only, lpips=lpips)
     clips = load_clips(given.clips, cache=given.cache)
     width, height = map(int, given.size.split("x"))
     parts = crops(clips, frames=given.frames, height=height, width=width)
     found = list(cases(islice(parts, given.crops)))
-    methods = [*ours, *classical(), *rivals]
+    methods = [ours[0], *classical(), *rivals, *ours[1:]]
     rows = measured_rows(found, methods, scratch)
     if scratch.left_out:
         sys.stderr.write(f"{scratch.left_out} restorations are left; run this again\n")
