@@ -224,14 +224,14 @@ def students(named: dict[str, str]) -> tuple[list[Method], dict[str, str]]:
     for name, weights in named.items():
         loaded = load_student(weights)
         sha256[name] = loaded.sha256
-        setting = f"weights {loaded.sha256[:12]}, code {_code()[:12]}"
+        setting = f"weights {loaded.sha256[:12]}, code {code_sha256()[:12]}"
         every = tuple(column.name for column in TOLD)
         methods.append(Method(name, every, {setting: _by_solver(Amortised(loaded.student))}))
     return methods, sha256
 
 
 @cache
-def _code() -> str:
+def code_sha256() -> str:
     """sha256 of everything that a student's result may depend on."""
     home = Path(instantvir_models.__path__[0])
     together = hashlib.sha256()

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from laboratory import code_sha256
 from quality import Frames, restore
 from receipts import RESULTS, machine
 
@@ -84,7 +85,7 @@ def main() -> None:
     for seed, (name, x) in enumerate(found):
         cells = []
         for column in columns:
-            of = (loaded.sha256, name, column.name, given.frames)
+            of = (loaded.sha256, code_sha256(), name, column.name, given.frames)
             key = hashlib.sha256(repr(of).encode()).hexdigest()[:20]
             pair = worth(solver, x, column, seed=seed, kept=given.scratch / f"memory-{key}.json")
             cells.append(f"{pair[1] - pair[0]:+.2f} ({pair[1]:.2f})")
