@@ -75,7 +75,12 @@ class DegradationOptions:
     scale: Annotated[
         int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
     ] = None
-    mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="White where pixels are known: an image, or a video or folder with one per frame"
+        ),
+    ] = None
 
     def read(self) -> TaskOptions:
         """The same as the library takes it; UsageError for an unknown task or a bad number."""

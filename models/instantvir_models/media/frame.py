@@ -25,6 +25,8 @@ class Frame:
     """Seconds per unit of `pts` and `duration`."""
     duration: int = 0
     """How long the picture is shown, in units of `time_base`; 0 if the source does not say."""
+    known: NDArray[np.bool_] | None = None
+    """[H, W], True where a pixel was measured; None where all were."""
 
     @property
     def pts_seconds(self) -> float:

@@ -1,5 +1,7 @@
 """Missing pixels: masks fixed for a clip or changing per frame."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -94,6 +96,58 @@ class Mask(Operator):
     @property
     def traits(self) -> OperatorTraits:
         return OperatorTraits(known_fraction=self._known_fraction)
+
+
+class FrameMasks(Operator):
+    """Loses other pixels in each frame; which ones comes along with the frames.
+
+    It only says so. Once the frames are there `compose.masked` puts a `Mask` in its place.
+
+    Args:
+        spec: how it is written in a specification.
+    """
+
+    only_selects = True
+
+    def __init__(self, *, spec: str) -> None:
+        self.spec = spec
+
+    def A(self, x: Tensor) -> Tensor:
+        """x itself, before it is known which of its pixels were lost."""
+        return x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return y
+
+    def completed(self, y: Tensor) -> Tensor:
+        return y
+
+    @property
+    def traits(self) -> OperatorTraits:
+        return OperatorTraits(known_fraction=FRACTION_TO_BE_TOLD)
+
+
+class MaskFile(FrameMasks):
+    """Masks that are stored as a video, or as a folder of images.
+
+    Args:
+        path: of the video or the folder.
+    """
+
+    def __init__(self, path: Path, *, spec: str) -> None:
+        super().__init__(spec=spec)
+        self.path = path
+
+
+class ChangingHoles(FrameMasks):
+    """Holes that show in each frame by themselves, elsewhere in the next."""
+
+    def __init__(self) -> None:
+        super().__init__(spec="mask:path=estimated")
+
+
+FRACTION_TO_BE_TOLD = 0.5
+"""What stands for the share of known pixels as long as no frame has told it."""
 
 
 def pull_push(values: Tensor, weights: Tensor) -> Tensor:

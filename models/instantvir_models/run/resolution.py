@@ -19,10 +19,10 @@ from instantvir_models.operators.estimate import (
     estimate_mask,
     estimate_noise_std,
 )
-from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.mask import ChangingHoles, Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
-from instantvir_models.operators.spec import Specification, load_mask, parse_degradation
+from instantvir_models.operators.spec import Specification, mask_of, parse_degradation
 from instantvir_models.tasks import DEBLUR, INPAINT, SR, TASKS, TaskOptions, either
 
 Confidence = Literal["high", "medium", "low"]
@@ -233,20 +233,15 @@ class _Resolver:
             )
         return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
 
-    def _mask(self) -> Mask:
+    def _mask(self) -> Operator:
         if self.options.mask is not None:
-            return Mask(load_mask(self.options.mask), spec=f"mask:path={self.options.mask}")
+            return mask_of(self.options.mask, spec=f"mask:path={self.options.mask}")
         self.is_known = False
         found = estimate_mask(self.sample)
         if found.missing_fraction == 0:
             raise UsageError(
                 "no missing pixels were found in the video",
                 hint="give `--mask mask.png`, white where pixels are known",
-            )
-        if found.per_frame:
-            raise UsageError(
-                "the missing pixels change from frame to frame, and only the first frames were seen",
-                hint="give the masks: `--mask masks.npz`, as `instantvir degrade` writes them",
             )
         self.estimates.append(
             EstimatedParameter(
@@ -257,6 +252,8 @@ class _Resolver:
                 confidence=found.confidence,
             )
         )
+        if found.per_frame:
+            return ChangingHoles()
         return Mask(found.mask, spec="mask:path=estimated")
 
 

@@ -15,6 +15,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
+    VideoInfo,
     VideoReader,
     VideoWriter,
     create_video,
@@ -25,6 +26,7 @@ from instantvir_models.operators.sidecar import forget_sidecar
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
+from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
@@ -58,6 +60,15 @@ class RestorePlan:
     """The clean video, to measure the gain against."""
     comparison_style: str | None = None
     """`side` or `wipe`: also write a comparison beside the output; None does not."""
+
+    def masks_for(self, info: VideoInfo) -> MasksFor:
+        """What masks that come along with a video have to fit."""
+        return MasksFor(
+            size=(info.width, info.height),
+            frame_rate=info.frame_rate,
+            start_seconds=self.start_seconds,
+            duration_seconds=self.duration_seconds,
+        )
 
     def __post_init__(self) -> None:
         if self.comparison_style is not None:
@@ -285,16 +296,17 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
         made = solver.new_session(
             degradation, height=reader.info.height, width=reader.info.width, limits=plan.limits
         )
-        yield Restoration(
-            job=job,
-            plan=plan,
-            solver=solver,
-            reader=reader,
-            frames=itertools.chain(first, frames),
-            resolved=resolved,
-            session=made.session,
-            notices=(*doubts_of(solver, degradation), *made.notices),
-        )
+        with masks_along(degradation.operator, plan.masks_for(reader.info)) as masks:
+            yield Restoration(
+                job=job,
+                plan=plan,
+                solver=solver,
+                reader=reader,
+                frames=masks.along(itertools.chain(first, frames)),
+                resolved=resolved,
+                session=made.session,
+                notices=(*doubts_of(solver, degradation), *made.notices),
+            )
 
 
 def doubts_of(solver: OpenedSolver, degradation: Degradation) -> tuple[Notice, ...]:
@@ -349,7 +361,8 @@ def restore(
         blur_sigma: pixels; estimated if not given.
         noise: 8-bit levels; estimated if not given.
         scale: enlargement for `sr`, 2 to 8; 4 if not given.
-        mask: an image, white where pixels are known; estimated if not given.
+        mask: an image, or a video or folder of images with one for each frame, white where pixels are
+            known; estimated if not given.
         model: what `load_student` takes.
         solver: a method without weights instead, by its name, or one of your own.
         device: `auto`, `cpu` or `cuda`.

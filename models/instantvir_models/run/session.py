@@ -20,6 +20,7 @@ from torch import Tensor
 from instantvir_models.clock import Step, StepClock
 from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
+from instantvir_models.operators.compose import awaits_masks, masked
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.solvers.base import Restored, Solver, Window, block_size, checked
 from instantvir_models.solvers.classical.initial import InitialEstimate
@@ -102,9 +103,11 @@ class Session:
         self._cheap_solver = InitialEstimate()
         self._device = torch.device(device)
         self._check_operator()
+        self._awaits_masks = awaits_masks(degradation.operator)
 
         self._radius = degradation.operator.temporal_radius
         self._window: list[Tensor] = []  # measured frames [3, h, w]: context, block, look-ahead
+        self._known: list[NDArray[np.bool_] | None] = []  # of the same frames, [h, w]
         self._first_in_window = 0
         self._num_skipped = 0
         self._next_out = 0
@@ -116,18 +119,25 @@ class Session:
         self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
         self._squared_error = self._squared_measurement = 0.0
 
-    def push(self, frames: Pixels) -> Pixels:
+    def push(self, frames: Pixels, known: NDArray[np.bool_] | None = None) -> Pixels:
         """Restored frames [m, H, W, 3] that became ready by `frames` [n, h, w, 3]; m may be 0.
 
         Output pixels have the type of the input's (uint8 or uint16).
 
+        Args:
+            known: [n, h, w], True where a pixel was measured; None where all were that the operator
+                leaves.
+
         Raises:
-            UsageError: if the frames are not of the size or type the session was made for.
+            UsageError: if the frames or masks are not of the size or type the session was made for,
+                or there are none and the operator says that they come with the frames.
             DeviceMemoryError: if not even the smallest step fits the device.
         """
         self._check_frames(frames)
+        self._check_known(frames, known)
         with self._clock.on_cpu(Step.CONVERT):
             self._window.extend(to_unit(frames)[0].unbind(0))
+            self._known.extend([None] * len(frames) if known is None else list(known))
         self._frames_in += len(frames)
         return self._restore_ready(is_end=False)
 
@@ -235,8 +245,7 @@ class Session:
         # not inference mode: a solver may ask for gradients, also of what operators keep
         with torch.no_grad(), self._memory_shortage_told():
             measurement = Measurement(
-                torch.stack(window)[None].to(self._device),
-                self.degradation.at_frame(self._num_skipped + self._first_in_window),
+                torch.stack(window)[None].to(self._device), self._degradation_of(len(window))
             )
             if self.is_shrunk:
                 x = _enlarged(self._estimate(_halved(measurement), inside))
@@ -249,10 +258,21 @@ class Session:
 
         self._next_out += size
         drop = max(0, self._next_out - self._radius - self._first_in_window)
-        del self._window[:drop]
+        del self._window[:drop], self._known[:drop]
         self._first_in_window += drop
         self._block_seconds.append(time.perf_counter() - started)
         return pixels
+
+    def _degradation_of(self, num_frames: int) -> Degradation:
+        """What happened to the first frames of the window, the masks that came with them included."""
+        happened = self.degradation.at_frame(self._num_skipped + self._first_in_window)
+        masks = self._known[:num_frames]
+        if all(mask is None for mask in masks):
+            return happened
+        everywhere = np.ones(self.measured_size, np.bool_)
+        known = np.stack([everywhere if mask is None else mask for mask in masks])
+        operator = masked(happened.operator, torch.from_numpy(known).float()[:, None])
+        return replace(happened, operator=operator)
 
     def _estimate(self, measurement: Measurement, inside: slice) -> Tensor:
         """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""
@@ -323,6 +343,17 @@ class Session:
         if self._frames_in and is_16 != self._bit_depth_is_16:
             raise UsageError("the bit depth of the frames changed within a session")
         self._bit_depth_is_16 = is_16
+
+    def _check_known(self, frames: Pixels, known: NDArray[np.bool_] | None) -> None:
+        if known is None and self._awaits_masks:
+            raise UsageError(
+                f"the masks of `{self.degradation.operator.spec}` come with the frames",
+                hint="push both: `session.push(frames, known)`",
+            )
+        if known is not None and (known.dtype != np.bool_ or known.shape != frames.shape[:3]):
+            raise UsageError(
+                f"masks are bool {frames.shape[:3]}, as the frames, got {known.dtype} {known.shape}"
+            )
 
 
 def _halved(measurement: Measurement) -> Measurement:
