@@ -22,7 +22,7 @@ from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
-from instantvir_models.operators.mask import MaskFile
+from instantvir_models.operators.mask import Dust, MaskFile
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
@@ -185,16 +185,19 @@ def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
         sample = [frame.pixels for frame in stream.sample(SAMPLE_FRAMES)]
     is_lossy = not stream.source.reader.info.is_lossless
     resolved = resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy)
-    _refuse_masks_of_a_clock(plan, resolved.degradation)
+    _refuse_masks_that_cannot_come(plan, resolved.degradation)
     return resolved
 
 
-def _refuse_masks_of_a_clock(plan: StreamPlan, degradation: Degradation) -> None:
+def _refuse_masks_that_cannot_come(plan: StreamPlan, degradation: Degradation) -> None:
     """Masks in a file belong to certain frames: a source that loses some has no such frames."""
-    if not plan.source.cannot_wait:
-        return
     for part in degradation.operator.parts:
-        if isinstance(part, MaskFile):
+        if isinstance(part, Dust):
+            raise UsageError(
+                "dust shows beside the next frame, which a stream does not wait for",
+                hint="`instantvir restore` finds it in a file",
+            )
+        if isinstance(part, MaskFile) and plan.source.cannot_wait:
             raise UsageError(
                 f"the frames of `{plan.name}` have no numbers, so the masks of `{part.path}` "
                 "belong to none of them",

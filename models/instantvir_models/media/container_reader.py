@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from instantvir_models.media.base import VideoReader
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, main_video_stream
 from instantvir_models.media.describe import described_stream, found_instead
-from instantvir_models.media.frame import Frame
+from instantvir_models.media.fields import WEAVE, FieldChoice, whole_pictures
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import SourceTimeline, Trim
+
+logger = logging.getLogger(__name__)
 
 LIVE_READ_ERRORS = 100
 """Damaged places in a row that a live source may have before it counts as lost."""
@@ -36,6 +39,7 @@ class ContainerReader(VideoReader):
         trim: what is wanted of it.
         threads: of the decoder; None takes up to 4.
         other_streams: keep audio and subtitle packets.
+        fields: how interlaced pictures become whole ones; None takes them as they are.
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
@@ -45,23 +49,40 @@ class ContainerReader(VideoReader):
     demuxer: Demuxer
 
     def __init__(
-        self, source: ContainerSource, *, trim: Trim, threads: int | None, other_streams: bool
+        self,
+        source: ContainerSource,
+        *,
+        trim: Trim,
+        threads: int | None,
+        other_streams: bool,
+        fields: FieldChoice | None = None,
     ) -> None:
         decoding = _Opening(source, trim, threads, other_streams).decoding()
         self.demuxer = decoding.demuxer
         try:
             first = decoding.first_picture()
+            whole = whole_pictures(
+                self._noted(itertools.chain([first], decoding.pictures)),
+                fields or WEAVE,
+                time_base=self.demuxer.time_base,
+            )
+            self.fields = whole.fields
+            if first.interlaced_frame and whole.fields is None:
+                logger.warning(
+                    "%s says it is interlaced; its fields are treated as one picture", source.name
+                )
             picture_format = PictureFormat.of(
                 first,
                 name=source.name,
-                time_base=self.demuxer.time_base,
+                time_base=whole.time_base,
                 may_change_size=source.is_live,
             )
+            info = described_stream(first, picture_format, self.demuxer, trim)
             super().__init__(
                 source.name,
-                info=described_stream(first, picture_format, self.demuxer, trim),
+                info=info.at_rate(whole.rate_factor),
                 span=decoding.timeline.span_from(first),
-                frames=self._delivered(itertools.chain([first], decoding.pictures), picture_format),
+                frames=picture_format.frames(whole.pictures),
             )
         except BaseException:
             self.close()
@@ -80,13 +101,10 @@ class ContainerReader(VideoReader):
         """Release the source; reading further is an error."""
         self.demuxer.close()
 
-    def _delivered(
-        self, pictures: Iterator[av.VideoFrame], picture_format: PictureFormat
-    ) -> Iterator[Frame]:
+    def _noted(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         for picture in pictures:
-            frame = picture_format.frame(picture)
             self.demuxer.account.note_delivered(picture)
-            yield frame
+            yield picture
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -27,6 +27,10 @@ class Frame:
     """How long the picture is shown, in units of `time_base`; 0 if the source does not say."""
     known: NDArray[np.bool_] | None = None
     """[H, W], True where a pixel was measured; None where all were."""
+
+    def with_known(self, known: NDArray[np.bool_]) -> Frame:
+        """The same picture of which only those pixels were measured that are `known`, too."""
+        return replace(self, known=known if self.known is None else self.known & known)
 
     @property
     def pts_seconds(self) -> float:

@@ -146,6 +146,17 @@ class ChangingHoles(FrameMasks):
         super().__init__(spec="mask:path=estimated")
 
 
+class Dust(FrameMasks):
+    """Spots that one frame has and its neighbours do not: what lay on a film."""
+
+    def __init__(self) -> None:
+        super().__init__(spec="dust")
+
+    @property
+    def traits(self) -> OperatorTraits:
+        return OperatorTraits(known_fraction=0.99)  # it would be another picture with more of them
+
+
 FRACTION_TO_BE_TOLD = 0.5
 """What stands for the share of known pixels as long as no frame has told it."""
 

@@ -27,7 +27,7 @@ from instantvir_models.operators.blur import (
 )
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
-from instantvir_models.operators.mask import Mask, MaskFile
+from instantvir_models.operators.mask import Dust, Mask, MaskFile
 from instantvir_models.operators.measurement import LEVEL, Degradation
 
 OPERATOR_EXAMPLES = {
@@ -347,6 +347,7 @@ _MAKERS: dict[str, Callable[[_Options, _Context], Operator]] = {
     "temporal": _temporal,
     "down": _downsample,
     "mask": _mask,
+    "dust": lambda options, context: Dust(),
 }
 
 

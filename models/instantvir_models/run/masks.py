@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from instantvir_models.media.color import as_uint8
 from instantvir_models.media.names import IMAGE_SUFFIXES
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.estimate import estimate_mask
-from instantvir_models.operators.mask import ChangingHoles, MaskFile
+from instantvir_models.operators.mask import ChangingHoles, Dust, MaskFile
+from instantvir_models.run.dust import without_dust
 
 Known = NDArray[np.bool_]
 """[h, w], True where a pixel of a frame was measured."""
@@ -46,23 +47,28 @@ class FrameMaskSources:
     Args:
         known_of: for each part that loses pixels, the mask of frame `index` of the video.
         check_end: called when the video has ended.
+        has_dust: dust is to be found, too, which a frame shows beside the next.
     """
 
     def __init__(
         self,
         known_of: Sequence[Callable[[int, Frame], Known]],
         check_end: Sequence[Callable[[], None]] = (),
+        *,
+        has_dust: bool = False,
     ) -> None:
         self._known_of, self._check_end = tuple(known_of), tuple(check_end)
+        self._has_dust = has_dust
 
     def told(self, index: int, frame: Frame) -> Frame:
-        """The frame with its mask; of later frames only, one after the other.
+        """The frame with its mask, without what only its neighbours show; of later frames only, one
+        after the other.
 
         Raises:
             UsageError: if there is no mask for it.
         """
         for known_of in self._known_of:
-            frame = and_known(frame, known_of(index, frame))
+            frame = frame.with_known(known_of(index, frame))
         return frame
 
     def along(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -71,6 +77,10 @@ class FrameMaskSources:
         Raises:
             UsageError: if there are fewer or more masks than frames.
         """
+        told = self._all_told(frames)
+        return without_dust(told) if self._has_dust else told
+
+    def _all_told(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for index, frame in enumerate(frames):
             yield self.told(index, frame)
         for check in self._check_end:
@@ -98,7 +108,8 @@ def masks_along(operator: Operator, fit: MasksFor) -> Iterator[FrameMaskSources]
                     check_end.append(masks.check_end)
             elif isinstance(part, ChangingHoles):
                 known_of.append(_outside_holes)
-        yield FrameMaskSources(known_of, check_end)
+        has_dust = any(isinstance(part, Dust) for part in operator.parts)
+        yield FrameMaskSources(known_of, check_end, has_dust=has_dust)
 
 
 def open_masks(path: Path, fit: MasksFor) -> VideoReader:
@@ -166,11 +177,6 @@ class _MasksInOrder:
 def is_light(mask: Frame) -> Known:
     """True where a mask is at least half-way to white: there pixels are known."""
     return np.asarray(cv2.cvtColor(as_uint8(mask.pixels), cv2.COLOR_RGB2GRAY)) >= 128
-
-
-def and_known(frame: Frame, known: Known) -> Frame:
-    """The frame with only those pixels left that are `known`, too."""
-    return replace(frame, known=known if frame.known is None else frame.known & known)
 
 
 def _outside_holes(index: int, frame: Frame) -> Known:

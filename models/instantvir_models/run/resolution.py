@@ -19,7 +19,7 @@ from instantvir_models.operators.estimate import (
     estimate_mask,
     estimate_noise_std,
 )
-from instantvir_models.operators.mask import ChangingHoles, Mask
+from instantvir_models.operators.mask import ChangingHoles, Dust, Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
 from instantvir_models.operators.spec import Specification, mask_of, parse_degradation
@@ -85,7 +85,9 @@ def resolve_video(
 
 def needs_first_frames(source: str, options: TaskOptions) -> bool:
     """Whether `resolve_video` has to see the beginning of the video."""
-    if _note_that_counts(source, options) is not None or not (options.operator or options.tasks):
+    if _note_that_counts(source, options) is not None or not (
+        options.operator or options.tasks or options.dust
+    ):
         return False
     return needs_sample(options)
 
@@ -109,11 +111,11 @@ def resolve(options: TaskOptions, *, sample: Pixels, is_lossy: bool) -> Resolved
     """
     if options.operator is not None:
         return _from_spec(options, sample, is_lossy)
-    if not options.tasks:
+    if not options.tasks and not options.dust:
         flags = either([f"`--task {name}`" for name in TASKS])
         raise UsageError(
             "nothing says what is wrong with the video",
-            hint=f"give {flags} (several are possible), or `--operator`",
+            hint=f"give {flags} (several are possible), `--dust`, or `--operator`",
         )
     _refuse_useless(options)
     return _Resolver(options, sample).resolve(is_lossy)
@@ -142,7 +144,10 @@ def _from_spec(options: TaskOptions, sample: Pixels, is_lossy: bool) -> Resolved
     elif not _says_noise(said) and degradation.operator.traits.known_fraction == 1:
         noise_std, estimate = _noise(sample)
         estimates = (estimate,)
-    known = Degradation(operator=degradation.operator, noise_std=noise_std, is_lossy=is_lossy)
+    operator = degradation.operator
+    if options.dust:
+        operator = Dust() if operator.is_identity else Composition([operator, Dust()])
+    known = Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy)
     return Resolved(degradation=known, estimates=estimates, is_operator_known=True)
 
 
@@ -182,6 +187,8 @@ class _Resolver:
             operators.append(Downsample(self.options.scale or DEFAULT_SCALE))
         if mask is not None:
             operators.append(mask)
+        if self.options.dust:
+            operators.append(Dust())
         operator = (
             Composition(operators) if len(operators) > 1 else next(iter(operators), Identity())
         )

@@ -21,6 +21,7 @@ from instantvir_models.media import (
     create_video,
     open_video,
 )
+from instantvir_models.media.fields import FieldChoice
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import forget_sidecar
 from instantvir_models.run.comparison import Comparison, check_style
@@ -53,6 +54,8 @@ class RestorePlan:
     """What to skip of the input."""
     duration_seconds: float | None = None
     """How much of it to take; None for all."""
+    fields: FieldChoice = field(default_factory=FieldChoice)
+    """How the pictures of interlaced inputs become whole."""
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     output_format: str | None = None
     """FFmpeg's name of the container, where no name tells it."""
@@ -282,7 +285,10 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
         DeviceMemoryError: if the student does not fit the device.
     """
     with open_video(
-        job.source, start_seconds=plan.start_seconds, duration_seconds=plan.duration_seconds
+        job.source,
+        start_seconds=plan.start_seconds,
+        duration_seconds=plan.duration_seconds,
+        fields=plan.fields,
     ) as reader:
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
@@ -305,13 +311,33 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
                 frames=masks.along(itertools.chain(first, frames)),
                 resolved=resolved,
                 session=made.session,
-                notices=(*doubts_of(solver, degradation), *made.notices),
+                notices=(
+                    *notices_of_fields(reader, plan.fields),
+                    *doubts_of(solver, degradation),
+                    *made.notices,
+                ),
             )
 
 
 def doubts_of(solver: OpenedSolver, degradation: Degradation) -> tuple[Notice, ...]:
     """What a person is to be told of a degradation that the solver may not undo well."""
     return tuple(Notice(text, is_warning=True) for text in solver.doubts(degradation))
+
+
+def notices_of_fields(reader: VideoReader, choice: FieldChoice) -> tuple[Notice, ...]:
+    """What a person is to be told of the fields of a video."""
+    found, rate = reader.fields, reader.info.frame_rate
+    if found is None or found.first is None:
+        return ()
+    shown = "" if rate is None else f", {float(rate):.5g} a second"
+    one_for = (
+        "film picture"
+        if found.scan == "telecined"
+        else ("field" if choice.each_field else "two fields")
+    )
+    how = "found" if choice.fields == "auto" else "told"
+    text = f"the video is {found.sentence} ({how}): one whole frame for each {one_for}{shown}"
+    return (Notice(text),)
 
 
 def log_notices(notices: Iterable[Notice]) -> None:
@@ -330,6 +356,7 @@ def restore(
     noise: float | None = None,
     scale: int | None = None,
     mask: str | Path | None = None,
+    dust: bool = False,
     model: str = EMBEDDED,
     solver: str | Solver[Any] | None = None,
     device: str = "auto",
@@ -339,6 +366,8 @@ def restore(
     latency: int | None = None,
     start: float | None = None,
     duration: float | None = None,
+    fields: str = "auto",
+    same_rate: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -363,6 +392,7 @@ def restore(
         scale: enlargement for `sr`, 2 to 8; 4 if not given.
         mask: an image, or a video or folder of images with one for each frame, white where pixels are
             known; estimated if not given.
+        dust: whether dust and scratches are found and filled, too, or alone.
         model: what `load_student` takes.
         solver: a method without weights instead, by its name, or one of your own.
         device: `auto`, `cpu` or `cuda`.
@@ -371,6 +401,9 @@ def restore(
         tile: side of the tiles in pixels, a multiple of 64; 0 never tiles.
         latency: frames per block.
         start, duration: seconds of the input to skip and to take.
+        fields: of an interlaced video, which comes first: `top`, `bottom`, `telecine` (film at 3:2),
+            `none` for whole pictures; `auto` finds out.
+        same_rate: one frame for two fields, instead of one for each at twice the rate.
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
@@ -389,10 +422,12 @@ def restore(
             noise_levels=noise,
             scale=scale,
             mask=None if mask is None else Path(mask),
+            dust=dust,
         ),
         limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
         start_seconds=start,
         duration_seconds=duration,
+        fields=FieldChoice(fields=fields, each_field=not same_rate),
         encoder=EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt),
         output_format=output_format,
         reference=None if reference is None else Path(reference),
