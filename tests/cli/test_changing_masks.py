@@ -1,14 +1,21 @@
-"""Stories of masks that change: beside a video, as a video or a folder, and found in it."""
+"""Stories of masks that change (a video or a folder beside the video, or found in it) and of fields."""
 
 import json
+from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 
-from instantvir_models.media import Frame, create_video, open_video
+from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
+from instantvir_models.operators.spots import dusty
+from instantvir_models.run.dust import find_dust
 from tests.cli.test_restore import assert_fails, frames_of, run
 from tests.media_clips import make_clip
+from tests.models.test_dust import panning
+from tests.models.test_fields import panning as panning_fields
+from tests.models.test_fields import woven
+from tests.models.test_fields import written as written_fields
 
 WIDTH, HEIGHT, FRAMES = 48, 32, 7
 
@@ -31,7 +38,11 @@ def written(path, known):
     with (
         open_video(path.parent / "in.mkv") as reader,
         create_video(
-            path, width=known.shape[2], height=known.shape[1], frame_rate=25, settings=None
+            path,
+            width=known.shape[2],
+            height=known.shape[1],
+            frame_rate=25,
+            settings=EncoderSettings(codec="ffv1"),
         ) as writer,
     ):
         time_base = reader.info.time_base
@@ -110,3 +121,48 @@ def test_an_empty_folder_holds_no_mask(clip, tmp_path):
     (tmp_path / "masks").mkdir()
     result = run("restore", clip, "--task", "inpaint", "--mask", tmp_path / "masks")
     assert_fails(result, 2, "holds no image", "one PNG per frame")
+
+
+def test_dust_is_filled_and_nothing_else_is_touched(tmp_path):
+    clean = panning(6, 1)
+    dirty = dusty(clean, np.random.default_rng(0)).frames
+    for name, frames in (("clean.mkv", clean), ("in.mkv", dirty)):
+        with create_video(
+            tmp_path / name, width=160, height=96, frame_rate=25,
+            settings=EncoderSettings(codec="ffv1"),
+        ) as writer:  # fmt: skip
+            for index, pixels in enumerate(frames):
+                writer.write(Frame(pixels, index, Fraction(1, 25)))
+    result = run(
+        "restore", tmp_path / "in.mkv", "--dust", "--noise", 0, "--codec", "ffv1", "--json",
+        "-o", tmp_path / "x.mkv", "--reference", tmp_path / "clean.mkv",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["operator"] == "dust"
+    assert summary["output_psnr"] > summary["input_psnr"] + 2
+    read = frames_of(tmp_path / "in.mkv")
+    for t in range(1, 5):
+        known = find_dust(*read[t - 1 : t + 2])
+        restored = frames_of(tmp_path / "x.mkv")[t]
+        np.testing.assert_array_equal(restored[known], read[t][known])
+
+
+def test_dust_in_a_stream_is_refused(clip):
+    result = run("stream", clip, "--operator", "dust", "-o", clip.with_name("x.mkv"))
+    assert_fails(result, 2, "dust shows beside the next frame", "`instantvir restore`")
+
+
+def test_an_interlaced_video_comes_back_at_the_rate_of_its_fields(tmp_path):
+    written_fields(tmp_path / "in.mkv", woven(panning_fields(24), "bottom"))
+    options = ["--operator", "identity+noise:std=1", "--json"]
+    for extra, rate in (([], 50), (["--same-rate"], 25), (["--fields", "none"], 25)):
+        target = tmp_path / f"{len(extra)}{rate}.mkv"
+        result = run("restore", tmp_path / "in.mkv", *options, *extra, "-o", target)
+        assert result.exit_code == 0, result.stderr
+        with open_video(target) as reader:
+            assert reader.info.frame_rate == rate
+            assert len(list(reader)) == rate * 12 // 25
+            assert not reader.info.is_interlaced
+        told = "interlaced, bottom field first" in " ".join(result.stderr.split())
+        assert told == ("none" not in extra)

@@ -119,7 +119,7 @@ def test_masks_of_known_pixels_change_nothing(student):
 def test_frames_without_the_masks_that_belong_to_them_are_refused(student):
     to_come = Degradation(operator=FrameMasks(spec="mask:path=along.mkv"), noise_std=0.0)
     session = Session(Amortised(student), to_come, height=HEIGHT, width=WIDTH)
-    with pytest.raises(UsageError, match="the masks of `mask:path=along.mkv` come with the frames"):
+    with pytest.raises(UsageError, match="come with the frames"):
         session.push(moving_frames(1))
     with pytest.raises(UsageError, match=r"masks are bool \(1, 24, 40\)"):
         session.push(moving_frames(1), np.ones((1, HEIGHT, WIDTH), np.uint8))

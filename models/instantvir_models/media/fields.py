@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
 
-Luma = NDArray[np.uint8] | NDArray[np.uint16]
+Luma = NDArray[np.uint8]
 """[h, w] rows as they are stored."""
 
 Scan = Literal["progressive", "interlaced", "telecined", "unknown"]
@@ -36,6 +36,8 @@ TALLEST = 1152
 """Rows; no video with more of them is interlaced, and two dozen of its pictures are much memory."""
 
 FEWEST_PICTURES = 3
+FILM_RATE = Fraction(24000, 1001)
+
 CYCLE = 5
 """Pictures after which the pattern of a telecine repeats."""
 
@@ -154,9 +156,8 @@ def find_fields(pictures: Sequence[Luma]) -> Fields:
 
 def _fit(before: Luma, here: Luma) -> _Fit | None:
     """None where too little moves."""
-    unit = 1.0 if here.dtype == np.uint8 else 257.0
     height = here.shape[0] // 2 * 2
-    a, b = (picture[:height].astype(np.float32) / np.float32(unit) for picture in (before, here))
+    a, b = (picture[:height].astype(np.float32) for picture in (before, here))
     moved = _rows_blurred(np.abs(b - a)) > MOVES
     if moved.mean() < FEWEST_MOVING:
         return None
@@ -195,21 +196,6 @@ def _repeats_like_film(pairs: Sequence[tuple[Luma, Luma]]) -> bool:
     return (quietest[0] - quietest[1]) % CYCLE in (2, 3)
 
 
-def luma_of(picture: av.VideoFrame) -> Luma | None:
-    """The rows of the first plane as they are stored; None of a format without one of luma."""
-    plane, components = picture.planes[0], picture.format.components
-    if picture.format.is_rgb or not components or plane.width != picture.width:
-        return None
-    dtype = np.dtype(np.uint8) if components[0].bits <= 8 else np.dtype("<u2")
-    if plane.line_size < picture.width * dtype.itemsize or not picture.format.is_planar:
-        return None
-    rows = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
-    values: Luma = rows[: plane.height, : picture.width]
-    if components[0].bits > 8:
-        values = (values.astype(np.uint32) * 65535 // (2 ** components[0].bits - 1)).astype("u2")
-    return values.copy()
-
-
 def whole_pictures(
     pictures: Iterator[av.VideoFrame], choice: FieldChoice, *, time_base: Fraction
 ) -> WholePictures:
@@ -245,8 +231,9 @@ def _found_in(pictures: Sequence[av.VideoFrame]) -> Fields | None:
         return None
     size = (pictures[0].width, pictures[0].height)
     same = itertools.takewhile(lambda p: (p.width, p.height) == size, pictures)
-    rows = [luma for luma in map(luma_of, same) if luma is not None]
-    return find_fields(rows) if len(rows) >= FEWEST_PICTURES else None
+    return find_fields(
+        [picture.reformat(format="gray", threads=1).to_ndarray() for picture in same]
+    )
 
 
 def deinterlaced(
@@ -277,6 +264,7 @@ def _filtered(
     pictures: Iterable[av.VideoFrame],
     filters: Sequence[tuple[str, str | None]],
     time_base: Fraction,
+    frame_rate: Fraction = FILM_RATE * 5 / 4,
 ) -> Iterator[av.VideoFrame]:
     """What FFmpeg makes of the pictures, their time stamps in half of `time_base`."""
     graph: av.filter.Graph | None = None
@@ -286,7 +274,7 @@ def _filtered(
             if graph is not None:
                 graph.push(None)
                 yield from _pulled(graph, time_base / 2)
-            graph = _graph(picture, filters, time_base)
+            graph = _graph(picture, filters, time_base, frame_rate)
             kind = (picture.width, picture.height, picture.format.name)
         picture.time_base = time_base
         graph.push(picture)
@@ -297,11 +285,17 @@ def _filtered(
 
 
 def _graph(
-    like: av.VideoFrame, filters: Sequence[tuple[str, str | None]], time_base: Fraction
+    like: av.VideoFrame,
+    filters: Sequence[tuple[str, str | None]],
+    time_base: Fraction,
+    frame_rate: Fraction,
 ) -> av.filter.Graph:
     graph = av.filter.Graph()
-    last = graph.add_buffer(
-        width=like.width, height=like.height, format=like.format, time_base=time_base
+    # not `add_buffer`, which has no frame rate: `decimate` asks for one
+    last = graph.add(
+        "buffer",
+        f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
+        f"time_base={time_base}:frame_rate={frame_rate}",
     )
     for name, options in (*filters, ("buffersink", None)):
         node = graph.add(name, options)
