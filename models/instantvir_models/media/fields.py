@@ -37,6 +37,7 @@ TALLEST = 1152
 
 FEWEST_PICTURES = 3
 FILM_RATE = Fraction(24000, 1001)
+"""Frames per second of film on television."""
 
 CYCLE = 5
 """Pictures after which the pattern of a telecine repeats."""
@@ -264,7 +265,6 @@ def _filtered(
     pictures: Iterable[av.VideoFrame],
     filters: Sequence[tuple[str, str | None]],
     time_base: Fraction,
-    frame_rate: Fraction = FILM_RATE * 5 / 4,
 ) -> Iterator[av.VideoFrame]:
     """What FFmpeg makes of the pictures, their time stamps in half of `time_base`."""
     graph: av.filter.Graph | None = None
@@ -274,7 +274,7 @@ def _filtered(
             if graph is not None:
                 graph.push(None)
                 yield from _pulled(graph, time_base / 2)
-            graph = _graph(picture, filters, time_base, frame_rate)
+            graph = _graph(picture, filters, time_base)
             kind = (picture.width, picture.height, picture.format.name)
         picture.time_base = time_base
         graph.push(picture)
@@ -288,14 +288,13 @@ def _graph(
     like: av.VideoFrame,
     filters: Sequence[tuple[str, str | None]],
     time_base: Fraction,
-    frame_rate: Fraction,
 ) -> av.filter.Graph:
     graph = av.filter.Graph()
     # not `add_buffer`, which has no frame rate: `decimate` asks for one
     last = graph.add(
         "buffer",
         f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
-        f"time_base={time_base}:frame_rate={frame_rate}",
+        f"time_base={time_base}:frame_rate={FILM_RATE * 5 / 4}",
     )
     for name, options in (*filters, ("buffersink", None)):
         node = graph.add(name, options)

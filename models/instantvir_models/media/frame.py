@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -25,7 +25,7 @@ class Frame:
     """Seconds per unit of `pts` and `duration`."""
     duration: int = 0
     """How long the picture is shown, in units of `time_base`; 0 if the source does not say."""
-    known: NDArray[np.bool_] | None = None
+    known: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     """[H, W], True where a pixel was measured; None where all were."""
 
     def with_known(self, known: NDArray[np.bool_]) -> Frame:

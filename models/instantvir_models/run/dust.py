@@ -37,6 +37,9 @@ LONGEST_PART = 0.35
 MOST_PART = 0.03
 """A frame of which more would be spots is another scene, not a dirty one."""
 
+EDGE_PART = 0.2
+"""A spot ends where it stands out by less than this part of what it does at most."""
+
 SEARCH_PIXELS = 24
 """How far around a spot it is looked for in the neighbours: what is there has moved."""
 
@@ -106,22 +109,22 @@ def _told(
 
 def _spots(before: _Seen, here: _Seen, after: _Seen) -> NDArray[np.bool_]:
     neighbours = [_looked_up(other, here) for other in (before, after)]
-    middle = (neighbours[0] + neighbours[1]) / 2
-    flicker = np.float32(np.median(here.luma - middle))
-    neighbours = [neighbour + flicker for neighbour in neighbours]
-    off = here.luma - middle - flicker
-    usual = max(1.0, 1.48 * float(np.median(np.abs(off))))
-    unrest = cv2.boxFilter(np.abs(neighbours[0] - neighbours[1]), -1, (15, 15))
-    around = np.ones((3, 3), np.uint8)
-    highest = cv2.dilate(np.maximum(*neighbours), around)
-    lowest = cv2.erode(np.minimum(*neighbours), around)
-    beyond = np.maximum(here.luma - highest, lowest - here.luma)
+    flicker = np.float32(np.median(here.luma - (neighbours[0] + neighbours[1]) / 2))
+    first, second = (neighbour + flicker for neighbour in neighbours)
+    highest, lowest = np.maximum(first, second), np.minimum(first, second)
+    usual = max(1.0, 1.48 * float(np.median(np.abs(here.luma - (first + second) / 2))))
+    unrest = cv2.boxFilter(highest - lowest, -1, (15, 15))
     rest = UNREST * np.maximum(unrest - usual, 0)
-    seeds = beyond > max(LEAST_LEVELS, SEED_STDS * usual) + rest
+    beyond = np.maximum(here.luma - highest, lowest - here.luma)
+    around = np.ones((3, 3), np.uint8)
+    clearly = np.maximum(
+        here.luma - cv2.dilate(highest, around), cv2.erode(lowest, around) - here.luma
+    )
+    seeds = clearly > max(LEAST_LEVELS, SEED_STDS * usual) + rest
     if not seeds.any():
         return np.zeros(here.luma.shape, np.bool_)
-    grown = (np.abs(off) > max(LEAST_LEVELS / 2, GROW_STDS * usual) + rest) | seeds
-    spots = _components(grown, seeds, here, (before, after), off)
+    grown = (beyond > max(LEAST_LEVELS / 2, GROW_STDS * usual) + rest) | seeds
+    spots = _components(grown, seeds, here, (before, after), beyond)
     if spots.mean() > MOST_PART:
         return np.zeros(here.luma.shape, np.bool_)
     return np.asarray(cv2.dilate(spots.astype(np.uint8), np.ones((3, 3), np.uint8))) > 0
@@ -140,18 +143,17 @@ def _components(
     seeds: NDArray[np.bool_],
     here: _Seen,
     others: tuple[_Seen, _Seen],
-    off: Plane,
+    beyond: Plane,
 ) -> NDArray[np.bool_]:
     """The connected parts of `grown` that hold a seed, are small, and have not moved."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(grown.astype(np.uint8), None, 8)
-    is_seeded = np.bincount(labels[seeds], minlength=count) > 0
     height, width = grown.shape
-    is_small = (stats[:, cv2.CC_STAT_AREA] <= max(12, LARGEST_PART * height * width)) & (
-        stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)
-        <= LONGEST_PART * min(height, width)
-    )
-    is_spot = is_seeded & is_small
+    sides = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)
+    is_spot = np.bincount(labels[seeds], minlength=count) > 0
+    is_spot &= stats[:, cv2.CC_STAT_AREA] <= max(12, LARGEST_PART * height * width)
+    is_spot &= sides <= LONGEST_PART * min(height, width)
     is_spot[0] = False
+    out = np.zeros_like(grown)
     for label in np.flatnonzero(is_spot):
         left, top, w, h = (int(value) for value in stats[label, :4])
         box = (
@@ -159,11 +161,13 @@ def _components(
             slice(max(0, left - RIM_PIXELS), left + w + RIM_PIXELS),
         )
         inside = labels[box] == label
-        stands_out = float(np.abs(off[box][inside]).mean())
-        shape = cv2.dilate(inside.astype(np.float32), np.ones((2 * RIM_PIXELS + 1,) * 2, np.uint8))
+        stands_out = np.where(inside, beyond[box], 0)
+        rim = np.ones((2 * RIM_PIXELS + 1,) * 2, np.uint8)
+        shape = cv2.dilate(inside.astype(np.float32), rim)
         nearest = min(_least_difference(here, other, box, shape) for other in others)
-        is_spot[label] = nearest >= FOUND_PART * stands_out
-    return np.asarray(is_spot[labels])
+        if nearest >= FOUND_PART * float(stands_out[inside].mean()):
+            out[box] |= stands_out > EDGE_PART * stands_out.max()
+    return out
 
 
 def _least_difference(here: _Seen, other: _Seen, box: tuple[slice, slice], shape: Plane) -> float:
