@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 96, 64
 
 def panning(num_frames, step=3):
     """uint8 [T, H, W, 3], grey: a smooth picture moving sideways by `step` pixels a frame."""
-    small = np.random.default_rng(3).random((HEIGHT // 8, WIDTH // 8 + 24), dtype=np.float32)
+    small = np.random.default_rng(3).random((HEIGHT // 8, WIDTH // 8 + 27), dtype=np.float32)
     wide = cv2.resize(small, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
     wide = (wide * 200 + 25).clip(0, 255).astype(np.uint8)
     return np.stack(
@@ -101,6 +101,14 @@ def test_each_field_becomes_a_frame_at_its_own_time(tmp_path, first):
     half, reader = read(path, FieldChoice(each_field=False))
     assert (reader.info.frame_rate, len(half)) == (25, 12)
     assert psnr(half[1:-1], frames[2:-2:2]) > 40
+
+
+def test_where_nothing_moves_at_first_it_looks_further_on(tmp_path):
+    frames = panning(200, 1)
+    frames[:60] = frames[60]
+    path = written(tmp_path / "in.mkv", woven(frames, "bottom"), rate=20)
+    _, reader = read(path, FieldChoice())
+    assert (reader.fields.scan, reader.fields.first) == ("interlaced", "bottom")
 
 
 def test_whole_pictures_stay_as_they_are(tmp_path):

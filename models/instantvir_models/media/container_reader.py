@@ -6,7 +6,10 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 
 import av
 from av.container import InputContainer
@@ -18,12 +21,25 @@ from instantvir_models.media.base import VideoReader
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, main_video_stream
 from instantvir_models.media.describe import described_stream, found_instead
-from instantvir_models.media.fields import WEAVE, FieldChoice, whole_pictures
+from instantvir_models.media.fields import (
+    LOOKED_AT,
+    WEAVE,
+    FieldChoice,
+    Fields,
+    fields_in,
+    whole_pictures,
+)
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import SourceTimeline, Trim
 
 logger = logging.getLogger(__name__)
+
+LATER_PLACES = (0.35, 0.7)
+"""Parts of a file's length at which its fields are looked for where nothing moves at first."""
+
+SHORTEST_SECONDS = 4
+"""A file that is shorter is looked at once."""
 
 LIVE_READ_ERRORS = 100
 """Damaged places in a row that a live source may have before it counts as lost."""
@@ -65,6 +81,7 @@ class ContainerReader(VideoReader):
                 self._noted(itertools.chain([first], decoding.pictures)),
                 fields or WEAVE,
                 time_base=self.demuxer.time_base,
+                look_elsewhere=partial(_fields_later, source, self.demuxer, threads),
             )
             self.fields = whole.fields
             if first.interlaced_frame and whole.fields is None:
@@ -105,6 +122,24 @@ class ContainerReader(VideoReader):
         for picture in pictures:
             self.demuxer.account.note_delivered(picture)
             yield picture
+
+
+def _fields_later(source: ContainerSource, demuxer: Demuxer, threads: int | None) -> Fields | None:
+    """What a file tells of its fields behind its beginning; None where that tells nothing, either."""
+    if source.is_live or not os.path.isfile(str(demuxer.container.name)):
+        return None
+    seconds = (demuxer.video.duration or 0) * demuxer.time_base or Fraction(
+        demuxer.container.duration or 0, 1_000_000
+    )
+    for part in LATER_PLACES if seconds > SHORTEST_SECONDS else ():
+        with suppress(VideoOpenError):
+            decoding = _Opening(source, Trim.of(part * seconds, 1.0), threads, False).decoding()
+            with closing(decoding.demuxer):
+                pictures = itertools.chain([decoding.first_picture()], decoding.pictures)
+                found = fields_in(list(itertools.islice(pictures, LOOKED_AT)))
+            if found is not None and found.scan != "unknown":
+                return found
+    return None
 
 
 @dataclass(frozen=True)

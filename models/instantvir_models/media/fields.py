@@ -8,7 +8,7 @@ after the other.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -198,18 +198,25 @@ def _repeats_like_film(pairs: Sequence[tuple[Luma, Luma]]) -> bool:
 
 
 def whole_pictures(
-    pictures: Iterator[av.VideoFrame], choice: FieldChoice, *, time_base: Fraction
+    pictures: Iterator[av.VideoFrame],
+    choice: FieldChoice,
+    *,
+    time_base: Fraction,
+    look_elsewhere: Callable[[], Fields | None] = lambda: None,
 ) -> WholePictures:
     """The pictures without fields; to find out about fields it looks at the first `LOOKED_AT`.
 
     Args:
         time_base: of the pictures' time stamps.
+        look_elsewhere: what is found later in the video; asked where these tell nothing.
     """
     found = None
     if choice.fields == "auto":
         first = list(itertools.islice(pictures, LOOKED_AT))
         pictures = itertools.chain(first, pictures)
-        found = _found_in(first)
+        found = fields_in(first)
+        if found is not None and found.scan == "unknown":
+            found = look_elsewhere() or found
     elif choice.fields != "none":
         found = _said(choice.fields)
     if found is None or found.first is None:
@@ -227,7 +234,8 @@ def _said(fields: str) -> Fields:
     return Fields(scan="interlaced", first="top" if fields == "top" else "bottom")
 
 
-def _found_in(pictures: Sequence[av.VideoFrame]) -> Fields | None:
+def fields_in(pictures: Sequence[av.VideoFrame]) -> Fields | None:
+    """What consecutive pictures tell; None where nobody looks: none is so large."""
     if not pictures or pictures[0].height > TALLEST:
         return None
     size = (pictures[0].width, pictures[0].height)
