@@ -244,9 +244,7 @@ class Session:
         inside = slice(before, before + size)
         # not inference mode: a solver may ask for gradients, also of what operators keep
         with torch.no_grad(), self._memory_shortage_told():
-            measurement = Measurement(
-                torch.stack(window)[None].to(self._device), self._degradation_of(len(window))
-            )
+            measurement = self._measured(window)
             if self.is_shrunk:
                 x = _enlarged(self._estimate(_halved(measurement), inside))
             else:
@@ -263,16 +261,18 @@ class Session:
         self._block_seconds.append(time.perf_counter() - started)
         return pixels
 
-    def _degradation_of(self, num_frames: int) -> Degradation:
-        """What happened to the first frames of the window, the masks that came with them included."""
+    def _measured(self, window: list[Tensor]) -> Measurement:
+        """The first frames of the window; of what their masks say was lost, nothing is left."""
+        y = torch.stack(window)[None].to(self._device)
         happened = self.degradation.at_frame(self._num_skipped + self._first_in_window)
-        masks = self._known[:num_frames]
+        masks = self._known[: len(window)]
         if all(mask is None for mask in masks):
-            return happened
+            return Measurement(y, happened)
         everywhere = np.ones(self.measured_size, np.bool_)
         known = np.stack([everywhere if mask is None else mask for mask in masks])
-        operator = masked(happened.operator, torch.from_numpy(known).float()[:, None])
-        return replace(happened, operator=operator)
+        told = torch.from_numpy(known).float()[:, None]
+        operator = masked(happened.operator, told)
+        return Measurement(y * told.to(y), replace(happened, operator=operator))
 
     def _estimate(self, measurement: Measurement, inside: slice) -> Tensor:
         """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""
