@@ -28,6 +28,9 @@ that the neighbours show there, and ends where it differs by less from their mea
 UNREST = 2.0
 """How much of what the neighbours differ by around a place counts there besides."""
 
+SMALL_AREA = 150
+"""Pixels that a spot may always cover."""
+
 LARGEST_PART = 0.002
 """A spot covers at most this part of a frame."""
 
@@ -46,7 +49,7 @@ SEARCH_PIXELS = 24
 RIM_PIXELS = 2
 """What is around a spot has to be alike, too."""
 
-FOUND_PART = 0.5
+FOUND_PART = 0.4
 """A spot that differs by less than this from something nearby in a neighbour has moved."""
 
 
@@ -124,7 +127,9 @@ def _spots(before: _Seen, here: _Seen, after: _Seen) -> NDArray[np.bool_]:
     if not seeds.any():
         return np.zeros(here.luma.shape, np.bool_)
     grown = (beyond > max(LEAST_LEVELS / 2, GROW_STDS * usual) + rest) | seeds
-    spots = _components(grown, seeds, here, (before, after), beyond)
+    # `usual` is of a frame less the mean of two: 3/2 of a frame's variance, not twice
+    noise_variance = 4 / 3 * usual**2
+    spots = _components(grown, seeds, here, (before, after), beyond, noise_variance=noise_variance)
     if spots.mean() > MOST_PART:
         return np.zeros(here.luma.shape, np.bool_)
     return np.asarray(cv2.dilate(spots.astype(np.uint8), np.ones((3, 3), np.uint8))) > 0
@@ -144,13 +149,19 @@ def _components(
     here: _Seen,
     others: tuple[_Seen, _Seen],
     beyond: Plane,
+    *,
+    noise_variance: float,
 ) -> NDArray[np.bool_]:
-    """The connected parts of `grown` that hold a seed, are small, and have not moved."""
+    """The connected parts of `grown` that hold a seed, are small, and have not moved.
+
+    Args:
+        noise_variance: of what two frames differ by where they show the same.
+    """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(grown.astype(np.uint8), None, 8)
     height, width = grown.shape
     sides = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)
     is_spot = np.bincount(labels[seeds], minlength=count) > 0
-    is_spot &= stats[:, cv2.CC_STAT_AREA] <= max(12, LARGEST_PART * height * width)
+    is_spot &= stats[:, cv2.CC_STAT_AREA] <= max(SMALL_AREA, LARGEST_PART * height * width)
     is_spot &= sides <= LONGEST_PART * min(height, width)
     is_spot[0] = False
     out = np.zeros_like(grown)
@@ -165,14 +176,13 @@ def _components(
         rim = np.ones((2 * RIM_PIXELS + 1,) * 2, np.uint8)
         shape = cv2.dilate(inside.astype(np.float32), rim)
         nearest = min(_least_difference(here, other, box, shape) for other in others)
-        if nearest >= FOUND_PART * float(stands_out[inside].mean()):
+        if nearest - noise_variance > (FOUND_PART * float(stands_out[inside].mean())) ** 2:
             out[box] |= stands_out > EDGE_PART * stands_out.max()
     return out
 
 
 def _least_difference(here: _Seen, other: _Seen, box: tuple[slice, slice], shape: Plane) -> float:
-    """Root mean square of what a spot of that shape differs by from the likest place nearby in a
-    neighbour."""
+    """Mean square of what a spot of that shape differs by from the likest place nearby in a neighbour."""
     height, width = here.luma.shape
     rows, columns = (
         slice(max(0, part.start - SEARCH_PIXELS), min(size, part.stop + SEARCH_PIXELS))
@@ -181,4 +191,4 @@ def _least_difference(here: _Seen, other: _Seen, box: tuple[slice, slice], shape
     squared = cv2.matchTemplate(
         other.luma[rows, columns], np.ascontiguousarray(here.luma[box]), cv2.TM_SQDIFF, mask=shape
     )
-    return float(np.sqrt(max(0.0, float(squared.min())) / shape.sum()))
+    return float(squared.min() / shape.sum())
