@@ -1,4 +1,4 @@
-"""What fields and dust cost and what is made of them: weaving, FFmpeg's bwdif, and the student.
+"""What fields and dust cost and what is made of them: weaving, bwdif, the student.
 
     python benchmarks/fields.py --clips DIR [--names sam2_dog_01 ...] [--frames 12] [--size 320x192]
 
@@ -20,7 +20,9 @@ from receipts import machine, write_result
 from instantvir_models.media import Frame, open_video
 from instantvir_models.media.fields import Order, deinterlaced, find_fields, without_telecine
 from instantvir_models.metrics import psnr, ssim
-from instantvir_models.operators.mask import FrameMasks
+from instantvir_models.operators.base import Operator
+from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.mask import Dust
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spots import dusty
 from instantvir_models.run.dust import find_dust, without_dust
@@ -86,18 +88,18 @@ def luma(pictures: list[av.VideoFrame]) -> list[Frames]:
     return [picture.reformat(format="gray").to_ndarray().astype(np.uint8) for picture in pictures]
 
 
-def from_rows(frames: Frames, first: Order, opened: OpenedSolver) -> Frames:
-    """The student, told that of each frame only the rows of its field were measured."""
+def from_rows(frames: Frames, first: Order, opened: OpenedSolver, noise_std: float = 0.0) -> Frames:
+    """The student, told which rows of what bwdif made were measured: as `restore` does it."""
     shown = []
     for index, pixels in enumerate(frames):
-        known = np.zeros(pixels.shape[:2], np.bool_)
-        known[(index % 2) ^ (first == "bottom") :: 2] = True
-        shown.append(Frame(pixels, index, TIME_BASE / 2, known=known))
-    return restored(shown, FrameMasks(spec="mask:path=rows"), 0.0, opened)
+        guessed = np.ones(pixels.shape[:2], np.bool_)
+        guessed[(index % 2) ^ (first == "bottom") :: 2] = False
+        shown.append(Frame(pixels, index, TIME_BASE / 2, guessed=guessed))
+    return restored(shown, Identity(), noise_std, opened)
 
 
 def restored(
-    shown: list[Frame], operator: FrameMasks, noise_std: float, opened: OpenedSolver
+    shown: list[Frame], operator: Operator, noise_std: float, opened: OpenedSolver
 ) -> Frames:
     """What a session makes of frames with their masks."""
     height, width = shown[0].pixels.shape[:2]
@@ -113,6 +115,11 @@ def restored(
     return np.stack(out)
 
 
+def frames_of(pixels: Frames) -> list[Frame]:
+    """At one a time unit."""
+    return [Frame(picture, t, TIME_BASE) for t, picture in enumerate(pixels)]
+
+
 def quality(frames: Frames, clean: Frames) -> dict[str, float]:
     """Means over the frames that count."""
     inside = slice(EDGE, min(len(frames), len(clean)) - EDGE)
@@ -125,6 +132,11 @@ def quality(frames: Frames, clean: Frames) -> dict[str, float]:
 def fields_of(clip: Frames, opened: OpenedSolver) -> dict[str, object]:
     """Every way from fields to frames, on one clip."""
     pictures = interlaced(clip, "top")
+    noise = 8 * np.random.default_rng(0).standard_normal(clip.shape)
+    noisy = np.rint(clip + noise).clip(0, 255).astype(np.uint8)
+    noisy_full = rgb(
+        deinterlaced(iter(interlaced(noisy, "top")), "top", time_base=TIME_BASE, each_field=True)
+    )
     wrong = deinterlaced(iter(pictures), "bottom", time_base=TIME_BASE, each_field=True)
     full = rgb(deinterlaced(iter(pictures), "top", time_base=TIME_BASE, each_field=True))
     same = rgb(deinterlaced(iter(pictures), "top", time_base=TIME_BASE, each_field=False))
@@ -140,6 +152,10 @@ def fields_of(clip: Frames, opened: OpenedSolver) -> dict[str, object]:
         "bwdif": quality(full, clip),
         "bwdif_wrong_order": quality(rgb(wrong), clip),
         "student_from_rows": quality(from_rows(full, "top", opened), clip),
+        "noise_8_bwdif_denoised": quality(
+            restored(frames_of(noisy_full), Identity(), 8 / 127.5, opened), clip
+        ),
+        "noise_8_student_from_rows": quality(from_rows(noisy_full, "top", opened, 8 / 127.5), clip),
         "same_rate_weave": quality(stored, clip[::2]),
         "same_rate_bwdif": quality(same, clip[::2]),
     }
@@ -168,18 +184,15 @@ def dust_of(clip: Frames, grain_levels: float, opened: OpenedSolver) -> dict[str
     found = ~np.stack([find_dust(*dirty.frames[t - 1 : t + 2]) for t in range(1, len(clip) - 1)])
     false = ~np.stack([find_dust(*grainy[t - 1 : t + 2]) for t in range(1, len(clip) - 1)])
     truth = dirty.is_spot[1:-1]
-    shown = [Frame(pixels, t, TIME_BASE) for t, pixels in enumerate(dirty.frames)]
-    masks = FrameMasks(spec="dust")
-    all_known = np.ones(clip.shape[1:3], np.bool_)
-    plain = [frame.with_known(all_known) for frame in shown]
+    shown = frames_of(dirty.frames)
     return {
         "recall": round(float(found[truth].mean()), 3),
         "precision": round(float(truth[found].mean()), 3),
         "false_pixels_per_frame_without_dust": round(float(false.sum() / len(false)), 1),
         "input": quality(dirty.frames, clip),
-        "denoised": quality(restored(plain, masks, noise_std, opened), clip),
+        "denoised": quality(restored(shown, Identity(), noise_std, opened), clip),
         "denoised_and_dust": quality(
-            restored(list(without_dust(shown)), masks, noise_std, opened), clip
+            restored(list(without_dust(shown)), Dust(), noise_std, opened), clip
         ),
     }
 

@@ -116,6 +116,17 @@ def test_masks_of_known_pixels_change_nothing(student):
     np.testing.assert_array_equal(np.concatenate([out, session.flush()]), expected)
 
 
+def test_beside_guesses_what_was_measured_stays_bit_for_bit(student):
+    frames = moving_frames(6)
+    guessed = np.zeros(frames.shape[:3], bool)
+    guessed[0::2, 1::2] = guessed[1::2, 0::2] = True
+    plain = Degradation(operator=Identity(), noise_std=0.0)
+    session = Session(Amortised(student), plain, height=HEIGHT, width=WIDTH)
+    out = np.concatenate([session.push(frames, guessed=guessed), session.flush()])
+    np.testing.assert_array_equal(out[~guessed], frames[~guessed])
+    assert session.report.residual == pytest.approx(0, abs=1e-3)
+
+
 def test_frames_without_the_masks_that_belong_to_them_are_refused(student):
     to_come = Degradation(operator=FrameMasks(spec="mask:path=along.mkv"), noise_std=0.0)
     session = Session(Amortised(student), to_come, height=HEIGHT, width=WIDTH)

@@ -7,11 +7,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
@@ -26,9 +27,11 @@ from instantvir_models.media.fields import (
     WEAVE,
     FieldChoice,
     Fields,
+    WholePictures,
     fields_in,
     whole_pictures,
 )
+from instantvir_models.media.frame import Frame
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import SourceTimeline, Trim
@@ -99,7 +102,7 @@ class ContainerReader(VideoReader):
                 source.name,
                 info=info.at_rate(whole.rate_factor),
                 span=decoding.timeline.span_from(first),
-                frames=picture_format.frames(whole.pictures),
+                frames=_delivered(whole, picture_format),
             )
         except BaseException:
             self.close()
@@ -122,6 +125,19 @@ class ContainerReader(VideoReader):
         for picture in pictures:
             self.demuxer.account.note_delivered(picture)
             yield picture
+
+
+def _delivered(whole: WholePictures, picture_format: PictureFormat) -> Iterator[Frame]:
+    """The pictures as frames, which tell which of their rows a field lacked."""
+    frames = picture_format.frames(whole.pictures)
+    if whole.measured_rows is None:
+        yield from frames
+        return
+    size = (picture_format.height, picture_format.width)
+    upright = picture_format.orientation.upright
+    by_turns = [upright(np.stack([whole.guessed(i, *size)] * 3, -1))[..., 0] for i in (0, 1)]
+    for index, frame in enumerate(frames):
+        yield replace(frame, guessed=by_turns[index % 2])
 
 
 def _fields_later(source: ContainerSource, demuxer: Demuxer, threads: int | None) -> Fields | None:

@@ -111,6 +111,15 @@ class WholePictures:
     """How many there are for each that was stored."""
     fields: Fields | None
     """What was found; None where nobody looked."""
+    measured_rows: Order | None = None
+    """Which rows of the first picture were measured, and by turns of the others; None for all."""
+
+    def guessed(self, index: int, height: int, width: int) -> NDArray[np.bool_]:
+        """[h, w], True where picture `index`, of fields, shows what was computed."""
+        assert self.measured_rows is not None
+        out = np.ones((height, width), np.bool_)
+        out[(index % 2) ^ (self.measured_rows == "bottom") :: 2] = False
+        return out
 
 
 @dataclass(frozen=True)
@@ -225,7 +234,9 @@ def whole_pictures(
         film = without_telecine(pictures, found.first, time_base=time_base)
         return WholePictures(film, time_base / 2, Fraction(4, 5), found)
     whole = deinterlaced(pictures, found.first, time_base=time_base, each_field=choice.each_field)
-    return WholePictures(whole, time_base / 2, Fraction(2 if choice.each_field else 1), found)
+    if not choice.each_field:
+        return WholePictures(whole, time_base / 2, Fraction(1), found)
+    return WholePictures(whole, time_base / 2, Fraction(2), found, measured_rows=found.first)
 
 
 def _said(fields: str) -> Fields:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.base import Operator, OperatorTraits
-from instantvir_models.operators.mask import FrameMasks, Mask
+from instantvir_models.operators.mask import FrameMasks, GuessedMask, Mask
 from instantvir_models.operators.modes import Grid, ModeStep, Steps
 
 
@@ -168,16 +168,18 @@ def awaits_masks(operator: Operator) -> bool:
     return any(awaiting)
 
 
-def masked(operator: Operator, known: Tensor) -> Operator:
+def masked(operator: Operator, known: Tensor, guessed: Tensor | None = None) -> Operator:
     """The operator where of the measured frames only the pixels in `known` are there.
 
     Args:
         known: [T, 1, h, w] of 0 and 1. Where all are known nothing is added.
+        guessed: [T, 1, h, w], 1 where one of the others shows a guess.
     """
     parts = [part for part in operator.parts if not isinstance(part, FrameMasks | Identity)]
     if parts and isinstance(parts[-1], Mask):
         known = parts.pop().A(known[None])[0]
-    mask = Mask(known, spec="+".join(_specs_of_masks(operator)) or "mask:path=of-frames")
+    spec = "+".join(_specs_of_masks(operator)) or "mask:path=of-frames"
+    mask = Mask(known, spec=spec) if guessed is None else GuessedMask(known, guessed, spec=spec)
     if not mask.is_identity:
         parts.append(mask)
     if not parts:

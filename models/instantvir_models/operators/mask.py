@@ -70,7 +70,11 @@ class Mask(Operator):
 
     def completed(self, y: Tensor) -> Tensor:
         """Holes filled smoothly, as a thin plate bends; known pixels stay."""
-        known = self._frames(y).expand(*y.shape[:2], 1, *y.shape[-2:])
+        return self._filled(y, self._frames(y))
+
+    def _filled(self, y: Tensor, seen: Tensor) -> Tensor:
+        """y with what is not `seen`, which broadcasts to [T, 1, H, W], filled smoothly."""
+        known = seen.expand(*y.shape[:2], 1, *y.shape[-2:])
         filled = torch.where(known.bool(), y, pull_push(y * known, known))
         plates = [
             bend_like_plates(frame, holes)
@@ -96,6 +100,33 @@ class Mask(Operator):
     @property
     def traits(self) -> OperatorTraits:
         return OperatorTraits(known_fraction=self._known_fraction)
+
+
+class GuessedMask(Mask):
+    """Loses pixels, but in the place of some the measurement shows what was computed from what is
+    around them: that is where their estimate starts.
+
+    Args:
+        mask: as `Mask` takes it.
+        guessed: [T, 1, H, W] of 0 and 1, as many as there are masks; 1 where a guess is shown.
+    """
+
+    def __init__(self, mask: Tensor, guessed: Tensor, *, spec: str) -> None:
+        super().__init__(mask, spec=spec)
+        self.guessed = guessed
+
+    def completed(self, y: Tensor) -> Tensor:
+        seen = (self.mask + self.guessed).to(y)
+        return y if bool((seen == 1).all()) else self._filled(y, seen)
+
+    def cropped(self, rows: slice, columns: slice) -> "GuessedMask":
+        return GuessedMask(
+            self.mask[..., rows, columns], self.guessed[..., rows, columns], spec=self.spec
+        )
+
+    def at_frame(self, first_frame: int) -> "GuessedMask":
+        first = min(first_frame, len(self.mask) - 1)
+        return GuessedMask(self.mask[first:], self.guessed[first:], spec=self.spec)
 
 
 class FrameMasks(Operator):

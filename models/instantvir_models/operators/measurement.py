@@ -51,6 +51,12 @@ class Measurement:
         """A, as it acts on these frames."""
         return self.degradation.operator
 
+    def error_of(self, x: Tensor) -> Tensor:
+        """A x - y, [B, T, C, h, w]; what stands where pixels were lost is no measurement."""
+        if self.operator.only_selects:
+            return self.operator.A(x - self.y)
+        return self.operator.A(x) - self.y
+
     @property
     def noise_std(self) -> float:
         """Standard deviation of n in the [-1, 1] range, 0 for none."""

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +308,11 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
                 plan=plan,
                 solver=solver,
                 reader=reader,
-                frames=masks.along(itertools.chain(first, frames)),
+                frames=masks.along(
+                    _as_told(
+                        itertools.chain(first, frames), keep_guesses=_corrects(solver, degradation)
+                    )
+                ),
                 resolved=resolved,
                 session=made.session,
                 notices=(
@@ -322,6 +326,19 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
 def doubts_of(solver: OpenedSolver, degradation: Degradation) -> tuple[Notice, ...]:
     """What a person is to be told of a degradation that the solver may not undo well."""
     return tuple(Notice(text, is_warning=True) for text in solver.doubts(degradation))
+
+
+def _corrects(solver: OpenedSolver, degradation: Degradation) -> bool:
+    """Whether a solver makes more of fields when it is told which rows were guessed: a student that is
+    told of holes, where nothing else is to be inverted."""
+    if solver.loaded is None or not degradation.operator.only_selects:
+        return False
+    return "known_fraction" in solver.loaded.student.capabilities.traits
+
+
+def _as_told(frames: Iterable[Frame], *, keep_guesses: bool) -> Iterator[Frame]:
+    for frame in frames:
+        yield frame if keep_guesses else replace(frame, guessed=None)
 
 
 def notices_of_fields(reader: VideoReader, choice: FieldChoice) -> tuple[Notice, ...]:

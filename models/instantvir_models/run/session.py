@@ -108,6 +108,7 @@ class Session:
         self._radius = degradation.operator.temporal_radius
         self._window: list[Tensor] = []  # measured frames [3, h, w]: context, block, look-ahead
         self._known: list[NDArray[np.bool_] | None] = []  # of the same frames, [h, w]
+        self._guessed: list[NDArray[np.bool_] | None] = []  # likewise
         self._first_in_window = 0
         self._num_skipped = 0
         self._next_out = 0
@@ -119,14 +120,20 @@ class Session:
         self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
         self._squared_error = self._squared_measurement = 0.0
 
-    def push(self, frames: Pixels, known: NDArray[np.bool_] | None = None) -> Pixels:
+    def push(
+        self,
+        frames: Pixels,
+        known: NDArray[np.bool_] | None = None,
+        guessed: NDArray[np.bool_] | None = None,
+    ) -> Pixels:
         """Restored frames [m, H, W, 3] that became ready by `frames` [n, h, w, 3]; m may be 0.
 
         Output pixels have the type of the input's (uint8 or uint16).
 
         Args:
-            known: [n, h, w], True where a pixel was measured; None where all were that the operator
-                leaves.
+            known: [n, h, w], False where what a frame shows is lost; None where nothing is but what
+                the operator loses.
+            guessed: [n, h, w], True where a pixel was not measured but computed from around it.
 
         Raises:
             UsageError: if the frames or masks are not of the size or type the session was made for,
@@ -134,10 +141,12 @@ class Session:
             DeviceMemoryError: if not even the smallest step fits the device.
         """
         self._check_frames(frames)
-        self._check_known(frames, known)
+        self._check_masks(frames, known, guessed)
         with self._clock.on_cpu(Step.CONVERT):
             self._window.extend(to_unit(frames)[0].unbind(0))
-            self._known.extend([None] * len(frames) if known is None else list(known))
+            nothing = [None] * len(frames)
+            self._known.extend(nothing if known is None else known)
+            self._guessed.extend(nothing if guessed is None else guessed)
         self._frames_in += len(frames)
         return self._restore_ready(is_end=False)
 
@@ -256,7 +265,7 @@ class Session:
 
         self._next_out += size
         drop = max(0, self._next_out - self._radius - self._first_in_window)
-        del self._window[:drop], self._known[:drop]
+        del self._window[:drop], self._known[:drop], self._guessed[:drop]
         self._first_in_window += drop
         self._block_seconds.append(time.perf_counter() - started)
         return pixels
@@ -265,14 +274,24 @@ class Session:
         """The first frames of the window; of what their masks say was lost, nothing is left."""
         y = torch.stack(window)[None].to(self._device)
         happened = self.degradation.at_frame(self._num_skipped + self._first_in_window)
-        masks = self._known[: len(window)]
-        if all(mask is None for mask in masks):
+        known = self._stacked(self._known[: len(window)], fill=True)
+        guessed = self._stacked(self._guessed[: len(window)], fill=False)
+        if known is None and guessed is None:
             return Measurement(y, happened)
-        everywhere = np.ones(self.measured_size, np.bool_)
-        known = np.stack([everywhere if mask is None else mask for mask in masks])
-        told = torch.from_numpy(known).float()[:, None]
-        operator = masked(happened.operator, told)
-        return Measurement(y * told.to(y), replace(happened, operator=operator))
+        shown = torch.ones(len(window), 1, *self.measured_size) if known is None else known
+        if guessed is None:
+            operator = masked(happened.operator, shown)
+        else:
+            operator = masked(happened.operator, shown * (1 - guessed), shown * guessed)
+        return Measurement(y * shown.to(y), replace(happened, operator=operator))
+
+    def _stacked(self, masks: list[NDArray[np.bool_] | None], *, fill: bool) -> Tensor | None:
+        """[T, 1, h, w] of 0 and 1, frames without a mask all `fill`; None where none has one."""
+        if all(mask is None for mask in masks):
+            return None
+        all_alike = np.full(self.measured_size, fill)
+        stack = np.stack([all_alike if mask is None else mask for mask in masks])
+        return torch.from_numpy(stack).float()[:, None]
 
     def _estimate(self, measurement: Measurement, inside: slice) -> Tensor:
         """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""
@@ -308,7 +327,7 @@ class Session:
         self._state = self._solver.new_state()
 
     def _add_residual(self, x: Tensor, measurement: Measurement, inside: slice) -> None:
-        error = (measurement.operator.A(x) - measurement.y)[:, inside]
+        error = measurement.error_of(x)[:, inside]
         self._squared_error += float(error.square().sum())
         self._squared_measurement += float(measurement.y[:, inside].square().sum())
 
@@ -344,16 +363,18 @@ class Session:
             raise UsageError("the bit depth of the frames changed within a session")
         self._bit_depth_is_16 = is_16
 
-    def _check_known(self, frames: Pixels, known: NDArray[np.bool_] | None) -> None:
-        if known is None and self._awaits_masks:
+    def _check_masks(self, frames: Pixels, *masks: NDArray[np.bool_] | None) -> None:
+        if masks[0] is None and self._awaits_masks:
             raise UsageError(
                 f"the masks of `{self.degradation.operator.spec}` come with the frames",
                 hint="push both: `session.push(frames, known)`",
             )
-        if known is not None and (known.dtype != np.bool_ or known.shape != frames.shape[:3]):
-            raise UsageError(
-                f"masks are bool {frames.shape[:3]}, as the frames, got {known.dtype} {known.shape}"
-            )
+        for mask in masks:
+            if mask is not None and (mask.dtype != np.bool_ or mask.shape != frames.shape[:3]):
+                raise UsageError(
+                    f"masks are bool {frames.shape[:3]}, as the frames, "
+                    f"got {mask.dtype} {mask.shape}"
+                )
 
 
 def _halved(measurement: Measurement) -> Measurement:
