@@ -251,9 +251,8 @@ def fields_in(pictures: Sequence[av.VideoFrame]) -> Fields | None:
         return None
     size = (pictures[0].width, pictures[0].height)
     same = itertools.takewhile(lambda p: (p.width, p.height) == size, pictures)
-    return find_fields(
-        [picture.reformat(format="gray", threads=1).to_ndarray() for picture in same]
-    )
+    rows = [picture.reformat(format="gray", threads=1).to_ndarray() for picture in same]
+    return find_fields([np.asarray(luma, np.uint8) for luma in rows])
 
 
 def deinterlaced(

@@ -43,10 +43,10 @@ from instantvir_models.tasks import TaskOptions, parse_tasks
 
 logger = logging.getLogger(__name__)
 
-MOST_NOISE_OF_FIELDS = 4 * LEVEL
+MOST_NOISE_OF_FIELDS = 3 * LEVEL
 """Beyond it what bwdif makes of fields is denoised as whole pictures, for which rows by themselves show
 motion too badly: over that, ten fields of sam2_dog_01 and carnd_highway_01 at 256x144 gain 0.35 and 1.33
-dB without noise, 0.20 and 0.29 at 2 levels, 0.08 (the first) at 4, and lose 0.10 and 0.22 at 8."""
+dB without noise, 0.20 and 0.29 at 2 levels, 0.08 and -0.04 at 4, and lose 0.10 and 0.22 at 8."""
 
 
 @dataclass(frozen=True, kw_only=True)
