@@ -135,7 +135,8 @@ def _delivered(whole: WholePictures, picture_format: PictureFormat) -> Iterator[
         return
     size = (picture_format.height, picture_format.width)
     upright = picture_format.orientation.upright
-    by_turns = [upright(np.stack([whole.guessed(i, *size)] * 3, -1))[..., 0] for i in (0, 1)]
+    masks = (np.repeat(whole.guessed(i, *size)[..., None], 3, -1) for i in (0, 1))
+    by_turns = [upright(mask.astype(np.uint8))[..., 0] > 0 for mask in masks]
     for index, frame in enumerate(frames):
         yield replace(frame, guessed=by_turns[index % 2])
 

@@ -63,7 +63,7 @@ class _Seen:
     @classmethod
     def of(cls, pixels: Pixels) -> "_Seen":
         luma = cv2.cvtColor(as_uint8(pixels), cv2.COLOR_RGB2GRAY).astype(np.float32)
-        return cls(cv2.GaussianBlur(luma, (3, 3), 0.8))
+        return cls(np.asarray(cv2.GaussianBlur(luma, (3, 3), 0.8), np.float32))
 
     @cached_property
     def guide(self) -> NDArray[np.uint8]:
@@ -157,7 +157,9 @@ def _components(
     Args:
         noise_variance: of what two frames differ by where they show the same.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(grown.astype(np.uint8), None, 8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        grown.astype(np.uint8), connectivity=8
+    )
     height, width = grown.shape
     sides = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)
     is_spot = np.bincount(labels[seeds], minlength=count) > 0
@@ -174,7 +176,7 @@ def _components(
         inside = labels[box] == label
         stands_out = np.where(inside, beyond[box], 0)
         rim = np.ones((2 * RIM_PIXELS + 1,) * 2, np.uint8)
-        shape = cv2.dilate(inside.astype(np.float32), rim)
+        shape = np.asarray(cv2.dilate(inside.astype(np.float32), rim), np.float32)
         nearest = min(_least_difference(here, other, box, shape) for other in others)
         if nearest - noise_variance > (FOUND_PART * float(stands_out[inside].mean())) ** 2:
             out[box] |= stands_out > EDGE_PART * stands_out.max()
