@@ -14,9 +14,9 @@ from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.run.session import Session
-from instantvir_models.solvers.amortised import GUESS_STD, corrected_guess
 from instantvir_models.solvers.base import WHOLE_CLIP, Restored, Solver, Window, block_size
 from instantvir_models.solvers.classical.initial import InitialEstimate
+from instantvir_models.solvers.guesses import GUESS_STD, corrected_guess
 from instantvir_models.solvers.registry import METHODS, named_solver
 from instantvir_models.solvers.tiled import TiledSolver
 

@@ -51,11 +51,11 @@ class Measurement:
         """A, as it acts on these frames."""
         return self.degradation.operator
 
-    def error_of(self, x: Tensor) -> Tensor:
-        """A x - y, [B, T, C, h, w]; what stands where pixels were lost is no measurement."""
-        if self.operator.only_selects:
-            return self.operator.A(x - self.y)
-        return self.operator.A(x) - self.y
+    @property
+    def selected(self) -> Tensor:
+        """y, but 0 where the operator selects pixels and left one out: what stands there is no
+        measurement."""
+        return self.operator.A(self.y) if self.operator.only_selects else self.y
 
     @property
     def noise_std(self) -> float:
