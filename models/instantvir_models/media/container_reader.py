@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.base import VideoReader
 from instantvir_models.media.damage import Damage, counted
-from instantvir_models.media.demux import Demuxer, main_video_stream
+from instantvir_models.media.demux import Demuxer, has_jumps, main_video_stream
 from instantvir_models.media.describe import described_stream, found_instead
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.picture import PictureFormat
@@ -100,7 +100,7 @@ class _Decoding:
     first: av.VideoFrame | None
 
     @classmethod
-    def begin(cls, demuxer: Demuxer, name: str, trim: Trim) -> _Decoding:
+    def begin(cls, demuxer: Demuxer, name: str, trim: Trim, *, is_live: bool) -> _Decoding:
         """Decode until there is a picture."""
         timeline = SourceTimeline(
             name,
@@ -108,6 +108,8 @@ class _Decoding:
             trim=trim,
             first_seconds=demuxer.first_seconds,
             frame_rate=demuxer.account.average_rate,
+            end_seconds=demuxer.end_seconds,
+            looks_ahead=not is_live,
         )
         pictures = timeline.within(demuxer.frames(), on_end=demuxer.stop_decoding)
         return cls(demuxer, timeline, pictures, first=next(pictures, None))
@@ -136,7 +138,9 @@ class _Opening:
     def decoding(self) -> _Decoding:
         """Begun and open, or VideoOpenError."""
         container = self.source.open()
-        can_seek = bool(self.trim.start_seconds) and os.path.isfile(str(container.name))
+        can_seek = (
+            bool(self.trim.start_seconds) and self.source.is_file and not has_jumps(container)
+        )
         decoding = self._begun(container, seek=can_seek)
         if not (can_seek and decoding.timeline.began_late()):
             return decoding
@@ -149,7 +153,9 @@ class _Opening:
             demuxer = self._demuxer(container)
             if seek:
                 demuxer.seek_to_start()
-            return _Decoding.begin(demuxer, self.source.name, self.trim)
+            return _Decoding.begin(
+                demuxer, self.source.name, self.trim, is_live=self.source.is_live
+            )
         except BaseException:
             container.close()
             raise
@@ -165,7 +171,7 @@ class _Opening:
                 f"{self.source.name} has video of a kind that this FFmpeg cannot decode",
                 hint="convert it to H.264 with another program first",
             )
-        is_file = os.path.isfile(str(container.name)) and not self.source.is_live
+        is_file = self.source.is_file and not self.source.is_live
         _set_threads(video, self.threads, may_hold_back=is_file)
         return Demuxer(
             container,

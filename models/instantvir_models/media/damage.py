@@ -12,6 +12,9 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 _AV_TIME_BASE = 1_000_000
+_ONE_STRETCH_SECONDS = Fraction(1, 2)
+_SAYS_ITS_DURATION = ("matroska", "flv", "mp4")
+"""Formats whose header says how long they are, and does not guess it from what is there."""
 
 
 @dataclass(frozen=True)
@@ -32,55 +35,101 @@ class Account:
     def __init__(self, container: InputContainer, video: VideoStream) -> None:
         # Kept now, because a closed container must not be asked any more.
         self._video_index = video.index
+        self._time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.average_rate = Fraction(video.average_rate) if video.average_rate else None
         self._promised_frames = _promised_frames(container, video)
         self.promised_end_seconds = _promised_end_seconds(container, video)
         """End of the video according to the container's header; None where it says nothing."""
-        self.undecodable_packets = 0
         self.read_error: str | None = None
         """Why reading ended before the container did."""
         self.has_read_all = False
         """Whether the source was read from its beginning to its end."""
         self._packets = 0
+        self._cut_packets = 0
         self._last_end_seconds = Fraction(0)
         self._delivered_frames = 0
-        self._corrupt_frames = 0
+        self._undecodable: list[Fraction | None] = []
+        self._has_met_keyframe = False
+        self._before_keyframe: list[Fraction | None] = []
+        self._corrupt: list[Fraction | None] = []
+
+    @property
+    def undecodable_packets(self) -> int:
+        """Packets that gave no picture."""
+        return len(self._undecodable) + len(self._before_keyframe)
+
+    @property
+    def has_lost_some(self) -> bool:
+        """Whether less could be read so far than the container promises at its beginning."""
+        return self.read_error is not None or self._promised_and_missing() > 0
 
     def note_packet(self, packet: av.Packet[Stream]) -> None:
-        """A packet of the video or of what comes along was read."""
-        if packet.stream_index == self._video_index:
-            self._packets += 1
+        """A packet of the video or of what comes along was read; called before it is placed."""
+        is_video = packet.stream_index == self._video_index
+        if is_video and not self._has_met_keyframe:
+            self._has_met_keyframe = packet.is_keyframe
+            if not packet.is_keyframe and not self._delivered_frames:
+                self._before_keyframe.append(_time_of(packet))
+        self._packets += is_video
+        self._cut_packets += is_video and packet.is_corrupt
         if packet.pts is not None and packet.time_base:
             end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
             self._last_end_seconds = max(self._last_end_seconds, end)
 
+    def note_empty(self, packet: av.Packet[Stream]) -> None:
+        """A packet without data: where it has a time, it says to show the last picture again."""
+        self._packets += packet.stream_index == self._video_index and packet.dts is not None
+
+    def note_undecodable(self, seconds: Fraction | None) -> None:
+        """A packet that is shown at `seconds` gave no picture, or a place could not be read."""
+        if self._has_met_keyframe:
+            self._undecodable.append(seconds)
+
+    def note_decoded(self) -> None:
+        """A picture was decoded, maybe one that nobody wants."""
+        self._delivered_frames += 1
+        if not self._has_met_keyframe:  # then they can be done without
+            self._before_keyframe.clear()
+
     def note_delivered(self, picture: av.VideoFrame) -> None:
         """A picture was given out."""
-        self._delivered_frames += 1
-        self._corrupt_frames += bool(picture.is_corrupt)
+        if picture.is_corrupt:
+            time = picture.pts
+            self._corrupt.append(None if time is None else time * self._time_base)
 
     def damage(self, name: str) -> Damage:
         """What could not be read so far of the source called `name`."""
-        undecodable, missing = self.undecodable_packets, self._missing_frames()
+        missing, lost, early = self._missing_frames(), self._undecodable, self._before_keyframe
         parts = []
         if missing:
-            promised = self._delivered_frames + undecodable + missing
+            promised = self._delivered_frames + self.undecodable_packets + missing
             parts.append(
                 f"{name} is cut short: "
                 f"it promises {promised} frames, {self._delivered_frames} could be read"
             )
         elif self.read_error:
             parts.append(f"{name} could not be read to its end ({self.read_error})")
-        if undecodable:
-            parts.append(f"{counted(undecodable, 'packet')} could not be decoded")
-        if self._corrupt_frames:
-            parts.append(f"{counted(self._corrupt_frames, 'frame')} had to be guessed in part")
-        return Damage(undecodable + missing, self._corrupt_frames, "; ".join(parts) or None)
+        elif self._cut_packets:
+            parts.append(f"{name} is cut short: {counted(self._cut_packets, 'packet')} incomplete")
+        if early:
+            parts.append(
+                f"{counted(len(early), 'packet')} could not be decoded before the first keyframe"
+                f"{_times(early)}"
+            )
+        if lost:
+            parts.append(f"{counted(len(lost), 'packet')} could not be decoded{_times(lost)}")
+        if self._corrupt:
+            guessed = f"{counted(len(self._corrupt), 'frame')} had to be guessed in part"
+            parts.append(f"{guessed}{_times(self._corrupt)}")
+        return Damage(
+            self.undecodable_packets + missing, len(self._corrupt), "; ".join(parts) or None
+        )
 
     def _missing_frames(self) -> int:
         """Promised frames that were not in the file; 0 until it was read to its end."""
-        if not self.has_read_all:
-            return 0
+        return self._promised_and_missing() if self.has_read_all else 0
+
+    def _promised_and_missing(self) -> int:
         if self._promised_frames is not None:
             return max(0, self._promised_frames - self._packets)
         if self.promised_end_seconds is None or self.average_rate is None:
@@ -95,18 +144,45 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _time_of(packet: av.Packet[Stream]) -> Fraction | None:
+    time = packet.pts if packet.pts is not None else packet.dts
+    return None if time is None or not packet.time_base else time * Fraction(packet.time_base)
+
+
+def _times(seconds: list[Fraction | None]) -> str:
+    """` (at 0.48-0.60 s, 2.00 s)`: where these times lie, in at most five stretches."""
+    known = sorted(time for time in seconds if time is not None)
+    stretches: list[tuple[Fraction, Fraction]] = []
+    for time in known:
+        if stretches and time - stretches[-1][1] <= _ONE_STRETCH_SECONDS:
+            stretches[-1] = (stretches[-1][0], time)
+        else:
+            stretches.append((time, time))
+    if not stretches:
+        return ""
+    texts = [f"{float(a):.2f}" if a == b else f"{float(a):.2f}-{float(b):.2f}" for a, b in stretches]
+    more = ", and later" if len(texts) > 5 else ""
+    return f" (at {', '.join(texts[:5])} s{more})"
+
+
 def _promised_frames(container: InputContainer, video: VideoStream) -> int | None:
     """Frames according to the container's tables (MP4, AVI); None where it keeps none."""
     if "mp4" in container.format.name:
-        return len(video.index_entries) or video.frames or None
+        # A fragmented file has no frames in its header, but a table for each fragment.
+        return (len(video.index_entries) or video.frames) if video.frames else None
     return video.frames or None
 
 
 def _promised_end_seconds(container: InputContainer, video: VideoStream) -> Fraction | None:
-    """End of the video according to a Matroska header; None where nothing is said."""
-    if "matroska" not in container.format.name:
+    """End of the video according to the header; None where nothing is said."""
+    if not any(name in container.format.name for name in _SAYS_ITS_DURATION):
         return None
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", video.metadata.get("DURATION", ""))
     if match:
         return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
-    return Fraction(container.duration, _AV_TIME_BASE) if container.duration else None
+    if "mp4" in container.format.name and video.duration:
+        return (Fraction(video.start_time or 0) + video.duration) * Fraction(video.time_base or 1)
+    if not container.duration:
+        return None
+    start = container.start_time if "flv" in container.format.name else 0
+    return Fraction((start or 0) + container.duration, _AV_TIME_BASE)

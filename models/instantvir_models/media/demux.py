@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.damage import Account
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
-from instantvir_models.media.timeline import Trim
+from instantvir_models.media.timeline import SourceClock, Trim
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 PREROLL_SECONDS = Fraction(1)
 # Streams are interleaved within about a second, so audio of the last frames can follow them.
 POSTROLL_SECONDS = Fraction(1)
+_LONGEST_PRIMING_SECONDS = Fraction(1, 2)
 
 
 class Demuxer:
@@ -58,14 +59,39 @@ class Demuxer:
         self.time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.account = Account(container, video)
         self._is_past_the_span = False
-        self.first_seconds = Fraction(video.start_time or 0) * self.time_base
-        """Time stamp at which the source begins; the trim counts from here."""
+        self._before_the_start: list[av.Packet[Stream]] = []
+        self._has_reached_the_start = False
+        self.clock = SourceClock(
+            _origin_seconds(video, others, has_jumps=self.has_jumps), has_jumps=self.has_jumps
+        )
+        """What packets and pictures are given their times by: from 0, and without jumps."""
+        started = Fraction(video.start_time or 0) * self.time_base if video.start_time else None
+        self.first_seconds = (
+            Fraction(0) if started is None else started - self.clock.origin_seconds
+        )
+        """When the video begins; the trim counts from here."""
+
+    @property
+    def has_jumps(self) -> bool:
+        """Whether the format's clock may jump, as that of MPEG-TS may."""
+        return has_jumps(self.container)
+
+    def end_seconds(self) -> Fraction | None:
+        """When the video ends according to the source; None where it does not say, or has less
+        than it promises."""
+        if self.has_jumps or self.account.has_lost_some:
+            return None
+        end = self.account.promised_end_seconds
+        if end is None and self.video.duration:
+            end = (Fraction(self.video.start_time or 0) + self.video.duration) * self.time_base
+        return None if end is None else end - self.clock.origin_seconds
 
     def seek_to_start(self) -> None:
         """Try to go to a keyframe at or before the start; else stay at the head."""
         start = self._trim.start_seconds or Fraction(0)
         preroll = PREROLL_SECONDS if self.others else 0
         target = self.first_seconds + max(Fraction(0), start - preroll)
+        target += self.clock.origin_seconds
         try:
             self.container.seek(int(target / self.time_base), stream=self.video)
         except av.FFmpegError as error:
@@ -86,7 +112,8 @@ class Demuxer:
                 self.waiting.append(packet)
                 self.on_companion()
             elif not self._is_past_the_span:
-                yield from self._decode(packet)
+                for wanted in self._from_the_start(packet):
+                    yield from self._decode(wanted)
             if self._is_past_the_span and self._is_after_the_span(packet):
                 return
         if not self._is_past_the_span:
@@ -94,6 +121,22 @@ class Demuxer:
             yield from self._decode(None)
         is_from_the_beginning = self._trim.start_seconds is None
         self.account.has_read_all = is_from_the_beginning and not self._is_past_the_span
+
+    def _from_the_start(self, packet: av.Packet[Stream]) -> list[av.Packet[Stream]]:
+        """What is to be decoded now: nothing long before the start of the span, and then all since
+        the keyframe before the last, for pictures may refer to those before a keyframe."""
+        start = self._trim.start_seconds
+        if not self.has_jumps or start is None or self._has_reached_the_start:
+            return [packet]
+        if packet.is_keyframe:
+            keyframes = [i for i, p in enumerate(self._before_the_start) if p.is_keyframe]
+            self._before_the_start = self._before_the_start[keyframes[-1] if keyframes else 0 :]
+        self._before_the_start.append(packet)
+        time = packet.dts if packet.dts is not None else packet.pts
+        if time is None or time * self.time_base < self.first_seconds + start:
+            return []
+        self._has_reached_the_start = True
+        return self._before_the_start
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
         demuxed = self._demuxed(self.container)
@@ -110,7 +153,7 @@ class Demuxer:
                 errors_in_a_row += 1
                 is_damage = isinstance(error, av.error.InvalidDataError)
                 if is_damage and errors_in_a_row <= self._read_errors_allowed:
-                    self.account.undecodable_packets += 1
+                    self.account.note_undecodable(None)
                     demuxed = self._demuxed(self._later_piece or self.container)
                     continue
                 self.account.read_error = error.strerror or str(error)
@@ -118,9 +161,27 @@ class Demuxer:
             errors_in_a_row = 0
             # Not `packet.dts is None`: Matroska's first B-frame packets have no dts.
             if packet.size == 0:
+                self.account.note_empty(packet)
                 continue
             self.account.note_packet(packet)
+            self._place(packet)
             yield packet
+
+    def _place(self, packet: av.Packet[Stream]) -> None:
+        """Give the packet its time on the one clock."""
+        time = packet.dts if packet.dts is not None else packet.pts
+        if time is None:
+            return
+        time_base = Fraction(packet.time_base or self.time_base)
+        shift_seconds = self.clock.shift(
+            packet.stream_index,
+            time * time_base,
+            (packet.duration or 0) * time_base,
+            is_sparse=packet.stream.type not in ("video", "audio"),
+        )
+        shift = round(shift_seconds / time_base)
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        packet.dts = None if packet.dts is None else packet.dts + shift
 
     def _demuxed(self, container: InputContainer) -> Iterator[av.Packet[Stream]]:
         """The packets of the video and the other streams."""
@@ -145,13 +206,17 @@ class Demuxer:
 
     def _decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
         try:
-            return self.video.codec_context.decode(packet)
+            pictures = self.video.codec_context.decode(packet)
         except av.error.EOFError:
             return []
         except av.FFmpegError as error:
-            self.account.undecodable_packets += 1
+            time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
+            self.account.note_undecodable(None if time is None else time * self.time_base)
             logger.debug("a packet could not be decoded: %s", error)
             return []
+        for _ in pictures:
+            self.account.note_decoded()
+        return pictures
 
     def _is_after_the_span(self, packet: av.Packet[Stream]) -> bool:
         if not self.others:
@@ -181,6 +246,28 @@ class Demuxer:
     def close(self) -> None:
         self._close_later_piece()
         self.container.close()
+
+
+def has_jumps(container: InputContainer) -> bool:
+    """Whether the clock of the container's format may jump."""
+    return bool(container.format.flags & av.format.Flags.ts_discont.value)
+
+
+def _origin_seconds(video: VideoStream, others: tuple[Stream, ...], *, has_jumps: bool) -> Fraction:
+    """The time stamp at which the first of the streams begins.
+
+    Sound may begin before 0 by what its decoder swallows (the priming of AAC and Opus): such a
+    source begins at 0.
+    """
+    starts = [
+        stream.start_time * Fraction(stream.time_base)
+        for stream in (video, *others)
+        if stream.type in ("video", "audio")
+        and stream.start_time is not None
+        and stream.time_base
+    ]
+    begin = min(starts, default=Fraction(0))
+    return begin if begin > 0 or has_jumps else min(Fraction(0), begin + _LONGEST_PRIMING_SECONDS)
 
 
 def main_video_stream(container: InputContainer) -> VideoStream | None:

@@ -134,7 +134,7 @@ def _whole_seconds(demuxer: Demuxer) -> Fraction | None:
     if demuxer.video.duration:
         return demuxer.video.duration * demuxer.time_base
     if (end := demuxer.account.promised_end_seconds) is not None:
-        return end - demuxer.first_seconds
+        return end - demuxer.clock.origin_seconds - demuxer.first_seconds
     duration = demuxer.container.duration
     return Fraction(duration, _AV_TIME_BASE) if duration else None
 

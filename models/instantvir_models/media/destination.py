@@ -11,6 +11,10 @@ from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.names import Destination, scheme_of
 
 
+LONGEST_NAME_BYTES = 255
+"""What file systems allow."""
+
+
 def is_address(destination: Destination) -> bool:
     """Whether it is something like `rtmp://host/name` rather than a path."""
     return isinstance(destination, str) and scheme_of(destination) is not None
@@ -37,7 +41,10 @@ def stream_of(destination: Destination) -> str | BinaryIO:
 
 def partial_path(path: Path) -> Path:
     """The hidden neighbour that is written and then renamed."""
-    return path.with_name(f".{path.name}.part-{os.getpid()}{path.suffix}")
+    end = f".part-{os.getpid()}{path.suffix}"
+    room = LONGEST_NAME_BYTES - len(os.fsencode(end)) - 1
+    stem = os.fsencode(path.name)[:room].decode("utf-8", "ignore")
+    return path.with_name(f".{stem}{end}")
 
 
 def check_writable(path: Path) -> None:

@@ -20,6 +20,15 @@ DEFAULT_FRAME_RATE = Fraction(25)
 # Containers round time stamps (Matroska to milliseconds), and a frame at the cut belongs inside.
 _CUT_TOLERANCE_SECONDS = Fraction(1, 2000)
 
+# What a clock that may jump does within a stretch: packets follow each other, and what FFmpeg takes
+# for a discontinuity too is a step back of a tenth of a second or a gap of ten seconds.
+_CONTINUOUS_SECONDS = Fraction(1, 10)
+_LONGEST_GAP_SECONDS = Fraction(10)
+_INTERLEAVED_SECONDS = Fraction(1)
+"""Streams are interleaved within about a second, also around a jump."""
+_REORDER_SECONDS = Fraction(1)
+"""Packets without a decoding time come in the order of decoding, with the times of showing."""
+
 
 @dataclass(frozen=True)
 class Trim:
@@ -65,6 +74,89 @@ class Span:
         )
 
 
+class SourceClock:
+    """One count of time for all streams of a source: from 0, whatever the source's clock says.
+
+    Where the clock jumps (a recording put together, a wrap of its counter, damage) all streams get
+    one common shift, so that what follows goes on where the stream that jumped first had ended.
+    Streams come to a jump one after the other, so earlier shifts are remembered.
+
+    Args:
+        origin_seconds: the source's time stamp that becomes 0.
+        has_jumps: whether the format's clock may jump, as that of MPEG-TS. Gaps of other formats
+            are kept, however long.
+    """
+
+    def __init__(self, origin_seconds: Fraction = Fraction(0), *, has_jumps: bool = False) -> None:
+        self.origin_seconds = origin_seconds
+        self._longest_gap = _LONGEST_GAP_SECONDS if has_jumps else None
+        self._longest_step_back = _CONTINUOUS_SECONDS if has_jumps else _REORDER_SECONDS
+        self._shifts = [-origin_seconds]
+        self._shift_of: dict[int, Fraction] = {}
+        self._ends: dict[int, Fraction] = {}
+
+    def shift(
+        self, stream: int, seconds: Fraction, duration: Fraction, *, is_sparse: bool = False
+    ) -> Fraction:
+        """What to add to the times of the packet of `stream` that is decoded at `seconds`.
+
+        Args:
+            is_sparse: the stream has long pauses by its nature, as subtitles have.
+        """
+        if is_sparse or stream not in self._ends:
+            found = self._nearest(seconds)
+        else:
+            found = self._continued(stream, seconds)
+        end = seconds + found + duration
+        self._shift_of[stream] = found
+        self._ends[stream] = max(end, self._ends.get(stream, end))
+        return found
+
+    def _nearest(self, seconds: Fraction) -> Fraction:
+        """The shift that brings a packet closest to where the other streams are."""
+        if not self._ends:
+            return self._shifts[-1]
+        now = max(self._ends.values())
+        return min(reversed(self._shifts), key=lambda shift: abs(seconds + shift - now))
+
+    def _continued(self, stream: int, seconds: Fraction) -> Fraction:
+        expected, current = self._ends[stream], self._shift_of[stream]
+        gap = seconds + current - expected
+        if abs(gap) <= _CONTINUOUS_SECONDS:
+            return current
+        others = [shift for shift in self._shifts if shift != current]
+        best = min(others, key=lambda shift: abs(seconds + shift - expected), default=None)
+        if best is not None and abs(seconds + best - expected) <= _INTERLEAVED_SECONDS:
+            return best
+        if gap >= -self._longest_step_back and (
+            self._longest_gap is None or gap <= self._longest_gap
+        ):
+            return current
+        shift = expected - seconds
+        logger.debug("the clock jumps by %.3f s", gap)
+        self._shifts = [*self._shifts[-3:], shift]
+        return shift
+
+
+class RisingTimes:
+    """Decoding times of one stream that only ever grow, as containers want them."""
+
+    def __init__(self) -> None:
+        self._last_dts: int | None = None
+
+    def place(self, pts: int | None, dts: int | None) -> tuple[int | None, int | None]:
+        """The times, moved just behind those of the packet before where they are not later."""
+        decoded = dts if dts is not None else pts
+        if decoded is None:
+            return pts, dts
+        if self._last_dts is not None and decoded <= self._last_dts:
+            decoded = self._last_dts + 1
+            dts = decoded if dts is not None else None
+            pts = decoded if pts is None else max(pts, decoded)
+        self._last_dts = decoded
+        return pts, dts
+
+
 class SourceTimeline:
     """Gives pictures their times, each later than the one before, and keeps those that are wanted.
 
@@ -74,6 +166,10 @@ class SourceTimeline:
         trim: what is wanted.
         first_seconds: time stamp at which the source begins.
         frame_rate: pictures per second, for pictures that come without a time; None means 25.
+        end_seconds: asked once the last picture came: when the source says that it ends.
+        looks_ahead: deliver each picture when the next one has come, with the exact time between
+            them as its duration; the durations of decoders are those of their packets, which come
+            in another order.
     """
 
     def __init__(
@@ -84,10 +180,13 @@ class SourceTimeline:
         trim: Trim,
         first_seconds: Fraction = Fraction(0),
         frame_rate: Fraction | None = None,
+        end_seconds: Callable[[], Fraction | None] = lambda: None,
+        looks_ahead: bool = True,
     ) -> None:
         self._name, self._time_base, self._trim = name, time_base, trim
         self._first_seconds = first_seconds
-        self._usual_duration = round(1 / ((frame_rate or DEFAULT_FRAME_RATE) * time_base))
+        self._usual_duration = max(1, round(1 / ((frame_rate or DEFAULT_FRAME_RATE) * time_base)))
+        self._end_seconds, self._looks_ahead = end_seconds, looks_ahead
         self._first_decoded_pts: int | None = None
         self._last_pts: int | None = None
         self._has_ended = False
@@ -96,23 +195,43 @@ class SourceTimeline:
         self, pictures: Iterable[av.VideoFrame], *, on_end: Callable[[], None]
     ) -> Iterator[av.VideoFrame]:
         """The wanted pictures, with their times set; `on_end` is called once no more are wanted."""
-        start = self._first_seconds + (self._trim.start_seconds or 0) - _CUT_TOLERANCE_SECONDS
-        duration = self._trim.duration_seconds
-        end = None if duration is None else start + duration
+        held: av.VideoFrame | None = None
         for picture in pictures:
             if self._has_ended:
                 continue  # what the decoder still held
-            pts = self._last_pts = self._pts_of(picture)
-            if self._first_decoded_pts is None:
-                self._first_decoded_pts = pts
-            if self._trim.start_seconds is not None and pts * self._time_base < start:
+            picture.pts = self._last_pts = self._pts_of(picture)
+            if held is not None:
+                held.duration = picture.pts - (held.pts or 0)
+                yield held
+                held = None
+            if not self._is_wanted(picture.pts, on_end):
                 continue
-            if end is not None and pts * self._time_base >= end:
-                self._has_ended = True
-                on_end()
-                continue
-            picture.pts = pts
-            yield picture
+            if self._looks_ahead:
+                held = picture
+            else:
+                yield picture
+        if held is not None:
+            held.duration = self._last_duration(held)
+            yield held
+
+    def _is_wanted(self, pts: int, on_end: Callable[[], None]) -> bool:
+        if self._first_decoded_pts is None:
+            self._first_decoded_pts = pts
+        seconds = pts * self._time_base + _CUT_TOLERANCE_SECONDS - self._first_seconds
+        if self._trim.start_seconds is not None and seconds < self._trim.start_seconds:
+            return False
+        if self._trim.end_seconds is not None and seconds >= self._trim.end_seconds:
+            self._has_ended = True
+            on_end()
+            return False
+        return True
+
+    def _last_duration(self, last: av.VideoFrame) -> int:
+        """How long the last picture is shown: to the end of the source, where that is known."""
+        end = self._end_seconds()
+        if end is not None and (rest := round(end / self._time_base) - (last.pts or 0)) > 0:
+            return rest
+        return min(last.duration or self._usual_duration, self._usual_duration)
 
     def began_late(self) -> bool:
         """Whether decoding began after the start, so that pictures before it may be missing."""
