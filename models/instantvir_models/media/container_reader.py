@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.attached import NOTHING_ATTACHED, attached_to, companions_of
 from instantvir_models.media.base import VideoReader
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, has_jumps, main_video_stream
@@ -39,7 +39,6 @@ class ContainerReader(VideoReader):
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
-            Also while iterating, if the size of the picture changes and the source is not live.
     """
 
     demuxer: Demuxer
@@ -56,6 +55,7 @@ class ContainerReader(VideoReader):
                 name=source.name,
                 time_base=self.demuxer.time_base,
                 may_change_size=source.is_live,
+                on_other_size=self.demuxer.account.note_other_size,
             )
             super().__init__(
                 source.name,
@@ -176,7 +176,10 @@ class _Opening:
         return Demuxer(
             container,
             video,
-            _copyable_streams(container) if self.other_streams else (),
+            companions_of(container, video, is_live=self.source.is_live)
+            if self.other_streams
+            else (),
+            attached=attached_to(container) if self.other_streams else NOTHING_ATTACHED,
             trim=self.trim,
             read_errors_allowed=LIVE_READ_ERRORS if self.source.is_live else 0,
             open_next=self.source.open_next_piece,
@@ -188,8 +191,3 @@ def _set_threads(video: VideoStream, threads: int | None, *, may_hold_back: bool
     context.thread_count = threads or min(_USUAL_THREADS, os.cpu_count() or 1)
     # Frame threads hold back as many frames as there are threads; a live source cannot wait.
     context.thread_type = "AUTO" if may_hold_back else "SLICE"
-
-
-def _copyable_streams(container: InputContainer) -> tuple[Stream, ...]:
-    streams = [*container.streams.audio, *container.streams.subtitles]
-    return tuple(s for s in streams if not Disposition(s.disposition) & Disposition.attached_pic)

@@ -52,6 +52,7 @@ class Account:
         self._has_met_keyframe = False
         self._before_keyframe: list[Fraction | None] = []
         self._corrupt: list[Fraction | None] = []
+        self._other_sizes: dict[tuple[int, int], list[Fraction | None]] = {}
 
     @property
     def undecodable_packets(self) -> int:
@@ -91,6 +92,10 @@ class Account:
         if not self._has_met_keyframe:  # then they can be done without
             self._before_keyframe.clear()
 
+    def note_other_size(self, width: int, height: int, seconds: Fraction) -> None:
+        """A picture of another size than the first was scaled to it."""
+        self._other_sizes.setdefault((width, height), []).append(seconds)
+
     def note_delivered(self, picture: av.VideoFrame) -> None:
         """A picture was given out."""
         if picture.is_corrupt:
@@ -121,6 +126,9 @@ class Account:
         if self._corrupt:
             guessed = f"{counted(len(self._corrupt), 'frame')} had to be guessed in part"
             parts.append(f"{guessed}{_times(self._corrupt)}")
+        for (width, height), times in self._other_sizes.items():
+            scaled = f"{counted(len(times), 'frame')} of {width}x{height} scaled to the first size"
+            parts.append(f"{scaled}{_times(times)}")
         return Damage(
             self.undecodable_packets + missing, len(self._corrupt), "; ".join(parts) or None
         )
@@ -160,7 +168,9 @@ def _times(seconds: list[Fraction | None]) -> str:
             stretches.append((time, time))
     if not stretches:
         return ""
-    texts = [f"{float(a):.2f}" if a == b else f"{float(a):.2f}-{float(b):.2f}" for a, b in stretches]
+    texts = [
+        f"{float(a):.2f}" if a == b else f"{float(a):.2f}-{float(b):.2f}" for a, b in stretches
+    ]
     more = ", and later" if len(texts) > 5 else ""
     return f" (at {', '.join(texts[:5])} s{more})"
 

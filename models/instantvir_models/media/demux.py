@@ -8,13 +8,15 @@ from fractions import Fraction
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.attached import NOTHING_ATTACHED, Attached, is_cover
 from instantvir_models.media.damage import Account
+from instantvir_models.media.limits import DECODING_TIMES_ONLY
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
-from instantvir_models.media.timeline import SourceClock, Trim
+from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Demuxer:
         video: VideoStream,
         others: tuple[Stream, ...],
         *,
+        attached: Attached = NOTHING_ATTACHED,
         trim: Trim,
         read_errors_allowed: int = 0,
         open_next: Callable[[], InputContainer | None] = lambda: None,
@@ -52,6 +55,7 @@ class Demuxer:
         self.container = container
         self.video = video
         self.others = others
+        self.attached = attached
         self.waiting = PacketQueue()
         self.on_companion: Callable[[], None] = lambda: None
         """Called in the reading thread whenever a packet begins to wait."""
@@ -59,6 +63,8 @@ class Demuxer:
         self.time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.account = Account(container, video)
         self._is_past_the_span = False
+        tells_decoding_only = container.format.name in DECODING_TIMES_ONLY
+        self._decoding_times = DecodingTimes() if tells_decoding_only else None
         self._before_the_start: list[av.Packet[Stream]] = []
         self._has_reached_the_start = False
         self.clock = SourceClock(
@@ -66,9 +72,7 @@ class Demuxer:
         )
         """What packets and pictures are given their times by: from 0, and without jumps."""
         started = Fraction(video.start_time or 0) * self.time_base if video.start_time else None
-        self.first_seconds = (
-            Fraction(0) if started is None else started - self.clock.origin_seconds
-        )
+        self.first_seconds = Fraction(0) if started is None else started - self.clock.origin_seconds
         """When the video begins; the trim counts from here."""
 
     @property
@@ -205,18 +209,27 @@ class Demuxer:
             self._later_piece = None
 
     def _decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
+        if packet is not None and self._decoding_times is not None:
+            self._decoding_times.decoded(packet.dts)
         try:
             pictures = self.video.codec_context.decode(packet)
         except av.error.EOFError:
             return []
         except av.FFmpegError as error:
-            time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
-            self.account.note_undecodable(None if time is None else time * self.time_base)
+            self._note_undecodable(packet)
             logger.debug("a packet could not be decoded: %s", error)
             return []
-        for _ in pictures:
+        for picture in pictures:
             self.account.note_decoded()
+            if self._decoding_times is not None:
+                picture.pts = self._decoding_times.next_pts()
         return pictures
+
+    def _note_undecodable(self, packet: av.Packet[Stream] | None) -> None:
+        time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
+        self.account.note_undecodable(None if time is None else time * self.time_base)
+        if packet is not None and self._decoding_times is not None:
+            self._decoding_times.lost(packet.dts)
 
     def _is_after_the_span(self, packet: av.Packet[Stream]) -> bool:
         if not self.others:
@@ -262,9 +275,7 @@ def _origin_seconds(video: VideoStream, others: tuple[Stream, ...], *, has_jumps
     starts = [
         stream.start_time * Fraction(stream.time_base)
         for stream in (video, *others)
-        if stream.type in ("video", "audio")
-        and stream.start_time is not None
-        and stream.time_base
+        if stream.type in ("video", "audio") and stream.start_time is not None and stream.time_base
     ]
     begin = min(starts, default=Fraction(0))
     return begin if begin > 0 or has_jumps else min(Fraction(0), begin + _LONGEST_PRIMING_SECONDS)
@@ -272,10 +283,6 @@ def _origin_seconds(video: VideoStream, others: tuple[Stream, ...], *, has_jumps
 
 def main_video_stream(container: InputContainer) -> VideoStream | None:
     """The stream that FFmpeg thinks best among the moving ones; cover art does not count."""
-    moving = [
-        stream
-        for stream in container.streams.video
-        if not Disposition(stream.disposition) & Disposition.attached_pic
-    ]
+    moving = [stream for stream in container.streams.video if not is_cover(stream)]
     best = container.streams.best("video")
     return best if best in moving else (moving[0] if moving else None)

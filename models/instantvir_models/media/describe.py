@@ -10,14 +10,26 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from instantvir_models.media import color
+from instantvir_models.media.attached import timecode_of
 from instantvir_models.media.damage import counted
 from instantvir_models.media.demux import Demuxer
+from instantvir_models.media.hdr import hdr_metadata_of
 from instantvir_models.media.info import StreamSummary, VideoInfo
 from instantvir_models.media.limits import LOSSLESS_CODECS
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.timeline import Trim
 
 _AV_TIME_BASE = 1_000_000
+_TOP_FIRST, _BOTTOM_FIRST = frozenset({2, 4}), frozenset({3, 5})
+"""FFmpeg's AVFieldOrder, by which field is shown first."""
+_UNWRITABLE = {
+    "A53_CC": "closed captions (CEA-608/708) in the pictures",
+    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
+}
+"""Side data of pictures that is lost with their coding."""
 
 
 def described_images(
@@ -67,6 +79,9 @@ def described_stream(
         stored_aspect=Fraction(video.sample_aspect_ratio) if video.sample_aspect_ratio else None,
         audio_streams=tuple(_summary(stream) for stream in streams.audio),
         subtitle_streams=tuple(_summary(stream) for stream in streams.subtitles),
+        stored_order=video.codec_context.field_order,
+        timecode=timecode_of(demuxer.container, video),
+        says_alpha=video.metadata.get("alpha_mode") == "1",
     )
 
 
@@ -92,6 +107,9 @@ def _described(
     stored_aspect: Fraction | None = None,
     audio_streams: tuple[StreamSummary, ...] = (),
     subtitle_streams: tuple[StreamSummary, ...] = (),
+    stored_order: int = 0,
+    timecode: str | None = None,
+    says_alpha: bool = False,
 ) -> VideoInfo:
     tags, pix_fmt, orientation = (
         color.color_tags_of(first), first.format.name, picture_format.orientation,
@@ -115,10 +133,23 @@ def _described(
         rotation_degrees=orientation.degrees_clockwise,
         is_mirrored=orientation.is_mirrored,
         sample_aspect_ratio=aspect,
-        is_interlaced=bool(first.interlaced_frame),
+        is_interlaced=bool(first.interlaced_frame) or stored_order in _TOP_FIRST | _BOTTOM_FIRST,
+        is_top_field_first=stored_order in _TOP_FIRST
+        or (stored_order not in _BOTTOM_FIRST and codec_name != "dvvideo"),
+        has_alpha=color.has_alpha(pix_fmt),
+        hdr=hdr_metadata_of(first),
+        timecode=timecode,
+        unwritable=_unwritable(first, says_alpha=says_alpha and not color.has_alpha(pix_fmt)),
         audio_streams=audio_streams,
         subtitle_streams=subtitle_streams,
     )
+
+
+def _unwritable(first: av.VideoFrame, *, says_alpha: bool) -> tuple[str, ...]:
+    found = [words for name, words in _UNWRITABLE.items() if first.side_data.get(name) is not None]
+    if says_alpha:
+        found.append("the transparency (alpha) of the video, which its decoder does not read")
+    return tuple(dict.fromkeys(found))
 
 
 def _expected_seconds(demuxer: Demuxer, trim: Trim) -> Fraction | None:

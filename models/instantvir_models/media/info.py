@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from instantvir_models.media.color import ColorTags
+from instantvir_models.media.hdr import HdrMetadata
 
 
 @dataclass(frozen=True)
@@ -50,5 +51,13 @@ class VideoInfo:
     sample_aspect_ratio: Fraction | None
     """Width over height of one delivered pixel; None or 1 where square."""
     is_interlaced: bool
+    is_top_field_first: bool = True
+    """Which field of an interlaced picture is the earlier one."""
+    has_alpha: bool = False
+    hdr: HdrMetadata | None = None
+    timecode: str | None = None
+    """What the source's clock showed at its first frame, such as `01:00:00:00`."""
+    unwritable: tuple[str, ...] = ()
+    """What the pictures say besides that no output is given, in words."""
     audio_streams: tuple[StreamSummary, ...] = ()
     subtitle_streams: tuple[StreamSummary, ...] = ()

@@ -46,7 +46,7 @@ def open_muxer(
     except ValueError as error:
         raise VideoWriteError(
             f"{name}: no container format is known for this name",
-            hint="use .mp4, .mkv, .mov, .webm or .avi",
+            hint="use .mp4, .mkv, .mov, .webm, .avi, .gif or .webp, or name it with `--format`",
         ) from error
 
 

@@ -77,6 +77,13 @@ def is_image_pattern(destination: object) -> bool:
     return bool(IMAGE_NUMBER.search(path.name)) and path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_image_file(destination: object) -> bool:
+    """Whether it is one image, such as `out.png`; WebP holds animations and is a container."""
+    if not isinstance(destination, (str, Path)) or is_image_pattern(destination):
+        return False
+    return Path(destination).suffix.lower() in IMAGE_SUFFIXES - {".webp"}
+
+
 def image_files(source: Source) -> list[Path] | None:
     """The files of an image sequence (list, glob, or pattern such as `%05d.png`), else None.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heapify, heappop, heappush
 
 import av
 
@@ -26,6 +28,8 @@ _CONTINUOUS_SECONDS = Fraction(1, 10)
 _LONGEST_GAP_SECONDS = Fraction(10)
 _INTERLEAVED_SECONDS = Fraction(1)
 """Streams are interleaved within about a second, also around a jump."""
+_LONGEST_REORDER = 256
+"""Frames that an encoder may hold back or give out in another order."""
 _REORDER_SECONDS = Fraction(1)
 """Packets without a decoding time come in the order of decoding, with the times of showing."""
 
@@ -73,6 +77,11 @@ class Span:
             self.end_seconds is None or seconds < self.end_seconds
         )
 
+    def touches(self, begin_seconds: Fraction, end_seconds: Fraction) -> bool:
+        """Whether something that is shown from one time to the other is seen in the stretch."""
+        is_early = self.end_seconds is None or begin_seconds < self.end_seconds
+        return is_early and (end_seconds > self.begin_seconds or self.holds(begin_seconds))
+
 
 class SourceClock:
     """One count of time for all streams of a source: from 0, whatever the source's clock says.
@@ -103,10 +112,8 @@ class SourceClock:
         Args:
             is_sparse: the stream has long pauses by its nature, as subtitles have.
         """
-        if is_sparse or stream not in self._ends:
-            found = self._nearest(seconds)
-        else:
-            found = self._continued(stream, seconds)
+        is_known = stream in self._ends and not is_sparse
+        found = self._continued(stream, seconds) if is_known else self._nearest(seconds)
         end = seconds + found + duration
         self._shift_of[stream] = found
         self._ends[stream] = max(end, self._ends.get(stream, end))
@@ -155,6 +162,32 @@ class RisingTimes:
             pts = decoded if pts is None else max(pts, decoded)
         self._last_dts = decoded
         return pts, dts
+
+
+class DecodingTimes:
+    """Times of pictures whose container tells only when they are decoded, as AVI does.
+
+    Pictures come out in another order than their packets went in, with as many times: so each gets
+    the earliest that was not given yet.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+
+    def decoded(self, dts: int | None) -> None:
+        """A packet with this time goes to the decoder."""
+        if dts is not None:
+            heappush(self._times, dts)
+
+    def lost(self, dts: int | None) -> None:
+        """The packet with this time gave no picture."""
+        if dts in self._times:
+            self._times.remove(dts)
+            heapify(self._times)
+
+    def next_pts(self) -> int | None:
+        """When the next picture is shown."""
+        return heappop(self._times) if self._times else None
 
 
 class SourceTimeline:
@@ -284,33 +317,46 @@ class OutputTimeline:
         self._begin_seconds = span.begin_seconds if span else None
         self._has_constant_rate = has_constant_rate
         self._may_move = has_constant_rate or is_live
-        self._last_pts: int | None = None
-        self._durations: dict[int | None, int] = {}
+        self._times: list[int] = []
+        self._last_duration = 0
+
+    @property
+    def last_pts(self) -> int | None:
+        """The stamp of the last frame so far."""
+        return self._times[-1] if self._times else None
 
     def stamp(self, frame: Frame) -> int:
         """The frame's pts in the output; ValueError unless it is later than the one before."""
         pts = self._pts_of(frame)
-        self._last_pts = pts
-        if frame.duration:
-            self._durations[pts] = round(frame.duration * frame.time_base / self.time_base)
+        self._times.append(pts)
+        self._last_duration = round(frame.duration * frame.time_base / self.time_base)
         return pts
 
-    def take_duration(self, pts: int | None, otherwise: int | None) -> int | None:
-        """How long the frame with this stamp said it is shown, asked once."""
-        return self._durations.pop(pts, otherwise)
+    def duration_of(self, pts: int | None, otherwise: int | None) -> int | None:
+        """How long the frame with this stamp is shown: until the next one, and the last so far as
+        long as it said. Frames are asked for in the order of decoding, each once or again."""
+        place = bisect_left(self._times, pts) if pts is not None else len(self._times)
+        if place == len(self._times) or self._times[place] != pts:
+            return otherwise
+        if place + 1 == len(self._times):
+            return self._last_duration or otherwise
+        duration = self._times[place + 1] - self._times[place]
+        if place > _LONGEST_REORDER:
+            del self._times[: place - _LONGEST_REORDER]
+        return duration
 
     def _pts_of(self, frame: Frame) -> int:
         seconds = frame.pts * frame.time_base
         if self._begin_seconds is None:
             self._begin_seconds = seconds if self._has_constant_rate else Fraction(0)
         pts = round((seconds - self._begin_seconds) / self.time_base)
-        if self._last_pts is None or pts > self._last_pts:
+        last = self.last_pts
+        if last is None or pts > last:
             return pts
         if self._may_move:
-            return self._last_pts + 1
+            return last + 1
         raise ValueError(
-            f"frames must come in order of time: "
-            f"{pts} after {self._last_pts} (x {self.time_base} s)"
+            f"frames must come in order of time: {pts} after {last} (x {self.time_base} s)"
         )
 
 
