@@ -117,5 +117,5 @@ def test_frames_too_close_together_are_moved_apart_live_and_refused_in_a_file():
 def test_a_duration_is_told_once_and_in_the_units_of_the_output():
     timeline = output(Fraction(1, 100))
     pts = timeline.stamp(frame_at(0, duration=250))
-    assert timeline.take_duration(pts, 4) == 25
+    assert timeline.duration_of(pts, 4) == 25
     assert timeline.take_duration(pts, 4) == 4

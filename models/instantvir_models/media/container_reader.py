@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.attached import NOTHING_ATTACHED, attached_to, companions_of
 from instantvir_models.media.base import VideoReader
+from instantvir_models.media.crop import crop_of
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, has_jumps, main_video_stream
 from instantvir_models.media.describe import described_stream, found_instead
@@ -55,6 +56,7 @@ class ContainerReader(VideoReader):
                 name=source.name,
                 time_base=self.demuxer.time_base,
                 may_change_size=source.is_live,
+                crop=crop_of(self.demuxer.video),
                 on_other_size=self.demuxer.account.note_other_size,
             )
             super().__init__(

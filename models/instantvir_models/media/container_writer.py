@@ -123,14 +123,16 @@ class ContainerWriter(VideoWriter):
             return self._begin(target, output_format)
 
     def _begin(self, target: str | BinaryIO, output_format: str | None) -> VideoEncoder:
+        info = self._reader.info if self._reader else None
+        kinds = {kind for kind, _ in info.side_data} if info else set()
         self._container = container = open_muxer(
             target,
             output_format,
             name=self._name,
             is_whole=self._partial is not None,
             is_live=self._is_live,
+            says_projection=not kinds.isdisjoint({"spherical", "stereo_3d"}),
         )
-        info = self._reader.info if self._reader else None
         self._choice = choice = resolve_encoder(
             self._settings,
             format_name=container.format.name,
@@ -148,6 +150,7 @@ class ContainerWriter(VideoWriter):
             frame_rate=self._frame_rate,
             info_of=self._reader,
             is_live=self._is_live,
+            is_prompt=self._is_live or self._settings.low_latency,
         )
         for loss in encoder.losses:
             logger.warning("not carried over: %s", loss)

@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 _AV_TIME_BASE = 1_000_000
 _ONE_STRETCH_SECONDS = Fraction(1, 2)
-_SAYS_ITS_DURATION = ("matroska", "flv", "mp4")
+_SAYS_ITS_DURATION = ("matroska", "flv", "mp4", "avi")
 """Formats whose header says how long they are, and does not guess it from what is there."""
 
 
@@ -37,6 +37,7 @@ class Account:
         self._video_index = video.index
         self._time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.average_rate = Fraction(video.average_rate) if video.average_rate else None
+        self._has_constant_rate = container.format.name == "avi"
         self._promised_frames = _promised_frames(container, video)
         self.promised_end_seconds = _promised_end_seconds(container, video)
         """End of the video according to the container's header; None where it says nothing."""
@@ -45,7 +46,9 @@ class Account:
         self.has_read_all = False
         """Whether the source was read from its beginning to its end."""
         self._packets = 0
-        self._cut_packets = 0
+        self._tells_cuts = not container.format.flags & av.format.Flags.ts_discont.value
+        """Of other formats a packet is also corrupt where two recordings were joined."""
+        self._is_last_cut = False
         self._last_end_seconds = Fraction(0)
         self._delivered_frames = 0
         self._undecodable: list[Fraction | None] = []
@@ -72,14 +75,11 @@ class Account:
             if not packet.is_keyframe and not self._delivered_frames:
                 self._before_keyframe.append(_time_of(packet))
         self._packets += is_video
-        self._cut_packets += is_video and packet.is_corrupt
-        if packet.pts is not None and packet.time_base:
-            end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
+        if is_video:
+            self._is_last_cut = packet.is_corrupt and self._tells_cuts
+        if (time := _time_of(packet)) is not None:
+            end = time + (packet.duration or 0) * Fraction(packet.time_base)
             self._last_end_seconds = max(self._last_end_seconds, end)
-
-    def note_empty(self, packet: av.Packet[Stream]) -> None:
-        """A packet without data: where it has a time, it says to show the last picture again."""
-        self._packets += packet.stream_index == self._video_index and packet.dts is not None
 
     def note_undecodable(self, seconds: Fraction | None) -> None:
         """A packet that is shown at `seconds` gave no picture, or a place could not be read."""
@@ -114,8 +114,8 @@ class Account:
             )
         elif self.read_error:
             parts.append(f"{name} could not be read to its end ({self.read_error})")
-        elif self._cut_packets:
-            parts.append(f"{name} is cut short: {counted(self._cut_packets, 'packet')} incomplete")
+        elif self.has_read_all and self._is_last_cut:
+            parts.append(f"{name} is cut short: its last packet is not complete")
         if early:
             parts.append(
                 f"{counted(len(early), 'packet')} could not be decoded before the first keyframe"
@@ -144,7 +144,7 @@ class Account:
             return 0
         missing = round((self.promised_end_seconds - self._last_end_seconds) * self.average_rate)
         # The muxers round durations, and a variable frame rate makes the last gap uncertain.
-        return missing if missing >= 2 else 0
+        return missing if missing >= (1 if self._has_constant_rate else 2) else 0
 
 
 def counted(number: int, noun: str) -> str:
@@ -176,7 +176,10 @@ def _times(seconds: list[Fraction | None]) -> str:
 
 
 def _promised_frames(container: InputContainer, video: VideoStream) -> int | None:
-    """Frames according to the container's tables (MP4, AVI); None where it keeps none."""
+    """Frames according to the container's tables (MP4); None where it keeps none. AVI counts the
+    places of frames, which may be empty."""
+    if container.format.name == "avi":
+        return None
     if "mp4" in container.format.name:
         # A fragmented file has no frames in its header, but a table for each fragment.
         return (len(video.index_entries) or video.frames) if video.frames else None
@@ -190,7 +193,7 @@ def _promised_end_seconds(container: InputContainer, video: VideoStream) -> Frac
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", video.metadata.get("DURATION", ""))
     if match:
         return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
-    if "mp4" in container.format.name and video.duration:
+    if not {"mp4", "avi"}.isdisjoint(container.format.name.split(",")) and video.duration:
         return (Fraction(video.start_time or 0) + video.duration) * Fraction(video.time_base or 1)
     if not container.duration:
         return None

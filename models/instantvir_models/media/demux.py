@@ -121,6 +121,9 @@ class Demuxer:
             if self._is_past_the_span and self._is_after_the_span(packet):
                 return
         if not self._is_past_the_span:
+            if not self._has_reached_the_start:  # the start lies within the last pictures
+                for packet in self._before_the_start:
+                    yield from self._decode(packet)
             # Also after a read error: the decoder still holds frames of the packets before it.
             yield from self._decode(None)
         is_from_the_beginning = self._trim.start_seconds is None
@@ -165,7 +168,6 @@ class Demuxer:
             errors_in_a_row = 0
             # Not `packet.dts is None`: Matroska's first B-frame packets have no dts.
             if packet.size == 0:
-                self.account.note_empty(packet)
                 continue
             self.account.note_packet(packet)
             self._place(packet)
@@ -173,15 +175,18 @@ class Demuxer:
 
     def _place(self, packet: av.Packet[Stream]) -> None:
         """Give the packet its time on the one clock."""
-        time = packet.dts if packet.dts is not None else packet.pts
-        if time is None:
-            return
         time_base = Fraction(packet.time_base or self.time_base)
+        shown = packet.pts if packet.pts is not None else packet.dts
+        if not self.clock.has_begun and shown is not None:
+            self.clock.begin(shown * time_base)
+        is_sparse = packet.stream.type not in ("video", "audio")
+        # Times of showing tell nothing of jumps: pictures of a variable rate come seconds apart.
+        time = packet.pts if packet.dts is None and is_sparse else packet.dts
         shift_seconds = self.clock.shift(
             packet.stream_index,
-            time * time_base,
+            None if time is None else time * time_base,
             (packet.duration or 0) * time_base,
-            is_sparse=packet.stream.type not in ("video", "audio"),
+            is_sparse=is_sparse,
         )
         shift = round(shift_seconds / time_base)
         packet.pts = None if packet.pts is None else packet.pts + shift
@@ -266,8 +271,10 @@ def has_jumps(container: InputContainer) -> bool:
     return bool(container.format.flags & av.format.Flags.ts_discont.value)
 
 
-def _origin_seconds(video: VideoStream, others: tuple[Stream, ...], *, has_jumps: bool) -> Fraction:
-    """The time stamp at which the first of the streams begins.
+def _origin_seconds(
+    video: VideoStream, others: tuple[Stream, ...], *, has_jumps: bool
+) -> Fraction | None:
+    """The time stamp at which the first of the streams begins; None where nothing is known yet.
 
     Sound may begin before 0 by what its decoder swallows (the priming of AAC and Opus): such a
     source begins at 0.
@@ -277,7 +284,9 @@ def _origin_seconds(video: VideoStream, others: tuple[Stream, ...], *, has_jumps
         for stream in (video, *others)
         if stream.type in ("video", "audio") and stream.start_time is not None and stream.time_base
     ]
-    begin = min(starts, default=Fraction(0))
+    if not starts:
+        return None
+    begin = min(starts)
     return begin if begin > 0 or has_jumps else min(Fraction(0), begin + _LONGEST_PRIMING_SECONDS)
 
 

@@ -8,6 +8,7 @@ import av
 from av.audio.codeccontext import AudioCodecContext
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from instantvir_models.media import color
 from instantvir_models.media.attached import timecode_of
@@ -16,12 +17,20 @@ from instantvir_models.media.demux import Demuxer
 from instantvir_models.media.hdr import hdr_metadata_of
 from instantvir_models.media.info import StreamSummary, VideoInfo
 from instantvir_models.media.limits import LOSSLESS_CODECS
+from instantvir_models.media.orientation import Orientation
 from instantvir_models.media.picture import PictureFormat
+from instantvir_models.media.side_data import SideData, side_data_of
 from instantvir_models.media.timeline import Trim
 
 _AV_TIME_BASE = 1_000_000
 _TOP_FIRST, _BOTTOM_FIRST = frozenset({2, 4}), frozenset({3, 5})
 """FFmpeg's AVFieldOrder, by which field is shown first."""
+_LIGHT = {
+    "mastering_display_metadata": "MASTERING_DISPLAY_METADATA",
+    "content_light_level": "CONTENT_LIGHT_LEVEL",
+    "ambient_viewing_environment": "AMBIENT_VIEWING_ENVIRONMENT",
+}
+"""Names of the same in streams and in pictures."""
 _UNWRITABLE = {
     "A53_CC": "closed captions (CEA-608/708) in the pictures",
     "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
@@ -82,6 +91,7 @@ def described_stream(
         stored_order=video.codec_context.field_order,
         timecode=timecode_of(demuxer.container, video),
         says_alpha=video.metadata.get("alpha_mode") == "1",
+        side_data=_carried_side_data(first, video, picture_format),
     )
 
 
@@ -110,11 +120,12 @@ def _described(
     stored_order: int = 0,
     timecode: str | None = None,
     says_alpha: bool = False,
+    side_data: SideData = (),
 ) -> VideoInfo:
     tags, pix_fmt, orientation = (
         color.color_tags_of(first), first.format.name, picture_format.orientation,
     )  # fmt: skip
-    size = (first.width, first.height)
+    size = picture_format.visible_size
     width, height = size[::-1] if orientation.is_transposed else size
     aspect = 1 / stored_aspect if stored_aspect and orientation.is_transposed else stored_aspect
     return VideoInfo(
@@ -139,10 +150,25 @@ def _described(
         has_alpha=color.has_alpha(pix_fmt),
         hdr=hdr_metadata_of(first),
         timecode=timecode,
+        side_data=side_data,
         unwritable=_unwritable(first, says_alpha=says_alpha and not color.has_alpha(pix_fmt)),
         audio_streams=audio_streams,
         subtitle_streams=subtitle_streams,
     )
+
+
+def _carried_side_data(
+    first: av.VideoFrame, video: VideoStream, picture_format: PictureFormat
+) -> SideData:
+    """What of the video's side data is true of the frames, too."""
+    is_turned = picture_format.orientation != Orientation()
+    kinds = () if is_turned else ("spherical", "stereo_3d")
+    carried = [(kind, data) for kind, data in side_data_of(video) if kind in kinds]
+    for kind, name in _LIGHT.items():
+        data = first.side_data.get(name)
+        if data is not None:
+            carried.append((kind, bytes(data)))
+    return tuple(carried)
 
 
 def _unwritable(first: av.VideoFrame, *, says_alpha: bool) -> tuple[str, ...]:

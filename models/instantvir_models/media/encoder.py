@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -20,11 +21,13 @@ from instantvir_models.media.limits import (
     CONSTANT_RATE_FORMATS,
     GAPLESS_FORMATS,
     MOV_FORMATS,
+    SIDE_DATA_FORMATS,
     TIMECODE_FORMATS,
     keeps_pixel_shape,
 )
 from instantvir_models.media.palette import Palette
 from instantvir_models.media.settings import ResolvedEncoder
+from instantvir_models.media.side_data import SideData, give_side_data
 from instantvir_models.media.timecode import later_timecode
 from instantvir_models.media.timeline import OutputTimeline
 
@@ -41,6 +44,7 @@ class VideoEncoder:
         frame_rate: frames per second, as the container is told.
         info_of: the reader whose times, colours and descriptions the stream takes over.
         is_live: of an input without end.
+        is_prompt: give out each packet at once, before it is known how long it is shown.
     """
 
     def __init__(
@@ -53,9 +57,10 @@ class VideoEncoder:
         frame_rate: Fraction,
         info_of: VideoReader | None,
         is_live: bool,
+        is_prompt: bool,
     ) -> None:
         self._choice = choice
-        self._is_live = is_live
+        self._is_prompt = is_prompt
         info = info_of.info if info_of else None
         self._tags = _output_tags(info, pix_fmt=choice.pix_fmt, height=height)
         format_name = container.format.name
@@ -74,11 +79,17 @@ class VideoEncoder:
             else None
         )
         self._palette = Palette(width, height) if choice.pix_fmt == "pal8" else None
-        self._stream = _new_stream(container, choice, width, height, frame_rate, time_base, info)
+
+        def new_stream(output: OutputContainer) -> VideoStream:
+            return _new_stream(output, choice, width, height, frame_rate, time_base, info)
+
+        self._stream = new_stream(container)
+        says_all = not info or _say_side_data(info.side_data, new_stream, self._stream, format_name)
+        self._stream.codec_context.pix_fmt = choice.pix_fmt
         _tag(self._stream, self._tags)
         if choice.codec in _HEVC_ENCODERS and format_name in MOV_FORMATS:
             self._stream.codec_context.codec_tag = "hvc1"  # Apple's programs open no `hev1`
-        self.losses = _losses(info, choice, format_name) if info else ()
+        self.losses = _losses(info, choice, format_name, says_all) if info else ()
         """What of the source's pictures the output cannot be given, in words."""
         if info_of is not None:
             _describe_like(info_of, self._stream, format_name, frame_rate)
@@ -128,7 +139,7 @@ class VideoEncoder:
         ready, self._held = self._held + packets, []
         for packet in ready:
             packet.duration = self._timeline.duration_of(packet.pts, packet.duration)
-        if is_end or self._is_live or not ready or ready[-1].pts != self._timeline.last_pts:
+        if is_end or self._is_prompt or not ready or ready[-1].pts != self._timeline.last_pts:
             return ready
         self._held = [ready.pop()]
         return ready
@@ -194,7 +205,30 @@ def _tag(stream: VideoStream, tags: color.ColorTags) -> None:
     context.color_trc, context.color_primaries = tags.transfer, tags.primaries
 
 
-def _losses(info: VideoInfo, choice: ResolvedEncoder, format_name: str) -> tuple[str, ...]:
+def _say_side_data(
+    data: SideData,
+    new_stream: Callable[[OutputContainer], VideoStream],
+    target: VideoStream,
+    format_name: str,
+) -> bool:
+    """Let the container say what the source says; False where it cannot."""
+    if not data:
+        return True
+    if format_name not in SIDE_DATA_FORMATS:
+        return False
+    with av.open(io.BytesIO(), "w", format=format_name) as nobodys:
+        return give_side_data(target, new_stream(nobodys), data)
+
+
+_PROJECTIONS = {
+    "spherical": "that the video is spherical",
+    "stereo_3d": "that the video is stereo",
+}
+
+
+def _losses(
+    info: VideoInfo, choice: ResolvedEncoder, format_name: str, says_all: bool
+) -> tuple[str, ...]:
     """What of the source's pictures this encoder and container cannot be given, in words."""
     losses = list(info.unwritable)
     if info.has_alpha and not color.has_alpha(choice.pix_fmt):
@@ -204,8 +238,11 @@ def _losses(info: VideoInfo, choice: ResolvedEncoder, format_name: str) -> tuple
     aspect = info.sample_aspect_ratio
     if aspect and aspect != 1 and not keeps_pixel_shape(format_name, choice.codec):
         losses.append(f"the pixel shape {aspect}, which {choice.codec} cannot carry here")
-    if info.hdr is not None and not info.hdr.encoder_options(choice.codec):
-        losses.append(f"HDR10 metadata, which {choice.codec} is not given")
+    if info.hdr is not None and not says_all and not info.hdr.encoder_options(choice.codec):
+        losses.append(f"HDR10 metadata, which {choice.codec} in {format_name} cannot say")
+    if not says_all:
+        said = dict(info.side_data)
+        losses += [words for kind, words in _PROJECTIONS.items() if kind in said]
     if info.is_interlaced and not field_options(choice.codec) and format_name not in MOV_FORMATS:
         losses.append(f"that the video is interlaced, which {choice.codec} cannot say")
     if info.timecode and format_name not in TIMECODE_FORMATS:

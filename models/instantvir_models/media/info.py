@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from instantvir_models.media.color import ColorTags
 from instantvir_models.media.hdr import HdrMetadata
+from instantvir_models.media.side_data import SideData
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class VideoInfo:
     hdr: HdrMetadata | None = None
     timecode: str | None = None
     """What the source's clock showed at its first frame, such as `01:00:00:00`."""
+    side_data: SideData = ()
+    """What the video says of its projection, stereo and mastering display, as FFmpeg has it."""
     unwritable: tuple[str, ...] = ()
     """What the pictures say besides that no output is given, in words."""
     audio_streams: tuple[StreamSummary, ...] = ()

@@ -18,6 +18,9 @@ DECODING_TIMES_ONLY = frozenset({"avi"})
 GAPLESS_FORMATS = frozenset({"yuv4mpegpipe", "rawvideo"})
 """Those of them that cannot say that a picture stays: it is written again."""
 
+SIDE_DATA_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "webm"})
+"""Containers that say a projection, stereo and a mastering display."""
+
 TIMECODE_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "mxf", "gxf", "avi"})
 
 

@@ -11,6 +11,7 @@ import av
 import cv2
 
 from instantvir_models.media import color
+from instantvir_models.media.crop import NO_CROP, Crop
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.orientation import Orientation, orientation_of
 
@@ -32,6 +33,7 @@ class PictureFormat:
     """Columns of the first picture as it is stored."""
     height: int
     orientation: Orientation
+    crop: Crop
     may_change_size: bool
     """Deliver pictures of another size as they are, instead of scaling them to that of the first."""
     on_other_size: Callable[[int, int, Fraction], None]
@@ -45,6 +47,7 @@ class PictureFormat:
         name: str,
         time_base: Fraction,
         may_change_size: bool,
+        crop: Crop = NO_CROP,
         on_other_size: Callable[[int, int, Fraction], None] = lambda *_: None,
     ) -> PictureFormat:
         """The format of all pictures that follow `first`."""
@@ -56,9 +59,16 @@ class PictureFormat:
             first.width,
             first.height,
             orientation_of(first),
+            crop if crop.leaves_some(first.width, first.height) else NO_CROP,
             may_change_size,
             on_other_size,
         )
+
+    @property
+    def visible_size(self) -> tuple[int, int]:
+        """Columns and rows of the stored picture that are to be seen."""
+        crop = self.crop
+        return self.width - crop.left - crop.right, self.height - crop.top - crop.bottom
 
     def frames(self, pictures: Iterable[av.VideoFrame]) -> Iterator[Frame]:
         """Each picture as a frame."""
@@ -77,7 +87,7 @@ class PictureFormat:
             self.on_other_size(picture.width, picture.height, pts * self.time_base)
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
             alpha = None if alpha is None else cv2.resize(alpha, size)
-        pixels = self.orientation.upright(pixels)
+        pixels = self.orientation.upright(self.crop.visible(pixels))
         if alpha is not None:
-            alpha = self.orientation.upright(alpha)
+            alpha = self.orientation.upright(self.crop.visible(alpha))
         return Frame(pixels, pts, self.time_base, picture.duration or 0, alpha)

@@ -30,8 +30,8 @@ _INTERLEAVED_SECONDS = Fraction(1)
 """Streams are interleaved within about a second, also around a jump."""
 _LONGEST_REORDER = 256
 """Frames that an encoder may hold back or give out in another order."""
-_REORDER_SECONDS = Fraction(1)
-"""Packets without a decoding time come in the order of decoding, with the times of showing."""
+_REPEATED_SECONDS = Fraction(1)
+"""No clock goes back so far unless another file begins."""
 
 
 @dataclass(frozen=True)
@@ -91,27 +91,35 @@ class SourceClock:
     Streams come to a jump one after the other, so earlier shifts are remembered.
 
     Args:
-        origin_seconds: the source's time stamp that becomes 0.
+        origin_seconds: the source's time stamp that becomes 0; None leaves it to `begin`.
         has_jumps: whether the format's clock may jump, as that of MPEG-TS. Gaps of other formats
             are kept, however long.
     """
 
-    def __init__(self, origin_seconds: Fraction = Fraction(0), *, has_jumps: bool = False) -> None:
-        self.origin_seconds = origin_seconds
+    def __init__(self, origin_seconds: Fraction | None, *, has_jumps: bool = False) -> None:
+        self.has_begun = origin_seconds is not None
+        self.origin_seconds = origin_seconds or Fraction(0)
         self._longest_gap = _LONGEST_GAP_SECONDS if has_jumps else None
-        self._longest_step_back = _CONTINUOUS_SECONDS if has_jumps else _REORDER_SECONDS
-        self._shifts = [-origin_seconds]
+        self._longest_step_back = _CONTINUOUS_SECONDS if has_jumps else _REPEATED_SECONDS
+        self._shifts = [-self.origin_seconds]
         self._shift_of: dict[int, Fraction] = {}
         self._ends: dict[int, Fraction] = {}
 
+    def begin(self, seconds: Fraction) -> None:
+        """Let this time stamp, the first that is read, become 0."""
+        self.has_begun, self.origin_seconds, self._shifts = True, seconds, [-seconds]
+
     def shift(
-        self, stream: int, seconds: Fraction, duration: Fraction, *, is_sparse: bool = False
+        self, stream: int, seconds: Fraction | None, duration: Fraction, *, is_sparse: bool = False
     ) -> Fraction:
-        """What to add to the times of the packet of `stream` that is decoded at `seconds`.
+        """What to add to the times of the packet of `stream` that is decoded at `seconds`; None
+        where it does not say.
 
         Args:
             is_sparse: the stream has long pauses by its nature, as subtitles have.
         """
+        if seconds is None:
+            return self._shift_of.get(stream, self._shifts[-1])
         is_known = stream in self._ends and not is_sparse
         found = self._continued(stream, seconds) if is_known else self._nearest(seconds)
         end = seconds + found + duration
