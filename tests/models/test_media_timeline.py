@@ -171,7 +171,9 @@ def test_jumps_of_a_clock_move_all_streams_alike(seed):
     assert min(times[0] for times in placed.values()) == 0
     unlike = Fraction(3, 10) + Fraction(1, 10)  # by how much streams begin and end apart
     for times in placed.values():
-        assert all(-unlike < later - earlier < unlike for earlier, later in itertools.pairwise(times))
+        assert all(
+            -unlike < later - earlier < unlike for earlier, later in itertools.pairwise(times)
+        )
 
 
 @pytest.mark.parametrize("has_jumps", [False, True])

@@ -55,12 +55,13 @@ def timecode_of(container: InputContainer, video: VideoStream) -> str | None:
     """What the source's clock showed at its first frame, such as `01:00:00:00`."""
     described = [video.metadata, container.metadata]
     described += [s.metadata for s in container.streams if s.type == "data"]
-    return next((d["timecode"] for d in described if "timecode" in d), None)
+    tags = [(key.lower(), value) for tags in described for key, value in tags.items()]
+    return next((value for key, value in tags if key == "timecode"), None)
 
 
 def _is_carried(stream: Stream) -> bool:
     if is_cover(stream):
         return False
     return stream.type != "data" or not (
-        "timecode" in stream.metadata or stream.discard == Discard.all
+        "timecode" in {key.lower() for key in stream.metadata} or stream.discard == Discard.all
     )
