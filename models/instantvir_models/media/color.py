@@ -304,6 +304,8 @@ def _from_deep_yuv(
 
 def _resampled(frame: av.VideoFrame, pix_fmt: str, color_range: int) -> av.VideoFrame:
     """The same YUV values with another chroma layout."""
+    if int(frame.colorspace) in OTHER_MATRICES:
+        frame.colorspace = MATRIX_UNSPECIFIED  # swscale refuses even to resample them
     return frame.reformat(
         format=pix_fmt,
         src_color_range=color_range,

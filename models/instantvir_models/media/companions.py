@@ -16,7 +16,7 @@ from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
 from instantvir_models.media.demux import Demuxer
-from instantvir_models.media.limits import TEXT_SUBTITLE_OF_FORMAT, holds
+from instantvir_models.media.limits import MOV_FORMATS, TEXT_SUBTITLE_OF_FORMAT, holds
 from instantvir_models.media.packets import CompanionPacket
 from instantvir_models.media.sound import SoundConverter, add_sound, is_lossless
 from instantvir_models.media.subtitles import text_rewriter
@@ -175,6 +175,9 @@ class Companions:
             return
         track, target = carried
         target.metadata.update(kept_metadata(dict(stream.metadata)))
+        if "title" in target.metadata and self._output.format.name in MOV_FORMATS:
+            # They keep no title of a track, and players show this instead.
+            target.metadata["handler_name"] = target.metadata["title"]
         target.disposition = stream.disposition
         self._tracks[stream.index] = track
         self._rising[stream.index] = RisingTimes()

@@ -12,6 +12,8 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 _AV_TIME_BASE = 1_000_000
+_FASTEST = 1000
+"""Frames a second that are believed."""
 _ONE_STRETCH_SECONDS = Fraction(1, 2)
 _SAYS_ITS_DURATION = ("matroska", "flv", "mp4", "avi")
 """Formats whose header says how long they are, and does not guess it from what is there."""
@@ -36,7 +38,7 @@ class Account:
         # Kept now, because a closed container must not be asked any more.
         self._video_index = video.index
         self._time_base = Fraction(video.time_base or Fraction(1, 90_000))
-        self.average_rate = Fraction(video.average_rate) if video.average_rate else None
+        self.average_rate = frame_rate_of(video)
         self._has_constant_rate = container.format.name == "avi"
         self._promised_frames = _promised_frames(container, video)
         self.promised_end_seconds = _promised_end_seconds(container, video)
@@ -145,6 +147,12 @@ class Account:
         missing = round((self.promised_end_seconds - self._last_end_seconds) * self.average_rate)
         # The muxers round durations, and a variable frame rate makes the last gap uncertain.
         return missing if missing >= (1 if self._has_constant_rate else 2) else 0
+
+
+def frame_rate_of(video: VideoStream) -> Fraction | None:
+    """The average, where it is one: that of raw DV is its clock's 60000 a second."""
+    rates = (video.average_rate, video.guessed_rate, video.base_rate)
+    return next((Fraction(rate) for rate in rates if rate and rate <= _FASTEST), None)
 
 
 def counted(number: int, noun: str) -> str:

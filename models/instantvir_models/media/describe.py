@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from instantvir_models.media import color
 from instantvir_models.media.attached import timecode_of
-from instantvir_models.media.damage import counted
+from instantvir_models.media.damage import counted, frame_rate_of
 from instantvir_models.media.demux import Demuxer
 from instantvir_models.media.hdr import hdr_metadata_of
 from instantvir_models.media.info import StreamSummary, VideoInfo
@@ -72,8 +72,7 @@ def described_stream(
 ) -> VideoInfo:
     """Of the video in a container, with the streams that come along."""
     video, streams = demuxer.video, demuxer.container.streams
-    rate = video.average_rate or video.guessed_rate
-    frame_rate = Fraction(rate) if rate else None
+    frame_rate = frame_rate_of(video)
     seconds = _expected_seconds(demuxer, trim)
     num_frames = video.frames if video.frames and trim.is_whole else None
     if num_frames is None and seconds is not None and frame_rate:

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from instantvir_models.media import color
 from instantvir_models.media.base import VideoReader
 from instantvir_models.media.companions import kept_metadata
-from instantvir_models.media.fields import FieldMarker, field_options
+from instantvir_models.media.fields import FieldMarker, field_options, says_fields
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
 from instantvir_models.media.limits import (
@@ -172,11 +172,13 @@ def _new_stream(
     info: VideoInfo | None,
 ) -> VideoStream:
     options = dict(choice.options)
+    said: list[tuple[str, str]] = []
     if info is not None and info.hdr is not None:
-        for name, value in info.hdr.encoder_options(choice.codec):
-            options[name] = ":".join(filter(None, (options.get(name), value)))
+        said += info.hdr.encoder_options(choice.codec)
     if info is not None and info.is_interlaced:
-        options |= field_options(choice.codec)
+        said += field_options(choice.codec, is_top_first=info.is_top_field_first).items()
+    for name, value in said:
+        options[name] = ":".join(filter(None, (options.get(name), value)))
     if choice.codec == "libvpx-vp9" and choice.pix_fmt.startswith("yuva"):
         options["auto-alt-ref"] = "0"
     stream = container.add_stream(
@@ -243,7 +245,7 @@ def _losses(
     if not says_all:
         said = dict(info.side_data)
         losses += [words for kind, words in _PROJECTIONS.items() if kind in said]
-    if info.is_interlaced and not field_options(choice.codec) and format_name not in MOV_FORMATS:
+    if info.is_interlaced and not says_fields(choice.codec) and format_name not in MOV_FORMATS:
         losses.append(f"that the video is interlaced, which {choice.codec} cannot say")
     if info.timecode and format_name not in TIMECODE_FORMATS:
         losses.append(f"the timecode {info.timecode}, which {format_name} cannot hold")

@@ -12,11 +12,18 @@ _INTERLACED_CODING = frozenset(
 _FIELD_FLAGS = {"flags": "+ildct+ilme"}
 
 
-def field_options(codec: str) -> dict[str, str]:
-    """Options with which this encoder codes fields and says so; empty where it cannot."""
-    if codec in _INTERLACED_CODING:
-        return _FIELD_FLAGS
-    return {}
+def says_fields(codec: str) -> bool:
+    """Whether this encoder codes fields and says so."""
+    return codec in _INTERLACED_CODING
+
+
+def field_options(codec: str, *, is_top_first: bool) -> dict[str, str]:
+    """Options with which this encoder does so; empty where it cannot."""
+    if not says_fields(codec):
+        return {}
+    if codec == "libx264":  # which does not take the order from the pictures
+        return {**_FIELD_FLAGS, "x264-params": "tff=1" if is_top_first else "bff=1"}
+    return _FIELD_FLAGS
 
 
 class FieldMarker:
