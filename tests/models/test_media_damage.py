@@ -62,14 +62,15 @@ def test_a_file_that_is_cut_short_says_so_and_a_whole_one_does_not(
     frames, damage = read(clip)
     assert (len(frames), damage.message) == (50, None)
     data = clip.read_bytes()
-    clip.write_bytes(data[: len(data) * 2 // 3])
+    portion = 0.95 if name == "in.avi" else 0.6  # AVI begins with a long header
+    clip.write_bytes(data[: int(len(data) * portion)])
     frames, damage = read(clip)
-    assert 10 < len(frames) < 50
+    assert 3 < len(frames) < 50
     assert "cut short" in damage.message
 
 
 def test_packets_that_cannot_be_decoded_are_named_with_their_times(tmp_path):
-    clip = make_clip(tmp_path / "in.mkv", num_frames=50, codec="png", pix_fmt="rgb24")
+    clip = make_clip(tmp_path / "in.mov", num_frames=50, codec="png", pix_fmt="rgb24")
     with av.open(str(clip)) as container:
         packets = [bytes(p) for p in container.demux(video=0) if p.size]
     data = clip.read_bytes()
@@ -82,15 +83,35 @@ def test_packets_that_cannot_be_decoded_are_named_with_their_times(tmp_path):
 
 
 def test_a_recording_that_begins_in_the_middle_says_what_is_missing(tmp_path):
-    clip = make_clip(tmp_path / "in.ts", num_frames=50, audio=True, options={"g": "25", "bf": "0"})
+    clip = make_clip(
+        tmp_path / "in.ts",
+        num_frames=50,
+        audio=True,
+        options={"g": "25", "bf": "0", "sc_threshold": "0"},
+    )
     data = clip.read_bytes()
     packets = [data[i : i + 188] for i in range(0, len(data), 188)]
-    clip.write_bytes(b"".join(packets[:3] + packets[len(packets) // 4 :]))
+    clip.write_bytes(b"".join(packets[:3] + packets[len(packets) // 8 :]))
     frames, damage = read(clip)
-    assert 25 <= len(frames) < 45
+    assert len(frames) == 25
     assert "before the first keyframe (at 0." in damage.message
     assert frames[0].pts_seconds > 0.3  # the sound begins before it
     assert np.abs(frames[0].pixels.astype(int) - picture(25, 32, 32)).mean() < 12
+
+
+def test_pictures_that_refer_to_what_is_not_there_are_missed(tmp_path):
+    """MPEG-2 leaves out without a word those between a cut and its first keyframe."""
+    clip = make_clip(
+        tmp_path / "in.ts", num_frames=30, codec="mpeg2video", options={"g": "10", "bf": "2"}
+    )
+    with av.open(str(clip)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+        second = [p for p in packets if p.is_keyframe][1].pos
+    data = clip.read_bytes()
+    clip.write_bytes(data[: 188 * 3] + data[second - second % 188 :])
+    frames, damage = read(clip)
+    assert "2 packets could not be decoded before the first keyframe" in damage.message
+    assert 15 < len(frames) < 22
 
 
 def test_two_recordings_in_one_are_shown_one_after_the_other(tmp_path):
@@ -107,7 +128,7 @@ def test_two_recordings_in_one_are_shown_one_after_the_other(tmp_path):
         with av.open(str(tmp_path / target)) as container:
             sound = [float(p.pts * p.time_base) for p in container.demux(audio=0) if p.size]
         assert sound == sorted(sound)
-        assert sound[-1] == pytest.approx(1.18, abs=0.06)
+        assert sound[-1] == pytest.approx(1.18, abs=0.1)
 
 
 def test_a_size_that_changes_keeps_what_was_done(tmp_path):

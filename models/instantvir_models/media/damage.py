@@ -54,7 +54,8 @@ class Account:
         self._last_end_seconds = Fraction(0)
         self._delivered_frames = 0
         self._undecodable: list[Fraction | None] = []
-        self._has_met_keyframe = False
+        self._tells_early = True
+        self._first_keyframe_seconds: Fraction | None = None
         self._before_keyframe: list[Fraction | None] = []
         self._corrupt: list[Fraction | None] = []
         self._other_sizes: dict[tuple[int, int], list[Fraction | None]] = {}
@@ -62,37 +63,55 @@ class Account:
     @property
     def undecodable_packets(self) -> int:
         """Packets that gave no picture."""
-        return len(self._undecodable) + len(self._before_keyframe)
+        early = len(self._before_keyframe) if self._tells_early else 0
+        return len(self._undecodable) + early
 
     @property
     def has_lost_some(self) -> bool:
         """Whether less could be read so far than the container promises at its beginning."""
         return self.read_error is not None or self._promised_and_missing() > 0
 
-    def note_packet(self, packet: av.Packet[Stream]) -> None:
-        """A packet of the video or of what comes along was read; called before it is placed."""
-        is_video = packet.stream_index == self._video_index
-        if is_video and not self._has_met_keyframe:
-            self._has_met_keyframe = packet.is_keyframe
-            if not packet.is_keyframe and not self._delivered_frames:
-                self._before_keyframe.append(_time_of(packet))
-        self._packets += is_video
-        if is_video:
-            self._is_last_cut = packet.is_corrupt and self._tells_cuts
+    def note_end(self, packet: av.Packet[Stream]) -> None:
+        """A packet was read that still has the source's own times, in which promises are made."""
         if (time := _time_of(packet)) is not None:
             end = time + (packet.duration or 0) * Fraction(packet.time_base)
             self._last_end_seconds = max(self._last_end_seconds, end)
 
+    def note_packet(self, packet: av.Packet[Stream]) -> None:
+        """A packet of the video or of what comes along was read."""
+        if packet.stream_index == self._video_index:
+            self._packets += 1
+            self._is_last_cut = packet.is_corrupt and self._tells_cuts
+            self._note_early(packet)
+
+    def _note_early(self, packet: av.Packet[Stream]) -> None:
+        """Remember what is shown before the first keyframe, until it turns out to be decodable."""
+        time = _time_of(packet)
+        if self._first_keyframe_seconds is None and packet.is_keyframe:
+            self._first_keyframe_seconds = Fraction(0) if time is None else time
+            self._before_keyframe = [t for t in self._before_keyframe if t is not None]
+            return
+        keyframe = self._first_keyframe_seconds
+        is_early = keyframe is None or (time is not None and time < keyframe)
+        if is_early and not packet.is_discard:
+            self._before_keyframe.append(time)
+
     def note_undecodable(self, seconds: Fraction | None) -> None:
         """A packet that is shown at `seconds` gave no picture, or a place could not be read."""
-        if self._has_met_keyframe:
+        if seconds is None or seconds not in self._before_keyframe:
             self._undecodable.append(seconds)
 
-    def note_decoded(self) -> None:
-        """A picture was decoded, maybe one that nobody wants."""
+    def note_decoded(self, seconds: Fraction | None) -> None:
+        """A picture that is shown at `seconds` was decoded, maybe one that nobody wants."""
         self._delivered_frames += 1
-        if not self._has_met_keyframe:  # then they can be done without
+        if self._first_keyframe_seconds is None:  # then it can be done without
             self._before_keyframe.clear()
+        elif self._before_keyframe and seconds in self._before_keyframe:
+            self._before_keyframe.remove(seconds)
+
+    def forget_early(self) -> None:
+        """Reading begins elsewhere than at the beginning."""
+        self._tells_early = False
 
     def note_other_size(self, width: int, height: int, seconds: Fraction) -> None:
         """A picture of another size than the first was scaled to it."""
@@ -106,7 +125,8 @@ class Account:
 
     def damage(self, name: str) -> Damage:
         """What could not be read so far of the source called `name`."""
-        missing, lost, early = self._missing_frames(), self._undecodable, self._before_keyframe
+        missing, lost = self._missing_frames(), self._undecodable
+        early = self._before_keyframe if self._tells_early and self._delivered_frames else []
         parts = []
         if missing:
             promised = self._delivered_frames + self.undecodable_packets + missing
@@ -205,5 +225,4 @@ def _promised_end_seconds(container: InputContainer, video: VideoStream) -> Frac
         return (Fraction(video.start_time or 0) + video.duration) * Fraction(video.time_base or 1)
     if not container.duration:
         return None
-    start = container.start_time if "flv" in container.format.name else 0
-    return Fraction((start or 0) + container.duration, _AV_TIME_BASE)
+    return Fraction(container.duration, _AV_TIME_BASE)

@@ -92,6 +92,7 @@ class Demuxer:
 
     def seek_to_start(self) -> None:
         """Try to go to a keyframe at or before the start; else stay at the head."""
+        self.account.forget_early()
         start = self._trim.start_seconds or Fraction(0)
         preroll = PREROLL_SECONDS if self.others else 0
         target = self.first_seconds + max(Fraction(0), start - preroll)
@@ -169,8 +170,9 @@ class Demuxer:
             # Not `packet.dts is None`: Matroska's first B-frame packets have no dts.
             if packet.size == 0:
                 continue
-            self.account.note_packet(packet)
+            self.account.note_end(packet)
             self._place(packet)
+            self.account.note_packet(packet)
             yield packet
 
     def _place(self, packet: av.Packet[Stream]) -> None:
@@ -225,9 +227,10 @@ class Demuxer:
             logger.debug("a packet could not be decoded: %s", error)
             return []
         for picture in pictures:
-            self.account.note_decoded()
             if self._decoding_times is not None:
                 picture.pts = self._decoding_times.next_pts()
+            time = picture.pts
+            self.account.note_decoded(None if time is None else time * self.time_base)
         return pictures
 
     def _note_undecodable(self, packet: av.Packet[Stream] | None) -> None:
