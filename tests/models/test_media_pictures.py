@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
@@ -95,6 +96,23 @@ def test_what_a_container_crops_is_not_restored(tmp_path, suffix):
     with av.open(str(clip)) as container:
         whole = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert np.abs(pixels.astype(int) - whole[2:28, 6:24]).mean() < 3
+
+
+def test_what_a_codec_crops_is_cropped_to_the_column(tmp_path):
+    plain = make_clip(tmp_path / "plain.mkv", num_frames=2, width=160, height=128)
+    with av.open(str(plain)) as source, av.open(str(tmp_path / "in.mkv"), "w") as target:
+        video = source.streams.video[0]
+        copied = target.add_stream_from_template(video, opaque=True)
+        edges = "crop_top=8:crop_bottom=4:crop_left=2:crop_right=6"
+        cropped = BitStreamFilterContext(f"h264_metadata={edges}", video, copied)
+        for packet in [*(p for p in source.demux(video) if p.size), None]:
+            for made in cropped.filter(packet):
+                made.stream = copied
+                target.mux(made)
+    with open_video(tmp_path / "in.mkv") as reader:
+        assert (reader.info.width, reader.info.height) == (152, 116)
+        pixels = next(iter(reader)).pixels
+    assert np.abs(pixels.astype(int) - picture(0, 160, 128)[8:-4, 2:-6]).mean() < 4
 
 
 @pytest.mark.parametrize("target", ["out.mkv", "out.mp4", "out.mov"])

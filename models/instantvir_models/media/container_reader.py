@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import av
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -175,6 +176,8 @@ class _Opening:
             )
         is_file = self.source.is_file and not self.source.is_live
         _set_threads(video, self.threads, may_hold_back=is_file)
+        # Else FFmpeg leaves columns at the left that are cropped, for the sake of alignment.
+        video.codec_context.flags |= Flags.unaligned
         return Demuxer(
             container,
             video,
