@@ -16,9 +16,14 @@ from tests.media_clips import make_clip, make_images, packets_of
 SAMPLE_RATE = 48_000
 
 
-def with_sound(path, codec, *, channels=2, seconds=0.4, late_seconds=Fraction(0), video="libx264"):
+def with_sound(
+    path, codec, *, channels=2, seconds=0.4, late_seconds=Fraction(0), video="libx264", **clip
+):
     """A clip with a sine in `codec` that begins `late_seconds` after the picture."""
-    silent = make_clip(path.with_name("silent.mkv"), num_frames=10, codec=video)
+    suffix = path.suffix if video in ("flv", "qtrle") else ".mkv"
+    silent = make_clip(
+        path.with_name(f"silent{suffix}"), **{"num_frames": 10, "codec": video} | clip
+    )
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
     with av.open(str(silent)) as source, av.open(str(path), "w") as target:
         copied = target.add_stream_from_template(source.streams.video[0], opaque=True)

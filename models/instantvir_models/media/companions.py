@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -99,8 +100,8 @@ class Companions:
         self._has_refused = False
         self.losses: list[str] = []
         """What is not carried over, in words, as far as it is known now."""
-        self.has_sound = False
-        """Whether any sound is carried over."""
+        self._sound_given: Counter[int] = Counter()
+        self._sound_made: Counter[int] = Counter()
         if demuxer.waiting.has_lost_some:
             self._lose("part of the sound and subtitles: the writer came too late for them")
         self._indices = [stream.index for stream in demuxer.others]
@@ -119,6 +120,8 @@ class Companions:
     def write_waiting(self) -> None:
         """Mux every packet that the reader has passed so far."""
         for packet in self._demuxer.waiting.drain():
+            if packet.stream.type == "audio" and self._is_wanted(packet):
+                self._sound_given[packet.stream_index] += 1
             if packet.stream_index in self._tracks and self._is_wanted(packet):
                 self._carry(packet.stream_index, self._moved(packet))
 
@@ -132,17 +135,28 @@ class Companions:
             if index in self._tracks:
                 self._carry(index, _rebuilt(packet))
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether there was sound, and none of it is carried over."""
+        return bool(self._sound_given) and not self._sound_made
+
     def finish(self) -> None:
         """Mux what converters still hold."""
-        for track in self._tracks.values():
-            for packet in track.packets(None):
-                self._mux(packet)
+        for index, track in self._tracks.items():
+            self._mux_all(index, track.packets(None))
+            if self._sound_given[index] and not self._sound_made[index]:
+                self._lose(f"the audio stream {index}, of which nothing could be decoded")
 
     def _carry(self, index: int, packet: av.Packet[Stream]) -> None:
         if self._is_repeated(index, packet):
             return
         packet.pts, packet.dts = self._rising[index].place(packet.pts, packet.dts)
-        for made in self._tracks[index].packets(packet):
+        self._mux_all(index, self._tracks[index].packets(packet))
+
+    def _mux_all(self, index: int, packets: list[av.Packet[Stream]]) -> None:
+        if index in self._last_sound and packets:
+            self._sound_made[index] += len(packets)
+        for made in packets:
             self._mux(made)
 
     def _is_repeated(self, index: int, packet: av.Packet[Stream]) -> bool:
@@ -182,7 +196,6 @@ class Companions:
         self._tracks[stream.index] = track
         self._rising[stream.index] = RisingTimes()
         if stream.type == "audio":
-            self.has_sound = True
             self._last_sound[stream.index] = (None, b"")
 
     def _copied(self, stream: Stream, codec: str) -> tuple[_Track, Stream] | None:

@@ -73,7 +73,7 @@ class ContainerWriter(VideoWriter):
         self._choice: ResolvedEncoder | None = None
         self._container: OutputContainer | None = None
         self._companions: Companions | None = None
-        self._had_sound = self._could_hold_sound = False
+        self._could_hold_sound = False
         self._final = final_path(destination)
         self._partial = partial_path(self._final) if self._final and not is_live else None
         target = as_address(str(self._partial)) if self._partial else stream_of(destination)
@@ -90,9 +90,9 @@ class ContainerWriter(VideoWriter):
     @property
     def is_silent(self) -> bool:
         """Whether the source has sound, the container could hold some, and it gets none."""
-        if self._companions is None or self._container is None or self._companions.has_sound:
-            return False
-        return self._had_sound and self._could_hold_sound
+        return (
+            self._could_hold_sound and self._companions is not None and self._companions.is_silent
+        )
 
     def write_companions(self, packets: Iterable[CompanionPacket]) -> None:
         """Copy audio and subtitles, to a live output."""
@@ -167,7 +167,6 @@ class ContainerWriter(VideoWriter):
         demuxer, span = self._reader.demuxer, self._reader.span
         copy_description(demuxer, container, span)
         self._companions = Companions(demuxer, container, span, is_live=self._is_live)
-        self._had_sound = bool(self._reader.info.audio_streams)
         self._could_hold_sound = can_hold_sound(container)
 
     def _write(self, frame: Frame) -> None:

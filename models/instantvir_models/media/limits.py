@@ -49,6 +49,10 @@ _MOV_SOUND = frozenset(
      "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_mulaw",
      "pcm_alaw"}
 )  # fmt: skip
+_AVI_SOUND = frozenset(
+    {"mp3", "mp2", "ac3", "dts", "pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le",
+     "pcm_mulaw", "pcm_alaw", "adpcm_ms", "adpcm_ima_wav", "wmav1", "wmav2"}
+)  # fmt: skip
 _NO_CODEC: frozenset[str] = frozenset()
 _HOLDS = {
     "mp4": Holds(_MP4_SOUND, "aac", "alac", frozenset({"mov_text"}), has_covers=True),
@@ -59,7 +63,7 @@ _HOLDS = {
         frozenset({"opus", "vorbis"}), "libopus", "libopus", frozenset({"webvtt"})
     ),
     "flv": Holds(frozenset({"aac", "mp3"}), "aac", "aac", _NO_CODEC),
-    "avi": Holds(None, "libmp3lame", "pcm_s16le", frozenset({"xsub"})),
+    "avi": Holds(_AVI_SOUND, "libmp3lame", "pcm_s16le", frozenset({"xsub"})),
     "mpegts": Holds(
         frozenset({"aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus"}),
         "aac", "aac", frozenset({"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"}),
