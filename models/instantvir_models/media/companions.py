@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 from av.audio.codeccontext import AudioCodecContext
@@ -338,7 +338,10 @@ def described(stream: Stream) -> str:
     return f"{stream.type} stream {stream.index} ({', '.join(words)})"
 
 
-def _moved_chapter(chapter, origin_seconds: Fraction, span: Span | None):  # type: ignore[no-untyped-def]
+def _moved_chapter(
+    chapter: Any, origin_seconds: Fraction, span: Span | None
+) -> dict[str, Any] | None:
+    """The chapter in the time of the output; None if the span holds nothing of it."""
     time_base = Fraction(chapter["time_base"] or 1)
     begin_seconds = origin_seconds + (span.begin_seconds if span else 0)
     begin = round(begin_seconds / time_base)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import TypeAlias
 
 import av
 from av.container import OutputContainer
@@ -31,7 +32,7 @@ from instantvir_models.media.side_data import SideData, give_side_data
 from instantvir_models.media.timecode import later_timecode
 from instantvir_models.media.timeline import OutputTimeline
 
-Packets = "list[av.Packet[VideoStream]]"
+Packets: TypeAlias = "list[av.Packet[VideoStream]]"
 
 
 class VideoEncoder:
