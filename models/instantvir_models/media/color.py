@@ -133,10 +133,12 @@ def alpha_of(frame: av.VideoFrame) -> Opacity | None:
             return None
         values = _plane(frame.planes[3], frame.width, np.uint16 if is_deep else np.uint8)
         if not is_deep:
-            return np.ascontiguousarray(values)
+            return np.ascontiguousarray(values, np.uint8)
         return _scale_integers(np.ascontiguousarray(values, np.uint16), 2**depth - 1, 65535)
-    rgba = frame.reformat(format="rgba64le" if is_deep else "rgba", threads=1).to_ndarray()
-    return np.ascontiguousarray(rgba[..., 3])
+    if is_deep:
+        rgba64 = _uint16_array(frame.reformat(format="rgba64le", threads=1))
+        return np.ascontiguousarray(rgba64[..., 3])
+    return np.ascontiguousarray(_uint8_array(frame.reformat(format="rgba", threads=1))[..., 3])
 
 
 def writable(tags: ColorTags, *, height: int) -> ColorTags:

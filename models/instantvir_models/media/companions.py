@@ -314,7 +314,7 @@ def copy_description(demuxer: Demuxer, output: OutputContainer, span: Span | Non
         if (moved := _moved_chapter(chapter, demuxer.clock.origin_seconds, span)) is not None
     ]
     if chapters:
-        output.set_chapters(chapters)
+        output.set_chapters(chapters)  # type: ignore[arg-type]
 
 
 def can_hold_sound(container: OutputContainer) -> bool:

@@ -17,9 +17,10 @@ from instantvir_models.media.attached import NOTHING_ATTACHED, attached_to, comp
 from instantvir_models.media.base import VideoReader
 from instantvir_models.media.crop import crop_of
 from instantvir_models.media.damage import Damage, counted
-from instantvir_models.media.demux import Demuxer, has_jumps, main_video_stream
+from instantvir_models.media.demux import Demuxer, main_video_stream
 from instantvir_models.media.describe import described_stream, found_instead
 from instantvir_models.media.frame import Frame
+from instantvir_models.media.limits import clock_may_jump
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import SourceTimeline, Trim
@@ -142,7 +143,9 @@ class _Opening:
         """Begun and open, or VideoOpenError."""
         container = self.source.open()
         can_seek = (
-            bool(self.trim.start_seconds) and self.source.is_file and not has_jumps(container)
+            bool(self.trim.start_seconds)
+            and self.source.is_file
+            and not clock_may_jump(container.format)
         )
         decoding = self._begun(container, seek=can_seek)
         if not (can_seek and decoding.timeline.began_late()):

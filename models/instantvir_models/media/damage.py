@@ -11,6 +11,8 @@ from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from instantvir_models.media.limits import clock_may_jump
+
 _AV_TIME_BASE = 1_000_000
 _FASTEST = 1000
 """Frames a second that are believed."""
@@ -48,7 +50,7 @@ class Account:
         self.has_read_all = False
         """Whether the source was read from its beginning to its end."""
         self._packets = 0
-        self._tells_cuts = not container.format.flags & av.format.Flags.ts_discont.value
+        self._tells_cuts = not clock_may_jump(container.format)
         """Of other formats a packet is also corrupt where two recordings were joined."""
         self._is_last_cut = False
         self._last_end_seconds = Fraction(0)

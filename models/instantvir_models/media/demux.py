@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.attached import NOTHING_ATTACHED, Attached, is_cover
 from instantvir_models.media.damage import Account
-from instantvir_models.media.limits import DECODING_TIMES_ONLY
+from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
 from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
 
@@ -78,7 +78,7 @@ class Demuxer:
     @property
     def has_jumps(self) -> bool:
         """Whether the format's clock may jump, as that of MPEG-TS may."""
-        return has_jumps(self.container)
+        return clock_may_jump(self.container.format)
 
     def end_seconds(self) -> Fraction | None:
         """When the video ends according to the source; None where it does not say, or has less
@@ -267,11 +267,6 @@ class Demuxer:
     def close(self) -> None:
         self._close_later_piece()
         self.container.close()
-
-
-def has_jumps(container: InputContainer) -> bool:
-    """Whether the clock of the container's format may jump."""
-    return bool(container.format.flags & av.format.Flags.ts_discont.value)
 
 
 def _origin_seconds(

@@ -19,7 +19,7 @@ from instantvir_models.media.info import StreamSummary, VideoInfo
 from instantvir_models.media.limits import LOSSLESS_CODECS
 from instantvir_models.media.orientation import Orientation
 from instantvir_models.media.picture import PictureFormat
-from instantvir_models.media.side_data import SideData, side_data_of
+from instantvir_models.media.side_data import SideData, picture_side_data, side_data_of
 from instantvir_models.media.timeline import Trim
 
 _AV_TIME_BASE = 1_000_000
@@ -164,9 +164,9 @@ def _carried_side_data(
     kinds = () if is_turned else ("spherical", "stereo_3d")
     carried = [(kind, data) for kind, data in side_data_of(video) if kind in kinds]
     for kind, name in _LIGHT.items():
-        data = first.side_data.get(name)
-        if data is not None:
-            carried.append((kind, bytes(data)))
+        said = picture_side_data(first, name)
+        if said is not None:
+            carried.append((kind, said))
     return tuple(carried)
 
 

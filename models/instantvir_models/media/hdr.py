@@ -8,6 +8,8 @@ from fractions import Fraction
 
 import av
 
+from instantvir_models.media.side_data import picture_side_data
+
 PQ, HLG = 16, 18
 """Transfer functions of H.273."""
 
@@ -56,10 +58,10 @@ class HdrMetadata:
 
 def hdr_metadata_of(frame: av.VideoFrame) -> HdrMetadata | None:
     """What the decoder says with this picture; None if that is nothing."""
-    display = frame.side_data.get("MASTERING_DISPLAY_METADATA")
-    level = frame.side_data.get("CONTENT_LIGHT_LEVEL")
-    primaries, nits = _mastering(bytes(display)) if display is not None else (None, None)
-    light = struct.unpack("<2I", bytes(level)[:8]) if level is not None else None
+    display = picture_side_data(frame, "MASTERING_DISPLAY_METADATA")
+    level = picture_side_data(frame, "CONTENT_LIGHT_LEVEL")
+    primaries, nits = _mastering(display) if display is not None else (None, None)
+    light = struct.unpack("<2I", level[:8]) if level is not None else None
     if primaries is None and nits is None and light is None:
         return None
     return HdrMetadata(primaries, nits, light)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
+
+import av
+from av.format import Flags
 
 from instantvir_models.errors import VideoWriteError
 
@@ -84,6 +88,12 @@ TEXT_SUBTITLE_OF_FORMAT = {
     "webm": "webvtt",
 }
 """The text subtitles that a container holds best."""
+
+
+def clock_may_jump(container_format: av.ContainerFormat) -> bool:
+    """Whether time stamps of this format may jump, as those of MPEG-TS do where recordings meet."""
+    return bool(container_format.flags & cast(int, Flags.ts_discont.value))
+
 
 LOSSLESS_CODECS = frozenset(
     {

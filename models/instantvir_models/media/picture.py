@@ -12,7 +12,7 @@ import cv2
 
 from instantvir_models.media import color
 from instantvir_models.media.crop import NO_CROP, Crop
-from instantvir_models.media.frame import Frame
+from instantvir_models.media.frame import Frame, Pixels
 from instantvir_models.media.orientation import Orientation, orientation_of
 
 logger = logging.getLogger(__name__)
@@ -85,9 +85,13 @@ class PictureFormat:
         size = (self.width, self.height)
         if (picture.width, picture.height) != size and not self.may_change_size:
             self.on_other_size(picture.width, picture.height, pts * self.time_base)
-            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-            alpha = None if alpha is None else cv2.resize(alpha, size)
+            pixels = _scaled(pixels, size)
+            alpha = None if alpha is None else _scaled(alpha, size)
         pixels = self.orientation.upright(self.crop.visible(pixels))
         if alpha is not None:
             alpha = self.orientation.upright(self.crop.visible(alpha))
         return Frame(pixels, pts, self.time_base, picture.duration or 0, alpha)
+
+
+def _scaled(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

@@ -13,6 +13,7 @@ from functools import cache
 import av
 import av.container.core
 from av.bitstream import BitStreamFilterContext
+from av.buffer import Buffer
 from av.packet import packet_sidedata_type_from_literal, packet_sidedata_type_to_literal
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -68,6 +69,12 @@ def side_data_of(stream: Stream) -> SideData:
         for entry in entries
         if entry.data
     )
+
+
+def picture_side_data(picture: av.VideoFrame, kind: str) -> bytes | None:
+    """What a decoded picture says; None if it says nothing of this kind."""
+    data = picture.side_data.get(kind)
+    return bytes(data) if isinstance(data, Buffer) else None
 
 
 def give_side_data(target: VideoStream, like: VideoStream, data: SideData) -> bool:

@@ -65,7 +65,7 @@ class SoundConverter:
     def packets(self, packet: av.Packet[Stream] | None) -> list[av.Packet[Stream]]:
         """What is ready after this packet, with None all that is left; a damaged one gives less."""
         try:
-            frames = self._decoder.decode(packet)  # type: ignore[arg-type]
+            frames = self._decoder.decode(packet)
         except av.FFmpegError as error:
             logger.debug("sound could not be decoded: %s", error)
             frames = []
@@ -77,7 +77,7 @@ class SoundConverter:
             encoded += self._encoder.encode(None)
         for made in encoded:
             made.stream = self._target
-        return encoded  # type: ignore[return-value]
+        return encoded
 
     def _filtered(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
         done: list[av.AudioFrame] = []
