@@ -63,7 +63,9 @@ def described(path):
 def test_what_files_say_before_and_after_agrees(tmp_path, seed):
     random = np.random.default_rng(seed)
     source, words = a_file(random, tmp_path)
-    target = tmp_path / f"out{random.choice(TARGETS)}"
+    # NUT says no rate that all its times fit, so AVI keeps its pictures at the average one.
+    targets = [t for t in TARGETS if t != ".avi"] if source.suffix == ".nut" else TARGETS
+    target = tmp_path / f"out{random.choice(targets)}"
     print(words, "->", target.suffix)  # noqa: T201
     writer = restored(source, target)
     assert writer.losses == ()

@@ -43,8 +43,10 @@ class Account:
         self.average_rate = frame_rate_of(video)
         self._has_constant_rate = container.format.name == "avi"
         self._promised_frames = _promised_frames(container, video)
+        self.video_end_seconds = _video_end_seconds(container, video)
+        """End of the video alone according to the header, if it says so."""
         self.promised_end_seconds = _promised_end_seconds(container, video)
-        """End of the video according to the container's header; None where it says nothing."""
+        """End of the video, or of the whole, according to the header; None where it says nothing."""
         self.read_error: str | None = None
         """Why reading ended before the container did."""
         self.has_read_all = False
@@ -54,6 +56,8 @@ class Account:
         """Of other formats a packet is also corrupt where two recordings were joined."""
         self._is_last_cut = False
         self._last_end_seconds = Fraction(0)
+        self._last_video_seconds: Fraction | None = None
+        self._longest_gap_seconds = Fraction(0)
         self._delivered_frames = 0
         self._undecodable: list[Fraction | None] = []
         self._tells_early = True
@@ -75,9 +79,16 @@ class Account:
 
     def note_end(self, packet: av.Packet[Stream]) -> None:
         """A packet was read that still has the source's own times, in which promises are made."""
-        if (time := _time_of(packet)) is not None:
-            end = time + (packet.duration or 0) * Fraction(packet.time_base)
-            self._last_end_seconds = max(self._last_end_seconds, end)
+        time = _time_of(packet)
+        if time is None:
+            return
+        if packet.stream_index == self._video_index:
+            if self._last_video_seconds is not None:
+                gap = time - self._last_video_seconds
+                self._longest_gap_seconds = max(self._longest_gap_seconds, gap)
+            self._last_video_seconds = time
+        end = time + (packet.duration or 0) * Fraction(packet.time_base)
+        self._last_end_seconds = max(self._last_end_seconds, end)
 
     def note_packet(self, packet: av.Packet[Stream]) -> None:
         """A packet of the video or of what comes along was read."""
@@ -166,7 +177,10 @@ class Account:
             return max(0, self._promised_frames - self._packets)
         if self.promised_end_seconds is None or self.average_rate is None:
             return 0
-        missing = round((self.promised_end_seconds - self._last_end_seconds) * self.average_rate)
+        missing_seconds = self.promised_end_seconds - self._last_end_seconds
+        if missing_seconds <= self._longest_gap_seconds:
+            return 0  # the last picture may stay as long as another one did
+        missing = round(missing_seconds * self.average_rate)
         # The muxers round durations, and a variable frame rate makes the last gap uncertain.
         return missing if missing >= (1 if self._has_constant_rate else 2) else 0
 
@@ -216,15 +230,21 @@ def _promised_frames(container: InputContainer, video: VideoStream) -> int | Non
     return video.frames or None
 
 
-def _promised_end_seconds(container: InputContainer, video: VideoStream) -> Fraction | None:
-    """End of the video according to the header; None where nothing is said."""
-    if not any(name in container.format.name for name in _SAYS_ITS_DURATION):
-        return None
+def _video_end_seconds(container: InputContainer, video: VideoStream) -> Fraction | None:
+    """End of the video alone according to the header; None where nothing is said of it."""
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", video.metadata.get("DURATION", ""))
     if match:
         return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
     if not {"mp4", "avi"}.isdisjoint(container.format.name.split(",")) and video.duration:
         return (Fraction(video.start_time or 0) + video.duration) * Fraction(video.time_base or 1)
-    if not container.duration:
+    return None
+
+
+def _promised_end_seconds(container: InputContainer, video: VideoStream) -> Fraction | None:
+    """The same, or that of the whole file; None where nothing is said."""
+    if not any(name in container.format.name for name in _SAYS_ITS_DURATION):
         return None
+    end = _video_end_seconds(container, video)
+    if end is not None or not container.duration:
+        return end
     return Fraction(container.duration, _AV_TIME_BASE)

@@ -85,9 +85,7 @@ class Demuxer:
         than it promises."""
         if self.has_jumps or self.account.has_lost_some:
             return None
-        end = self.account.promised_end_seconds
-        if end is None and self.video.duration:
-            end = (Fraction(self.video.start_time or 0) + self.video.duration) * self.time_base
+        end = self.account.video_end_seconds
         return None if end is None else end - self.clock.origin_seconds
 
     def seek_to_start(self) -> None:

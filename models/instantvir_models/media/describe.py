@@ -23,6 +23,7 @@ from instantvir_models.media.side_data import SideData, picture_side_data, side_
 from instantvir_models.media.timeline import Trim
 
 _AV_TIME_BASE = 1_000_000
+_FASTEST_OF_PICTURES = 120
 _TOP_FIRST, _BOTTOM_FIRST = frozenset({2, 4}), frozenset({3, 5})
 """FFmpeg's AVFieldOrder, by which field is shown first."""
 _LIGHT = {
@@ -88,6 +89,7 @@ def described_stream(
         audio_streams=tuple(_summary(stream) for stream in streams.audio),
         subtitle_streams=tuple(_summary(stream) for stream in streams.subtitles),
         stored_order=video.codec_context.field_order,
+        fastest_rate=_fastest_rate(video, frame_rate),
         timecode=timecode_of(demuxer.container, video),
         says_alpha=video.metadata.get("alpha_mode") == "1",
         side_data=_carried_side_data(first, video, picture_format),
@@ -117,6 +119,7 @@ def _described(
     audio_streams: tuple[StreamSummary, ...] = (),
     subtitle_streams: tuple[StreamSummary, ...] = (),
     stored_order: int = 0,
+    fastest_rate: Fraction | None = None,
     timecode: str | None = None,
     says_alpha: bool = False,
     side_data: SideData = (),
@@ -148,12 +151,20 @@ def _described(
         or (stored_order not in _BOTTOM_FIRST and codec_name != "dvvideo"),
         has_alpha=color.has_alpha(pix_fmt),
         hdr=hdr_metadata_of(first),
+        fastest_rate=fastest_rate,
         timecode=timecode,
         side_data=side_data,
         unwritable=_unwritable(first, says_alpha=says_alpha and not color.has_alpha(pix_fmt)),
         audio_streams=audio_streams,
         subtitle_streams=subtitle_streams,
     )
+
+
+def _fastest_rate(video: VideoStream, average: Fraction | None) -> Fraction | None:
+    """The rate that all time stamps fit, where it is one of pictures and not of a clock."""
+    rate = video.base_rate
+    is_one = rate and (average or 0) <= rate <= _FASTEST_OF_PICTURES
+    return Fraction(rate) if rate and is_one else average
 
 
 def _carried_side_data(

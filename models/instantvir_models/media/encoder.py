@@ -66,6 +66,8 @@ class VideoEncoder:
         self._tags = _output_tags(info, pix_fmt=choice.pix_fmt, height=height)
         format_name = container.format.name
         has_constant_rate = format_name in CONSTANT_RATE_FORMATS
+        if has_constant_rate and info and info.fastest_rate and frame_rate == info.frame_rate:
+            frame_rate = info.fastest_rate  # at the average one pictures would leave their places
         time_base = info.time_base if info and not has_constant_rate else 1 / frame_rate
         self._timeline = OutputTimeline(
             time_base,

@@ -56,6 +56,8 @@ class VideoInfo:
     """Which field of an interlaced picture is the earlier one."""
     has_alpha: bool = False
     hdr: HdrMetadata | None = None
+    fastest_rate: Fraction | None = None
+    """Frames per second where they come fastest; None where nothing is known of it."""
     timecode: str | None = None
     """What the source's clock showed at its first frame, such as `01:00:00:00`."""
     side_data: SideData = ()

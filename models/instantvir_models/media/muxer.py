@@ -67,7 +67,7 @@ def _options(output_format: str | None, suffix: str, *, is_whole: bool) -> dict[
         live = "frag_keyframe+empty_moov+default_base_moof"
         options["movflags"] = whole if is_whole else live
         options["movie_timescale"] = "90000"  # offsets of streams are counted in it, else to 1 ms
-    if output_format in MATROSKA_FORMATS or suffix in {".mkv", ".webm"}:
+    if output_format in {*MATROSKA_FORMATS, "avi"} or suffix in {".mkv", ".webm", ".avi"}:
         # Else the audio's priming samples, before time 0, would delay every frame by 21 ms.
         options["avoid_negative_ts"] = "disabled"
     return options

@@ -325,6 +325,7 @@ class OutputTimeline:
         self._begin_seconds = span.begin_seconds if span else None
         self._has_constant_rate = has_constant_rate
         self._may_move = has_constant_rate or is_live
+        self._first_seconds: Fraction | None = None
         self._times: list[int] = []
         self._last_duration = 0
 
@@ -356,8 +357,12 @@ class OutputTimeline:
     def _pts_of(self, frame: Frame) -> int:
         seconds = frame.pts * frame.time_base
         if self._begin_seconds is None:
-            self._begin_seconds = seconds if self._has_constant_rate else Fraction(0)
-        pts = round((seconds - self._begin_seconds) / self.time_base)
+            self._begin_seconds = Fraction(0)
+        if self._has_constant_rate and self._first_seconds is None:
+            # In whole periods from the first frame, so that a constant rate stays one.
+            self._first_seconds = seconds
+        first = self._begin_seconds if self._first_seconds is None else self._first_seconds
+        pts = round((seconds - first) / self.time_base)
         last = self.last_pts
         if last is None or pts > last:
             return pts
