@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from instantvir_models.media import color
 from instantvir_models.media.base import VideoReader
 from instantvir_models.media.companions import kept_metadata
-from instantvir_models.media.fields import FieldMarker, field_options, says_fields
+from instantvir_models.media.field_flags import FieldMarker, field_options, says_fields
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
 from instantvir_models.media.limits import (
