@@ -77,9 +77,7 @@ class VideoEncoder:
         )
         self._repeats = format_name in GAPLESS_FORMATS
         self._fields = (
-            FieldMarker(is_top_first=info.is_top_field_first)
-            if info and info.is_interlaced
-            else None
+            FieldMarker(is_top_first=info.is_top_field_first) if info and info.has_fields else None
         )
         self._palette = Palette(width, height) if choice.pix_fmt == "pal8" else None
 
@@ -178,7 +176,7 @@ def _new_stream(
     said: list[tuple[str, str]] = []
     if info is not None and info.hdr is not None:
         said += info.hdr.encoder_options(choice.codec)
-    if info is not None and info.is_interlaced:
+    if info is not None and info.has_fields:
         said += field_options(choice.codec, is_top_first=info.is_top_field_first).items()
     for name, value in said:
         options[name] = ":".join(filter(None, (options.get(name), value)))
@@ -195,7 +193,7 @@ def _new_stream(
     )
     assert isinstance(stream, VideoStream)
     stream.time_base = time_base
-    if info is not None and info.is_interlaced:
+    if info is not None and info.has_fields:
         stream.codec_context.field_order = 2 if info.is_top_field_first else 3
     elif info is not None:
         stream.codec_context.field_order = 1
@@ -248,7 +246,7 @@ def _losses(
     if not says_all:
         said = dict(info.side_data)
         losses += [words for kind, words in _PROJECTIONS.items() if kind in said]
-    if info.is_interlaced and not says_fields(choice.codec) and format_name not in MOV_FORMATS:
+    if info.has_fields and not says_fields(choice.codec) and format_name not in MOV_FORMATS:
         losses.append(f"that the video is interlaced, which {choice.codec} cannot say")
     if info.timecode and format_name not in TIMECODE_FORMATS:
         losses.append(f"the timecode {info.timecode}, which {format_name} cannot hold")

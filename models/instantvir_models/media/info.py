@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from instantvir_models.media.color import ColorTags
@@ -52,6 +52,8 @@ class VideoInfo:
     sample_aspect_ratio: Fraction | None
     """Width over height of one delivered pixel; None or 1 where square."""
     is_interlaced: bool
+    has_fields: bool = False
+    """Whether the delivered frames hold two fields each, for nothing took them apart."""
     is_top_field_first: bool = True
     """Which field of an interlaced picture is the earlier one."""
     has_alpha: bool = False
@@ -66,3 +68,14 @@ class VideoInfo:
     """What the pictures say besides that no output is given, in words."""
     audio_streams: tuple[StreamSummary, ...] = ()
     subtitle_streams: tuple[StreamSummary, ...] = ()
+
+    def at_rate(self, factor: Fraction) -> VideoInfo:
+        """The same video with `factor` times as many frames in the same time."""
+        if factor == 1:
+            return self
+        return replace(
+            self,
+            frame_rate=None if self.frame_rate is None else self.frame_rate * factor,
+            fastest_rate=None if self.fastest_rate is None else self.fastest_rate * factor,
+            num_frames=None if self.num_frames is None else round(self.num_frames * factor),
+        )

@@ -51,8 +51,6 @@ class PictureFormat:
         on_other_size: Callable[[int, int, Fraction], None] = lambda *_: None,
     ) -> PictureFormat:
         """The format of all pictures that follow `first`."""
-        if first.interlaced_frame:
-            logger.warning("%s is interlaced; its fields are treated as one picture", name)
         return cls(
             name,
             time_base,
