@@ -114,6 +114,11 @@ class WholePictures:
     measured_rows: Order | None = None
     """Which rows of the first picture were measured, and by turns of the others; None for all."""
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether it is known that no picture holds two fields, as they are shown or made so."""
+        return self.fields is not None and self.fields.scan != "unknown"
+
     def guessed(self, index: int, height: int, width: int) -> NDArray[np.bool_]:
         """[h, w], True where picture `index`, of fields, shows what was computed."""
         assert self.measured_rows is not None

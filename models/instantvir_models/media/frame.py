@@ -13,6 +13,10 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """[H, W, 3] full-range RGB: uint8 0..255, or uint16 0..65535 for more than 8 bits."""
 
 
+Opacity = NDArray[np.uint8] | NDArray[np.uint16]
+"""[H, W] from 0 (transparent) to the type's largest number (opaque)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One decoded picture and the moment at which it is shown."""
@@ -35,6 +39,9 @@ class Frame:
     def with_known(self, known: NDArray[np.bool_]) -> Frame:
         """The same picture of which only those pixels were measured that are `known`, too."""
         return replace(self, known=known if self.known is None else self.known & known)
+
+    alpha: Opacity | None = None
+    """[H, W] opacity of the source's picture; None where it has none."""
 
     @property
     def pts_seconds(self) -> float:
