@@ -67,10 +67,10 @@ class Sampler:
 
     def sample(self, task: str, *, crop: int, frames: int) -> Sample:
         """One example of `task` with `frames` frames of `crop` x `crop` pixels."""
-        x = self._clean(crop, frames)
+        x = self.clean(crop, frames)
         return SAMPLERS[task](self, x)
 
-    def _clean(self, crop: int, frames: int) -> Tensor:
+    def clean(self, crop: int, frames: int) -> Tensor:
         """A random sequence, [1, T, 3, crop, crop]; its contrast and colours changed at random."""
         rng = self.rng
         patch = self.scenes.sample(rng, crop=crop, frames=frames)

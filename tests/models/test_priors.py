@@ -22,8 +22,8 @@ from instantvir_models.priors.flow import (
 )
 from instantvir_models.priors.gaussian import (
     GaussianPrior,
+    matrices_of,
     matrix_of,
-    noise_covariances,
     white_prior,
 )
 from instantvir_models.priors.noise import PixelNoise, PooledNoise, white
@@ -82,7 +82,7 @@ def seen(operator, noise_std=0.3):
 )
 def test_a_function_of_a_noise_level_is_that_function_of_its_matrix(noise):
     x = normal(1, *SHAPE)
-    covariance = noise_covariances(noise, x)[0]
+    covariance = matrices_of(noise, torch.square, x)[0]
     torch.testing.assert_close(covariance, covariance.mT)
     std = matrix_of(lambda v: noise.apply(lambda s: s, v), x[0])
     torch.testing.assert_close(std @ std, covariance)

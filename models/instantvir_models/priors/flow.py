@@ -233,7 +233,7 @@ class ImagePrior:
         return z
 
     def denoise(self, z: Tensor, noise: NoiseLevel) -> Tensor:
-        alone = self.video.denoise(z.flatten(0, 1)[:, None], noise.of_frames(z.shape[1]))
+        alone = self.video.denoise(z.flatten(0, 1)[:, None], noise.of_frames(z))
         return alone[:, 0].unflatten(0, z.shape[:2])
 
     def error_std(self, noise_std: float) -> float:

@@ -44,10 +44,13 @@ class GaussianPrior:
 
     def denoise(self, z: Tensor, noise: NoiseLevel) -> Tensor:
         """mean + C (C + S^2)^-1 (z - mean), exactly."""
-        seen = (z - self.mean).flatten(1)
-        noisy = self.covariance + noise_covariances(noise, z)
-        gained = torch.linalg.solve(noisy, seen[..., None])[..., 0] @ self.covariance
-        return self.mean + gained.view_as(z)
+        # C W (W C W + I)^-1 W with W = S^-1: well conditioned however strong the noise
+        whitening = matrices_of(noise, torch.reciprocal, z)
+        seen = whitening @ (z - self.mean).flatten(1)[..., None]
+        known = whitening @ self.covariance @ whitening
+        known = known + torch.eye(len(self.covariance), dtype=z.dtype)
+        gained = self.covariance @ whitening @ torch.linalg.solve(known, seen)
+        return self.mean + gained[..., 0].view_as(z)
 
     def error_std(self, noise_std: float) -> float:
         size = len(self.covariance)
@@ -71,10 +74,10 @@ class GaussianPrior:
         return GaussianPrior(mean.view_as(self.mean), covariance)
 
 
-def noise_covariances(noise: NoiseLevel, like: Tensor) -> Tensor:
-    """S^2 as matrices [B, n, n] over videos `like` [B, T, C, H, W]."""
+def matrices_of(noise: NoiseLevel, function: Linear, like: Tensor) -> Tensor:
+    """function(S) as matrices [B, n, n] over videos `like` [B, T, C, H, W]."""
     basis = torch.eye(like[0].numel(), dtype=like.dtype).view(-1, 1, *like.shape[1:])
-    columns = [noise.apply(torch.square, e.expand_as(like)).flatten(1) for e in basis]
+    columns = [noise.apply(function, e.expand_as(like)).flatten(1) for e in basis]
     return torch.stack(columns, -1)
 
 

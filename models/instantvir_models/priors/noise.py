@@ -40,8 +40,8 @@ class NoiseLevel(ABC):
         """The same with edges repeated over so many rows and columns more."""
 
     @abstractmethod
-    def of_frames(self, frames: int) -> "NoiseLevel":
-        """The same for videos of one frame each, [B T, 1, ...] instead of [B, T, ...]."""
+    def of_frames(self, like: Tensor) -> "NoiseLevel":
+        """The same for each frame of `like` as a video by itself, [B T, 1, ...] for [B, T, ...]."""
 
     def drawn(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """S e for a random e, of the shape and type of `like`."""
@@ -89,9 +89,8 @@ class PixelNoise(NoiseLevel):
         flat = F.pad(self.std.flatten(0, 1), sides, mode="replicate")
         return PixelNoise(flat.unflatten(0, self.std.shape[:2]))
 
-    def of_frames(self, frames: int) -> "PixelNoise":
-        batch = len(self.std)
-        wide = self.std.expand(batch, frames, *self.std.shape[2:])
+    def of_frames(self, like: Tensor) -> "PixelNoise":
+        wide = self.std.expand(*like.shape[:2], *self.std.shape[2:])
         return PixelNoise(wide.flatten(0, 1)[:, None])
 
 
@@ -153,8 +152,11 @@ class PooledNoise(NoiseLevel):
     def padded(self, below: int, right: int) -> "PooledNoise":
         return self
 
-    def of_frames(self, frames: int) -> "PooledNoise":
-        std, pooled = (s.repeat_interleave(frames, 0) for s in (self.std, self.pooled_std))
+    def of_frames(self, like: Tensor) -> "PooledNoise":
+        std, pooled = (
+            each.expand(len(like), -1, -1, -1, -1).repeat_interleave(like.shape[1], 0)
+            for each in (self.std, self.pooled_std)
+        )
         return PooledNoise(std, pooled, self.factor)
 
 

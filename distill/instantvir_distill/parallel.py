@@ -1,0 +1,79 @@
+"""Several workers as one: torch's own engines average gradients and hold weights."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+Layout = Literal["replicated", "sharded"]
+
+Ask = Callable[[], tuple[Tensor, ...]]
+"""What asks a network, any of its methods and as often as it likes, and gives back the loss first."""
+
+
+def world_size() -> int:
+    """How many workers train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is; 0 writes what is shown to people."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def barrier() -> None:
+    """Waits for all workers."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+class _Asked(nn.Module):
+    """A network behind whatever asks it: what engines see is one forward pass, a loss."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, ask: Ask) -> tuple[Tensor, ...]:
+        return ask()
+
+
+def joined(network: nn.Module, layout: Layout, *, entries: Sequence[str]) -> nn.Module:
+    """A module whose call asks `network` and whose backward pass averages over all workers.
+
+    Args:
+        entries: names of the methods of `network` that will be asked, where weights are sharded.
+    """
+    asked = _Asked(network)
+    if world_size() == 1:
+        return asked
+    if layout == "sharded":
+        for layer in getattr(network, "blocks", ()):
+            fully_shard(layer)
+        fully_shard(network)
+        for name in entries:
+            register_fsdp_forward_method(network, name)
+        return asked
+    # a branch of the network may be asked by one worker and not by another
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    return DistributedDataParallel(asked, find_unused_parameters=True)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor without the parts of other workers missing; every worker has to ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def summed(value: float) -> float:
+    """The sum of every worker's `value`."""
+    if not dist.is_initialized():
+        return value
+    total = torch.tensor([value], dtype=torch.float64)
+    dist.all_reduce(total)
+    return float(total)
