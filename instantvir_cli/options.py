@@ -26,7 +26,10 @@ MODELS = ("tiny", "wan-lean", "wan")
 STYLES = ("side", "wipe")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
-RECIPES = ("tiny", "refine", "enlarge", "calibrate")
+RECIPES = (
+    "tiny", "refine", "enlarge", "calibrate", "tiny-teacher", "tiny-self-supervised",
+    "tiny-amortised", "tiny-posterior", "sharpen", "adapt",
+)  # fmt: skip
 
 
 def completed(names: tuple[str, ...]) -> Callable[[str], Iterator[str]]:

@@ -39,10 +39,8 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig:
-    """What learns the score of the student's outputs."""
+    """What learns the score of the student's outputs; it starts as the teacher."""
 
-    network: FlowConfig = field(default_factory=FlowConfig)
-    """Its size where it starts from random weights; a teacher's of the same kind is taken over."""
     updates_per_step: int = 1
     """Its steps for each one of the student's; 5 in published recipes."""
     muon_lr: float = 0.002
@@ -130,6 +128,9 @@ class DistillConfig(RunConfig):
     """Tasks of the samples of a step, dealt out anew each time."""
     lossy_fraction: float = 0.2
     """Part of the measurements that goes through a lossy codec."""
+    inexactness: float = 1.0
+    """On the shares of examples that are told a little wrongly or have coarse noise: 0 where a loss
+    rests on what is told."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,6 +146,11 @@ class DistillConfig(RunConfig):
             raise UsageError(f"`{method.name}` learns no critic, so `critic` would have no effect")
         if method.critic_sees != "none" and self.critic is None:
             raise UsageError(f"`{method.name}` learns a critic: say how in `critic`")
+        if method.needs_float32 and self.compute != "float32":
+            raise UsageError(
+                f"`{method.name}` takes finite differences, which bfloat16 loses",
+                hint="`--set compute=float32`",
+            )
         if method.needs_anchor and self.initial_weights is None:
             raise UsageError("an anchor is the student at the start: name it in `initial_weights`")
 

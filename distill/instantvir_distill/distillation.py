@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,15 +44,14 @@ class Distillation:
         self.student = first_student(config)
         prior = None if config.teacher is None else load_prior(Path(config.teacher))
         dtype = fastest_dtype() if config.compute == "fastest" else torch.float32
-        critic = _first_critic(config.critic, self.method.critic_sees, prior)
-        before = copy.deepcopy(self.student).requires_grad_(False)
+        critic = _first_critic(self.method.critic_sees, prior)
         self.networks = Networks(
             FusedRestorer(self.student, dtype=dtype),
             _prior=prior,
             _critic=critic,
-            _anchor=FusedRestorer(before, dtype=dtype) if self.method.needs_anchor else None,
+            _anchor=_anchor(self.student, dtype) if self.method.needs_anchor else None,
         )
-        self.learners: Mapping[str, Learner] = {
+        self.learners = {
             STUDENT: Learner(
                 self.student,
                 _rates(config),
@@ -62,7 +61,7 @@ class Distillation:
             )
         }
         if critic is not None and config.critic is not None:
-            self.learners[CRITIC] = Learner(critic, _critic_rates(config, config.critic))  # type: ignore[index]
+            self.learners[CRITIC] = Learner(critic, _critic_rates(config, config.critic))
         self._examples: Sequence[Example] = ()
 
     def prepare(self, step: int) -> None:
@@ -151,21 +150,24 @@ def _with_branches(given: FusedStudent, wanted: FusedConfig) -> FusedStudent:
     return grown
 
 
-def _first_critic(
-    config: CriticConfig | None, sees: CriticSees, prior: Prior | None
-) -> "BlindCritic | ConditionedCritic | None":
-    """A critic that starts as the teacher, where that is a network of its kind."""
-    if config is None or sees == "none":
+def _anchor(student: FusedStudent, dtype: torch.dtype) -> FusedRestorer:
+    """The student as it is now, frozen."""
+    return FusedRestorer(copy.deepcopy(student).eval().requires_grad_(False), dtype=dtype)
+
+
+def _first_critic(sees: CriticSees, prior: Prior | None) -> BlindCritic | ConditionedCritic | None:
+    """A critic that starts as the teacher; None where none is learned."""
+    if sees == "none":
         return None
-    teacher = prior.network if isinstance(prior, FlowPrior) else None
-    size = config.network if teacher is None else teacher.config
+    if not isinstance(prior, FlowPrior):
+        raise UsageError("a critic starts as its teacher, which has to be a tiny video prior")
+    size, weights = prior.network.config, prior.network.state_dict()
     critic: BlindCritic | ConditionedCritic
     if sees == "blind":
-        critic = BlindCritic(replace(size, seen_channels=0))
+        critic = BlindCritic(size)
     else:
         critic = ConditionedCritic(replace(size, seen_channels=SEEN_CHANNELS))
-    if teacher is not None:
-        critic.network.load_state_dict(teacher.state_dict(), strict=False)
+    critic.network.load_state_dict(weights, strict=False)
     return critic
 
 

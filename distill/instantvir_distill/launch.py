@@ -16,7 +16,7 @@ from instantvir_distill.config import DistillConfig, RunConfig, TeacherConfig
 from instantvir_distill.data import Sampler
 from instantvir_distill.distillation import WEIGHTS, Distillation
 from instantvir_distill.saved import alone, claim
-from instantvir_distill.scenes import load_photos
+from instantvir_distill.scenes import Photo, load_photos
 from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
 from instantvir_distill.teaching import WEIGHTS as TEACHER_WEIGHTS
 from instantvir_distill.teaching import Teaching
@@ -150,19 +150,25 @@ def objective_of(config: RunConfig, material: Material, clips: list[Clip]) -> Ob
     if isinstance(config, TeacherConfig):
         if material.measured_by is not None:
             raise UsageError("a teacher learns from clean videos, and there are only measured ones")
-        return Teaching(config, _sampler(material, clips, lossy_fraction=0.0))
+        return Teaching(config, Sampler(clips, lossy_fraction=0.0, photos=_photos(material)))
     assert isinstance(config, DistillConfig)
-    source: Source = (
-        CleanVideos(_sampler(material, clips, lossy_fraction=config.lossy_fraction))
-        if material.measured_by is None
-        else MeasuredVideos(_measured(clips, material.measured_by))
+    return Distillation(config, _source(config, material, clips))
+
+
+def _source(config: DistillConfig, material: Material, clips: list[Clip]) -> Source:
+    if material.measured_by is not None:
+        return MeasuredVideos(_measured(clips, material.measured_by))
+    sampler = Sampler(
+        clips,
+        lossy_fraction=config.lossy_fraction,
+        inexactness=config.inexactness,
+        photos=_photos(material),
     )
-    return Distillation(config, source)
+    return CleanVideos(sampler)
 
 
-def _sampler(material: Material, clips: list[Clip], *, lossy_fraction: float) -> Sampler:
-    photos = [] if material.photos is None else load_photos(material.photos)
-    return Sampler(clips, lossy_fraction=lossy_fraction, photos=photos)
+def _photos(material: Material) -> list[Photo]:
+    return [] if material.photos is None else load_photos(material.photos)
 
 
 def _reason(folder: Path, error: Exception) -> TrainingError:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -54,9 +55,10 @@ def joined(network: nn.Module, layout: Layout, *, entries: Sequence[str]) -> nn.
     if world_size() == 1:
         return asked
     if layout == "sharded":
+        mesh = init_device_mesh(next(network.parameters()).device.type, (world_size(),))
         for layer in getattr(network, "blocks", ()):
-            fully_shard(layer)
-        fully_shard(network)
+            fully_shard(layer, mesh=mesh)
+        fully_shard(network, mesh=mesh)
         for name in entries:
             register_fsdp_forward_method(network, name)
         return asked

@@ -89,6 +89,7 @@ def tiny_self_supervised() -> DistillConfig:
     return DistillConfig(
         method=SelfSupervised(powers=DENOISE_POWER),
         lossy_fraction=0.0,  # a codec's error is not the noise that is told
+        inexactness=0.0,
         phases=(Phase(steps=8000, crop=64, frames=5, samples=16, frames_learned=1),),
     )
 
@@ -99,6 +100,7 @@ def tiny_amortised() -> DistillConfig:
         method=Amortise(powers=DENOISE_POWER),
         teacher=TEACHER,
         lossy_fraction=0.0,
+        inexactness=0.0,
         phases=(Phase(steps=8000, crop=64, frames=5, samples=16, frames_learned=1),),
     )
 
@@ -109,6 +111,7 @@ def tiny_posterior() -> DistillConfig:
         method=PosteriorTeacher(levels=NoiseLaw(low=0.03, high=0.5)),
         teacher=TEACHER,
         lossy_fraction=0.0,
+        inexactness=0.0,
         phases=(Phase(steps=8000, crop=64, frames=5, samples=16, frames_learned=3),),
     )
 
@@ -128,6 +131,7 @@ def sharpen() -> DistillConfig:
         muon_lr=0.0016,
         adam_lr=6e-4,
         lossy_fraction=0.0,
+        inexactness=0.0,
         phases=(Phase(steps=300, crop=64, frames=3, samples=8, frames_learned=3),),
     )
 

@@ -49,6 +49,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig, objective: Objective, folder: Path) -> None:
         self.config, self.objective, self.folder = config, objective, folder
+        folder.mkdir(parents=True, exist_ok=True)
         self.step = 0
 
     def run(self) -> None:
@@ -59,7 +60,6 @@ class Trainer:
             TrainingError: if a loss is not a number; names the last good checkpoint.
             VideoWriteError: if a checkpoint cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             claim(self.config, self.folder)
         self.resume()

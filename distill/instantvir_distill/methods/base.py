@@ -122,6 +122,11 @@ class Method(ABC):
         return False
 
     @property
+    def needs_float32(self) -> bool:
+        """Whether it takes differences that are smaller than bfloat16 resolves."""
+        return False
+
+    @property
     def critic_sees(self) -> CriticSees:
         """Whether a critic is learned besides, and what it sees."""
         return "none"

@@ -61,6 +61,10 @@ class SelfSupervised(Balance, Method):
         if self.noise not in ("r2r", "sure"):
             raise ValueError(f"`noise` is `r2r` or `sure`, got `{self.noise}`")
 
+    @property
+    def needs_float32(self) -> bool:
+        return self.noise == "sure"
+
     def reach(self, task: str) -> int:
         return LARGEST_SHRINK if task.startswith((SR.name, DEBLUR.name)) else 1
 
