@@ -162,11 +162,11 @@ def _first_critic(sees: CriticSees, prior: Prior | None) -> BlindCritic | Condit
     if not isinstance(prior, FlowPrior):
         raise UsageError("a critic starts as its teacher, which has to be a tiny video prior")
     size, weights = prior.network.config, prior.network.state_dict()
-    critic: BlindCritic | ConditionedCritic
-    if sees == "blind":
-        critic = BlindCritic(size)
-    else:
-        critic = ConditionedCritic(replace(size, seen_channels=SEEN_CHANNELS))
+    critic = (
+        BlindCritic(size)
+        if sees == "blind"
+        else ConditionedCritic(replace(size, seen_channels=SEEN_CHANNELS))
+    )
     critic.network.load_state_dict(weights, strict=False)
     return critic
 
