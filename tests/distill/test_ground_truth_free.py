@@ -18,7 +18,7 @@ from instantvir_distill.recipes import RECIPES
 from instantvir_distill.sources import MeasuredClip, MeasuredVideos, task_of
 from instantvir_models.checkpoints.prior import save_prior
 from instantvir_models.errors import UsageError
-from instantvir_models.media import to_uint8
+from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
@@ -136,6 +136,25 @@ def test_a_student_learns_where_only_measurements_exist(spec, tmp_path):
     before = run.objective.student.enter.weight.detach().clone()
     run.run()
     assert not torch.equal(run.objective.student.enter.weight, before)
+
+
+def test_measurements_alone_bring_a_student_nearer_to_the_truth(tmp_path):
+    """The truth is hidden from training; no clean frame is on the disk, and none in memory."""
+    video, given, x = measured_clip("identity+noise:std=40")
+    phase = Phase(steps=40, crop=32, frames=3, samples=4, frames_learned=3)
+    config = replace(SMALL, method=SelfSupervised(), phases=(phase,), compute="float32")
+    run = trainer(config, [video], tmp_path, measured_by="identity+noise:std=40")
+    asked = Example(Measurement(to_unit(video.frames), given), slice(0, 6), "denoise")
+
+    def error():
+        with torch.no_grad():
+            (made,) = run.objective.networks.restore([asked])
+        return float((made.x_hat - x).square().mean())
+
+    before = error()
+    while run.step < config.steps:
+        run.update()
+    assert error() < 0.9 * before
 
 
 def test_regression_needs_clean_clips(tmp_path):
