@@ -156,6 +156,26 @@ def test_discrepancy_stops_at_the_noise():
     assert pull(stops, 0.32) == 0
 
 
+def test_the_written_loss_follows_its_closed_form():
+    """Of a student k y with a blind critic at one level: half of the slope of E|f - p|^2 / r^2."""
+    k, r = 0.8, 0.6
+    law = NoiseLaw(low=r, high=r * (1 + 1e-6))
+    method = Variational(
+        divergence="fisher", fidelity_weight=0.0, fidelity="likelihood", levels=law
+    )
+    student = Linear(k, 0.0)
+    generator = torch.Generator().manual_seed(0)
+    critic = Ideal(student, sees_y=False)
+    networks = Networks(student, _prior=Scalars(), _critic=critic)
+    for _ in range(6):
+        method.loss([drawn(generator)], networks, generator).total.backward()
+    free = torch.tensor(k, dtype=torch.float64, requires_grad=True)
+    variance = 2 * free**2
+    gap = variance / (variance + r**2) - 1 / (1 + r**2)
+    (gap**2 * (variance + r**2) / r**2).backward()
+    assert float(student.k.grad) / 6 == pytest.approx(0.5 * float(free.grad), rel=0.1)
+
+
 def test_the_published_objective_is_drawn_to_the_measurement():
     """Half of clean and half of measured, where nothing else speaks."""
     method = Released()

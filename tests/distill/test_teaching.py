@@ -1,6 +1,7 @@
 """A tiny video prior is made from clean clips, and says how far it is off."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 
@@ -64,5 +65,5 @@ def test_measured_errors_are_below_the_noise_and_rise_with_it():
     clean = [torch.zeros(1, 2, 3, 16, 16)]
     table = measured_errors(small_prior(), clean)
     errors = table.error_std
-    assert all(a < b for a, b in zip(errors, errors[1:], strict=False))
+    assert all(a < b for a, b in pairwise(errors))
     assert all(e < s for e, s in zip(errors, table.noise_std, strict=True) if s > 0.1)

@@ -20,6 +20,7 @@ from torch import Tensor
 from instantvir_distill.levels import NoiseLaw, score_weight
 from instantvir_distill.losses import (
     discrepancy,
+    fisher,
     likelihood,
     relative_error,
     score_difference,
@@ -52,6 +53,9 @@ class Variational(Method):
 
     critic: Score = "blind"
     """Whose score stands against the prior's: the output itself, or a critic that sees y or not."""
+    divergence: Literal["kl", "fisher"] = "kl"
+    """Gradient of the divergence between noisy marginals, (4), or of the mean squared difference of
+    scores as the paper writes it, (12): that goes through teacher and critic, three times the cost."""
     fidelity: Literal["likelihood", "discrepancy"] = "discrepancy"
     """`discrepancy` stops at the noise: for students without a noise input."""
     fidelity_weight: float = 1.0
@@ -100,6 +104,12 @@ class Variational(Method):
     ) -> Loss:
         return critic_loss(examples, networks, self.levels, generator)
 
+    def __post_init__(self) -> None:
+        if self.divergence == "fisher" and self.weight != "kl":
+            raise ValueError(
+                f"`weight` is of the divergence `kl`, so `{self.weight}` has no effect"
+            )
+
     def _fidelity(self, made: Reconstruction, measurement: Measurement) -> Tensor:
         variance = noise_variance(measurement)
         loss = self.fidelity_weight * likelihood(made.x_hat, measurement, variance=variance)
@@ -125,12 +135,37 @@ class Variational(Method):
     def _difference(
         self, z: Tensor, measurement: Measurement, networks: Networks, generator: torch.Generator
     ) -> Tensor:
+        if self.divergence == "fisher":
+            return self._fisher_gradient(z, measurement, networks, generator)
         z_r, noise_std = noised(z, self.levels, generator)
-        p = networks.prior.denoise(z_r, white(noise_std, dtype=z.dtype))
-        f = z if self.critic == "self" else networks.critic(z_r, noise_std, measurement)
+        f, p = self._means(z, z_r, noise_std, measurement, networks)
         if self.weight == "dmd":
             return unit_difference(f, p, z)
         return score_difference(f, p, noise_std, score_weight(self.weight, noise_std))
+
+    def _fisher_gradient(
+        self, z: Tensor, measurement: Measurement, networks: Networks, generator: torch.Generator
+    ) -> Tensor:
+        """Of each video with respect to z; the weights of teacher and critic gather no gradient."""
+        with torch.enable_grad():
+            here = z.detach().requires_grad_()
+            z_r, noise_std = noised(here, self.levels, generator)
+            f, p = self._means(here, z_r, noise_std, measurement, networks)
+            (gradient,) = torch.autograd.grad(fisher(f, p, here, noise_std), here)
+        return gradient * z.numel()
+
+    def _means(
+        self,
+        z: Tensor,
+        z_r: Tensor,
+        noise_std: Tensor,
+        measurement: Measurement,
+        networks: Networks,
+    ) -> tuple[Tensor, Tensor]:
+        """E[z | z_r] of the student's outputs and of natural video."""
+        p = networks.prior.denoise(z_r, white(noise_std, dtype=z.dtype))
+        f = z if self.critic == "self" else networks.critic(z_r, noise_std, measurement)
+        return f, p
 
 
 def red_diff() -> Variational:
