@@ -36,11 +36,6 @@ class Distillation:
     def __init__(self, config: DistillConfig, source: Source) -> None:
         torch.manual_seed(config.seed)
         self.config, self.source, self.method = config, source, config.method
-        if self.method.reads_clean and not isinstance(source, CleanVideos):
-            raise UsageError(
-                f"`{self.method.name}` learns from clean videos, and there are only measured ones",
-                hint="`--recipe adapt` learns from measurements alone",
-            )
         self.student = first_student(config)
         prior = None if config.teacher is None else load_prior(Path(config.teacher))
         dtype = fastest_dtype() if config.compute == "fastest" else torch.float32

@@ -21,6 +21,7 @@ from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos
 from instantvir_distill.teaching import WEIGHTS as TEACHER_WEIGHTS
 from instantvir_distill.teaching import Teaching
 from instantvir_distill.trainer import Objective, Trainer, TrainingError
+from instantvir_models.checkpoints.prior import load_prior
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.operators.spec import Specification
 
@@ -63,11 +64,15 @@ def distill(
 
     Raises:
         VideoOpenError: if the folder `clips` holds no video.
-        UsageError: if a clip is too short or too small, all of them are held out, the run in
-            `folder` has other settings, or another process is at work there.
+        CheckpointError: if there is no such teacher.
+        UsageError: if a clip is too short or too small, all of them are held out, only clean ones
+            would do, the run in `folder` has other settings, or another process is at work there.
         TrainingError: if training went wrong, or a worker died.
     """
     material = Material(clips=clips, photos=photos, measured_by=measured_by)
+    _check_material(config, material)
+    if isinstance(config, DistillConfig) and config.teacher is not None:
+        load_prior(Path(config.teacher))  # says now what is wrong with it
     with alone(folder):
         # decode once, before the workers share the cache
         _check(config, material, _training(config, material, folder))
@@ -80,6 +85,20 @@ def distill(
         except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:  # type: ignore[attr-defined]
             raise _reason(folder, error) from error
     return folder / (TEACHER_WEIGHTS if isinstance(config, TeacherConfig) else WEIGHTS)
+
+
+def _check_material(config: RunConfig, material: Material) -> None:
+    """UsageError if clean clips are needed and there are none."""
+    if material.measured_by is None:
+        return
+    if isinstance(config, TeacherConfig) or (
+        isinstance(config, DistillConfig) and config.method.reads_clean
+    ):
+        name = "a teacher" if isinstance(config, TeacherConfig) else "this method"
+        raise UsageError(
+            f"{name} learns from clean videos, and there are only measured ones",
+            hint="`--recipe adapt` learns from measurements alone",
+        )
 
 
 def _training(config: RunConfig, material: Material, folder: Path) -> list[Clip]:
@@ -147,9 +166,8 @@ def run_worker(
 
 def objective_of(config: RunConfig, material: Material, clips: list[Clip]) -> Objective:
     """What `config` trains, from these clips."""
+    _check_material(config, material)
     if isinstance(config, TeacherConfig):
-        if material.measured_by is not None:
-            raise UsageError("a teacher learns from clean videos, and there are only measured ones")
         return Teaching(config, Sampler(clips, lossy_fraction=0.0, photos=_photos(material)))
     assert isinstance(config, DistillConfig)
     return Distillation(config, _source(config, material, clips))

@@ -159,7 +159,9 @@ def test_measurements_alone_bring_a_student_nearer_to_the_truth(tmp_path):
 
 def test_regression_needs_clean_clips(tmp_path):
     video, _, _ = measured_clip("identity+noise:std=20")
-    with pytest.raises(UsageError, match="learns from clean videos, and there are only measured"):
+    with pytest.raises(
+        UsageError, match="this method learns from clean videos, and there are only measured"
+    ):
         trainer(SMALL, [video], tmp_path, measured_by="identity+noise:std=20")
 
 
