@@ -234,6 +234,18 @@ def test_a_small_sharp_measurement_is_degraded_again(operator):
     assert again.y.shape == again.operator.A(torch.zeros(1, 3, 3, 24, 24)).shape
 
 
+@pytest.mark.parametrize("noise", ["r2r", "sure"])
+def test_what_comes_from_a_file_is_shown_as_a_file_holds_it(noise):
+    """A student takes frames beyond black and white for unclipped, and restores them otherwise."""
+    one = example(parse_degradation("identity").operator, noise_std=0.3)
+    asked = SelfSupervised(noise=noise).question(one, generator())
+    for shown in asked.examples:
+        assert shown.measurement.y.abs().max() <= 1
+    beyond = replace(one, measurement=replace(one.measurement, y=3 * one.measurement.y))
+    asked = SelfSupervised(noise=noise).question(beyond, generator())
+    assert asked.examples[-1].measurement.y.abs().max() > 3
+
+
 def test_questions_are_answered_best_by_the_truth():
     """Of every kind of question: a perfect student has a smaller loss than the measurement."""
     x = torch.from_numpy(clip("a_1", size=(48, 48)).frames[:3]).permute(0, 3, 1, 2)[None]

@@ -116,6 +116,8 @@ class Recorrupted(Question):
         measurement = example.measurement
         noise_std = noise_variance(measurement) ** 0.5
         noisier, target = recorrupted(measurement.y, noise_std, gain, generator)
+        if _is_stored(measurement.y):  # a function of `noisier` is as independent of the target
+            noisier = stored(noisier)
         told = Degradation(
             operator=measurement.operator,
             noise_std=noise_std * math.sqrt(1 + gain**2),
@@ -141,9 +143,11 @@ class Moved(Question):
     def of(cls, example: Example, generator: torch.Generator) -> "Moved":
         """With a random probe."""
         measurement = example.measurement
-        signs = torch.randint(0, 2, measurement.y.shape, generator=generator)
-        probe = 2 * signs.to(measurement.y) - 1
-        moved = Measurement(measurement.y + STEP * probe, measurement.degradation)
+        y = measurement.y
+        probe = 2 * torch.randint(0, 2, y.shape, generator=generator).to(y) - 1
+        if _is_stored(y):  # what was cut off at black or white does not follow its noise
+            probe = probe * (y.abs() < 1 - STEP)
+        moved = Measurement(y + STEP * probe, measurement.degradation)
         other = Example(moved, example.frames, example.task)
         return cls((example, other), probe[:, example.frames])
 
@@ -232,6 +236,11 @@ class Again(Question):
         return relative_error(
             made[0].x_hat, self.x, variance=made[0].start_variance.mean(), power=self.power
         )
+
+
+def _is_stored(y: Tensor) -> bool:
+    """Whether y comes from a file, where nothing is darker than black or brighter than white."""
+    return bool(y.abs().amax() <= 1)
 
 
 def _shrunk(measurement: Measurement) -> Tensor:
