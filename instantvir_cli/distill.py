@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +73,7 @@ def _material(clips: Path | None, measurements: Path | None, operator: str | Non
 def _configured(
     name: str, *, initial_weights: str | None, workers: int | None, settings: Sequence[str]
 ) -> "RunConfig":
+    from instantvir_distill.config import DistillConfig
     from instantvir_distill.recipes import RECIPES
     from instantvir_distill.settings import with_settings
     from instantvir_models.checkpoints.load import load_student
@@ -84,14 +84,15 @@ def _configured(
         raise UsageError(f"there is no recipe called `{name}`", hint=hint)
     if workers is not None and not 1 <= workers <= 64:
         raise UsageError(f"`--workers` is {workers}; it is a number from 1 to 64")
-    config = with_settings(RECIPES[name](), settings)
-    if initial_weights is not None:
-        if "student" in {field.name for field in fields(config)}:
-            load_student(initial_weights)  # says now what is wrong with it
-        config = replace(config, initial_weights=initial_weights)  # type: ignore[call-arg]
+    recipe = RECIPES[name]()
+    asked = list(settings)  # all at once: some fit together only
     if workers is not None:
-        config = replace(config, workers=workers)
-    return config
+        asked.append(f"workers={workers}")
+    if initial_weights is not None:
+        asked.append(f"initial_weights={initial_weights}")
+        if isinstance(recipe, DistillConfig):
+            load_student(initial_weights)  # says now what is wrong with it
+    return with_settings(recipe, asked)
 
 
 def _show_plan(config: "RunConfig") -> None:

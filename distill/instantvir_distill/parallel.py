@@ -1,6 +1,5 @@
 """Several workers as one: torch's own engines average gradients and hold weights."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -45,6 +44,19 @@ class _Asked(nn.Module):
         return ask()
 
 
+class _AllAsked(_Asked):
+    """The same, where a branch of the network may be asked by one worker and not by another.
+
+    Every weight then has a gradient in every worker, of zeros where it had none, and nothing has to
+    search the graph for those without one.
+    """
+
+    def forward(self, ask: Ask) -> tuple[Tensor, ...]:
+        loss, *others = ask()
+        learned = [weight.sum() for weight in self.network.parameters() if weight.requires_grad]
+        return loss + 0 * torch.stack(learned).sum(), *others
+
+
 def joined(network: nn.Module, layout: Layout, *, entries: Sequence[str]) -> nn.Module:
     """A module whose call asks `network` and whose backward pass averages over all workers.
 
@@ -62,9 +74,7 @@ def joined(network: nn.Module, layout: Layout, *, entries: Sequence[str]) -> nn.
         for name in entries:
             register_fsdp_forward_method(network, name)
         return asked
-    # a branch of the network may be asked by one worker and not by another
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-    return DistributedDataParallel(asked, find_unused_parameters=True)
+    return DistributedDataParallel(_AllAsked(network))
 
 
 def whole(tensor: Tensor) -> Tensor:

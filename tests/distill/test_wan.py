@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from instantvir_distill.levels import NoiseLaw
-from instantvir_distill.methods.amortise import Amortise
 from instantvir_distill.methods.base import Example, Networks
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.self_supervised import SelfSupervised
@@ -21,7 +20,7 @@ LAW = NoiseLaw(low=0.1, high=1.0)
 
 
 @pytest.mark.parametrize(
-    "method", [PosteriorTeacher(levels=LAW), red_diff(), Amortise(), SelfSupervised()],
+    "method", [PosteriorTeacher(levels=LAW), red_diff(), SelfSupervised()],
     ids=lambda method: method.name,
 )  # fmt: skip
 def test_a_method_knows_no_network(method):
