@@ -105,5 +105,7 @@ def test_recipes_are_complete_frozen_and_can_be_written(name):
 
 
 def test_the_supervised_recipes_are_what_they_were():
-    for name in ("tiny", "refine", "enlarge", "calibrate"):
+    for name in ("tiny", "refine", "enlarge"):
         assert RECIPES[name]().method == Regression(powers={"denoise": 0.25})
+    calibrating = Regression(powers={"denoise": 0.25}, calibration_weight=1.0)
+    assert RECIPES["calibrate"]().method == calibrating

@@ -35,7 +35,7 @@ class Regression(Balance, Method):
         for example, made in zip(examples, networks.restore(examples), strict=True):
             assert isinstance(example, CleanExample)
             squared = (made.x_hat.detach() - example.x)[0].square().mean(1, keepdim=True)
-            squared = F.adaptive_avg_pool2d(squared, made.variance.shape[-2:])
+            squared = F.interpolate(squared, size=made.variance.shape[-2:], mode="area")
             wrong.append(miscalibration(squared, made.variance))
             power = self.power(example.task)
             variance = made.start_variance.mean()

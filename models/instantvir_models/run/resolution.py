@@ -14,7 +14,7 @@ from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.estimate import (
-    estimate_blur_sigma,
+    estimate_blur,
     estimate_codec_noise_std,
     estimate_mask,
     estimate_noise_std,
@@ -57,6 +57,8 @@ class Resolved:
     """False when A (not only the noise) was estimated or assumed: nothing may claim consistency."""
     note: Path | None = None
     """The note beside the video that it was read from, if it was."""
+    remarks: tuple[str, ...] = ()
+    """Sentences for people: what was asked for and is not done, and why."""
 
 
 def resolve_video(
@@ -166,6 +168,7 @@ class _Resolver:
     def __init__(self, options: TaskOptions, sample: Pixels) -> None:
         self.options, self.sample = options, sample
         self.estimates: list[EstimatedParameter] = []
+        self.remarks: list[str] = []
         self.is_known = True
 
     def resolve(self, is_lossy: bool) -> Resolved:
@@ -173,7 +176,7 @@ class _Resolver:
         noise_std = self._noise_std(has_mask=mask is not None)
         operators: list[Operator] = []
         if DEBLUR in self.options.tasks:
-            operators += self._blur(noise_std)
+            operators += self._blur()
             if operators and is_lossy and self.options.noise_levels is None:
                 noise_std = self._with_codec_noise(noise_std)
         if SR in self.options.tasks:
@@ -189,6 +192,7 @@ class _Resolver:
             degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
             estimates=tuple(self.estimates),
             is_operator_known=self.is_known,
+            remarks=tuple(self.remarks),
         )
 
     def _noise_std(self, *, has_mask: bool) -> float:
@@ -216,22 +220,26 @@ class _Resolver:
         )
         return codec_std
 
-    def _blur(self, noise_std: float) -> list[Operator]:
+    def _blur(self) -> list[Operator]:
         sigma = self.options.blur_sigma
-        if sigma is None:
-            self.is_known = False
-            found = estimate_blur_sigma(self.sample, noise_std)
-            sigma = found.value
-            self.estimates.append(
-                EstimatedParameter(
-                    name="blur sigma",
-                    value=found.value,
-                    std=found.std,
-                    unit="px",
-                    confidence=found.confidence,
-                )
+        if sigma is not None:
+            return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
+        self.is_known = False
+        found = estimate_blur(self.sample)
+        self.estimates += [
+            EstimatedParameter(
+                name=parameter.name,
+                value=parameter.value,
+                std=parameter.std,
+                unit=parameter.unit,
+                confidence=found.confidence,
             )
-        return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
+            for parameter in found.parameters
+        ]
+        if found.kind is None:
+            self.remarks.append(f"no blur is undone: {found.reason}")
+            return []
+        return [found.operator]
 
     def _mask(self) -> Mask:
         if self.options.mask is not None:
