@@ -116,8 +116,8 @@ def _check(config: RunConfig, material: Material, training: list[Clip]) -> None:
     side = max(phase.crop for phase in config.phases)
     frames = max(phase.frames for phase in config.phases)
     if material.measured_by is not None:
-        for clip in _measured(training, material.measured_by):
-            clip.check(frames)
+        for measured in _measured(training, material.measured_by):
+            measured.check(frames)
         return
     for clip in training:
         length, height, width = clip.frames.shape[:3]

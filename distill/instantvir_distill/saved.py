@@ -16,7 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load as read_state
+from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
 from instantvir_distill.config import RunConfig
 from instantvir_distill.parallel import barrier, rank
@@ -48,8 +50,8 @@ def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
     barrier()
     try:
         with _quiet():
-            dcp.save(state, checkpoint_id=partial)
-    except (OSError, dcp.api.CheckpointException) as error:
+            write_state(state, checkpoint_id=partial)
+    except (OSError, CheckpointException) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise VideoWriteError(
             f"the checkpoint of step {step} cannot be written: {error}",
@@ -68,7 +70,7 @@ def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
 def load_checkpoint(state: dict[str, Any], folder: Path) -> None:
     """Read the newest checkpoint, which is there, into the tensors of `state`."""
     with _quiet():
-        dcp.load(state, checkpoint_id=last_checkpoint(folder))
+        read_state(state, checkpoint_id=last_checkpoint(folder))
 
 
 @contextmanager

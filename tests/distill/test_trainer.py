@@ -189,7 +189,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saved.dcp, "save", full)
+    monkeypatch.setattr(saved, "write_state", full)
     with pytest.raises(VideoWriteError, match=r"step 2 cannot be written: .*No space left") as told:
         run.save()
     assert "step-00000001" in told.value.hint

@@ -110,7 +110,7 @@ def test_a_recipe_goes_on_from_the_embedded_student(tmp_path, recipe):
     assert all(name.startswith(config.learned) for name in changed)
 
 
-def _wait_until(condition, seconds=60):
+def _wait_until(condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)

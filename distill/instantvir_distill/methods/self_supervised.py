@@ -84,7 +84,8 @@ class SelfSupervised(Balance, Method):
         if operator.is_identity:
             if self.noise == "sure":
                 return Moved.of(example, generator)
-            gain = math.exp(_uniform(*map(math.log, self.noise_gain), generator))
+            least, most = self.noise_gain
+            gain = math.exp(_uniform(math.log(least), math.log(most), generator))
             return Recorrupted.of(example, gain, generator)
         if operator.only_selects:
             return Hidden.of(example, _uniform(*self.hidden, generator), power, generator)
