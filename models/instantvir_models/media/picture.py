@@ -42,8 +42,6 @@ class PictureFormat:
         """The format of all pictures that follow `first`; warns about what of them is lost."""
         if color.has_alpha(first.format.name):
             logger.warning("%s has an alpha channel, which is dropped", name)
-        if first.interlaced_frame:
-            logger.warning("%s is interlaced; its fields are treated as one picture", name)
         return cls(
             name, time_base, first.width, first.height, orientation_of(first), may_change_size
         )
