@@ -12,6 +12,7 @@ from instantvir_distill.data import Sampler
 from instantvir_distill.methods.base import CleanExample, Example
 from instantvir_models.errors import UsageError
 from instantvir_models.media import to_unit
+from instantvir_models.operators.mask import FrameMasks
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.operators.spec import ClipShape, Specification
 from instantvir_models.tasks import SR, tasks_in
@@ -99,6 +100,12 @@ class MeasuredClip:
                 hint="take it out of the folder",
             )
         operator = self.degradation.operator
+        if any(isinstance(part, FrameMasks) for part in operator.parts):
+            raise UsageError(
+                f"`{operator.spec}` says which pixels are lost in each frame, and training needs to "
+                "know before it sees them",
+                hint="one mask for all frames, as an image: `mask:path=mask.png`",
+            )
         operator.A_adjoint(torch.zeros(1, 1, 3, height, width))  # says what does not fit
 
 

@@ -21,7 +21,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.downsample import Downsample
-from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.mask import FrameMasks, Mask
 from instantvir_models.operators.measurement import Degradation, Measurement, degrade
 from instantvir_models.operators.spec import Specification, parse_degradation
 from instantvir_models.tasks import TASKS
@@ -155,6 +155,12 @@ def test_measurements_alone_bring_a_student_nearer_to_the_truth(tmp_path):
     while run.step < config.steps:
         run.update()
     assert error() < 0.9 * before
+
+
+def test_masks_that_come_with_the_frames_are_refused():
+    given = Degradation(operator=FrameMasks(spec="dust"), noise_std=0.0)
+    with pytest.raises(UsageError, match="which pixels are lost in each frame"):
+        MeasuredClip(clip("m_1"), given).check(2)
 
 
 def test_regression_needs_clean_clips(tmp_path):
