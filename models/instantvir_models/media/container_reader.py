@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.base import VideoReader
+from instantvir_models.media.coding import EXPORT_OPTIONS
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, main_video_stream
 from instantvir_models.media.describe import described_stream, found_instead
@@ -84,7 +85,7 @@ class ContainerReader(VideoReader):
         self, pictures: Iterator[av.VideoFrame], picture_format: PictureFormat
     ) -> Iterator[Frame]:
         for picture in pictures:
-            frame = picture_format.frame(picture)
+            frame = picture_format.frame(picture, self.demuxer.codings.coding_of(picture))
             self.demuxer.account.note_delivered(picture)
             yield frame
 
@@ -166,7 +167,7 @@ class _Opening:
                 hint="convert it to H.264 with another program first",
             )
         is_file = os.path.isfile(str(container.name)) and not self.source.is_live
-        _set_threads(video, self.threads, may_hold_back=is_file)
+        _prepare_decoder(video, self.threads, may_hold_back=is_file)
         return Demuxer(
             container,
             video,
@@ -177,11 +178,12 @@ class _Opening:
         )
 
 
-def _set_threads(video: VideoStream, threads: int | None, *, may_hold_back: bool) -> None:
+def _prepare_decoder(video: VideoStream, threads: int | None, *, may_hold_back: bool) -> None:
     context = video.codec_context
     context.thread_count = threads or min(_USUAL_THREADS, os.cpu_count() or 1)
     # Frame threads hold back as many frames as there are threads; a live source cannot wait.
     context.thread_type = "AUTO" if may_hold_back else "SLICE"
+    context.options = dict(EXPORT_OPTIONS)
 
 
 def _copyable_streams(container: InputContainer) -> tuple[Stream, ...]:

@@ -12,6 +12,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
 from instantvir_models.media.timeline import Trim
@@ -57,6 +58,7 @@ class Demuxer:
         self._trim = trim
         self.time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.account = Account(container, video)
+        self.codings = CodingNotes(video.codec_context.codec.canonical_name)
         self._is_past_the_span = False
         self.first_seconds = Fraction(video.start_time or 0) * self.time_base
         """Time stamp at which the source begins; the trim counts from here."""
@@ -86,6 +88,7 @@ class Demuxer:
                 self.waiting.append(packet)
                 self.on_companion()
             elif not self._is_past_the_span:
+                self.codings.note_packet(packet)
                 yield from self._decode(packet)
             if self._is_past_the_span and self._is_after_the_span(packet):
                 return

@@ -9,6 +9,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from instantvir_models.media.coding import FrameCoding
+
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """[H, W, 3] full-range RGB: uint8 0..255, or uint16 0..65535 for more than 8 bits."""
 
@@ -25,6 +27,8 @@ class Frame:
     """Seconds per unit of `pts` and `duration`."""
     duration: int = 0
     """How long the picture is shown, in units of `time_base`; 0 if the source does not say."""
+    coding: FrameCoding | None = None
+    """How a codec stored it; None for a picture that was made here."""
 
     @property
     def pts_seconds(self) -> float:

@@ -11,6 +11,7 @@ import av
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media import color
+from instantvir_models.media.coding import FrameCoding
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.orientation import Orientation, orientation_of
 
@@ -53,7 +54,7 @@ class PictureFormat:
         for picture in pictures:
             yield self.frame(picture)
 
-    def frame(self, picture: av.VideoFrame) -> Frame:
+    def frame(self, picture: av.VideoFrame, coding: FrameCoding | None = None) -> Frame:
         """The picture as a frame; VideoOpenError if its size is another and may not be."""
         pts = picture.pts or 0
         has_changed = (picture.width, picture.height) != (self.width, self.height)
@@ -68,4 +69,4 @@ class PictureFormat:
             color.color_tags_of(picture), pix_fmt=picture.format.name, height=picture.height
         )
         pixels = self.orientation.upright(color.to_rgb(picture, tags))
-        return Frame(pixels, pts, self.time_base, picture.duration or 0)
+        return Frame(pixels, pts, self.time_base, picture.duration or 0, coding)
