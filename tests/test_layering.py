@@ -21,11 +21,21 @@ ROOMS: dict[str, set[str]] = {
     "operators": set(),
     "tasks": {"operators"},
     "media": set(),
+    "diagnosis": {"media", "operators"},
     "autoencoders": set(),
     "students": {"operators", "autoencoders"},
     "checkpoints": {"students", "autoencoders"},
     "solvers": {"media", "operators", "students"},
-    "run": {"media", "operators", "tasks", "autoencoders", "students", "checkpoints", "solvers"},
+    "run": {
+        "media",
+        "operators",
+        "tasks",
+        "diagnosis",
+        "autoencoders",
+        "students",
+        "checkpoints",
+        "solvers",
+    },
     "live": {"media", "operators", "tasks", "students", "checkpoints", "solvers", "run"},
 }
 """A room is a folder, or a module that has no folder and is named here. The other loose modules

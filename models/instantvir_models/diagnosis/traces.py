@@ -3,6 +3,7 @@
 Frames are uint8 or uint16 arrays [T, h, w, 3], a dozen or fewer. Nothing here judges.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Traces:
     """The same in the second octave."""
     changing_chroma: float
     """The same of the colour differences, all octaves."""
+    chroma: float
+    """Spread of colour differences in the first two octaves of the flattest patches of a frame."""
     texture: float
     """Typical spread of all patches in the first two octaves."""
     edges: float
@@ -69,6 +72,8 @@ class Traces:
     """None where nothing tells."""
     codec_name: str | None
     """None for pictures without a codec."""
+    is_lossless: bool
+    """Whether that codec loses nothing."""
     num_frames: int
     is_small: bool
     """Whether the frame is too small to be looked at."""
@@ -80,7 +85,7 @@ def traces_of(frames: Pixels, codings: Sequence[FrameCoding | None] = ()) -> Tra
     luma = [cv2.transform(frame, LUMA) for frame in levels]
     octaves = [_octaves(one) for one in luma]
     fine, middle, coarse = (_median(_flat_spread(o[n]) for o in octaves) for n in range(3))
-    changes = [_changes(*pair) for pair in zip(levels[:-1], levels[1:], strict=True)]
+    changes = [_changes(*pair) for pair in itertools.pairwise(levels)]
     changing = [_median(change[n] for change in changes) for n in range(3)]
     known = [coding for coding in codings if coding is not None]
     return Traces(
@@ -91,6 +96,7 @@ def traces_of(frames: Pixels, codings: Sequence[FrameCoding | None] = ()) -> Tra
         changing_fine=changing[0],
         changing_middle=changing[1],
         changing_chroma=changing[2],
+        chroma=_median(_chroma_spread(frame) for frame in levels),
         texture=_median(float(np.median(_spreads(o[0] + o[1]))) for o in octaves),
         edges=_median(_gradient(one) for one in luma),
         blockiness=_median(_blockiness(one) for one in luma),
@@ -98,6 +104,7 @@ def traces_of(frames: Pixels, codings: Sequence[FrameCoding | None] = ()) -> Tra
         step=_rms_step(known),
         bits_per_pixel=_bits_per_pixel(known, frames.shape[1] * frames.shape[2]),
         codec_name=known[0].codec_name if known else None,
+        is_lossless=not known or known[0].is_lossless,
         num_frames=len(frames),
         is_small=min(frames.shape[1:3]) < SMALLEST_SIDE,
     )
@@ -141,6 +148,12 @@ def _flat_spread(band: Levels) -> float:
     return float(np.quantile(_spreads(band), FLATTEST))
 
 
+def _chroma_spread(frame: Levels) -> float:
+    chroma = frame - cv2.transform(frame, LUMA)[..., None]
+    bands = [_octaves(np.ascontiguousarray(chroma[..., c]))[:2] for c in (0, 2)]
+    return float(np.mean([_flat_spread(fine + middle) for fine, middle in bands]))
+
+
 def _changes(before: Levels, after: Levels) -> tuple[float, float, float]:
     """Flat spreads of what changes along the motion: fine, middle, chroma."""
     moved = _moved(before, after)
@@ -173,7 +186,9 @@ def _moved(before: Levels, after: Levels) -> Levels:
 
 
 def _guide(frame: Levels) -> NDArray[np.uint8]:
-    half = cv2.resize(cv2.transform(frame, LUMA), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    half = cv2.resize(
+        cv2.transform(frame, LUMA), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA
+    )
     return cv2.convertScaleAbs(cv2.GaussianBlur(half, (5, 5), 1.0))
 
 

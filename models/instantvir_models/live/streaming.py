@@ -178,10 +178,10 @@ def new_controls(opened: OpenedSolver, prompt: str | None) -> Controls:
 def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
     """The degradation of a stream that was started; looks at its first frames only if it has to."""
     assert stream.source is not None
-    sample = []
-    if needs_first_frames(plan.name, plan.wanted):
-        sample = [frame.pixels for frame in stream.sample(SAMPLE_FRAMES)]
+    sample: list[Frame] = []
     is_lossy = not stream.source.reader.info.is_lossless
+    if needs_first_frames(plan.name, plan.wanted, is_lossy=is_lossy):
+        sample = list(stream.sample(SAMPLE_FRAMES))
     return resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from av.sidedata.encparams import VideoEncParams
 from numpy.typing import NDArray
 
+from instantvir_models.media.limits import LOSSLESS_CODECS
+
 EXPORT_OPTIONS = {"export_side_data": "venc_params"}
 """What asks FFmpeg's decoder for the quantisers it met."""
 
@@ -31,9 +33,7 @@ _HEADER = np.dtype(
 )
 """The head of FFmpeg's AVVideoEncParams."""
 
-_BLOCK = np.dtype(
-    [("x", "<i4"), ("y", "<i4"), ("w", "<i4"), ("h", "<i4"), ("delta_qp", "<i4")]
-)
+_BLOCK = np.dtype([("x", "<i4"), ("y", "<i4"), ("w", "<i4"), ("h", "<i4"), ("delta_qp", "<i4")])
 """FFmpeg's AVVideoBlockParams."""
 
 _VP9, _H264, _MPEG2 = 0, 1, 2
@@ -52,6 +52,11 @@ class FrameCoding:
     steps: NDArray[np.float32] | None = None
     """Quantiser steps in 8-bit levels of an orthonormal transform, one per block; None where the
     codec does not tell. Of one size for the whole frame it is one number."""
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether the codec never loses anything (H.264 with crf 0 cannot be told: False)."""
+        return self.codec_name in LOSSLESS_CODECS
 
     @property
     def step(self) -> float | None:
@@ -73,9 +78,7 @@ class CodingNotes:
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.clear()
         steps = jpeg_steps(bytes(packet)) if self.codec_name == "mjpeg" else None
-        self._waiting[packet.pts] = FrameCoding(
-            self.codec_name, num_bytes=packet.size, steps=steps
-        )
+        self._waiting[packet.pts] = FrameCoding(self.codec_name, num_bytes=packet.size, steps=steps)
 
     def coding_of(self, picture: av.VideoFrame) -> FrameCoding:
         """What is known of a decoded picture; to be asked once."""

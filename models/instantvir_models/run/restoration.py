@@ -11,10 +11,12 @@ from typing import Any
 
 from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
+from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.errors import UsageError
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
+    VideoInfo,
     VideoReader,
     VideoWriter,
     create_video,
@@ -25,12 +27,14 @@ from instantvir_models.operators.sidecar import forget_sidecar
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
     EstimatedParameter,
     Resolved,
+    needs_to_be_looked_at,
+    resolve_by_looking,
     resolve_video,
 )
 from instantvir_models.run.session import Session
@@ -39,6 +43,9 @@ from instantvir_models.students.fitting import Notice
 from instantvir_models.tasks import TaskOptions, parse_tasks
 
 logger = logging.getLogger(__name__)
+
+UNCHANGED = "as_measured"
+"""The solver that gives back a video with which nothing is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,13 +282,10 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
     ) as reader:
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
-        resolved = resolve_video(
-            job.source,
-            plan.wanted,
-            sample=[frame.pixels for frame in first],
-            is_lossy=not reader.info.is_lossless,
-        )
+        resolved = _resolved(job, plan, reader.info, first)
         degradation = resolved.degradation
+        if resolved.is_nothing_to_do:
+            solver = open_solver(UNCHANGED)
         made = solver.new_session(
             degradation, height=reader.info.height, width=reader.info.width, limits=plan.limits
         )
@@ -293,8 +297,24 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             frames=itertools.chain(first, frames),
             resolved=resolved,
             session=made.session,
-            notices=(*doubts_of(solver, degradation), *made.notices),
+            notices=(
+                *(Notice(text, is_warning=True) for text in resolved.doubts),
+                *doubts_of(solver, degradation),
+                *made.notices,
+            ),
         )
+
+
+def _resolved(job: Job, plan: RestorePlan, info: VideoInfo, first: Sequence[Frame]) -> Resolved:
+    """The degradation of one input whose first frames were read."""
+    is_lossy = not info.is_lossless
+    if not needs_to_be_looked_at(job.source, plan.wanted):
+        return resolve_video(job.source, plan.wanted, sample=first, is_lossy=is_lossy)
+    samples = (
+        Sample.of(first[:FRAMES_PER_PLACE]),
+        *later_samples(job.source, info, start_seconds=plan.start_seconds),
+    )
+    return resolve_by_looking(job.source, samples, is_lossy=is_lossy)
 
 
 def doubts_of(solver: OpenedSolver, degradation: Degradation) -> tuple[Notice, ...]:

@@ -1,0 +1,77 @@
+"""What is to be done about what was found: a degradation to undo, and the words that say the same."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from instantvir_models.diagnosis.findings import Finding, Kind
+from instantvir_models.operators.base import Operator
+from instantvir_models.operators.blur import GaussianBlur
+from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.measurement import LEVEL, Degradation
+
+CODEC_LEVELS = 3.0
+"""What solvers add by themselves, as a root of squares, to the noise they are told of where a video
+is lossy."""
+
+SMALLEST_ERROR = 2.5
+"""Levels of noise and codec error together below which nothing is changed: so little is easily taken
+for texture, and texture for it."""
+
+SMALLEST_LOSSLESS_ERROR = 1.5
+"""The same where no codec lost anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """What would be done about a video."""
+
+    degradation: Degradation | None
+    """To be undone; None where nothing is sure enough to be changed."""
+    sentence: str
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What says the same to `instantvir restore`; none where nothing is done."""
+        return () if self.degradation is None else ("--operator", self.degradation.spec)
+
+    def command(self, source: str) -> str | None:
+        """The command that says the same explicitly; None where nothing is done."""
+        if self.degradation is None:
+            return None
+        return shlex.join(["instantvir", "restore", source, *self.options])
+
+
+def told_noise_std(error_levels: float, *, is_lossy: bool) -> float:
+    """What to tell a solver of an rms error, in the [-1, 1] range."""
+    own = CODEC_LEVELS if is_lossy else 0.0
+    return math.sqrt(max(0.0, error_levels**2 - own**2)) * LEVEL
+
+
+def remedy_for(findings: Sequence[Finding], *, is_lossy: bool) -> Remedy:
+    """What is sure to help against these findings, and nothing else."""
+    by_kind: dict[Kind, Finding] = {finding.kind: finding for finding in findings}
+    error, blur = by_kind.get("error"), by_kind.get("blur")
+    if error is None or error.confidence == "low":
+        return _nothing("what is wrong could not be told")
+    smallest = SMALLEST_ERROR if is_lossy else SMALLEST_LOSSLESS_ERROR
+    operator: Operator = Identity()
+    steps = []
+    if blur is not None and blur.confidence == "high":
+        operator = GaussianBlur(blur.value)
+        steps.append(f"sharpen (a blur of {blur.value:.1f} px)")
+    if error.value >= smallest:
+        what = "compression damage and noise" if is_lossy else "noise"
+        steps.append(f"take away {what} ({error.value:.1f} levels)")
+    if not steps:
+        return _nothing("it is nearly clean")
+    noise_std = told_noise_std(error.value, is_lossy=is_lossy)
+    return Remedy(
+        degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
+        sentence=f"to do: {', '.join(steps)}",
+    )
+
+
+def _nothing(why: str) -> Remedy:
+    return Remedy(degradation=None, sentence=f"to do: nothing, for {why}")
