@@ -40,7 +40,7 @@ Vector = NDArray[np.float64]
 FOLDS = 6
 RIDGES = (3.0, 10.0, 30.0, 100.0)
 COVERED = 0.95
-FEWEST_ROWS = 20
+FEWEST_ROWS = 10
 TARGET = Path(diagnosis.__file__).with_name("error_model.json")
 
 

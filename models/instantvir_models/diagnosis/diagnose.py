@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from instantvir_models.diagnosis.blur import blur_finding
 from instantvir_models.diagnosis.error_model import (
     Expected,
@@ -13,6 +16,7 @@ from instantvir_models.diagnosis.error_model import (
     expected_error,
 )
 from instantvir_models.diagnosis.findings import Confidence, Finding
+from instantvir_models.diagnosis.picture import drawn, save_picture
 from instantvir_models.diagnosis.remedy import Remedy, remedy_for
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
@@ -38,7 +42,7 @@ WHITE_RATIO = 0.45
 """Noise of the second octave over that of the first, below which it is white."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Diagnosis:
     """What is wrong with a video, how sure that is, and what would be done about it."""
 
@@ -50,7 +54,17 @@ class Diagnosis:
     is_lossy: bool
     traces: tuple[Traces, ...]
     """What it was read off, one for each place."""
+    sample: Sample
+    """The frames of its beginning."""
     remedy: Remedy
+
+    def picture(self) -> NDArray[np.uint8]:
+        """[H, W, 3] RGB: a frame, what changes in it, how noisy it is where, its codec's blocks."""
+        return drawn(self.sample)
+
+    def save_picture(self, path: str | Path) -> None:
+        """The picture as a PNG; VideoWriteError if it cannot be written."""
+        save_picture(self.picture(), Path(path))
 
     def finding(self, kind: str) -> Finding | None:
         """The finding of a kind, if there is one."""
@@ -117,6 +131,7 @@ def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) 
         notes=tuple(notes),
         is_lossy=is_lossy,
         traces=traces,
+        sample=samples[0],
         remedy=remedy_for(findings, is_lossy=is_lossy),
     )
 

@@ -134,14 +134,23 @@ def _dilated(octave: int) -> Levels:
     return kernel
 
 
+def flat_map(luma: Levels) -> Levels:
+    """[h / 8, w / 8] spread of every patch in the first octave: noise where the picture is flat."""
+    return _spread_grid(_octaves(luma)[0])
+
+
 def _spreads(band: Levels) -> Levels:
     """Rms of every patch of a band [h, w]; at least one."""
+    return _spread_grid(band).ravel()
+
+
+def _spread_grid(band: Levels) -> Levels:
     rows, columns = (max(1, size // PATCH) for size in band.shape)
     height, width = min(band.shape[0], PATCH * rows), min(band.shape[1], PATCH * columns)
     means = cv2.resize(
         np.square(band[:height, :width]), (columns, rows), interpolation=cv2.INTER_AREA
     )
-    return np.sqrt(means).ravel()
+    return np.sqrt(means).reshape(rows, columns)
 
 
 def _flat_spread(band: Levels) -> float:
@@ -156,8 +165,8 @@ def _chroma_spread(frame: Levels) -> float:
 
 def _changes(before: Levels, after: Levels) -> tuple[float, float, float]:
     """Flat spreads of what changes along the motion: fine, middle, chroma."""
-    moved = _moved(before, after)
-    difference = (after - moved) / np.float32(math.sqrt(2))
+    shifted = moved(before, after)
+    difference = (after - shifted) / np.float32(math.sqrt(2))
     luma = cv2.transform(difference, LUMA)
     fine, middle, _ = _octaves(luma)
     chroma = difference - luma[..., None]
@@ -165,7 +174,7 @@ def _changes(before: Levels, after: Levels) -> tuple[float, float, float]:
     return _flat_spread(fine), _flat_spread(middle), float(np.quantile(spread, FLATTEST))
 
 
-def _moved(before: Levels, after: Levels) -> Levels:
+def moved(before: Levels, after: Levels) -> Levels:
     """The frame before, moved onto the one after; whole pixels, so that its noise stays white."""
     guides = [_guide(frame) for frame in (after, before)]
     height, width = after.shape[:2]

@@ -2,17 +2,19 @@
 
 import itertools
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
+from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
-from instantvir_models.errors import UsageError
+from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
@@ -127,6 +129,12 @@ class RestoreReport:
     """Of its weights; None where it has none."""
     damage: str | None
     """One sentence where the input was damaged: what could be decoded was restored."""
+    findings: tuple[Finding, ...] = ()
+    """What was found where nothing was told."""
+    command: str | None = None
+    """The command that does the same explicitly; None where all was told, or nothing is changed."""
+    is_unchanged: bool = False
+    """Whether nothing was sure enough to be changed."""
 
     @property
     def gain(self) -> float | None:
@@ -150,6 +158,32 @@ class Restoration:
     notices: tuple[Notice, ...]
     """What a person is to be told before it runs."""
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether nothing is to be done and nothing else is wanted, so that the file is copied."""
+        is_plain = self.plan == replace(
+            RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits
+        )
+        source, destination = Path(self.job.source), Path(self.job.destination)
+        is_alike = source.is_file() and source.suffix.lower() == destination.suffix.lower()
+        return self.resolved.is_nothing_to_do and is_plain and is_alike
+
+    def _copied(self) -> RestoreReport:
+        """What came of copying the file, which appears under its name whole."""
+        make_folder_of(self.job)
+        target = Path(self.job.destination)
+        unfinished = target.with_name(f".{target.name}.unfinished")
+        try:
+            shutil.copyfile(self.job.source, unfinished)
+            unfinished.replace(target)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise VideoWriteError(
+                f"cannot write `{target}`: {error.strerror}", hint="choose another name with `-o`"
+            ) from error
+        forget_sidecar(target)
+        return replace(self.report(), output=self.job.destination)
+
     def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
         """What came of it, once; on any failure nothing is left under a final name.
 
@@ -160,6 +194,8 @@ class Restoration:
             VideoWriteError: if the output cannot be written.
             UsageError: if the reference has another size.
         """
+        if self.is_copied:
+            return self._copied()
         with ExitStack() as stack:
             gain = self._gain(stack)
             writer = self._writer(stack)
@@ -186,6 +222,7 @@ class Restoration:
     def report(self, ran: PipelineReport | None = None, gain: Gain | None = None) -> RestoreReport:
         """What there is to say, before or after the run."""
         info, degradation = self.reader.info, self.resolved.degradation
+        diagnosis = self.resolved.diagnosis
         height, width = self.session.output_size
         return RestoreReport(
             version=__version__,
@@ -199,7 +236,7 @@ class Restoration:
             stage_seconds=ran.stage_seconds if ran else None,
             operator=degradation.spec,
             is_operator_known=self.resolved.is_operator_known,
-            is_lossy_input=degradation.is_lossy,
+            is_lossy_input=not info.is_lossless,
             noise_levels=degradation.noise_std / LEVEL,
             estimates=self.resolved.estimates,
             residual=ran.session.residual if ran else None,
@@ -209,6 +246,9 @@ class Restoration:
             model=self.solver.name,
             model_sha256=self.solver.sha256,
             damage=self.reader.damage.message if ran else None,
+            findings=diagnosis.findings if diagnosis else (),
+            command=diagnosis.command if diagnosis else None,
+            is_unchanged=self.resolved.is_nothing_to_do,
         )
 
     def _gain(self, stack: ExitStack) -> Gain | None:
@@ -363,7 +403,8 @@ def restore(
         source: a video, an image pattern such as `in_%04d.png`, or `-` for standard input.
         destination: a file, a folder (with `/`), an image pattern or `-`; None writes
             `IN.restored.mp4` beside the input.
-        task: `denoise`, `deblur`, `sr`, `inpaint`, or several of them.
+        task: `denoise`, `deblur`, `sr`, `inpaint`, or several of them; with nothing told at all, what
+            `diagnose` finds is mended where that is sure to help.
         operator: what happened to the video, exactly: `blur:sigma=3+noise:std=5`, or a
             `Degradation` with an operator of your own.
         blur_sigma: pixels; estimated if not given.
