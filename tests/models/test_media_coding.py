@@ -1,0 +1,71 @@
+"""What a codec says of itself comes with the frames."""
+
+import numpy as np
+import pytest
+
+from instantvir_models.media import open_video
+from instantvir_models.media.coding import FrameCoding, h264_steps, jpeg_steps, vp9_steps
+from tests.media_clips import make_clip, picture, write_frames
+
+
+def codings_of(path, count=3):
+    with open_video(path, other_streams=False) as reader:
+        return [frame.coding for frame, _ in zip(reader, range(count), strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "fine", "coarse"),
+    [
+        ("libx264", "yuv420p", {"qp": "10"}, {"qp": "40"}),
+        ("mpeg2video", "yuv420p", {"qmin": "2", "qmax": "2"}, {"qmin": "20", "qmax": "20"}),
+        ("mpeg4", "yuv420p", {"qmin": "2", "qmax": "2"}, {"qmin": "20", "qmax": "20"}),
+        ("mjpeg", "yuvj420p", {"qmin": "2", "qmax": "2"}, {"qmin": "20", "qmax": "20"}),
+        ("libvpx-vp9", "yuv420p", {"crf": "10", "b": "0"}, {"crf": "60", "b": "0"}),
+    ],
+)
+def test_a_coarser_file_says_a_larger_step(tmp_path, codec, pix_fmt, fine, coarse):
+    frames = [picture(t, 64, 48) for t in range(3)]
+    steps = []
+    for name, options in (("fine", fine), ("coarse", coarse)):
+        path = write_frames(tmp_path / f"{name}.mkv", frames, codec, pix_fmt, options)
+        codings = codings_of(path)
+        assert codings[0].picture_type == "I"
+        assert all(coding.num_bytes for coding in codings[:1])
+        steps.append(codings[0].step)
+    assert steps[1] > 4 * steps[0]
+
+
+def test_the_quantiser_of_h264_is_the_one_that_was_asked_for(tmp_path):
+    path = write_frames(
+        tmp_path / "in.mkv", [picture(0, 64, 48)], "libx264", "yuv420p",
+        {"qp": "28", "x264-params": "ipratio=1"},
+    )  # fmt: skip
+    [coding] = codings_of(path)
+    np.testing.assert_allclose(coding.steps, 16, rtol=1e-5)  # 2^((28 - 4) / 6)
+    assert coding.steps.shape == (12,)  # macroblocks
+
+
+def test_steps_double_every_six_and_grow_without_a_gap():
+    qp = np.arange(52, dtype=np.float32)
+    np.testing.assert_allclose(h264_steps(qp[6:]), 2 * h264_steps(qp[:-6]), rtol=1e-5)
+    ratio = vp9_steps(np.arange(1, 256, dtype=np.float32)) / vp9_steps(
+        np.arange(255, dtype=np.float32)
+    )
+    assert ratio.min() > 1
+    assert ratio[20:].max() < 1.05
+
+
+def test_lossless_and_made_frames_say_nothing_of_steps(tmp_path):
+    path = make_clip(tmp_path / "in.mkv", codec="ffv1", pix_fmt="bgr0")
+    [coding] = codings_of(path, 1)
+    assert coding.step is None
+    assert coding.is_lossless
+    assert not FrameCoding("hevc").is_lossless
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 10, 40, 90, 150])
+def test_a_broken_jpeg_has_no_table_and_breaks_nothing(cut):
+    table = bytes([0xFF, 0xDB, 0, 67, 0, *range(1, 65)])
+    jpeg = bytes([0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0]) + table
+    assert jpeg_steps(jpeg) is not None
+    assert cut >= len(jpeg) or jpeg_steps(jpeg[:cut]) is None
