@@ -1,5 +1,6 @@
 """What a codec says of itself comes with the frames."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -53,6 +54,15 @@ def test_steps_double_every_six_and_grow_without_a_gap():
     )
     assert ratio.min() > 1
     assert ratio[20:].max() < 1.05
+
+
+def test_jpeg_images_say_their_table(tmp_path):
+    for quality in (95, 20):
+        path = tmp_path / f"{quality}_0.jpg"
+        cv2.imwrite(str(path), picture(0, 64, 48), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    [fine] = codings_of(tmp_path / "95_%d.jpg", 1)
+    [coarse] = codings_of(tmp_path / "20_%d.jpg", 1)
+    assert coarse.step > 8 * fine.step
 
 
 def test_lossless_and_made_frames_say_nothing_of_steps(tmp_path):

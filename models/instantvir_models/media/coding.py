@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import av
 import numpy as np
@@ -73,12 +75,18 @@ class CodingNotes:
 
     def note_packet(self, packet: av.Packet) -> None:
         """A packet of the video was read."""
-        if packet.pts is None:
-            return
+        if packet.pts is not None:
+            self._note(packet.pts, packet.size, lambda: bytes(packet))
+
+    def note_file(self, pts: int, path: Path) -> None:
+        """The image that is shown at `pts` was read."""
+        self._note(pts, path.stat().st_size, path.read_bytes)
+
+    def _note(self, pts: int, num_bytes: int, read: Callable[[], bytes]) -> None:
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.clear()
-        steps = jpeg_steps(bytes(packet)) if self.codec_name == "mjpeg" else None
-        self._waiting[packet.pts] = FrameCoding(self.codec_name, num_bytes=packet.size, steps=steps)
+        steps = jpeg_steps(read()) if self.codec_name == "mjpeg" else None
+        self._waiting[pts] = FrameCoding(self.codec_name, num_bytes=num_bytes, steps=steps)
 
     def coding_of(self, picture: av.VideoFrame) -> FrameCoding:
         """What is known of a decoded picture; to be asked once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -48,11 +47,6 @@ class PictureFormat:
         return cls(
             name, time_base, first.width, first.height, orientation_of(first), may_change_size
         )
-
-    def frames(self, pictures: Iterable[av.VideoFrame]) -> Iterator[Frame]:
-        """Each picture as a frame; ends for good where a size is refused."""
-        for picture in pictures:
-            yield self.frame(picture)
 
     def frame(self, picture: av.VideoFrame, coding: FrameCoding | None = None) -> Frame:
         """The picture as a frame; VideoOpenError if its size is another and may not be."""
