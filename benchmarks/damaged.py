@@ -170,14 +170,14 @@ class Draw:
     def encoder(self) -> Encoder:
         """One of all, at a quality that files have."""
         makers = {
-            lambda: LOSSLESS: 0.14,
-            lambda: h264(self.integer(16, 40)): 0.3,
+            lambda: LOSSLESS: 0.12,
+            lambda: h264(self.integer(16, 40)): 0.2,
             lambda: h264(self.integer(16, 40), "medium"): 0.05,
-            lambda: hevc(self.integer(18, 40)): 0.05,
+            lambda: hevc(self.integer(18, 40)): 0.2,
             lambda: vp9(self.integer(20, 58)): 0.1,
             lambda: mpeg2(self.integer(2, 24)): 0.11,
             lambda: mpeg4(self.integer(2, 24)): 0.11,
-            lambda: mjpeg(self.integer(2, 24)): 0.14,
+            lambda: mjpeg(self.integer(2, 24)): 0.11,
         }
         which = self.rng.choice(len(makers), p=list(makers.values()))
         return list(makers)[int(which)]()

@@ -6,6 +6,7 @@ import pytest
 
 from instantvir_models.media import open_video
 from instantvir_models.media.coding import FrameCoding, h264_steps, jpeg_steps, vp9_steps
+from instantvir_models.media.hevc_headers import HEVCHeaders
 from tests.media_clips import make_clip, picture, write_frames
 
 
@@ -54,6 +55,30 @@ def test_steps_double_every_six_and_grow_without_a_gap():
     )
     assert ratio.min() > 1
     assert ratio[20:].max() < 1.05
+
+
+@pytest.mark.parametrize("name", ["in.mkv", "in.mp4", "in.ts"])
+@pytest.mark.parametrize("qp", [20, 38])
+def test_key_frames_of_hevc_say_their_step(tmp_path, name, qp):
+    options = {"x265-params": f"qp={qp}:ipratio=1:log-level=none"}
+    frames = [picture(t, 64, 48) for t in range(3)]
+    path = write_frames(tmp_path / name, frames, "libx265", "yuv420p", options)
+    first, *others = codings_of(path)
+    assert first.step == pytest.approx(2 ** ((qp - 4) / 6))
+    assert all(coding.step is None and coding.num_bytes for coding in others)
+
+
+def test_broken_headers_of_hevc_say_nothing_and_break_nothing(tmp_path):
+    path = write_frames(tmp_path / "in.ts", [picture(0, 64, 48)], "libx265", "yuv420p")
+    data = path.read_bytes()[188:]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        broken = bytearray(data[: int(rng.integers(0, 1500))])
+        for at in rng.integers(0, max(1, len(broken)), 20):
+            broken[at : at + 1] = bytes([int(rng.integers(256))])
+        headers = HEVCHeaders(b"")
+        assert headers.qp_of(bytes(broken)) is None or isinstance(headers.qp_of(bytes(broken)), int)
+    assert HEVCHeaders(b"\x01" + b"\xff" * 30).qp_of(b"\0\0\0\1abc") is None
 
 
 def test_jpeg_images_say_their_table(tmp_path):

@@ -219,10 +219,10 @@ def is_white(traces: Traces) -> bool:
 
 
 def confidence_of(expected: Expected) -> Confidence:
-    """High where the bar is narrow and such traces were seen before."""
+    """High where the bar is narrow, such traces were seen before and the codec says its steps."""
     if not expected.is_familiar:
         return "low"
-    if expected.spread <= HIGH_SPREAD:
+    if expected.spread <= HIGH_SPREAD and not expected.is_by_bytes:
         return "high"
     return "medium" if expected.spread <= MEDIUM_SPREAD else "low"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ import numpy as np
 from av.sidedata.encparams import VideoEncParams
 from numpy.typing import NDArray
 
+from instantvir_models.media.hevc_headers import HEVCHeaders
 from instantvir_models.media.limits import LOSSLESS_CODECS
 
 EXPORT_OPTIONS = {"export_side_data": "venc_params"}
@@ -71,6 +73,8 @@ class CodingNotes:
     """Holds what packets say until the frames they become are delivered."""
 
     codec_name: str
+    extradata: bytes = b""
+    """What the container says of the codec."""
     _waiting: dict[int, FrameCoding] = field(default_factory=dict)
 
     def note_packet(self, packet: av.Packet) -> None:
@@ -85,8 +89,22 @@ class CodingNotes:
     def _note(self, pts: int, num_bytes: int, read: Callable[[], bytes]) -> None:
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.clear()
-        steps = jpeg_steps(read()) if self.codec_name == "mjpeg" else None
-        self._waiting[pts] = FrameCoding(self.codec_name, num_bytes=num_bytes, steps=steps)
+        self._waiting[pts] = FrameCoding(
+            self.codec_name, num_bytes=num_bytes, steps=self._steps_in(read)
+        )
+
+    def _steps_in(self, read: Callable[[], bytes]) -> NDArray[np.float32] | None:
+        """Of codecs whose decoder hands nothing on."""
+        if self.codec_name == "mjpeg":
+            return jpeg_steps(read())
+        if self.codec_name != "hevc":
+            return None
+        qp = self._hevc.qp_of(read())
+        return None if qp is None else h264_steps(np.array([qp], np.float32))
+
+    @cached_property
+    def _hevc(self) -> HEVCHeaders:
+        return HEVCHeaders(self.extradata)
 
     def coding_of(self, picture: av.VideoFrame) -> FrameCoding:
         """What is known of a decoded picture; to be asked once."""

@@ -58,7 +58,9 @@ class Demuxer:
         self._trim = trim
         self.time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.account = Account(container, video)
-        self.codings = CodingNotes(video.codec_context.codec.canonical_name)
+        self.codings = CodingNotes(
+            video.codec_context.codec.canonical_name, bytes(video.codec_context.extradata or b"")
+        )
         self._is_past_the_span = False
         self.first_seconds = Fraction(video.start_time or 0) * self.time_base
         """Time stamp at which the source begins; the trim counts from here."""
