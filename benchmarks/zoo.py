@@ -42,7 +42,7 @@ from instantvir_models.run.restoration import restore
 
 WIDTH, HEIGHT, FRAMES = 320, 176, 12
 SEED = 0
-TOLD_NOISE = (1, 2, 3.5, 5, 7, 10, 14, 20)
+TOLD_NOISE = (2, 4, 6.5, 10, 15)
 """Levels that are tried for the best told result."""
 
 
