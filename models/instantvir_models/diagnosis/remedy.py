@@ -43,9 +43,14 @@ class Remedy:
         return shlex.join(["instantvir", "restore", source, *self.options])
 
 
-def told_noise_std(error_levels: float, *, is_lossy: bool) -> float:
-    """What to tell a solver of an rms error, in the [-1, 1] range."""
-    own = CODEC_LEVELS if is_lossy else 0.0
+def told_noise_std(error_levels: float, *, is_lossy: bool, is_inverted: bool = False) -> float:
+    """What to tell a solver of an rms error, in the [-1, 1] range.
+
+    Args:
+        is_inverted: whether a blur is undone: that amplifies whatever noise it is not told of, and
+            the inverse itself adds nothing for a codec.
+    """
+    own = CODEC_LEVELS if is_lossy and not is_inverted else 0.0
     return math.sqrt(max(0.0, error_levels**2 - own**2)) * LEVEL
 
 
@@ -66,7 +71,7 @@ def remedy_for(findings: Sequence[Finding], *, is_lossy: bool) -> Remedy:
         steps.append(f"take away {what} ({error.value:.1f} levels)")
     if not steps:
         return _nothing("it is nearly clean")
-    noise_std = told_noise_std(error.value, is_lossy=is_lossy)
+    noise_std = told_noise_std(error.value, is_lossy=is_lossy, is_inverted=not operator.is_identity)
     return Remedy(
         degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
         sentence=f"to do: {', '.join(steps)}",

@@ -215,10 +215,10 @@ class _Look:
     def traces(self) -> Traces:
         return traces_of(self.sample.frames, self.sample.codings)
 
-    def noise(self) -> tuple[float, EstimatedParameter]:
+    def noise(self, *, is_inverted: bool = False) -> tuple[float, EstimatedParameter]:
         """What to tell a solver in [-1, 1] units, and the same for people in 8-bit levels."""
         if self.is_lossy and shows_something(self.traces):
-            return self._noise_with_codec()
+            return self._noise_with_codec(is_inverted=is_inverted)
         found = estimate_noise_std(self.sample.frames)
         return found.value, EstimatedParameter(
             name="noise",
@@ -228,11 +228,13 @@ class _Look:
             confidence=found.confidence,
         )
 
-    def _noise_with_codec(self) -> tuple[float, EstimatedParameter]:
-        """Unsure ones count as the least that they may be."""
+    def _noise_with_codec(self, *, is_inverted: bool) -> tuple[float, EstimatedParameter]:
+        """Unsure ones count as the least that they may be, but where a blur is undone."""
         error, _ = error_finding([self.traces])
-        levels = error.low if error.confidence == "low" else error.value
-        return told_noise_std(levels, is_lossy=True), EstimatedParameter(
+        is_unsure = error.confidence == "low" and not is_inverted
+        levels = error.low if is_unsure else error.value
+        told = told_noise_std(levels, is_lossy=True, is_inverted=is_inverted)
+        return told, EstimatedParameter(
             name="noise and compression",
             value=levels,
             std=(error.high - error.low) / 4,
@@ -240,11 +242,12 @@ class _Look:
             confidence=error.confidence,
         )
 
-    def told_noise(self, levels: float) -> float:
+    def told_noise(self, levels: float, *, is_inverted: bool) -> float:
         """What to tell a solver of noise that the user knows of: behind a codec, with its share."""
         if not self.is_lossy:
             return levels * LEVEL
-        return told_noise_std(told_with_codec(levels, self.traces), is_lossy=True)
+        error = told_with_codec(levels, self.traces)
+        return told_noise_std(error, is_lossy=True, is_inverted=is_inverted)
 
     def doubt_about_blur(self) -> str | None:
         """Why softness may be the codec's; None where it is not."""
@@ -263,12 +266,10 @@ class _Resolver:
     def resolve(self) -> Resolved:
         is_lossy = self.look.is_lossy
         mask = self._mask() if INPAINT in self.options.tasks else None
-        noise_std = self._noise_std(has_mask=mask is not None)
-        operators: list[Operator] = []
-        if DEBLUR in self.options.tasks:
-            operators += self._blur(noise_std)
-            if operators and is_lossy and self.options.noise_levels is None:
-                noise_std = self._with_codec_noise(noise_std)
+        operators: list[Operator] = self._blur() if DEBLUR in self.options.tasks else []
+        noise_std = self._noise_std(has_mask=mask is not None, is_inverted=bool(operators))
+        if operators and is_lossy and self.options.noise_levels is None:
+            noise_std = self._with_codec_noise(noise_std)
         if SR in self.options.tasks:
             # the factor is the user's, the kernel a guess
             self.is_known = False
@@ -285,13 +286,13 @@ class _Resolver:
             doubts=tuple(self.doubts),
         )
 
-    def _noise_std(self, *, has_mask: bool) -> float:
+    def _noise_std(self, *, has_mask: bool, is_inverted: bool) -> float:
         told = self.options.noise_levels
         if has_mask:  # holes look like noise to every estimator
             return 0.0 if told is None else told * LEVEL
         if told is not None:
-            return self.look.told_noise(told)
-        noise_std, estimate = self.look.noise()
+            return self.look.told_noise(told, is_inverted=is_inverted)
+        noise_std, estimate = self.look.noise(is_inverted=is_inverted)
         self.estimates.append(estimate)
         return noise_std
 
@@ -311,7 +312,7 @@ class _Resolver:
         )
         return codec_std
 
-    def _blur(self, noise_std: float) -> list[Operator]:
+    def _blur(self) -> list[Operator]:
         sigma = self.options.blur_sigma
         if sigma is None:
             self.is_known = False
@@ -319,6 +320,8 @@ class _Resolver:
             if reason is not None:
                 self.doubts.append(f"nothing is sharpened: {reason}; `--blur-sigma` says otherwise")
                 return []
+            told = self.options.noise_levels
+            noise_std = self.look.noise()[0] if told is None else told * LEVEL
             found = estimate_blur_sigma(self.look.sample.frames, noise_std)
             sigma = found.value
             self.estimates.append(
