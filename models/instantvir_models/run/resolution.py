@@ -34,7 +34,15 @@ from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
 from instantvir_models.operators.spec import Specification, load_mask, parse_degradation
-from instantvir_models.tasks import DEBLUR, INPAINT, SR, TASKS, TaskOptions, either
+from instantvir_models.tasks import (
+    DEBLUR,
+    INPAINT,
+    SR,
+    TASKS,
+    TaskOptions,
+    either,
+    tasks_in,
+)
 
 Confidence = Literal["high", "medium", "low"]
 
@@ -179,7 +187,8 @@ def _from_spec(options: TaskOptions, sample: Sample | None, is_lossy: bool) -> R
     if options.noise_levels is not None:
         noise_std = options.noise_levels * LEVEL
     elif not _says_noise(said) and degradation.operator.traits.known_fraction == 1:
-        noise_std, estimate = _Look(sample, is_lossy).noise()
+        is_inverted = DEBLUR in tasks_in(degradation.operator.traits)
+        noise_std, estimate = _Look(sample, is_lossy).noise(is_inverted=is_inverted)
         estimates = (estimate,)
     known = Degradation(operator=degradation.operator, noise_std=noise_std, is_lossy=is_lossy)
     return Resolved(degradation=known, estimates=estimates, is_operator_known=True)
@@ -320,9 +329,7 @@ class _Resolver:
             if reason is not None:
                 self.doubts.append(f"nothing is sharpened: {reason}; `--blur-sigma` says otherwise")
                 return []
-            told = self.options.noise_levels
-            noise_std = self.look.noise()[0] if told is None else told * LEVEL
-            found = estimate_blur_sigma(self.look.sample.frames, noise_std)
+            found = estimate_blur_sigma(self.look.sample.frames, self._noise_behind_blur())
             sigma = found.value
             self.estimates.append(
                 EstimatedParameter(
@@ -334,6 +341,12 @@ class _Resolver:
                 )
             )
         return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
+
+    def _noise_behind_blur(self) -> float:
+        """What the spectrum of the picture ends in; holes look like noise to every estimator."""
+        if self.options.noise_levels is not None:
+            return self.options.noise_levels * LEVEL
+        return 0.0 if INPAINT in self.options.tasks else self.look.noise()[0]
 
     def _mask(self) -> Mask:
         if self.options.mask is not None:
