@@ -36,7 +36,16 @@ ROOMS: dict[str, set[str]] = {
         "checkpoints",
         "solvers",
     },
-    "live": {"media", "operators", "tasks", "students", "checkpoints", "solvers", "run"},
+    "live": {
+        "media",
+        "operators",
+        "tasks",
+        "diagnosis",
+        "students",
+        "checkpoints",
+        "solvers",
+        "run",
+    },
 }
 """A room is a folder, or a module that has no folder and is named here. The other loose modules
 (errors, tiles, ...) are the ground floor: every room may import them, and they import no room."""

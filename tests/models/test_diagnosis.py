@@ -49,7 +49,7 @@ def rms(a, b):
 def test_the_error_of_a_file_is_found_behind_its_codec(clean, tmp_path, crf, levels):
     path = write_frames(tmp_path / "in.mkv", with_noise(clean, levels), *H264, {"crf": str(crf)})
     found = diagnose(path)
-    with room.open_video(path) as reader:
+    with room.open_video(path, threads=1) as reader:
         truth = rms(np.stack([frame.pixels for frame in reader]), clean)
     error = found.finding("error")
     assert error.low / 1.3 <= truth <= error.high * 1.3
@@ -113,7 +113,7 @@ def test_what_is_told_and_what_solvers_add_make_the_error():
 
 def test_a_codec_adds_to_a_noise_that_is_known(clean, tmp_path):
     path = write_frames(tmp_path / "in.mkv", with_noise(clean, 3), *H264, {"crf": "34"})
-    with room.open_video(path) as reader:
+    with room.open_video(path, threads=1) as reader:
         sample = Sample.of(list(reader))
     assert told_with_codec(3, traces_of(sample.frames, sample.codings)) > 4
     assert told_with_codec(3, traces_of(clean)) == 3
@@ -121,7 +121,7 @@ def test_a_codec_adds_to_a_noise_that_is_known(clean, tmp_path):
 
 def test_softness_behind_coarse_steps_is_the_codecs(clean, tmp_path):
     path = write_frames(tmp_path / "in.mkv", clean, *H264, {"crf": "40"})
-    with room.open_video(path) as reader:
+    with room.open_video(path, threads=1) as reader:
         sample = Sample.of(list(reader))
     assert "coarse" in doubt_about_blur(traces_of(sample.frames, sample.codings))
     assert doubt_about_blur(traces_of(clean)) is None

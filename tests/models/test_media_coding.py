@@ -11,7 +11,7 @@ from tests.media_clips import make_clip, picture, write_frames
 
 
 def codings_of(path, count=3):
-    with open_video(path, other_streams=False) as reader:
+    with open_video(path, other_streams=False, threads=1) as reader:
         return [frame.coding for frame, _ in zip(reader, range(count), strict=False)]
 
 
@@ -104,3 +104,13 @@ def test_a_broken_jpeg_has_no_table_and_breaks_nothing(cut):
     jpeg = bytes([0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0]) + table
     assert jpeg_steps(jpeg) is not None
     assert cut >= len(jpeg) or jpeg_steps(jpeg[:cut]) is None
+
+
+def test_quantisers_are_not_asked_of_threads_that_may_not_be_done(tmp_path):
+    """With frame threads FFmpeg handed out those of frames still in work: zeros, now and then."""
+    frames = [picture(t, 64, 48) for t in range(3)]
+    path = write_frames(tmp_path / "in.mkv", frames, "libx264", "yuv420p", {"qp": "28"})
+    with open_video(path, threads=4) as reader:
+        assert all(frame.coding.steps is None for frame in reader)
+    with open_video(path, threads=1) as reader:
+        assert all(frame.coding.step > 8 for frame in reader)

@@ -92,10 +92,10 @@ def test_a_note_beside_the_video_counts_unless_the_user_knows_better(tmp_path):
     note.write_text('{"format": "instantvir-operator-1", "operator": "blur:sigma=3+noise:std=5"}')
     silent = TaskOptions(tasks=(DENOISE,))
     assert not needs_first_frames(str(video), silent, is_lossy=True)
-    resolved = resolve_video(str(video), silent, sample=[], is_lossy=True)
+    resolved = resolve_video(str(video), silent, sample=None, is_lossy=True)
     assert resolved.note == note
     assert resolved.is_operator_known
     assert resolved.degradation.is_lossy
     assert resolved.degradation.spec == "blur:sigma=3+noise:std=5"
     told = TaskOptions(tasks=(DENOISE,), noise_levels=2)
-    assert resolve_video(str(video), told, sample=[], is_lossy=False).note is None
+    assert resolve_video(str(video), told, sample=None, is_lossy=False).note is None

@@ -107,6 +107,7 @@ def diagnose(
         start_seconds=start_seconds,
         duration_seconds=duration_seconds,
         other_streams=False,
+        threads=1,
     ) as reader:
         first = Sample.of(list(itertools.islice(reader, FRAMES_PER_PLACE)))
         later = later_samples(str(source), reader.info, start_seconds=start_seconds)

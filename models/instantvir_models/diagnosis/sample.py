@@ -36,6 +36,28 @@ class Sample:
         return cls(pixels, tuple(frame.coding for frame in frames))
 
 
+def first_sample(
+    source: str,
+    frames: Sequence[Frame],
+    *,
+    start_seconds: float | None = None,
+) -> Sample:
+    """The sample that the first frames of a source are.
+
+    A file is opened once more, because decoders do not say how coarsely frames were stored while
+    several threads decode.
+    """
+    if not Path(source).is_file() or all(map(_is_told, frames)):
+        return Sample.of(frames)
+    again = _sample_at(source, start_seconds, len(frames))
+    is_same = again is not None and again.frames.shape == (len(frames), *frames[0].pixels.shape)
+    return again if again is not None and is_same else Sample.of(frames)
+
+
+def _is_told(frame: Frame) -> bool:
+    return frame.coding is not None and (frame.coding.is_lossless or frame.coding.steps is not None)
+
+
 def later_samples(
     source: str, info: VideoInfo, *, start_seconds: float | None = None
 ) -> tuple[Sample, ...]:
@@ -48,14 +70,15 @@ def later_samples(
     if not Path(source).is_file() or length is None or length < SHORTEST_SECONDS:
         return ()
     begin = start_seconds or 0.0
-    found = (_sample_at(source, begin + part * length) for part in LATER_PLACES)
+    places = (begin + part * length for part in LATER_PLACES)
+    found = (_sample_at(source, place, FRAMES_PER_PLACE) for place in places)
     return tuple(sample for sample in found if sample is not None)
 
 
-def _sample_at(source: str, seconds: float) -> Sample | None:
+def _sample_at(source: str, seconds: float | None, count: int) -> Sample | None:
     """None where nothing decodes."""
     try:
-        with open_video(source, start_seconds=seconds, other_streams=False) as reader:
-            return Sample.of(list(islice(reader, FRAMES_PER_PLACE)))
+        with open_video(source, start_seconds=seconds, other_streams=False, threads=1) as reader:
+            return Sample.of(list(islice(reader, count)))
     except VideoOpenError:
         return None

@@ -176,10 +176,10 @@ def _changes(before: Levels, after: Levels) -> tuple[float, float, float]:
 
 def moved(before: Levels, after: Levels) -> Levels:
     """The frame before, moved onto the one after; whole pixels, so that its noise stays white."""
-    guides = [_guide(frame) for frame in (after, before)]
     height, width = after.shape[:2]
-    if min(guides[0].shape) < SMALLEST_SIDE // 2:
+    if min(height, width) < SMALLEST_SIDE:
         return before
+    guides = [_guide(frame) for frame in (after, before)]
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     estimator.setFinestScale(0)
     flow = estimator.calc(*guides, None)  # type: ignore[call-overload]

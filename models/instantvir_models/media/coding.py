@@ -55,7 +55,8 @@ class FrameCoding:
     """Of its packet."""
     steps: NDArray[np.float32] | None = None
     """Quantiser steps in 8-bit levels of an orthonormal transform, one per block; None where the
-    codec does not tell. Of one size for the whole frame it is one number."""
+    codec does not tell, or cannot be asked because several threads decode at once (a file is opened
+    with `threads=1` for that). Of one size for the whole frame it is one number."""
 
     @property
     def is_lossless(self) -> bool:

@@ -182,8 +182,10 @@ def _prepare_decoder(video: VideoStream, threads: int | None, *, may_hold_back: 
     context = video.codec_context
     context.thread_count = threads or min(_USUAL_THREADS, os.cpu_count() or 1)
     # Frame threads hold back as many frames as there are threads; a live source cannot wait.
+    may_hold_back = may_hold_back and context.thread_count > 1
     context.thread_type = "AUTO" if may_hold_back else "SLICE"
-    context.options = dict(EXPORT_OPTIONS)
+    # With frame threads FFmpeg exports the quantisers of a frame that another thread still decodes.
+    context.options = {} if may_hold_back else dict(EXPORT_OPTIONS)
 
 
 def _copyable_streams(container: InputContainer) -> tuple[Stream, ...]:

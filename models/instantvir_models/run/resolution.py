@@ -19,7 +19,6 @@ from instantvir_models.diagnosis.remedy import told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.errors import UsageError
-from instantvir_models.media.frame import Frame
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
@@ -103,13 +102,13 @@ def resolve_by_looking(source: str, samples: Sequence[Sample], *, is_lossy: bool
 
 
 def resolve_video(
-    source: str, options: TaskOptions, *, sample: Sequence[Frame], is_lossy: bool
+    source: str, options: TaskOptions, *, sample: Sample | None, is_lossy: bool
 ) -> Resolved:
     """The degradation of a video: from options, from the note beside it, or estimated.
 
     Args:
         source: a path, an address, or `-` for standard input, which has no note.
-        sample: the first frames; may be empty unless `needs_first_frames`.
+        sample: the first frames; None unless `needs_first_frames`.
         is_lossy: True when the video comes from a lossy codec.
 
     Raises:
@@ -117,7 +116,7 @@ def resolve_video(
     """
     noted = _note_that_counts(source, options)
     if noted is None:
-        return resolve(options, sample=Sample.of(sample) if sample else None, is_lossy=is_lossy)
+        return resolve(options, sample=sample, is_lossy=is_lossy)
     return Resolved(
         degradation=replace(noted, is_lossy=is_lossy),
         is_operator_known=True,

@@ -13,7 +13,7 @@ from typing import Any
 from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.diagnosis.findings import Finding
-from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
+from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
 from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media import (
     EncoderSettings,
@@ -35,6 +35,7 @@ from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
     EstimatedParameter,
     Resolved,
+    needs_first_frames,
     needs_to_be_looked_at,
     resolve_by_looking,
     resolve_video,
@@ -347,12 +348,14 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
 
 def _resolved(job: Job, plan: RestorePlan, info: VideoInfo, first: Sequence[Frame]) -> Resolved:
     """The degradation of one input whose first frames were read."""
-    is_lossy = not info.is_lossless
+    is_lossy, start = not info.is_lossless, plan.start_seconds
     if not needs_to_be_looked_at(job.source, plan.wanted):
-        return resolve_video(job.source, plan.wanted, sample=first, is_lossy=is_lossy)
+        is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy)
+        sample = first_sample(job.source, first, start_seconds=start) if is_seen else None
+        return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy)
     samples = (
-        Sample.of(first[:FRAMES_PER_PLACE]),
-        *later_samples(job.source, info, start_seconds=plan.start_seconds),
+        first_sample(job.source, first[:FRAMES_PER_PLACE], start_seconds=start),
+        *later_samples(job.source, info, start_seconds=start),
     )
     return resolve_by_looking(job.source, samples, is_lossy=is_lossy)
 
