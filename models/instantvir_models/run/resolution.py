@@ -14,7 +14,7 @@ from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.estimate import (
-    estimate_blur_sigma,
+    estimate_blur,
     estimate_codec_noise_std,
     estimate_mask,
     estimate_noise_std,
@@ -173,7 +173,7 @@ class _Resolver:
         noise_std = self._noise_std(has_mask=mask is not None)
         operators: list[Operator] = []
         if DEBLUR in self.options.tasks:
-            operators += self._blur(noise_std)
+            operators += self._blur()
             if operators and is_lossy and self.options.noise_levels is None:
                 noise_std = self._with_codec_noise(noise_std)
         if SR in self.options.tasks:
@@ -216,22 +216,23 @@ class _Resolver:
         )
         return codec_std
 
-    def _blur(self, noise_std: float) -> list[Operator]:
+    def _blur(self) -> list[Operator]:
         sigma = self.options.blur_sigma
-        if sigma is None:
-            self.is_known = False
-            found = estimate_blur_sigma(self.sample, noise_std)
-            sigma = found.value
-            self.estimates.append(
-                EstimatedParameter(
-                    name="blur sigma",
-                    value=found.value,
-                    std=found.std,
-                    unit="px",
-                    confidence=found.confidence,
-                )
+        if sigma is not None:
+            return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
+        self.is_known = False
+        found = estimate_blur(self.sample)
+        self.estimates += [
+            EstimatedParameter(
+                name=parameter.name,
+                value=parameter.value,
+                std=parameter.std,
+                unit=parameter.unit,
+                confidence=found.confidence,
             )
-        return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
+            for parameter in found.parameters
+        ]
+        return [] if found.operator.is_identity else [found.operator]
 
     def _mask(self) -> Mask:
         if self.options.mask is not None:
