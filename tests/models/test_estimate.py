@@ -7,8 +7,9 @@ import torch
 
 from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
-from instantvir_models.operators.blur import GaussianBlur
+from instantvir_models.operators.blur import Defocus, GaussianBlur, MotionBlur
 from instantvir_models.operators.estimate import (
+    estimate_blur,
     estimate_blur_sigma,
     estimate_mask,
     estimate_noise_std,
@@ -58,27 +59,70 @@ def test_sixteen_bits_give_the_same_answer(clip):
     assert sixteen.value == pytest.approx(eight.value, rel=1e-4)
 
 
+def blurred(clip, blur):
+    return to_uint8(blur.A(to_unit(clip)))
+
+
+def size_of(found):
+    return found.parameters[0].value
+
+
 @pytest.mark.parametrize("sigma", [1.6, 3.0, 4.5])
 @pytest.mark.parametrize("levels", [0, 2.55])
 def test_blur_is_found(clip, sigma, levels):
-    blurred = to_uint8(GaussianBlur(sigma).A(to_unit(clip)))
-    found = estimate_blur_sigma(noisy(blurred, levels), levels * LEVEL)
-    assert found.value == pytest.approx(sigma, rel=0.25)
+    found = estimate_blur(noisy(blurred(clip, GaussianBlur(sigma)), levels))
+    assert found.kind == "gaussian"
+    assert size_of(found) == pytest.approx(sigma, rel=0.15)
+    assert found.operator.traits.blur_sigma == pytest.approx(size_of(found))
 
 
-@pytest.mark.parametrize("sigma", [1.5, 3.0, 4.5])
+@pytest.mark.parametrize("blur", [Defocus(3.5), Defocus(6)])
+@pytest.mark.parametrize("levels", [0, 1])
+def test_a_lens_out_of_focus_is_told_from_a_gaussian(clip, blur, levels):
+    found = estimate_blur(noisy(blurred(clip, blur), levels))
+    assert found.kind == "defocus"
+    assert size_of(found) == pytest.approx(blur.radius, rel=0.1)
+
+
+@pytest.mark.parametrize("blur", [MotionBlur(9, 0), MotionBlur(11, 30), MotionBlur(17, 110)])
+@pytest.mark.parametrize("levels", [0, 2.55])
+def test_a_camera_that_moved_is_found_with_its_direction(clip, blur, levels):
+    found = estimate_blur(noisy(blurred(clip, blur), levels))
+    assert found.kind == "motion"
+    assert size_of(found) == pytest.approx(blur.length, rel=0.1)
+    turned = (found.parameters[1].value - blur.angle + 90) % 180 - 90
+    assert abs(turned) < 8
+
+
+@pytest.mark.parametrize("sigma", [1.5, 3.0])
 def test_blur_is_found_behind_the_noise_of_a_codec(clip, sigma):
     # codec noise is not white; taken for picture, it made every blurred file look sharp
-    blurred = to_uint8(GaussianBlur(sigma).A(to_unit(clip)))
-    coded = h264_round_trip(noisy(blurred, 2.55), crf=18)
-    found = estimate_blur_sigma(coded, estimate_noise_std(coded).value)
-    assert found.value == pytest.approx(sigma, rel=0.25)
+    coded = h264_round_trip(noisy(blurred(clip, GaussianBlur(sigma)), 2.55), crf=18)
+    found = estimate_blur(coded)
+    assert found.kind is not None
+    assert found.operator.traits.blur_sigma == pytest.approx(sigma, rel=0.25)
 
 
-def test_a_sharp_video_is_not_called_blurred(clip):
-    assert estimate_blur_sigma(clip, 0.0).value == 0.0
-    coded = h264_round_trip(clip, crf=18)
-    assert estimate_blur_sigma(coded, estimate_noise_std(coded).value).value < 1
+@pytest.mark.parametrize("crf", [None, 18, 28, 36])
+def test_a_sharp_video_is_not_called_blurred(clip, crf):
+    """What a codec had softened was sharpened: 0.5 to 0.9 px of blur were found, and made it worse."""
+    found = estimate_blur(clip if crf is None else h264_round_trip(clip, crf=crf))
+    assert found.kind is None
+    assert found.operator.is_identity
+    assert found.reason
+
+
+def test_what_cannot_show_a_blur_is_not_called_sharp():
+    for frames in (np.full((2, 96, 96, 3), 16, np.uint8), np.zeros((1, 20, 20, 3), np.uint8)):
+        found = estimate_blur(frames)
+        assert (found.kind, found.confidence) == (None, "low")
+
+
+def test_the_old_name_says_the_sigma_and_warns(clip):
+    frames = blurred(clip, GaussianBlur(2))
+    with pytest.warns(DeprecationWarning, match="use `estimate_blur`"):
+        old = estimate_blur_sigma(frames, 0.0)
+    assert old.value == size_of(estimate_blur(frames))
 
 
 @pytest.mark.parametrize("hole", [0, 128, 255])
@@ -111,5 +155,5 @@ def test_ordinary_and_letterboxed_videos_miss_nothing(clip):
 def test_tiny_frames_do_not_break_anything(size):
     frames = np.zeros((2, *size, 3), np.uint8)
     assert np.isfinite(estimate_noise_std(frames).value)
-    assert np.isfinite(estimate_blur_sigma(frames, 0.0).value)
+    assert estimate_blur(frames).kind is None
     assert estimate_mask(frames).mask.shape[-2:] == size

@@ -7,7 +7,9 @@ from skimage.restoration import inpaint_biharmonic
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.base import CG_TOLERANCE
 from instantvir_models.operators.blur import (
+    Defocus,
     GaussianBlur,
+    MotionBlur,
     PointSpread,
     TemporalBlur,
     even_spectrum,
@@ -45,6 +47,9 @@ OPERATORS = {
     "rotated blur": lambda: PointSpread(
         rotated_gaussian(2, 0.7, 30), spec="blur:sigma=2,sigma_short=0.7,angle=30"
     ),
+    "out of focus": lambda: Defocus(2.3),
+    "motion along a line": lambda: MotionBlur(7, 0),
+    "motion at an angle": lambda: MotionBlur(6.5, 30),
     "lopsided point spread": lambda: PointSpread(lopsided_psf(5, 4), spec="psf:path=k.png"),
     "point spread larger than the frame": lambda: PointSpread(
         lopsided_psf(31, 7), spec="psf:path=k.png"
@@ -198,6 +203,35 @@ def test_traits_of_a_blur_are_its_sigma():
     assert PointSpread(rotated_gaussian(2, 2, 0), spec="x").traits.blur_sigma == pytest.approx(
         2, 0.01
     )
+
+
+@pytest.mark.parametrize("radius", [0.8, 2.0, 3.5, 9.0])
+def test_traits_of_a_disc_are_those_of_a_gaussian_of_half_its_radius(radius):
+    pixel = 1 / 12  # variance that the square of a pixel adds
+    expected = (radius**2 / 4 + pixel) ** 0.5
+    assert Defocus(radius).traits.blur_sigma == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 45, 90, 117])
+def test_a_line_spreads_along_its_angle_alone(angle):
+    psf = MotionBlur(15, angle).psf
+    rows = torch.arange(psf.shape[0]) - psf.shape[0] // 2
+    columns = torch.arange(psf.shape[1]) - psf.shape[1] // 2
+    direction = torch.deg2rad(torch.tensor(float(angle)))
+    along = columns * direction.cos() + rows[:, None] * direction.sin()
+    across = rows[:, None] * direction.cos() - columns * direction.sin()
+    assert float((psf * along**2).sum()) == pytest.approx(15**2 / 12, rel=0.03)
+    assert float((psf * across**2).sum()) < 0.2
+
+
+def test_an_axis_gets_equal_taps():
+    torch.testing.assert_close(MotionBlur(7, 0).psf, torch.full((1, 7), 1 / 7).double())
+    torch.testing.assert_close(MotionBlur(7, 90).psf, torch.full((7, 1), 1 / 7).double())
+
+
+@pytest.mark.parametrize("blur", [Defocus(0.25), MotionBlur(0.5, 30)])
+def test_a_blur_within_a_pixel_is_none(blur):
+    assert blur.is_identity
 
 
 @pytest.mark.parametrize("sigma", [0.6, 3.0])

@@ -48,7 +48,7 @@ def test_a_live_stream_waits_for_a_sample_only_if_it_is_looked_at(
 ):
     if (sigma is not None and DEBLUR not in tasks) or (has_mask and INPAINT not in tasks):
         return  # refused: the option would do nothing
-    for name in ("noise_std", "codec_noise_std", "blur_sigma", "mask"):
+    for name in ("noise_std", "codec_noise_std", "blur", "mask"):
         monkeypatch.setattr(resolution, f"estimate_{name}", looked)
     monkeypatch.setattr(resolution, "traces_of", looked)
     mask = tmp_path / "mask.png"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instantvir_models.diagnosis.blur import blur_finding
+from instantvir_models.diagnosis.blur import BlurJudgement, judged_blur
 from instantvir_models.diagnosis.error_model import (
     Expected,
     expected_codec_error,
@@ -21,6 +21,7 @@ from instantvir_models.diagnosis.remedy import Remedy, remedy_for
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.media import open_video
+from instantvir_models.operators.compose import Identity
 
 LEVELS = "levels of 255"
 
@@ -121,13 +122,14 @@ def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) 
     seen = [(t, s) for t, s in zip(traces, samples, strict=True) if shows_something(t)]
     findings: list[Finding] = []
     notes: list[str] = []
+    blur = BlurJudgement(operator=Identity())
     if seen:
         error, note = error_finding([trace for trace, _ in seen])
         notes += [note] if note else []
         findings = [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
-        blur, note = blur_finding(seen[0][1].frames, seen[0][0], error)
-        findings += [blur] if blur else []
-        notes += [note] if note else []
+        blur = judged_blur(seen[0][1].frames, seen[0][0], error)
+        findings += blur.findings
+        notes += blur.notes
     else:
         notes.append("too little can be seen in it: it is tiny, or black, white or one colour")
     return Diagnosis(
@@ -137,7 +139,7 @@ def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) 
         is_lossy=is_lossy,
         traces=traces,
         sample=samples[0],
-        remedy=remedy_for(findings, is_lossy=is_lossy),
+        remedy=remedy_for(findings, blur.operator, is_lossy=is_lossy),
     )
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from instantvir_models.diagnosis.findings import Finding, Kind
 from instantvir_models.operators.base import Operator
-from instantvir_models.operators.blur import GaussianBlur
-from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.measurement import LEVEL, Degradation
 
 CODEC_LEVELS = 3.0
@@ -54,26 +52,26 @@ def told_noise_std(error_levels: float, *, is_lossy: bool, is_inverted: bool = F
     return math.sqrt(max(0.0, error_levels**2 - own**2)) * LEVEL
 
 
-def remedy_for(findings: Sequence[Finding], *, is_lossy: bool) -> Remedy:
-    """What is sure to help against these findings, and nothing else."""
+def remedy_for(findings: Sequence[Finding], blur: Operator, *, is_lossy: bool) -> Remedy:
+    """What is sure to help against these findings, and nothing else.
+
+    Args:
+        blur: what is sure to be undone; the identity where nothing is.
+    """
     by_kind: dict[Kind, Finding] = {finding.kind: finding for finding in findings}
-    error, blur = by_kind.get("error"), by_kind.get("blur")
+    error = by_kind.get("error")
     if error is None or error.confidence == "low":
         return _nothing("what is wrong could not be told")
     smallest = SMALLEST_ERROR if is_lossy else SMALLEST_LOSSLESS_ERROR
-    operator: Operator = Identity()
-    steps = []
-    if blur is not None and blur.confidence == "high":
-        operator = GaussianBlur(blur.value)
-        steps.append(f"sharpen (a blur of {blur.value:.1f} px)")
+    steps = [] if blur.is_identity else [f"undo the blur ({blur.spec})"]
     if error.value >= smallest:
         what = "compression damage and noise" if is_lossy else "noise"
         steps.append(f"take away {what} ({error.value:.1f} levels)")
     if not steps:
         return _nothing("it is nearly clean")
-    noise_std = told_noise_std(error.value, is_lossy=is_lossy, is_inverted=not operator.is_identity)
+    noise_std = told_noise_std(error.value, is_lossy=is_lossy, is_inverted=not blur.is_identity)
     return Remedy(
-        degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
+        degradation=Degradation(operator=blur, noise_std=noise_std, is_lossy=is_lossy),
         sentence=f"to do: {', '.join(steps)}",
     )
 

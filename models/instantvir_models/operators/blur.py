@@ -11,6 +11,9 @@ from instantvir_models.operators.base import Operator, OperatorTraits
 from instantvir_models.operators.dct import dct, dct2, idct, idct2
 from instantvir_models.operators.modes import Gain, Grid, Steps, forward
 
+LINES_PER_PIXEL = 32
+"""Lines on which the part of a pixel that a disc covers is measured."""
+
 
 def gaussian_kernel(sigma: float, radius: int | None = None) -> Tensor:
     """Normalised Gaussian taps, [2 radius + 1] float64; radius defaults to 4 sigma."""
@@ -264,3 +267,86 @@ def rotated_gaussian(sigma_long: float, sigma_short: float, angle_degrees: float
     along = x * math.cos(angle) + y * math.sin(angle)
     across = -x * math.sin(angle) + y * math.cos(angle)
     return torch.exp(-0.5 * ((along / sigma_long) ** 2 + (across / sigma_short) ** 2))
+
+
+def disc(radius: float) -> Tensor:
+    """Point spread of a lens out of focus: the part of each pixel that a disc covers, [k, k] float64.
+
+    Its second moment is that of a Gaussian of half the radius.
+    """
+    reach = math.floor(radius + 0.5)
+    pixels = torch.arange(-reach, reach + 1, dtype=torch.float64)[:, None]
+    edges = torch.linspace(-reach - 0.5, reach + 0.5, LINES_PER_PIXEL * len(pixels) + 1).double()
+    middles = (edges[1:] + edges[:-1]) / 2
+    half_chord = (radius**2 - middles.square()).clamp_min(0).sqrt()
+    right = torch.minimum(pixels + 0.5, half_chord)
+    left = torch.maximum(pixels - 0.5, -half_chord)
+    covered = (right - left).clamp_min(0).view(len(pixels), len(pixels), -1).mean(-1)
+    covered = (covered + covered.mT) / 2  # exact across the lines only
+    return covered / covered.sum()
+
+
+def line(length: float, angle_degrees: float) -> Tensor:
+    """Point spread of a camera moved evenly: the time a point spends in each pixel, [k, l] float64.
+
+    Args:
+        length: of its path, in pixels; an odd whole number gives as many equal taps along an axis.
+        angle_degrees: from the x axis, turned as `rotated_gaussian` is: 90 is down.
+    """
+    angle = math.radians(angle_degrees)
+    direction = torch.tensor([math.sin(angle), math.cos(angle)], dtype=torch.float64)
+    direction[direction.abs() < 1e-9] = 0
+    reach = (direction.abs() * length / 2 + 0.5 - 1e-9).floor().long()
+    crossings = [
+        (torch.arange(-int(n), int(n)) + 0.5) / step
+        for n, step in zip(reach, direction, strict=True)
+        if n > 0
+    ]
+    ends = torch.tensor([-length / 2, length / 2], dtype=torch.float64)
+    moments = torch.cat([ends, *crossings]).sort().values
+    middles = (moments[1:] + moments[:-1]) / 2
+    row, column = (middles[:, None] * direction).round().long().add(reach).unbind(1)
+    psf = torch.zeros(*(2 * reach + 1).tolist(), dtype=torch.float64)
+    psf.index_put_((row, column), moments.diff(), accumulate=True)
+    return (psf + psf.flip(0, 1)) / (2 * length)
+
+
+class Defocus(PointSpread):
+    """The blur of a lens out of focus: a disc of `radius` pixels."""
+
+    def __init__(self, radius: float) -> None:
+        self.radius = float(radius)
+        super().__init__(disc(self.radius), spec=f"defocus:radius={self.radius:g}")
+
+    def halved(self) -> "Defocus":
+        return _defocus(self.radius / 2)
+
+
+class MotionBlur(PointSpread):
+    """The blur of a camera that moves evenly while it exposes: a line of `length` pixels.
+
+    Args:
+        length: pixels.
+        angle: degrees from the x axis; 90 is down.
+    """
+
+    def __init__(self, length: float, angle: float = 0.0) -> None:
+        self.length, self.angle = float(length), float(angle)
+        super().__init__(
+            line(self.length, self.angle),
+            spec=f"motion:length={self.length:g},angle={self.angle:g}",
+        )
+
+    def halved(self) -> "MotionBlur":
+        return _motion_blur(self.length / 2, self.angle)
+
+
+@lru_cache(maxsize=16)
+def _defocus(radius: float) -> Defocus:
+    """One object for each, as with `_blur`."""
+    return Defocus(radius)
+
+
+@lru_cache(maxsize=16)
+def _motion_blur(length: float, angle: float) -> MotionBlur:
+    return MotionBlur(length, angle)

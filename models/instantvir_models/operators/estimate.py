@@ -4,8 +4,8 @@ Frames are uint8 or uint16 arrays [T, h, w, 3], a dozen or fewer.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from instantvir_models.operators.estimate_blur import BlurParameter as BlurParameter
+from instantvir_models.operators.estimate_blur import EstimatedBlur as EstimatedBlur
+from instantvir_models.operators.estimate_blur import estimate_blur as estimate_blur
 from instantvir_models.operators.measurement import LEVEL
-
-Confidence = Literal["high", "medium", "low"]
-Frames = NDArray[np.uint8] | NDArray[np.uint16]
+from instantvir_models.operators.sample import Confidence, Frames, as_levels, luma_of
 
 PATCH = 8
 """Side of a noise patch in pixels of the half-size diagonal band."""
@@ -26,8 +27,6 @@ FLATTEST = 0.1
 
 FLATTEST_BIAS = 0.93
 """What that quantile of the standard deviation of 192 Gaussian samples is, in units of sigma."""
-
-BLUR_SIGMAS = np.arange(0.0, 6.01, 0.05)
 
 SMALLEST_SIDE = 16
 """Frames with a shorter side have no spectrum worth the name."""
@@ -44,12 +43,9 @@ STEEP = 5.0
 LUMA_NOISE_POWER = 0.45
 """Noise power of luma over that of one channel: luma averages three."""
 
-BLUR_BIAS = 1.08
-"""Median of found over true sigma on eight training clips (sigma 2 and 3, noise 2.55, lossless and
-CRF 18): pictures are a little soft before anybody blurs them."""
-
 FLOOR_BIAS = 0.6
-"""Inverse bias of the noise at the knee, on the same clips: it still holds some picture."""
+"""Inverse bias of the noise at the knee on eight training clips (blur of 2 and 3, noise 2.55, lossless
+and CRF 18): it still holds some picture."""
 
 HOLE_LEVELS = (0, 127, 128, 255)
 """Values of missing pixels: black, the mid-grey that `degrade` writes, white."""
@@ -82,7 +78,7 @@ def estimate_noise_std(frames: Frames) -> Estimated:
     The spread of the finest diagonal Haar band over small patches; the flattest tenth of the
     patches shows the noise, the others show texture too. Clipped patches do not count.
     """
-    each = [_frame_noise(frame) for frame in _as_levels(frames)]
+    each = [_frame_noise(frame) for frame in as_levels(frames)]
     values = np.array([value for value, _ in each])
     usable = float(np.mean([share for _, share in each]))
     value = float(np.median(values))
@@ -116,30 +112,24 @@ def _patches(x: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def estimate_blur_sigma(frames: Frames, noise_std: float) -> Estimated:
-    """Standard deviation of a Gaussian blur in pixels; 0 for a sharp video.
+    """Standard deviation in pixels of the Gaussian nearest to the blur; 0 for a sharp video.
 
-    Fits log power = c - p log f - (2 pi sigma f)^2 to the radial spectrum above the noise floor,
-    with the exponent p held near that of natural pictures.
+    Deprecated: `estimate_blur` also says which kind of blur it is.
     """
-    if min(frames.shape[1:3]) < SMALLEST_SIDE:
-        return Estimated(0.0, 0.5, "low")
-    fits = [_fitted_sigma(*_radial_spectrum(frame), noise_std) for frame in _as_levels(frames)[:6]]
-    values = np.array([value for value, _ in fits])
-    errors = np.array([error for _, error in fits])
-    value = float(np.median(values)) / BLUR_BIAS
-    std = float(max(values.std() / BLUR_BIAS, 0.15, 0.12 * value))
-    if value < 0.5:
-        value = 0.0
-    fit_error = float(np.median(errors))
-    confidence: Confidence = "high" if fit_error < 0.25 else "medium" if fit_error < 0.6 else "low"
-    if confidence == "high" and value == 0.0:
-        confidence = "medium"
-    return Estimated(value, std, confidence)
+    warnings.warn(
+        "`estimate_blur_sigma` leaves in 0.5: use `estimate_blur`, which says the kind of blur too",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    found = estimate_blur(frames)
+    sigma = found.operator.traits.blur_sigma
+    std = max((p.std for p in found.parameters if p.unit == "px"), default=0.5)
+    return Estimated(sigma, std, found.confidence)
 
 
 def _radial_spectrum(frame: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Frequencies in cycles per pixel and mean power in [-1, 1] units at them."""
-    luma = frame @ np.array([0.299, 0.587, 0.114], np.float32) * LEVEL
+    luma = luma_of(frame) * LEVEL
     height, width = (size // 2 * 2 for size in luma.shape)
     power = cv2.dct(np.ascontiguousarray(luma[:height, :width])) ** 2
     v = np.arange(height)[:, None] / (2 * height)
@@ -160,7 +150,7 @@ def estimate_codec_noise_std(frames: Frames) -> float:
     """
     if min(frames.shape[1:3]) < SMALLEST_SIDE:
         return 0.0
-    floors = [_codec_floor(*_radial_spectrum(frame)) for frame in _as_levels(frames)[:6]]
+    floors = [_codec_floor(*_radial_spectrum(frame)) for frame in as_levels(frames)[:6]]
     return FLOOR_BIAS * math.sqrt(float(np.median(floors)) / LUMA_NOISE_POWER)
 
 
@@ -179,35 +169,12 @@ def _codec_floor(frequency: NDArray[np.float64], power: NDArray[np.float64]) -> 
     return float(power[slack[0]]) if len(slack) else 0.0
 
 
-def _fitted_sigma(
-    frequency: NDArray[np.float64], power: NDArray[np.float64], noise_std: float
-) -> tuple[float, float]:
-    """(sigma, root mean square misfit in nepers) of the best fit over a grid of sigmas."""
-    white = LUMA_NOISE_POWER * noise_std**2 + (0.4 * LEVEL) ** 2
-    floor = max(white, _codec_floor(frequency, power))
-    signal = power - floor
-    usable = signal > floor
-    usable[np.argmin(usable) if not usable.all() else len(usable) :] = False  # up to the floor
-    if usable.sum() < 4:
-        return 0.0, 9.0
-    f, log_power = frequency[usable], np.log(signal[usable])
-    best = (0.0, math.inf, 9.0)
-    for sigma in BLUR_SIGMAS:
-        target = log_power + (2 * math.pi * sigma * f) ** 2
-        p = float(np.clip(-np.polyfit(np.log(f), target, 1)[0], 1.8, 2.8))
-        rest = target + p * np.log(f)
-        error = float(np.std(rest))
-        if error < best[1]:
-            best = (float(sigma), error, error)
-    return best[0], best[2]
-
-
 def estimate_mask(frames: Frames) -> EstimatedMask:
     """Pixels that hold nothing: of one extreme value, scattered or thin, unlike their neighbours.
 
     Large areas of one value (letterbox bars, night skies) are picture, not holes.
     """
-    levels = _as_levels(frames)
+    levels = as_levels(frames)
     found = [_holes(levels, hole) for hole in HOLE_LEVELS]
     holes = max(found, key=lambda h: float(h.mean()))
     always: NDArray[np.bool_] = np.asarray(holes.all(0))
@@ -243,10 +210,3 @@ def _holes(levels: NDArray[np.float32], hole: int) -> NDArray[np.bool_]:
     if out.mean() < 0.3 * candidates.mean():  # mostly picture that happens to have this value
         return np.zeros_like(candidates)
     return out
-
-
-def _as_levels(frames: Frames) -> NDArray[np.float32]:
-    """float32 levels 0..255."""
-    if frames.dtype == np.uint8:
-        return frames.astype(np.float32)
-    return frames.astype(np.float32) / np.float32(257)

@@ -20,7 +20,9 @@ from torch import Tensor
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import (
+    Defocus,
     GaussianBlur,
+    MotionBlur,
     PointSpread,
     TemporalBlur,
     rotated_gaussian,
@@ -35,6 +37,8 @@ OPERATOR_EXAMPLES = {
     "blur": "blur:sigma=3",
     "anisotropic blur": "blur:sigma_y=4,sigma_x=1",
     "rotated blur": "blur:sigma=4,sigma_short=1,angle=30",
+    "out of focus": "defocus:radius=3.5",
+    "motion blur": "motion:length=11,angle=30",
     "point spread": "psf:path=kernel.png",
     "temporal average": "temporal:kernel=uniform,size=7",
     "temporal Gaussian": "temporal:kernel=gaussian,size=7,sigma=1",
@@ -294,6 +298,14 @@ def _blur(options: _Options, context: _Context) -> Operator:
     return PointSpread(rotated_gaussian(sigma, short, angle), spec=spec)
 
 
+def _defocus(options: _Options, context: _Context) -> Operator:
+    return Defocus(options.number("radius", 0.5, 50))
+
+
+def _motion(options: _Options, context: _Context) -> Operator:
+    return MotionBlur(options.number("length", 1, 100), options.number("angle", -360, 360, 0))
+
+
 def _point_spread(options: _Options, context: _Context) -> Operator:
     path = options.text("path")
     psf = torch.from_numpy(_read_gray(context.base / path)).double()
@@ -343,6 +355,8 @@ def _mask(options: _Options, context: _Context) -> Operator:
 _MAKERS: dict[str, Callable[[_Options, _Context], Operator]] = {
     "identity": _identity,
     "blur": _blur,
+    "defocus": _defocus,
+    "motion": _motion,
     "psf": _point_spread,
     "temporal": _temporal,
     "down": _downsample,

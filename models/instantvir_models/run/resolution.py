@@ -14,6 +14,7 @@ from instantvir_models.diagnosis.diagnose import (
     shows_something,
     told_with_codec,
 )
+from instantvir_models.diagnosis.error_model import expected_codec_error
 from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.remedy import told_noise_std
 from instantvir_models.diagnosis.sample import Sample
@@ -24,7 +25,7 @@ from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.estimate import (
-    estimate_blur_sigma,
+    estimate_blur,
     estimate_codec_noise_std,
     estimate_mask,
     estimate_noise_std,
@@ -257,6 +258,11 @@ class _Look:
         error = told_with_codec(levels, self.traces)
         return told_noise_std(error, is_lossy=True, is_inverted=is_inverted)
 
+    @property
+    def codec_std(self) -> float:
+        """What the codec is expected to have left, in [-1, 1] units."""
+        return expected_codec_error(self.traces).value * LEVEL if self.is_lossy else 0.0
+
     def doubt_about_blur(self) -> str | None:
         """Why softness may be the codec's; None where it is not."""
         return doubt_about_blur(self.traces) if self.is_lossy else None
@@ -322,30 +328,28 @@ class _Resolver:
 
     def _blur(self) -> list[Operator]:
         sigma = self.options.blur_sigma
-        if sigma is None:
-            self.is_known = False
-            reason = self.look.doubt_about_blur()
-            if reason is not None:
-                self.doubts.append(f"nothing is sharpened: {reason}; `--blur-sigma` says otherwise")
-                return []
-            found = estimate_blur_sigma(self.look.sample.frames, self._noise_behind_blur())
-            sigma = found.value
-            self.estimates.append(
-                EstimatedParameter(
-                    name="blur sigma",
-                    value=found.value,
-                    std=found.std,
-                    unit="px",
-                    confidence=found.confidence,
-                )
+        if sigma is not None:
+            return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
+        self.is_known = False
+        reason = self.look.doubt_about_blur()
+        if reason is not None:
+            self.doubts.append(f"nothing is sharpened: {reason}; `--blur-sigma` says otherwise")
+            return []
+        found = estimate_blur(self.look.sample.frames, codec_std=self.look.codec_std)
+        self.estimates += [
+            EstimatedParameter(
+                name=parameter.name,
+                value=parameter.value,
+                std=parameter.std,
+                unit=parameter.unit,
+                confidence=found.confidence,
             )
-        return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
-
-    def _noise_behind_blur(self) -> float:
-        """What the spectrum of the picture ends in; holes look like noise to every estimator."""
-        if self.options.noise_levels is not None:
-            return self.options.noise_levels * LEVEL
-        return 0.0 if INPAINT in self.options.tasks else self.look.noise()[0]
+            for parameter in found.parameters
+        ]
+        if found.operator.is_identity:
+            self.doubts.append(f"nothing is sharpened: {found.reason}")
+            return []
+        return [found.operator]
 
     def _mask(self) -> Mask:
         if self.options.mask is not None:
