@@ -171,7 +171,8 @@ def needs_sample(options: TaskOptions, *, is_lossy: bool) -> bool:
     if options.operator is not None:
         return options.noise_levels is None and not _says_noise(options.operator)
     if INPAINT in options.tasks:
-        knows_blur = options.blur_sigma is not None and options.noise_levels is not None
+        knows_noise = options.noise_levels is not None or not is_lossy
+        knows_blur = options.blur_sigma is not None and knows_noise
         return options.mask is None or (DEBLUR in options.tasks and not knows_blur)
     if options.noise_levels is None or is_lossy:
         return True
