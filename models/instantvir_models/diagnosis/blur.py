@@ -8,6 +8,7 @@ from instantvir_models.diagnosis.traces import Traces
 from instantvir_models.media.frame import Pixels
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.estimate import estimate_codec_noise_std
 from instantvir_models.operators.estimate_blur import estimate_blur
 from instantvir_models.operators.measurement import LEVEL
 
@@ -27,6 +28,8 @@ class BlurJudgement:
 
     operator: Operator
     """To be undone; the identity where nothing is sure."""
+    noise_levels: float = 0.0
+    """What its inverse has to reckon with at least: where the spectrum stops falling."""
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     """What is to be said of a blur that is left as it is."""
@@ -60,7 +63,10 @@ def judged_blur(frames: Pixels, traces: Traces, error: Finding) -> BlurJudgement
     is_sure = found.confidence == "high"
     notes = () if is_sure else (f"{found.reason}; it stays so, for that is not sure",)
     return BlurJudgement(
-        operator=found.operator if is_sure else Identity(), findings=findings, notes=notes
+        operator=found.operator if is_sure else Identity(),
+        noise_levels=estimate_codec_noise_std(frames) / LEVEL if not traces.is_lossless else 0.0,
+        findings=findings,
+        notes=notes,
     )
 
 

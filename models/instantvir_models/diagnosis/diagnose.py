@@ -139,7 +139,7 @@ def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) 
         is_lossy=is_lossy,
         traces=traces,
         sample=samples[0],
-        remedy=remedy_for(findings, blur.operator, is_lossy=is_lossy),
+        remedy=remedy_for(findings, blur, is_lossy=is_lossy),
     )
 
 

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from instantvir_models.diagnosis.blur import BlurJudgement
 from instantvir_models.diagnosis.findings import Finding, Kind
-from instantvir_models.operators.base import Operator
 from instantvir_models.operators.measurement import LEVEL, Degradation
 
 CODEC_LEVELS = 3.0
@@ -52,26 +52,36 @@ def told_noise_std(error_levels: float, *, is_lossy: bool, is_inverted: bool = F
     return math.sqrt(max(0.0, error_levels**2 - own**2)) * LEVEL
 
 
-def remedy_for(findings: Sequence[Finding], blur: Operator, *, is_lossy: bool) -> Remedy:
+def careful_levels(error: Finding) -> float:
+    """An error of which one is not quite sure counts as less: too little is taken away then, not too
+    much."""
+    return error.value if error.confidence == "high" else math.sqrt(error.low * error.value)
+
+
+def remedy_for(findings: Sequence[Finding], blur: BlurJudgement, *, is_lossy: bool) -> Remedy:
     """What is sure to help against these findings, and nothing else.
 
     Args:
-        blur: what is sure to be undone; the identity where nothing is.
+        blur: what is sure to be undone.
     """
     by_kind: dict[Kind, Finding] = {finding.kind: finding for finding in findings}
     error = by_kind.get("error")
     if error is None or error.confidence == "low":
         return _nothing("what is wrong could not be told")
     smallest = SMALLEST_ERROR if is_lossy else SMALLEST_LOSSLESS_ERROR
-    steps = [] if blur.is_identity else [f"undo the blur ({blur.spec})"]
-    if error.value >= smallest:
+    operator, levels = blur.operator, careful_levels(error)
+    steps = []
+    if not operator.is_identity:
+        levels = max(error.value, blur.noise_levels)
+        steps.append(f"undo the blur ({operator.spec})")
+    if levels >= smallest:
         what = "compression damage and noise" if is_lossy else "noise"
-        steps.append(f"take away {what} ({error.value:.1f} levels)")
+        steps.append(f"take away {what} ({levels:.1f} levels)")
     if not steps:
         return _nothing("it is nearly clean")
-    noise_std = told_noise_std(error.value, is_lossy=is_lossy, is_inverted=not blur.is_identity)
+    noise_std = told_noise_std(levels, is_lossy=is_lossy, is_inverted=not operator.is_identity)
     return Remedy(
-        degradation=Degradation(operator=blur, noise_std=noise_std, is_lossy=is_lossy),
+        degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
         sentence=f"to do: {', '.join(steps)}",
     )
 
