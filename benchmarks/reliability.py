@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from instantvir_models.diagnosis.diagnose import confidence_of, is_white, shows_something
-from instantvir_models.diagnosis.error_model import expected_error
+from instantvir_models.diagnosis.diagnose import confidence_of, shows_something
+from instantvir_models.diagnosis.error_model import expected_error, is_white
 from instantvir_models.diagnosis.traces import Traces
 
 HALF_A_LEVEL = 0.5

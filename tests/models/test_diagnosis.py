@@ -14,7 +14,7 @@ from instantvir_models.diagnosis.diagnose import (
     diagnose_samples,
     told_with_codec,
 )
-from instantvir_models.diagnosis.error_model import Expected, quadratic
+from instantvir_models.diagnosis.error_model import Expected, is_white, quadratic
 from instantvir_models.diagnosis.remedy import CODEC_LEVELS, told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import moved, traces_of
@@ -67,8 +67,8 @@ def test_grain_is_told_from_white_noise(clean):
     noise = np.random.default_rng(0).standard_normal((*clean.shape[:3], 1)).astype(np.float32)
     soft = np.stack([cv2.GaussianBlur(one, (0, 0), 1.2) for one in noise])[..., None]
     grainy = np.rint(clean + 40 * soft).clip(0, 255).astype(np.uint8)
-    assert not room.is_white(traces_of(grainy))
-    assert room.is_white(traces_of(with_noise(clean, 10)))
+    assert not is_white(traces_of(grainy))
+    assert is_white(traces_of(with_noise(clean, 10)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (16, 200), (64, 64)])

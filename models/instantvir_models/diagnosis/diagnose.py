@@ -14,6 +14,7 @@ from instantvir_models.diagnosis.error_model import (
     Expected,
     expected_codec_error,
     expected_error,
+    is_white,
 )
 from instantvir_models.diagnosis.findings import Confidence, Finding
 from instantvir_models.diagnosis.picture import drawn, save_picture
@@ -38,13 +39,6 @@ MOST_CLIPPED = 0.8
 
 UNLIKE = 1.6
 """Factor between the errors of two places from which on a file counts as cut from several."""
-
-WHITE_RATIO = 0.3
-"""Noise of the second octave over that of the first, below which it is white (.20 to .22 on training
-clips; tape .37 to .42, sensors and grain .57 to .74)."""
-
-WHITE_RATIO_OF_ONE_FRAME = 0.42
-"""The same where only one frame is there, and some of what is seen is texture."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,13 +206,6 @@ def noise_findings(traces: Traces, error: Finding) -> list[Finding]:
         sentence=f"it is {kind}",
     )
     return [finding] if error.value > 1 else []
-
-
-def is_white(traces: Traces) -> bool:
-    """Whether noise is about equally strong at all frequencies and in all channels."""
-    if traces.num_frames < 2:
-        return traces.middle < WHITE_RATIO_OF_ONE_FRAME * traces.fine
-    return traces.changing_middle < WHITE_RATIO * traces.changing_fine
 
 
 def confidence_of(expected: Expected) -> Confidence:

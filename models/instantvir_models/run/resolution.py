@@ -14,7 +14,7 @@ from instantvir_models.diagnosis.diagnose import (
     shows_something,
     told_with_codec,
 )
-from instantvir_models.diagnosis.error_model import expected_codec_error
+from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
 from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.remedy import told_noise_std
 from instantvir_models.diagnosis.sample import Sample
@@ -227,8 +227,8 @@ class _Look:
 
     def noise(self, *, is_inverted: bool = False) -> tuple[float, EstimatedParameter]:
         """What to tell a solver in [-1, 1] units, and the same for people in 8-bit levels."""
-        if self.is_lossy and shows_something(self.traces):
-            return self._noise_with_codec(is_inverted=is_inverted)
+        if shows_something(self.traces) and (self.is_lossy or self._is_correlated):
+            return self._error_as_noise(is_inverted=is_inverted)
         found = estimate_noise_std(self.sample.frames)
         return found.value, EstimatedParameter(
             name="noise",
@@ -238,14 +238,25 @@ class _Look:
             confidence=found.confidence,
         )
 
-    def _noise_with_codec(self, *, is_inverted: bool) -> tuple[float, EstimatedParameter]:
-        """Unsure ones count as the least that they may be, but where a blur is undone."""
-        error, _ = error_finding([self.traces])
+    @cached_property
+    def error(self) -> Finding:
+        """Rms error of the sample, noise and codec together."""
+        return error_finding([self.traces])[0]
+
+    @property
+    def _is_correlated(self) -> bool:
+        """Whether noise is surely there that the finest band alone does not show."""
+        is_sure = self.error.confidence != "low" and self.error.value > WHITE_LEVELS
+        return is_sure and not is_white(self.traces)
+
+    def _error_as_noise(self, *, is_inverted: bool) -> tuple[float, EstimatedParameter]:
+        """An unsure one counts as the least that it may be, but where a blur is undone."""
+        error = self.error
         is_unsure = error.confidence == "low" and not is_inverted
         levels = error.low if is_unsure else error.value
-        told = told_noise_std(levels, is_lossy=True, is_inverted=is_inverted)
+        told = told_noise_std(levels, is_lossy=self.is_lossy, is_inverted=is_inverted)
         return told, EstimatedParameter(
-            name="noise and compression",
+            name="noise and compression" if self.is_lossy else "noise",
             value=levels,
             std=(error.high - error.low) / 4,
             unit=error.unit,
