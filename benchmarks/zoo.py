@@ -177,7 +177,7 @@ KINDS = (
     Kind("mpeg4 q14", kept, mpeg4(14)),
     Kind("hevc crf 32", kept, hevc(32)),
     Kind("out of focus 3.5", out_of_focus, h264(18), ("identity", "defocus:radius=3.5")),
-    Kind("motion blur 11", shaken, h264(18), ("identity", "motion:length=11,angle=30")),
+    Kind("motion blur 11", shaken, h264(18), ("identity", "motion:length=11,angle=150")),
     Kind("over-sharpened", sharpened, h264(25)),
     Kind("x2 bicubic", half, h264(24), ("down:factor=2,kernel=bicubic",), 2),
     Kind("x4 area", quarter, h264(24), ("down:factor=4,kernel=area",), 4),

@@ -109,6 +109,7 @@ def test_what_is_told_and_what_solvers_add_make_the_error():
         assert np.hypot(told, CODEC_LEVELS) == pytest.approx(error)
         assert told_noise_std(error, is_lossy=False) / LEVEL == pytest.approx(error)
     assert told_noise_std(1.0, is_lossy=True) == 0
+    assert told_noise_std(1.0, is_lossy=True, is_inverted=True) > LEVEL  # an inverse amplifies it
 
 
 def test_a_codec_adds_to_a_noise_that_is_known(clean, tmp_path):
@@ -125,6 +126,22 @@ def test_softness_behind_coarse_steps_is_the_codecs(clean, tmp_path):
         sample = Sample.of(list(reader))
     assert "coarse" in doubt_about_blur(traces_of(sample.frames, sample.codings))
     assert doubt_about_blur(traces_of(clean)) is None
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "disc"])
+def test_a_blur_behind_a_fine_codec_is_undone_with_noise_told(clean, tmp_path, kind):
+    rows, columns = np.indices((13, 13)) - 6
+    disc = np.clip(4.5 - np.hypot(rows, columns), 0, 1)
+    blurred = [
+        cv2.GaussianBlur(one, (0, 0), 3)
+        if kind == "gaussian"
+        else cv2.filter2D(one, -1, disc / disc.sum())
+        for one in clean
+    ]
+    path = write_frames(tmp_path / "in.mkv", blurred, *H264, {"crf": "14"})
+    remedy = diagnose(path).remedy
+    if remedy.degradation is not None and not remedy.degradation.operator.is_identity:
+        assert remedy.degradation.noise_std > 0.5 * LEVEL
 
 
 def test_motion_is_followed(clean):

@@ -8,7 +8,6 @@ from instantvir_models.diagnosis.traces import Traces
 from instantvir_models.media.frame import Pixels
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.compose import Identity
-from instantvir_models.operators.estimate import estimate_codec_noise_std
 from instantvir_models.operators.estimate_blur import estimate_blur
 from instantvir_models.operators.measurement import LEVEL
 
@@ -28,8 +27,6 @@ class BlurJudgement:
 
     operator: Operator
     """To be undone; the identity where nothing is sure."""
-    noise_levels: float = 0.0
-    """What its inverse has to reckon with at least: where the spectrum stops falling."""
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     """What is to be said of a blur that is left as it is."""
@@ -60,11 +57,10 @@ def judged_blur(frames: Pixels, traces: Traces, error: Finding) -> BlurJudgement
         )
         for parameter in found.parameters
     )
-    is_sure = found.confidence == "high"
+    is_sure = found.confidence != "low"
     notes = () if is_sure else (f"{found.reason}; it stays so, for that is not sure",)
     return BlurJudgement(
         operator=found.operator if is_sure else Identity(),
-        noise_levels=estimate_codec_noise_std(frames) / LEVEL if not traces.is_lossless else 0.0,
         findings=findings,
         notes=notes,
     )

@@ -13,9 +13,13 @@ CODEC_LEVELS = 3.0
 """What solvers add by themselves, as a root of squares, to the noise they are told of where a video
 is lossy."""
 
-SMALLEST_ERROR = 2.5
+INVERSE_CAUTION = 1.6
+"""How much more than a codec's error the inverse of a blur is told of: that error is no white noise,
+and lies where the blur left least."""
+
+SMALLEST_ERROR = 3.0
 """Levels of noise and codec error together below which nothing is changed: so little is easily taken
-for texture, and texture for it."""
+for texture, and texture for it, and solvers add as much by themselves."""
 
 SMALLEST_LOSSLESS_ERROR = 1.5
 """The same where no codec lost anything."""
@@ -48,7 +52,9 @@ def told_noise_std(error_levels: float, *, is_lossy: bool, is_inverted: bool = F
         is_inverted: whether a blur is undone: that amplifies whatever noise it is not told of, and
             the inverse itself adds nothing for a codec.
     """
-    own = CODEC_LEVELS if is_lossy and not is_inverted else 0.0
+    if is_inverted:
+        return (INVERSE_CAUTION if is_lossy else 1.0) * error_levels * LEVEL
+    own = CODEC_LEVELS if is_lossy else 0.0
     return math.sqrt(max(0.0, error_levels**2 - own**2)) * LEVEL
 
 
@@ -72,7 +78,7 @@ def remedy_for(findings: Sequence[Finding], blur: BlurJudgement, *, is_lossy: bo
     operator, levels = blur.operator, careful_levels(error)
     steps = []
     if not operator.is_identity:
-        levels = max(error.value, blur.noise_levels)
+        levels = error.value
         steps.append(f"undo the blur ({operator.spec})")
     if levels >= smallest:
         what = "compression damage and noise" if is_lossy else "noise"

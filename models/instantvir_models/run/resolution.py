@@ -294,7 +294,8 @@ class _Resolver:
         mask = self._mask() if INPAINT in self.options.tasks else None
         operators: list[Operator] = self._blur() if DEBLUR in self.options.tasks else []
         noise_std = self._noise_std(has_mask=mask is not None, is_inverted=bool(operators))
-        if operators and is_lossy and self.options.noise_levels is None:
+        is_gaussian = any(isinstance(blur, GaussianBlur) for blur in operators)
+        if is_gaussian and is_lossy and self.options.noise_levels is None:
             noise_std = self._with_codec_noise(noise_std)
         if SR in self.options.tasks:
             # the factor is the user's, the kernel a guess
@@ -323,7 +324,7 @@ class _Resolver:
         return noise_std
 
     def _with_codec_noise(self, noise_std: float) -> float:
-        """The noise an inverse filter has to reckon with."""
+        """The noise an inverse filter has to reckon with; the zeros of other blurs look the same."""
         codec_std = estimate_codec_noise_std(self.look.sample.frames)
         if codec_std <= noise_std:
             return noise_std
