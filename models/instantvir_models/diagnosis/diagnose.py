@@ -18,7 +18,7 @@ from instantvir_models.diagnosis.error_model import (
 )
 from instantvir_models.diagnosis.findings import Confidence, Finding
 from instantvir_models.diagnosis.picture import drawn, save_picture
-from instantvir_models.diagnosis.remedy import Remedy, remedy_for
+from instantvir_models.diagnosis.remedy import NATURAL_SHARPNESS, Remedy, remedy_for
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.media import open_video
@@ -122,7 +122,7 @@ def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) 
         notes += [note] if note else []
         findings = [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
-        findings += blur.findings
+        findings += [*blur.findings, *sharpening_findings(seen[0][0])]
         notes += blur.notes
     else:
         notes.append("too little can be seen in it: it is tiny, or black, white or one colour")
@@ -206,6 +206,22 @@ def noise_findings(traces: Traces, error: Finding) -> list[Finding]:
         sentence=f"it is {kind}",
     )
     return [finding] if error.value > 1 else []
+
+
+def sharpening_findings(traces: Traces) -> list[Finding]:
+    """That edges were exaggerated, if they look so."""
+    if traces.sharpness < NATURAL_SHARPNESS:
+        return []
+    finding = Finding(
+        kind="sharpening",
+        value=traces.sharpness,
+        unit="",
+        low=0.8 * traces.sharpness,
+        high=1.2 * traces.sharpness,
+        confidence="medium",
+        sentence="edges look sharpened, so less is taken away",
+    )
+    return [finding]
 
 
 def confidence_of(expected: Expected) -> Confidence:

@@ -5,10 +5,10 @@ from typing import Literal
 
 Confidence = Literal["high", "medium", "low"]
 
-Kind = Literal["error", "noise", "codec", "blur", "holes", "fields"]
+Kind = Literal["error", "noise", "codec", "blur", "sharpening"]
 """`error`: how far the file is from clean, noise and codec together; `noise`: what the camera, film
-or tape added, as far as it can still be seen; `codec`: what compression alone leaves; `blur`: its
-sigma; `holes`: missing pixels; `fields`: two moments in one picture."""
+or tape added, as far as it can still be seen; `codec`: what compression alone leaves; `blur`: a
+number that describes it; `sharpening`: how much finer than natural the busiest detail is."""
 
 
 @dataclass(frozen=True, kw_only=True)

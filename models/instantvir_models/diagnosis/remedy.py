@@ -21,6 +21,10 @@ SMALLEST_ERROR = 3.0
 """Levels of noise and codec error together below which nothing is changed: so little is easily taken
 for texture, and texture for it, and solvers add as much by themselves."""
 
+NATURAL_SHARPNESS, SHARPENED = 1.1, 1.3
+"""First octave over second of the busiest detail: up to the first pictures are as they are, from the
+second on they were sharpened afterwards."""
+
 SMALLEST_LOSSLESS_ERROR = 1.5
 """The same where no codec lost anything."""
 
@@ -64,6 +68,15 @@ def careful_levels(error: Finding) -> float:
     return error.value if error.confidence == "high" else math.sqrt(error.low * error.value)
 
 
+def part_taken(sharpening: Finding | None) -> float:
+    """How much of the error is told where edges were exaggerated: halos and what a codec makes of
+    them look like error to the eye of a fit, and like picture to a solver."""
+    if sharpening is None:
+        return 1.0
+    excess = (sharpening.value - NATURAL_SHARPNESS) / (SHARPENED - NATURAL_SHARPNESS)
+    return 1.0 - 0.5 * min(1.0, max(0.0, excess))
+
+
 def remedy_for(findings: Sequence[Finding], blur: BlurJudgement, *, is_lossy: bool) -> Remedy:
     """What is sure to help against these findings, and nothing else.
 
@@ -75,7 +88,8 @@ def remedy_for(findings: Sequence[Finding], blur: BlurJudgement, *, is_lossy: bo
     if error is None or error.confidence == "low":
         return _nothing("what is wrong could not be told")
     smallest = SMALLEST_ERROR if is_lossy else SMALLEST_LOSSLESS_ERROR
-    operator, levels = blur.operator, careful_levels(error)
+    operator = blur.operator
+    levels = careful_levels(error) * part_taken(by_kind.get("sharpening"))
     steps = []
     if not operator.is_identity:
         levels = error.value
