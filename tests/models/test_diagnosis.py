@@ -165,3 +165,12 @@ def test_a_wide_bar_or_strange_traces_are_never_called_high():
 
 def test_a_quadratic_form_has_every_pair_once():
     assert quadratic(np.array([[2.0, 3.0]])).tolist() == [[1, 2, 3, 4, 6, 9]]
+
+
+def test_halos_behind_a_codec_are_left_alone(clean, tmp_path):
+    soft = np.stack([cv2.GaussianBlur(one, (0, 0), 1.2) for one in clean]).astype(np.float32)
+    sharp = np.rint(clean + 2.5 * (clean - soft)).clip(0, 255).astype(np.uint8)
+    found = diagnose(write_frames(tmp_path / "in.mkv", sharp, *H264, {"crf": "26"}))
+    assert found.finding("sharpening") is not None
+    assert found.remedy.degradation is None
+    assert diagnose_samples("in", [Sample(clean)], is_lossy=False).finding("sharpening") is None

@@ -18,7 +18,7 @@ from instantvir_models.diagnosis.error_model import (
 )
 from instantvir_models.diagnosis.findings import Confidence, Finding
 from instantvir_models.diagnosis.picture import drawn, save_picture
-from instantvir_models.diagnosis.remedy import NATURAL_SHARPNESS, Remedy, remedy_for
+from instantvir_models.diagnosis.remedy import SHARPENED, Remedy, remedy_for
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.media import open_video
@@ -210,7 +210,7 @@ def noise_findings(traces: Traces, error: Finding) -> list[Finding]:
 
 def sharpening_findings(traces: Traces) -> list[Finding]:
     """That edges were exaggerated, if they look so."""
-    if traces.sharpness < NATURAL_SHARPNESS:
+    if traces.sharpness < SHARPENED:
         return []
     finding = Finding(
         kind="sharpening",
@@ -219,7 +219,7 @@ def sharpening_findings(traces: Traces) -> list[Finding]:
         low=0.8 * traces.sharpness,
         high=1.2 * traces.sharpness,
         confidence="medium",
-        sentence="edges look sharpened, so less is taken away",
+        sentence="edges look sharpened",
     )
     return [finding]
 

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from instantvir_models.diagnosis.blur import BlurJudgement
@@ -21,9 +21,12 @@ SMALLEST_ERROR = 3.0
 """Levels of noise and codec error together below which nothing is changed: so little is easily taken
 for texture, and texture for it, and solvers add as much by themselves."""
 
-NATURAL_SHARPNESS, SHARPENED = 1.1, 1.3
-"""First octave over second of the busiest detail: up to the first pictures are as they are, from the
-second on they were sharpened afterwards."""
+SHARPENED = 1.15
+"""First octave over second of the busiest detail, from which on it was sharpened afterwards; .6 to 1.1
+in pictures as they are."""
+
+NOISE_SHOWS = 1.3
+"""Factor from the codec's own error to that of the file, from which on there is noise besides."""
 
 SMALLEST_LOSSLESS_ERROR = 1.5
 """The same where no codec lost anything."""
@@ -68,13 +71,13 @@ def careful_levels(error: Finding) -> float:
     return error.value if error.confidence == "high" else math.sqrt(error.low * error.value)
 
 
-def part_taken(sharpening: Finding | None) -> float:
-    """How much of the error is told where edges were exaggerated: halos and what a codec makes of
-    them look like error to the eye of a fit, and like picture to a solver."""
-    if sharpening is None:
-        return 1.0
-    excess = (sharpening.value - NATURAL_SHARPNESS) / (SHARPENED - NATURAL_SHARPNESS)
-    return 1.0 - 0.5 * min(1.0, max(0.0, excess))
+def is_halo(by_kind: Mapping[Kind, Finding]) -> bool:
+    """Whether edges were exaggerated and nothing but the codec's error is beside that: solvers then
+    take halos for picture."""
+    error, codec = by_kind.get("error"), by_kind.get("codec")
+    if "sharpening" not in by_kind or error is None or codec is None:
+        return False
+    return error.value < NOISE_SHOWS * codec.value
 
 
 def remedy_for(findings: Sequence[Finding], blur: BlurJudgement, *, is_lossy: bool) -> Remedy:
@@ -87,9 +90,11 @@ def remedy_for(findings: Sequence[Finding], blur: BlurJudgement, *, is_lossy: bo
     error = by_kind.get("error")
     if error is None or error.confidence == "low":
         return _nothing("what is wrong could not be told")
+    if is_halo(by_kind):
+        return _nothing("edges were sharpened, and that would only become more visible")
     smallest = SMALLEST_ERROR if is_lossy else SMALLEST_LOSSLESS_ERROR
     operator = blur.operator
-    levels = careful_levels(error) * part_taken(by_kind.get("sharpening"))
+    levels = careful_levels(error)
     steps = []
     if not operator.is_identity:
         levels = error.value
