@@ -19,3 +19,5 @@ def describe_resolution(resolved: Resolved) -> None:
         )
         if estimate.confidence == "low":
             console.warn(f"the estimate of the {estimate.name} is unsure; better say it yourself")
+    for remark in resolved.remarks:
+        console.say(remark)

@@ -80,6 +80,11 @@ class Report:
             f"in {status.seconds:.1f} s "
             f"({status.frames_passed} passed unrestored, {status.frames_degraded} restored the cheap way)"
         )
+        if status.frames_guarded:
+            console.warn(
+                f"{status.frames_guarded} frames are the initial estimate in some places: what the "
+                "student made of them contradicted the measurement, or had no reason in it"
+            )
         first = status.first_frame_seconds
         console.say(
             f"delay p50 {_ms(status.delay.p50)}, p95 {_ms(status.delay.p95)}, "

@@ -169,10 +169,11 @@ def _say(report: library.RestoreReport) -> None:
         console.say(
             f"residual |A x - y| / |y| against the {against}operator: {report.residual:.4f}"
         )
-    if report.frames_replaced:
+    if report.frames_guarded:
         console.warn(
-            f"{report.frames_replaced} of {report.frames} frames are the initial estimate: "
-            "what the student made of them contradicted the measurement"
+            f"{report.frames_guarded} of {report.frames} frames are the initial estimate in some "
+            f"places, {report.frames_replaced} of them altogether: what the student made of them "
+            "contradicted the measurement, or had no reason in it"
         )
     if report.gain is not None:
         console.say(

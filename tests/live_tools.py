@@ -26,7 +26,7 @@ from tests.media_clips import picture
 STATUS = LiveStatus(
     seconds=12.5, frames_in=100, frames_out=80, frames_dropped=15,
     frames_abandoned=1, frames_passed=6,
-    frames_degraded=3, fps_in=25.0, fps_out=20.0, queue_depth=4, queue_size=9,
+    frames_degraded=3, frames_guarded=2, fps_in=25.0, fps_out=20.0, queue_depth=4, queue_size=9,
     block_seconds=Percentiles(0.1, 0.2, 0.3), delay=Percentiles(0.4, 0.5, 0.6),
     delay_bound_seconds=1.5, first_frame_seconds=0.7, reconnects=2, input_stalls=1,
     size_changes=0, resident_bytes=2**28,

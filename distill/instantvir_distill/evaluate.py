@@ -76,13 +76,15 @@ class Score:
     """The student's expected error of the result over the true one, 1 where calibrated."""
 
 
-def crops(clips: list[Clip], *, frames: int) -> Iterator[tuple[str, Tensor]]:
-    """(name, [1, T, 3, HEIGHT, WIDTH]) of the middle of each clip of `CROPS`."""
+def crops(
+    clips: list[Clip], *, frames: int, height: int = HEIGHT, width: int = WIDTH
+) -> Iterator[tuple[str, Tensor]]:
+    """(name, [1, T, 3, height, width]) of the middle of each clip of `CROPS`."""
     by_name = {clip.name: clip for clip in clips}
     for name, first in CROPS:
         whole = by_name[name].frames
-        top, left = (whole.shape[1] - HEIGHT) // 2, (whole.shape[2] - WIDTH) // 2
-        part = whole[first : first + frames, top : top + HEIGHT, left : left + WIDTH]
+        top, left = (whole.shape[1] - height) // 2, (whole.shape[2] - width) // 2
+        part = whole[first : first + frames, top : top + height, left : left + width]
         x = torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2)[None]
         yield name, x.float() / 127.5 - 1
 
@@ -168,7 +170,7 @@ def row(scores: dict[str, dict[str, Score]]) -> dict[str, dict[str, float]]:
             for column, each in scores.items()
         }
 
-    return {"psnr": mean("psnr"), "told_over_true_error": mean("told_over_true_error")}
+    return {name: mean(name) for name in ("psnr", "psnr_init", "told_over_true_error")}
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ def tiny() -> DistillConfig:
     """The embedded student but for its branch: supervised regression over all tasks at once."""
     return DistillConfig(
         phases=(
-            Phase(steps=5300, crop=64, frames=5, samples=16, frames_learned=1),
-            Phase(steps=3400, crop=96, frames=6, samples=8, frames_learned=1),
+            Phase(steps=9000, crop=64, frames=6, samples=16, frames_learned=1),
+            Phase(steps=9000, crop=96, frames=9, samples=8, frames_learned=1),
         )
     )
 
@@ -24,7 +24,7 @@ def refine() -> DistillConfig:
         muon_lr=0.002,
         adam_lr=7e-4,
         constant_share=0.1,
-        phases=(Phase(steps=1500, crop=96, frames=6, samples=8, frames_learned=1),),
+        phases=(Phase(steps=3000, crop=96, frames=9, samples=8, frames_learned=1),),
     )
 
 
@@ -41,19 +41,17 @@ def enlarge() -> DistillConfig:
 
 
 def calibrate() -> DistillConfig:
-    """What a trained student expects of its own error; the rest of it stays as it is.
-
-    From clips alone: photos and drawings have more detail than videos, and larger errors.
-    """
+    """What a trained student expects of its own error; the rest of it stays as it is."""
     return DistillConfig(
         initial_weights="tiny",
         learned="head_error",
-        adam_lr=1e-2,
+        adam_lr=5e-3,
+        calibration_weight=1.0,
         warmup_steps=5,
         constant_share=0.0,
         ema_decay=0.95,
         workers=1,
-        phases=(Phase(steps=60, crop=128, frames=6, samples=4, frames_learned=1),),
+        phases=(Phase(steps=200, crop=96, frames=6, samples=8, frames_learned=1),),
     )
 
 

@@ -162,7 +162,7 @@ class Trainer:
                     estimate_std=expected.detach().mean().sqrt(),
                 )
             squared = (x_hat.detach() - x)[0].square().mean(1, keepdim=True)
-            squared = F.adaptive_avg_pool2d(squared, expected.shape[-2:])
+            squared = F.interpolate(squared, size=expected.shape[-2:], mode="area")
             miscalibrated.append(miscalibration(squared, expected))
             power = self.config.powers.get(sample.task, 0.5)
             each.append(relative_error(x_hat, x, variance=start.variance_init.mean(), power=power))

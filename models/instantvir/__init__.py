@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from instantvir_models.operators import estimate as estimate
     from instantvir_models.operators.base import Operator as Operator
     from instantvir_models.operators.base import OperatorTraits as OperatorTraits
+    from instantvir_models.operators.blur import Defocus as Defocus
     from instantvir_models.operators.blur import GaussianBlur as GaussianBlur
+    from instantvir_models.operators.blur import MotionBlur as MotionBlur
     from instantvir_models.operators.blur import PointSpread as PointSpread
     from instantvir_models.operators.blur import TemporalBlur as TemporalBlur
     from instantvir_models.operators.compose import Composition as Composition
@@ -70,7 +72,7 @@ _NAMES_IN = {
     "live.streaming": ("stream",),
     "media": ("EncoderSettings", "Frame", "create_video", "open_video"),
     "operators.base": ("Operator", "OperatorTraits"),
-    "operators.blur": ("GaussianBlur", "PointSpread", "TemporalBlur"),
+    "operators.blur": ("Defocus", "GaussianBlur", "MotionBlur", "PointSpread", "TemporalBlur"),
     "operators.compose": ("Composition", "Identity"),
     "operators.downsample": ("Downsample",),
     "operators.mask": ("Mask",),

@@ -76,6 +76,7 @@ def test_every_task_writes_its_size(clip, tmp_path, args, size):
     assert summary["frames"] == 7
     assert tuple(summary["output_size"]) == size
     assert summary["residual"] is not None
+    assert summary["frames_replaced"] <= summary["frames_guarded"] == len(summary["guarded"])
     assert len(summary["model_sha256"]) == 64
     assert set(summary["stage_seconds"]) == {
         "decode", "convert", "estimate", "student", "consistency", "encode"

@@ -25,7 +25,7 @@ def random_student() -> FusedStudent:
     """A small student whose every layer does something."""
     torch.manual_seed(0)
     student = FusedStudent(FusedConfig(fine_channels=16, coarse_channels=16, bottom_channels=32))
-    for layer in (student.head, student.film.out, student.head_error[-1]):
+    for layer in (student.head, student.film.out, student.head_error.out):
         torch.nn.init.normal_(layer.weight, std=0.1)
     return student.eval()
 

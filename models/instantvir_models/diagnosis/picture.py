@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.diagnosis.sample import Sample
-from instantvir_models.diagnosis.traces import LUMA, PATCH, flat_map, moved
+from instantvir_models.diagnosis.traces import PATCH, flat_map, luma_of, moved
 from instantvir_models.errors import VideoWriteError
 
 Picture = NDArray[np.uint8]
@@ -63,7 +63,7 @@ def _residual(levels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _noise_map(frame: NDArray[np.float32]) -> NDArray[np.float32]:
-    return _heat(flat_map(cv2.transform(frame, LUMA)) / LOUDEST, frame.shape[:2])
+    return _heat(flat_map(luma_of(frame)) / LOUDEST, frame.shape[:2])
 
 
 def _blocks(sample: Sample) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -88,7 +89,7 @@ class Traces:
 def traces_of(frames: Pixels, codings: Sequence[FrameCoding | None] = ()) -> Traces:
     """The traces of a few consecutive frames [T, h, w, 3] and of how they were stored."""
     levels = _middle(frames)
-    luma = [cv2.transform(frame, LUMA) for frame in levels]
+    luma = [luma_of(frame) for frame in levels]
     octaves = [_octaves(one) for one in luma]
     fine, middle, coarse = (_median(_flat_spread(o[n]) for o in octaves) for n in range(3))
     changes = [_changes(*pair) for pair in itertools.pairwise(levels)]
@@ -125,11 +126,20 @@ def _middle(frames: Pixels) -> Levels:
     return part if frames.dtype == np.uint8 else part / np.float32(257)
 
 
+def luma_of(frame: Levels) -> Levels:
+    """[h, w] of [h, w, 3]."""
+    return _levels(cv2.transform(frame, LUMA))
+
+
+def _levels(picture: Any) -> Levels:
+    return np.asarray(picture, np.float32)
+
+
 def _octaves(luma: Levels) -> list[Levels]:
     """Three bands at full size: luma less its low pass, and so on with a wider one."""
     bands, rest = [], luma
     for octave in range(3):
-        smooth = cv2.sepFilter2D(rest, -1, _dilated(octave), _dilated(octave))
+        smooth: Levels = _levels(cv2.sepFilter2D(rest, -1, _dilated(octave), _dilated(octave)))
         bands.append(rest - smooth)
         rest = smooth
     return bands
@@ -173,7 +183,7 @@ def _flat_spread(band: Levels) -> float:
 
 
 def _chroma_spread(frame: Levels) -> float:
-    chroma = frame - cv2.transform(frame, LUMA)[..., None]
+    chroma = frame - luma_of(frame)[..., None]
     bands = [_octaves(np.ascontiguousarray(chroma[..., c]))[:2] for c in (0, 2)]
     return float(np.mean([_flat_spread(fine + middle) for fine, middle in bands]))
 
@@ -182,7 +192,7 @@ def _changes(before: Levels, after: Levels) -> tuple[float, float, float]:
     """Flat spreads of what changes along the motion: fine, middle, chroma."""
     shifted = moved(before, after)
     difference = (after - shifted) / np.float32(math.sqrt(2))
-    luma = cv2.transform(difference, LUMA)
+    luma = luma_of(difference)
     fine, middle, _ = _octaves(luma)
     chroma = difference - luma[..., None]
     spread = np.sqrt(np.mean([_spreads(chroma[..., c]) ** 2 for c in range(3)], 0))
@@ -200,20 +210,19 @@ def moved(before: Levels, after: Levels) -> Levels:
     flow = estimator.calc(*guides, None)  # type: ignore[call-overload]
     flow = 2 * cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
     rows, columns = np.indices((height, width), np.float32)
-    return cv2.remap(
+    looked_up = cv2.remap(
         before,
         columns + flow[..., 0],
         rows + flow[..., 1],
         cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    return _levels(looked_up)
 
 
 def _guide(frame: Levels) -> NDArray[np.uint8]:
-    half = cv2.resize(
-        cv2.transform(frame, LUMA), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA
-    )
-    return cv2.convertScaleAbs(cv2.GaussianBlur(half, (5, 5), 1.0))
+    half = cv2.resize(luma_of(frame), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.convertScaleAbs(cv2.GaussianBlur(half, (5, 5), 1.0)), np.uint8)
 
 
 def _gradient(luma: Levels) -> float:

@@ -109,3 +109,4 @@ class Restoration:
     def _show_all(self, pairs: Iterable[RestoredPair]) -> None:
         for item, pixels in pairs:
             self._show(item, pixels)
+        self._counters.add("guarded", self._sessions.newly_guarded())

@@ -49,6 +49,7 @@ class Sessions:
         self.look_ahead = first.degradation.operator.temporal_radius
         """Frames that the first session waits for beyond a block."""
         self._held: deque[Captured] = deque()
+        self._num_guarded_told = 0
         self._expected_index = 0
 
     @property
@@ -104,10 +105,17 @@ class Sessions:
             return []
         return self._with_captured(self._session.flush())
 
+    def newly_guarded(self) -> int:
+        """Frames that are the initial estimate in some places, of those that came out since this was
+        last asked."""
+        now = 0 if self._session is None else self._session.frames_guarded
+        new, self._num_guarded_told = now - self._num_guarded_told, now
+        return new
+
     def begin_anew(self, index: int = 0) -> None:
         """A new session for frames of the same kind, the first of which is `index`."""
         assert self._session is not None
-        self._session = self._session.restarted()
+        self._session, self._num_guarded_told = self._session.restarted(), 0
         self._session.skip(index)
         self._expected_index = index
 
@@ -115,7 +123,7 @@ class Sessions:
         """A session for other frames; those it cannot be made for are told."""
         height, width, depth = kind
         self._on_event(f"the input changes to {width}x{height} ({depth}); a new session begins")
-        self.kind, self._expected_index = kind, 0
+        self.kind, self._expected_index, self._num_guarded_told = kind, 0, 0
         try:
             self._session = self._new_session(height, width)
         except (UsageError, DeviceMemoryError) as error:

@@ -67,6 +67,8 @@ class LiveStatus:
     """Of those out: unrestored, by policy, by request or because they fit no operator."""
     frames_degraded: int
     """Of those out: restored at half size or without the student, by policy."""
+    frames_guarded: int
+    """Of those out: the initial estimate in some places, because the student's could not be right."""
     fps_in: float
     fps_out: float
     queue_depth: int
@@ -166,6 +168,7 @@ class Counters:
             frames_abandoned=self.count("abandoned"),
             frames_passed=self.count("passed"),
             frames_degraded=self.count("degraded"),
+            frames_guarded=self.count("guarded"),
             fps_in=self.fps("in"),
             fps_out=self.fps("out"),
             queue_depth=queue_depth,

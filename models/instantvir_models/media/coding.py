@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -78,7 +79,7 @@ class CodingNotes:
     """What the container says of the codec."""
     _waiting: dict[int, FrameCoding] = field(default_factory=dict)
 
-    def note_packet(self, packet: av.Packet) -> None:
+    def note_packet(self, packet: av.Packet[Any]) -> None:
         """A packet of the video was read."""
         if packet.pts is not None:
             self._note(packet.pts, packet.size, lambda: bytes(packet))
@@ -115,9 +116,14 @@ class CodingNotes:
 
 def _with_picture(noted: FrameCoding, picture: av.VideoFrame) -> FrameCoding:
     letter = {1: "I", 2: "P", 3: "B"}.get(int(picture.pict_type), "?")
-    exported = next((s for s in picture.side_data if isinstance(s, VideoEncParams)), None)
-    steps = noted.steps if exported is None else exported_steps(bytes(exported))
+    attached: Iterable[Any] = picture.side_data
+    exported = next((s for s in attached if isinstance(s, VideoEncParams)), None)
+    steps = noted.steps if exported is None else exported_steps(_bytes_of(exported))
     return replace(noted, picture_type=letter, steps=steps)
+
+
+def _bytes_of(side_data: Any) -> bytes:
+    return bytes(side_data)
 
 
 def exported_steps(data: bytes) -> NDArray[np.float32] | None:

@@ -42,6 +42,7 @@ def round_trip(frames: NDArray[np.uint8], lossy: Lossy) -> NDArray[np.uint8]:
     options = {**dict(lossy.options), "threads": "1"}
     with av.open(buffer, "w", format="matroska") as container:
         stream = container.add_stream(lossy.encoder, rate=25, options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = padded.shape[2], padded.shape[1]
         stream.pix_fmt = lossy.pix_fmt
         for pixels in padded:

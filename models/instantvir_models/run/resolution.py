@@ -78,8 +78,8 @@ class Resolved:
     """The note beside the video that it was read from, if it was."""
     diagnosis: Diagnosis | None = None
     """What was found where nothing was told."""
-    doubts: tuple[str, ...] = ()
-    """What a person is to be told of what was not done."""
+    remarks: tuple[str, ...] = ()
+    """Sentences for people: what was asked for and is not done, and why."""
 
     @property
     def is_nothing_to_do(self) -> bool:
@@ -286,7 +286,7 @@ class _Resolver:
     def __init__(self, options: TaskOptions, look: _Look) -> None:
         self.options, self.look = options, look
         self.estimates: list[EstimatedParameter] = []
-        self.doubts: list[str] = []
+        self.remarks: list[str] = []
         self.is_known = True
 
     def resolve(self) -> Resolved:
@@ -310,7 +310,7 @@ class _Resolver:
             degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
             estimates=tuple(self.estimates),
             is_operator_known=self.is_known,
-            doubts=tuple(self.doubts),
+            remarks=tuple(self.remarks),
         )
 
     def _noise_std(self, *, has_mask: bool, is_inverted: bool) -> float:
@@ -346,7 +346,7 @@ class _Resolver:
         self.is_known = False
         reason = self.look.doubt_about_blur()
         if reason is not None:
-            self.doubts.append(f"nothing is sharpened: {reason}; `--blur-sigma` says otherwise")
+            self.remarks.append(f"no blur is undone: {reason}; `--blur-sigma` says otherwise")
             return []
         found = estimate_blur(self.look.sample.frames, codec_std=self.look.codec_std)
         self.estimates += [
@@ -359,8 +359,8 @@ class _Resolver:
             )
             for parameter in found.parameters
         ]
-        if found.operator.is_identity:
-            self.doubts.append(f"nothing is sharpened: {found.reason}")
+        if found.kind is None:
+            self.remarks.append(f"no blur is undone: {found.reason}")
             return []
         return [found.operator]
 

@@ -40,7 +40,7 @@ from instantvir_models.run.resolution import (
     resolve_by_looking,
     resolve_video,
 )
-from instantvir_models.run.session import Session
+from instantvir_models.run.session import GuardedFrame, Session
 from instantvir_models.solvers.base import Solver
 from instantvir_models.students.fitting import Notice
 from instantvir_models.tasks import TaskOptions, parse_tasks
@@ -120,8 +120,13 @@ class RestoreReport:
     """What was read off the video."""
     residual: float | None
     """||A x - y|| / ||y|| of the restored frames."""
+    frames_guarded: int | None
+    """Frames that are the initial estimate in some places, because the student's contradicted the
+    measurement there or had no reason in it."""
     frames_replaced: int | None
-    """Frames that are the initial estimate, because the student's contradicted the measurement."""
+    """Of those, frames that are the initial estimate altogether."""
+    guarded: tuple[GuardedFrame, ...] | None
+    """The latest of `frames_guarded`, each with the part of its area that was replaced."""
     input_psnr: float | None
     """Against the reference in dB, mean over frames; None without one."""
     output_psnr: float | None
@@ -241,7 +246,9 @@ class Restoration:
             noise_levels=degradation.noise_std / LEVEL,
             estimates=self.resolved.estimates,
             residual=ran.session.residual if ran else None,
+            frames_guarded=ran.session.frames_guarded if ran else None,
             frames_replaced=ran.session.frames_replaced if ran else None,
+            guarded=ran.session.guarded if ran else None,
             input_psnr=gain.input_psnr if gain else None,
             output_psnr=gain.output_psnr if gain else None,
             model=self.solver.name,
@@ -339,7 +346,6 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             resolved=resolved,
             session=made.session,
             notices=(
-                *(Notice(text, is_warning=True) for text in resolved.doubts),
                 *doubts_of(solver, degradation),
                 *made.notices,
             ),

@@ -31,6 +31,19 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 KEPT_BLOCK_TIMES = 4096
 """Latest block times kept for percentiles."""
 
+KEPT_GUARDED_FRAMES = 4096
+"""Latest frames kept of those that the solver did not get right."""
+
+
+@dataclass(frozen=True)
+class GuardedFrame:
+    """A frame of which the solver's estimate, in some tiles, could not be right."""
+
+    frame: int
+    """Its index in the video."""
+    replaced: float
+    """The part of its area that is the initial estimate instead, up to 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionReport:
@@ -50,9 +63,13 @@ class SessionReport:
     """Wall seconds of each of the latest blocks."""
     residual: float | None
     """||A x - y|| / ||y|| over all frames out; None before the first block."""
+    frames_guarded: int
+    """Frames out that are the initial estimate here or there, because what the solver made of them
+    contradicted the measurement or had no reason in it."""
     frames_replaced: int
-    """Frames out that are the initial estimate, because what the solver made of them contradicted the
-    measurement."""
+    """Of those, frames that are the initial estimate altogether."""
+    guarded: tuple[GuardedFrame, ...]
+    """The latest of `frames_guarded`, one by one."""
 
 
 class Session:
@@ -111,7 +128,11 @@ class Session:
         self._restored: deque[Tensor] = deque(maxlen=max(1, self._radius))
         self._bit_depth_is_16 = False
 
-        self._frames_in = self._frames_replaced = 0
+        self._frames_in = 0
+        self.frames_guarded = 0
+        """Frames out so far that are the initial estimate in some place; see `report`."""
+        self._frames_replaced = 0
+        self._guarded: deque[GuardedFrame] = deque(maxlen=KEPT_GUARDED_FRAMES)
         self._clock = StepClock(self._device)
         self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
         self._squared_error = self._squared_measurement = 0.0
@@ -205,7 +226,9 @@ class Session:
             convert_seconds=self._clock.seconds(Step.CONVERT),
             block_seconds=tuple(self._block_seconds),
             residual=residual,
+            frames_guarded=self.frames_guarded,
             frames_replaced=self._frames_replaced,
+            guarded=tuple(self._guarded),
         )
 
     def _restore_ready(self, *, is_end: bool) -> Pixels:
@@ -263,12 +286,12 @@ class Session:
         with self._clock.on_device(Step.STUDENT):
             restored = self._solved(window)
         with self._clock.on_device(Step.CONSISTENCY):
-            self._add_residual(restored.x, measurement, inside)
+            self._add_residual(restored, measurement, inside)
             x = restored.x[:, inside]
             if self._radius:
                 # a copy of each: one frame would keep all of its block and what is beside it
                 self._restored.extend(frame.clone() for frame in x[0])
-        self._frames_replaced += restored.num_replaced
+        self._count_guarded(restored)
         return x
 
     def _solved(self, window: Window) -> Restored:
@@ -287,8 +310,16 @@ class Session:
         self._solver = self._solver.no_larger_than(self._state)
         self._state = self._solver.new_state()
 
-    def _add_residual(self, x: Tensor, measurement: Measurement, inside: slice) -> None:
-        error = (measurement.operator.A(x) - measurement.y)[:, inside]
+    def _count_guarded(self, restored: Restored) -> None:
+        first = self._num_skipped + self._next_out
+        found = [GuardedFrame(first + t, part) for t, part in enumerate(restored.replaced) if part]
+        self._guarded.extend(found)
+        self.frames_guarded += len(found)
+        self._frames_replaced += sum(each.replaced == 1 for each in found)
+
+    def _add_residual(self, restored: Restored, measurement: Measurement, inside: slice) -> None:
+        A_x = measurement.operator.A(restored.x) if restored.A_x is None else restored.A_x
+        error = (A_x - measurement.y)[:, inside]
         self._squared_error += float(error.square().sum())
         self._squared_measurement += float(measurement.y[:, inside].square().sum())
 

@@ -4,15 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import torch
-from torch import Tensor
 
 from instantvir_models.clock import Step, timed
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import Degradation
-from instantvir_models.operators.prior import noise_variance
 from instantvir_models.solvers.base import Restored, Solver, SolverNeeds, StateT, Window
-from instantvir_models.solvers.classical.initial import InitialEstimate
+from instantvir_models.solvers.guard import bounded, consistent, guarded, is_sound
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
@@ -57,8 +54,8 @@ class Amortised(Solver[StateT], Generic[StateT]):
         if self._has_seen(degradation):
             return ()
         return (
-            f"the student was not trained on `{degradation.spec}`; frames that it makes "
-            "contradict the measurement will be the initial estimate instead",
+            f"the student was not trained on `{degradation.spec}`; where what it makes of a frame "
+            "contradicts the measurement, the initial estimate will be shown instead",
         )
 
     def _has_seen(self, degradation: Degradation) -> bool:
@@ -83,55 +80,21 @@ class Amortised(Solver[StateT], Generic[StateT]):
         return replace(self, student=self.student.no_larger_than(state))
 
     def restore_block(self, window: Window, state: StateT) -> Restored:
-        """The student's estimate, corrected towards the measurement.
-
-        Of a degradation that it has not seen, the initial estimate where it explains y better.
-        """
+        """The student's estimate, corrected towards the measurement; the initial estimate where that
+        cannot be right."""
         with timed(Step.ESTIMATE):
             whole = condition(window.measurement, self.student.capabilities.traits)
             block = whole.during(window.inside)
         with timed(Step.STUDENT):
             estimate = self._student_estimate(block, state)
         with timed(Step.CONSISTENCY):
-            x_hat = window.joined(estimate.x_hat, whole.x_init)
-            if not estimate.is_final:
-                std = float(estimate.std[0])
-                x_hat = data_consistency(x_hat, window.measurement, estimate_std=std)
-            restored = Restored(x_hat, estimate.std)
-            if self._has_seen(window.measurement.degradation):
-                return restored
-            return more_consistent(
-                restored, InitialEstimate().corrected(whole.x_init, window), window
-            )
+            sound = is_sound(estimate)
+            estimate = bounded(estimate, block.x_init)
+            restored = Restored(consistent(estimate, whole.x_init, window), estimate.std)
+            return guarded(restored, whole.x_init, window, is_sound=sound)
 
     def _student_estimate(self, block: Conditioning, state: StateT) -> Estimate:
         device_type = block.x_init.device.type
         dtype = fastest_dtype(device_type) if self.dtype is None else self.dtype
         with torch.autocast(device_type, dtype=dtype, enabled=dtype != torch.float32):
             return self.student.restore_block(block, state)
-
-
-RESIDUAL_MARGIN = 1.25
-"""How much larger than noise, and than that of the initial estimate, a residual may be without
-contradicting the measurement. Without a margin, `blur:sigma=2+mask:keep=0.5,seed=0` lost 2.3 dB of the
-embedded student's 39.3 to a residual of 0.0074 instead of 0.0073 (six frames of a 224x160 part of
-examples/flower.mp4); students that go wrong are off by a factor of ten and more."""
-
-
-def more_consistent(restored: Restored, estimate: Restored, window: Window) -> Restored:
-    """`restored`, or `estimate` where only that does not contradict the measurement.
-
-    A residual that noise explains contradicts nothing, however much smaller the other one is:
-    who explains the noise too has not restored better.
-    """
-    noise_std = noise_variance(window.measurement) ** 0.5
-    explained = max(_residual_std(estimate.x, window), noise_std)
-    if _residual_std(restored.x, window) <= RESIDUAL_MARGIN * explained:
-        return restored
-    return replace(estimate, num_replaced=window.num_frames)
-
-
-def _residual_std(x: Tensor, window: Window) -> float:
-    """Root mean square of A x - y, over the frames inside."""
-    error = window.measurement.operator.A(x) - window.measurement.y
-    return float(error[:, window.inside].square().mean().sqrt())

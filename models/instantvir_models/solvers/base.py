@@ -75,8 +75,11 @@ class Restored:
     """[B, T, 3, H, W] of the whole window; the frames inside are given out."""
     std: Tensor
     """[B] how far the solver believes to be off, in the [-1, 1] range."""
-    num_replaced: int = 0
-    """Frames inside that are the initial estimate, because the solver's own contradicted y."""
+    replaced: tuple[float, ...] = ()
+    """Of each frame inside, the part of its area that is the initial estimate because the solver's own
+    could not be right; empty where nothing was replaced."""
+    A_x: Tensor | None = None
+    """A x of the whole window, where the solver has computed it anyway."""
 
 
 StateT = TypeVar("StateT")

@@ -1,5 +1,7 @@
 """Any solver that sees its surroundings only, in tiles: constant memory at any size."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
@@ -56,7 +58,8 @@ class TiledSolver(Solver[TiledState[StateT]], Generic[StateT]):
         measurement = window.measurement
         size = measurement.y.shape[-2:]
         factor = measurement.operator.clean_size(*size)[0] // size[0]
-        x, std, num_replaced = None, None, 0
+        x, std = None, None
+        replaced = torch.zeros(window.num_frames)
         grid = tiles(*size, side=max(1, self.tile_pixels // factor), halo=-(-HALO_PIXELS // factor))
         for index, tile in enumerate(grid):
             if index == len(state.tiles):
@@ -66,10 +69,11 @@ class TiledSolver(Solver[TiledState[StateT]], Generic[StateT]):
                 x = part.x.new_empty(*part.x.shape[:3], *(factor * side for side in size))
             x[(..., *scaled(tile.write, factor))] = part.x[(..., *scaled(tile.keep, factor))]
             std = part.std if std is None else torch.maximum(std, part.std)
-            num_replaced = max(num_replaced, part.num_replaced)
+            if part.replaced:
+                replaced += _area(tile.write, size) * torch.tensor(part.replaced)
         assert isinstance(x, Tensor)
         assert isinstance(std, Tensor)
-        return Restored(x, std, num_replaced)
+        return Restored(x, std, tuple(replaced.tolist()) if replaced.any() else ())
 
 
 def _cropped(window: Window, read: tuple[slice, slice], factor: int) -> Window:
@@ -79,3 +83,8 @@ def _cropped(window: Window, read: tuple[slice, slice], factor: int) -> Window:
     degradation = replace(measurement.degradation, operator=measurement.operator.cropped(*clean))
     cut = Measurement(measurement.y[(..., *read)].contiguous(), degradation)
     return Window(cut, window.inside, window.past[(..., *clean)])
+
+
+def _area(place: tuple[slice, slice], size: Sequence[int]) -> float:
+    """The part of a frame of `size` that lies at `place`."""
+    return math.prod((s.stop - s.start) / side for s, side in zip(place, size, strict=True))

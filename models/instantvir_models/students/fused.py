@@ -41,7 +41,7 @@ from instantvir_models.students.fusion import (
     mean_around,
     pictures,
 )
-from instantvir_models.students.layers import Film, Residual, padded
+from instantvir_models.students.layers import Film, Residual, normed, padded
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
 
@@ -171,7 +171,7 @@ class FusedStudent(nn.Module):
         self.fine_out = _layers(fine, config.fine_layers, is_normed=False)
         self.head = nn.Conv2d(fine, 24, 3, padding=1)
         self.head_mean = nn.Conv2d(bottom, 3, 3, padding=1)
-        self.head_error = nn.Sequential(nn.Conv2d(coarse, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1))
+        self.head_error = ErrorHead(coarse, num_codes=num_codes)
         self.film = Film([layer.width for layer in self._in_order()], num_codes=num_codes)
         self.enlarger = (
             Enlarger(config.enlarger_channels, config.enlarger_layers, num_codes=num_codes)
@@ -181,10 +181,9 @@ class FusedStudent(nn.Module):
         with torch.no_grad():
             self.head.weight *= 0.1
             self.head_mean.weight *= 0.1
-            for last in (self.head, self.head_mean, self.head_error[-1]):
-                assert isinstance(last.bias, nn.Parameter)
+            for last in (self.head, self.head_mean):
+                assert last.bias is not None
                 last.bias.zero_()
-            self.head_error[-1].weight.zero_()  # type: ignore[operator]
 
     def _in_order(self) -> list[Residual]:
         order = self.fine_in, self.coarse_in, self.bottom, self.coarse_out, self.fine_out
@@ -348,7 +347,8 @@ class FusedStudent(nn.Module):
             ],
             1,
         )
-        codes = iter(self.film(self._codes(start.traits, s, start.variance)))
+        told_codes = self._codes(start.traits, s, start.variance)
+        codes = iter(self.film(told_codes))
         x = self.enter(seen.contiguous(memory_format=torch.channels_last))
         x = _through(self.fine_in, x, codes)
         y = _through(self.coarse_in, self.to_coarse(x), codes)
@@ -364,7 +364,7 @@ class FusedStudent(nn.Module):
         x_hat = enlarged_mean(_unclipped(mean, start.y_view, told)) + inverse_haar(
             bands * gates + residual * (PICTURE_STD * s_bar * scale)
         )
-        log_ratio = self.head_error(y.detach()).float().clamp(-4, 3)
+        log_ratio = self.head_error(y.detach(), told_codes).float().clamp(-4, 3)
         expected = F.avg_pool2d(start.variance, 4) * torch.exp(2 * log_ratio - 1)
         return Refined(x_hat=x_hat, variance=expected)
 
@@ -391,6 +391,26 @@ class FusedStudent(nn.Module):
         log_s = s.flatten(1).log10()
         log_s_bar = 0.5 * variance.mean((1, 2, 3))[:, None].log10()
         return torch.cat([traits, log_s + 1.5, log_s_bar + 1.5, 2 * (log_s_bar - log_s)], 1)
+
+
+class ErrorHead(nn.Module):
+    """The logarithm of the remaining over the expected error, [n, 1, h, w]: of what is there to see
+    and of what was told."""
+
+    def __init__(self, channels: int, *, num_codes: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.seen = nn.Conv2d(channels, hidden, 1)
+        self.told = nn.Sequential(
+            nn.Linear(num_codes, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+        )
+        self.out = nn.Conv2d(hidden, 1, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.constant_(self.out.bias, 0.5)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, codes: Tensor) -> Tensor:
+        """x [n, channels, h, w], codes [n, num_codes]."""
+        hidden = self.seen(normed(x)) + self.told(codes)[:, :, None, None]
+        return self.out(F.relu(hidden))
 
 
 def _layers(channels: int, count: int, *, is_normed: bool) -> nn.ModuleList:

@@ -20,6 +20,7 @@ class Books:
         self.degradation = SimpleNamespace(operator=operator)
         self.output_size, self.skipped, self.texts, self.ways = (24, 32), None, [], []
 
+    frames_guarded = 0
     frames_held = property(lambda self: len(self._waiting))
     frames_until_ready = property(lambda self: 3 + self._radius - len(self._waiting))
 
@@ -97,6 +98,17 @@ def test_a_session_that_begins_anew_knows_where():
     sessions.begin_anew(7)
     assert not sessions.misses_frames_before(7)
     assert sessions._session.skipped == 7
+
+
+def test_frames_that_were_guarded_are_told_once_over_all_sessions():
+    first, told = Books(), []
+    sessions = new_sessions(first)
+    for number in (2, 2, 5):
+        first.frames_guarded = number
+        told.append(sessions.newly_guarded())
+    sessions.begin_anew(7)
+    sessions._session.frames_guarded = 1
+    assert [*told, sessions.newly_guarded()] == [2, 0, 3, 1]
 
 
 @pytest.mark.parametrize(("can_shrink", "way"), [(True, (True, False)), (False, (False, True))])

@@ -83,6 +83,7 @@ def _counters(status: LiveStatus) -> list[tuple[str, str, int]]:
         ("frames_abandoned", "Frames left when the stream ended", status.frames_abandoned),
         ("frames_passed", "Frames out that were not restored", status.frames_passed),
         ("frames_degraded", "Frames out restored the cheap way", status.frames_degraded),
+        ("frames_guarded", "Frames out replaced in some places", status.frames_guarded),
         ("reconnects", "Connections made again to the input", status.reconnects),
         ("input_stalls", "Times the input fell silent", status.input_stalls),
         ("size_changes", "Changes of frame size or depth", status.size_changes),

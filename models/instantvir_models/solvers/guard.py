@@ -1,0 +1,206 @@
+"""Nothing leaves that contradicts the measurement, or departs from it without reason.
+
+Whatever a student says is held against what is known without it, in tiles of `TILE_PIXELS`:
+
+- what A x leaves of y, its residual, may be no larger than noise explains;
+- what x adds to the initial estimate may have no more contrast than that has there;
+- a number that is none is no picture.
+
+A tile that fails becomes the initial estimate, which is consistent with y; tiles are blended over
+`BLEND_PIXELS`, so there is no seam. All of it is a function of the block alone.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from instantvir_models.operators.consistency import data_consistency
+from instantvir_models.operators.measurement import LEVEL, ROUNDING_STD, Degradation
+from instantvir_models.solvers.base import Restored, Window
+from instantvir_models.solvers.classical.initial import InitialEstimate
+from instantvir_models.students.base import Estimate
+
+TILE_PIXELS = 32
+"""Side of a tile of the clean video: small enough to keep what is right beside what is not, large
+enough for 3072 values to tell what noise explains."""
+
+BLEND_PIXELS = 8
+"""A tile is blended with its neighbours up to twice as far into them."""
+
+RESIDUAL_MARGIN = 1.25
+"""How much larger than noise, and than that of the initial estimate, a residual may be. On held-out
+clips, every task, the largest of any tile is 1.08 (1.24 in tiles of half the size)."""
+
+CONTRAST_SHARE = 1.0
+"""How large a correction may be, of the contrast of the initial estimate within quarters of the tile.
+On held-out clips it comes to 0.95 where noise of 50 levels is taken away, elsewhere to 0.2 (enlargement
+by two) to 0.8 (holes, blur)."""
+
+CLIPPED_SHIFT = 0.5
+"""By how much of the noise the mean of a picture may move: noise on black can only go up, which makes
+it brighter by 0.4 of its deviation."""
+
+CORRECTION_FLOOR = 2 * LEVEL
+"""How large a correction may be where there is no contrast at all."""
+
+LOSSY_STD = 3 * LEVEL
+"""What a codec may have added to the noise it was told of."""
+
+SEEN_BEFORE = 64.0
+"""Measured pixels of the expected noise that count beside those of a tile: of a tile with few
+measured ones little can be said."""
+
+BOUND = 4.0
+"""No pixel is as far from mid-grey, nor is an estimate that has not been made consistent yet."""
+
+
+def is_sound(estimate: Estimate) -> Tensor:
+    """[B, T, 1, H, W], False where the estimate is no number, or one that no picture holds."""
+    return (estimate.x_hat.abs() <= BOUND).all(2, keepdim=True)
+
+
+def bounded(estimate: Estimate, x_init: Tensor) -> Estimate:
+    """`estimate`, that of x_init where it is not sound, so that consistency spreads no such thing."""
+    x_hat = torch.where(is_sound(estimate), estimate.x_hat, x_init)
+    std = estimate.std.nan_to_num(InitialEstimate.std, InitialEstimate.std).clamp(0, BOUND)
+    return replace(estimate, x_hat=x_hat, std=std)
+
+
+def consistent(estimate: Estimate, x_init: Tensor, window: Window) -> Tensor:
+    """[B, T, 3, H, W] of the whole window, consistent with y.
+
+    Where the student has weighed y already, only tiles that contradict it are corrected.
+
+    Args:
+        estimate: bounded, of the frames inside.
+        x_init: [B, T, 3, H, W], the initial estimate of the whole window.
+    """
+    x_hat = window.joined(estimate.x_hat, x_init)
+    is_wrong = None
+    if estimate.is_final:
+        is_wrong = _contradicts(_residual(window.measurement.operator.A(x_hat), window), window)
+        if not is_wrong.any():
+            return x_hat
+    std = float(estimate.std[0])
+    x = data_consistency(x_hat, window.measurement, estimate_std=std)
+    if is_wrong is not None:
+        kept = kept_part(is_wrong, _clean_tile(window), x.shape[-2:])
+        x[:, window.inside] = torch.lerp(x[:, window.inside], estimate.x_hat, kept)
+    return x
+
+
+def guarded(restored: Restored, x_init: Tensor, window: Window, *, is_sound: Tensor) -> Restored:
+    """`restored`, the tiles of it that cannot be right replaced and counted.
+
+    Args:
+        x_init: [B, T, 3, H, W], the initial estimate of the whole window.
+        is_sound: [B, frames inside, 1, H, W], False where there was nothing to go by.
+    """
+    inside, A = window.inside, window.measurement.operator.A
+    tile = _clean_tile(window)
+    A_x = A(restored.x)
+    restored = replace(restored, A_x=A_x)
+    is_wrong = _departs(restored.x[:, inside], x_init[:, inside], window)
+    is_wrong |= _pooled(1 - is_sound.float(), tile) > 0
+    residual = _residual(A_x, window)
+    contradicts = _contradicts(residual, window)
+    if not (is_wrong | contradicts).any():
+        return restored
+    fallback = InitialEstimate().corrected(x_init, window)
+    is_wrong |= contradicts & (residual > RESIDUAL_MARGIN * _residual(A(fallback.x), window))
+    return _blended(restored, fallback, is_wrong, window, tile) if is_wrong.any() else restored
+
+
+def unexplained_std(degradation: Degradation) -> float:
+    """Standard deviation of A x - y at the clean video: noise, rounding and what a codec adds."""
+    lossy = LOSSY_STD if degradation.is_lossy else 0.0
+    return math.sqrt(degradation.noise_std**2 + ROUNDING_STD**2 + lossy**2)
+
+
+def _contradicts(residual: Tensor, window: Window) -> Tensor:
+    return residual > RESIDUAL_MARGIN * unexplained_std(window.measurement.degradation)
+
+
+def _blended(
+    restored: Restored, fallback: Restored, is_wrong: Tensor, window: Window, tile: int
+) -> Restored:
+    inside = window.inside
+    kept = kept_part(is_wrong, tile, restored.x.shape[-2:])
+    x = restored.x.clone()
+    x[:, inside] = torch.lerp(fallback.x[:, inside], x[:, inside], kept)
+    part = kept.mean((1, 2, 3, 4))
+    std = torch.lerp(fallback.std.square(), restored.std.square(), part).sqrt()
+    replaced = tuple(round(part, 4) for part in (1 - kept).mean((0, 2, 3, 4)).tolist())
+    return Restored(x, std, replaced)
+
+
+def kept_part(is_wrong: Tensor, tile: int, size: tuple[int, int] | torch.Size) -> Tensor:
+    """[B, T, 1, H, W] what is kept: 0 in wrong tiles [B, T, 1, rows, columns], smooth, 1 far away."""
+    replaced = is_wrong.float().repeat_interleave(tile, -2).repeat_interleave(tile, -1)
+    replaced = replaced[..., : size[0], : size[1]].flatten(0, 1)
+    around = 2 * BLEND_PIXELS + 1
+    wider = F.max_pool2d(replaced, around, 1, BLEND_PIXELS)
+    soft = F.avg_pool2d(wider, around, 1, BLEND_PIXELS, count_include_pad=False)
+    return (1 - soft).unflatten(0, is_wrong.shape[:2])
+
+
+def _departs(x: Tensor, x_init: Tensor, window: Window) -> Tensor:
+    """[B, T, 1, rows, columns], whether x is further from x_init than its contrast allows."""
+    tile, free = _clean_tile(window), _free(window)
+    mean = _pooled(x_init, tile // 2)
+    contrast = (_pooled(x_init.square(), tile // 2) - mean.square()).mean(2, keepdim=True)
+    contrast = _pooled(contrast.clamp_min(0), 2)
+    degradation = window.measurement.degradation
+    lossy = LOSSY_STD if degradation.is_lossy else 0.0
+    allowed = (contrast + (CLIPPED_SHIFT * degradation.noise_std) ** 2 + lossy**2).sqrt()
+    correction = (x - x_init).square().mean(2, keepdim=True)
+    correction = _pooled(correction * free, tile) / (_pooled(free, tile) + SEEN_BEFORE / tile**2)
+    return correction.sqrt() > CONTRAST_SHARE * allowed + CORRECTION_FLOOR
+
+
+def _free(window: Window) -> Tensor:
+    """[1, 1 or T, 1, H, W], 0 where a pixel of the frames inside was measured itself."""
+    operator, y = window.measurement.operator, window.measurement.y
+    known = operator.known_pixels(y) if operator.only_selects else None
+    if known is None:
+        return y.new_ones(1, 1, 1, *operator.clean_size(*y.shape[-2:]))
+    return 1 - (known if known.shape[1] == 1 else known[:, window.inside])
+
+
+def _residual(A_x: Tensor, window: Window) -> Tensor:
+    """[B, frames inside, 1, rows, columns] root mean square of A x - y over what was measured."""
+    operator, y = window.measurement.operator, window.measurement.y
+    tile, inside = _measured_tile(window), window.inside
+    error = (A_x - y)[:, inside].square().mean(2, keepdim=True)
+    if not any(part.only_selects for part in operator.parts):
+        return _pooled(error, tile).sqrt()
+    ones = y.new_ones(1, y.shape[1], 1, *operator.clean_size(*y.shape[-2:]))
+    seen = (operator.A(ones) != 0)[:, inside].float()
+    expected = unexplained_std(window.measurement.degradation) ** 2
+    prior = SEEN_BEFORE / tile**2
+    total = _pooled(error * seen, tile) + prior * expected
+    return (total / (_pooled(seen, tile) + prior)).sqrt()
+
+
+def _factor(window: Window) -> int:
+    """How many pixels of the clean video there are to one of the measurement, along a side."""
+    height = window.measurement.y.shape[-2]
+    return window.measurement.operator.clean_size(height, height)[0] // height
+
+
+def _measured_tile(window: Window) -> int:
+    """Side of a tile in measured pixels, an even number."""
+    return 2 * max(1, TILE_PIXELS // 2 // _factor(window))
+
+
+def _clean_tile(window: Window) -> int:
+    return _measured_tile(window) * _factor(window)
+
+
+def _pooled(x: Tensor, tile: int) -> Tensor:
+    """Means over tiles, [B, T, C, rows, columns]; those at the lower and right edge may be smaller."""
+    pooled = F.avg_pool2d(x.flatten(0, 1), tile, ceil_mode=True, count_include_pad=False)
+    return pooled.unflatten(0, x.shape[:2])
