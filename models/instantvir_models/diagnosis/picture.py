@@ -29,7 +29,8 @@ LARGEST_PANEL = 640
 
 def drawn(sample: Sample) -> Picture:
     """[H, W, 3] uint8 RGB: two rows of two panels with their names."""
-    levels = sample.frames.astype(np.float32) / (1 if sample.frames.dtype == np.uint8 else 257)
+    scale = np.float32(1 if sample.frames.dtype == np.uint8 else 257)
+    levels = sample.frames.astype(np.float32) / scale
     last = levels[-1]
     panels = (
         ("frame", last),
@@ -88,7 +89,8 @@ def _heat(values: NDArray[np.floating], size: tuple[int, ...]) -> NDArray[np.flo
 def _sized(panel: NDArray[np.float32]) -> Picture:
     pixels = panel.clip(0, 255).astype(np.uint8)
     factor = min(1.0, LARGEST_PANEL / panel.shape[1])
-    return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    shown = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return np.asarray(shown, np.uint8)
 
 
 def _labelled(panel: Picture, name: str) -> Picture:
