@@ -17,6 +17,8 @@ from instantvir_cli.options import (
     ConversionOptions,
     DegradationOptions,
     EncodingOptions,
+    FieldOptions,
+    FileDegradationOptions,
     JsonOption,
     LiveEncodingOptions,
     LiveSourceOptions,
@@ -82,6 +84,7 @@ instantvir restore old.mp4 --dry-run --picture found.png
 instantvir restore old.mp4 --task deblur
 instantvir restore small.mkv --task sr --scale 2 --task denoise -o large.mkv
 instantvir restore *.mp4 --task deblur -o restored/ --json
+instantvir restore film.mp4 --dust --task denoise
 ffmpeg -i in.mp4 -f nut - | instantvir restore - --task denoise -o - --format nut | ffplay -""",
 )
 @takes_groups
@@ -94,9 +97,9 @@ def restore(
         str | None,
         typer.Option("--output", "-o", help="File, folder (with `/`), image pattern or `-`"),
     ] = None,
-    degradation: DegradationOptions,
+    degradation: FileDegradationOptions,
     model: ModelOptions,
-    part: SourceOptions,
+    part: FieldOptions,
     encoding: EncodingOptions,
     comparison: ComparisonOptions,
     overwrite: OverwriteOption = False,

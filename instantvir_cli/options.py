@@ -6,7 +6,7 @@ Only what `--help` may cost is imported here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     import torch
 
     from instantvir_models.media import EncoderSettings
+    from instantvir_models.media.fields import FieldChoice
     from instantvir_models.run.opening import OpenedSolver, SessionLimits
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 MODELS = ("tiny", "wan-lean", "wan")
 STYLES = ("side", "wipe")
+FIELDS = ("auto", "none", "top", "bottom", "telecine")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
 RECIPES = ("tiny", "refine", "enlarge", "calibrate")
@@ -75,7 +77,12 @@ class DegradationOptions:
     scale: Annotated[
         int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
     ] = None
-    mask: Annotated[Path | None, typer.Option(help="Image, white where pixels are known")] = None
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="White where pixels are known: an image, or a video or folder with one per frame"
+        ),
+    ] = None
 
     def read(self) -> TaskOptions:
         """The same as the library takes it; UsageError for an unknown task or a bad number."""
@@ -87,6 +94,19 @@ class DegradationOptions:
             scale=self.scale,
             mask=self.mask,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDegradationOptions(DegradationOptions):
+    """The same, and what shows only where the next frame can be waited for."""
+
+    dust: Annotated[
+        bool, typer.Option("--dust", help="Fill dust and scratches of film, found in each frame")
+    ] = False
+
+    def read(self) -> TaskOptions:
+        """As `DegradationOptions.read`."""
+        return replace(super().read(), dust=self.dust)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +186,29 @@ class SourceOptions:
 
     start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None
     duration: Annotated[float | None, typer.Option(help="Seconds to take")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldOptions(SourceOptions):
+    """The same, and what it is of fields."""
+
+    fields: Annotated[
+        str,
+        typer.Option(
+            help="First field of an interlaced video: top, bottom, telecine (film at 3:2) or none; "
+            "auto finds out",
+            autocompletion=completed(FIELDS),
+        ),
+    ] = "auto"
+    same_rate: Annotated[
+        bool, typer.Option("--same-rate", help="One frame for two fields, not one for each")
+    ] = False
+
+    def choice(self) -> FieldChoice:
+        """The part that is about fields; UsageError for a name that is none."""
+        from instantvir_models.media.fields import FieldChoice
+
+        return FieldChoice(fields=self.fields, each_field=not self.same_rate)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,10 @@ from instantvir_cli.degradation import describe_resolution
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.options import (
     ComparisonOptions,
-    DegradationOptions,
     EncodingOptions,
+    FieldOptions,
+    FileDegradationOptions,
     ModelOptions,
-    SourceOptions,
 )
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
@@ -40,9 +40,9 @@ class RestoreRequest:
 
     inputs: tuple[str, ...]
     output: str | None
-    degradation: DegradationOptions
+    degradation: FileDegradationOptions
     model: ModelOptions
-    part: SourceOptions
+    part: FieldOptions
     encoding: EncodingOptions
     comparison: ComparisonOptions
     may_overwrite: bool
@@ -59,6 +59,7 @@ class RestoreRequest:
             limits=self.model.limits(),
             start_seconds=self.part.start,
             duration_seconds=self.part.duration,
+            fields=self.part.choice(),
             encoder=self.encoding.settings(),
             output_format=self.encoding.output_format,
             reference=self.comparison.reference,

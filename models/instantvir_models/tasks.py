@@ -84,6 +84,8 @@ class TaskOptions:
     scale: int | None = None
     """2 to 8."""
     mask: Path | None = None
+    dust: bool = False
+    """Whether dust and scratches, which one frame has and its neighbours do not, are filled."""
     operator: str | Degradation | None = None
     """What says it all: a specification, or the degradation itself, noise included."""
 

@@ -17,6 +17,7 @@ from instantvir_cli.groups import Verb, takes_groups
 from instantvir_distill.recipes import RECIPES
 from instantvir_models.checkpoints.registry import registry
 from instantvir_models.live.overload import Overload
+from instantvir_models.media.fields import CHOICES
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.run.comparison import STYLES
 from instantvir_models.run.opening import DEVICES
@@ -140,6 +141,7 @@ def test_what_is_completed_is_what_the_library_knows():
     assert sorted(options.OVERLOADS) == sorted(Overload)
     assert ("tiny", *registry()) == options.MODELS
     assert options.STYLES == STYLES
+    assert options.FIELDS == CHOICES
     for codec in options.CODECS:
         assert EncoderSettings(codec=codec)
     assert [name for name, _ in options.completed_tasks("")] == list(TASKS)

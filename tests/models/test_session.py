@@ -11,7 +11,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.operators.blur import GaussianBlur, TemporalBlur
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.downsample import Downsample
-from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.mask import FrameMasks, Mask
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.session import Session
@@ -91,6 +91,49 @@ def test_any_packetisation_gives_the_same_bits(student, name):
     for packets in ([1] * 10, *(random_packets(rng, 10) for _ in range(8))):
         cut, _ = run(student, degradations()[name], frames, packets)
         np.testing.assert_array_equal(cut, whole)
+
+
+def test_masks_pushed_with_the_frames_equal_those_of_the_operator(student):
+    frames = moving_frames(7)
+    one = torch.rand(1, 1, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)) > 0.5
+    known = torch.cat([one.roll(t, -1) for t in range(7)])
+    told = Degradation(operator=Mask(known.float()), noise_std=0.0)
+    expected, _ = run(student, told, frames, [7])
+    to_come = Degradation(operator=FrameMasks(spec="mask:path=along.mkv"), noise_std=0.0)
+    session = Session(Amortised(student), to_come, height=HEIGHT, width=WIDTH)
+    out = [
+        session.push(frames[cut], known[cut, 0].numpy())
+        for cut in (slice(0, 2), slice(2, 3), slice(3, 7))
+    ]
+    np.testing.assert_array_equal(np.concatenate([*out, session.flush()]), expected)
+
+
+def test_masks_of_known_pixels_change_nothing(student):
+    frames = moving_frames(4)
+    expected, _ = run(student, degradations()["down"], frames, [4])
+    session = Session(Amortised(student), degradations()["down"], height=HEIGHT, width=WIDTH)
+    out = session.push(frames, np.ones(frames.shape[:3], bool))
+    np.testing.assert_array_equal(np.concatenate([out, session.flush()]), expected)
+
+
+def test_beside_guesses_what_was_measured_stays_bit_for_bit(student):
+    frames = moving_frames(6)
+    guessed = np.zeros(frames.shape[:3], bool)
+    guessed[0::2, 1::2] = guessed[1::2, 0::2] = True
+    plain = Degradation(operator=Identity(), noise_std=0.0)
+    session = Session(Amortised(student), plain, height=HEIGHT, width=WIDTH)
+    out = np.concatenate([session.push(frames, guessed=guessed), session.flush()])
+    np.testing.assert_array_equal(out[~guessed], frames[~guessed])
+    assert session.report.residual == pytest.approx(0, abs=1e-3)
+
+
+def test_frames_without_the_masks_that_belong_to_them_are_refused(student):
+    to_come = Degradation(operator=FrameMasks(spec="mask:path=along.mkv"), noise_std=0.0)
+    session = Session(Amortised(student), to_come, height=HEIGHT, width=WIDTH)
+    with pytest.raises(UsageError, match="come with the frames"):
+        session.push(moving_frames(1))
+    with pytest.raises(UsageError, match=r"masks are bool \(1, 24, 40\)"):
+        session.push(moving_frames(1), np.ones((1, HEIGHT, WIDTH), np.uint8))
 
 
 def test_two_sessions_interleaved_equal_two_alone(student):

@@ -16,6 +16,7 @@ from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.base import WHOLE_CLIP, Restored, Solver, Window, block_size
 from instantvir_models.solvers.classical.initial import InitialEstimate
+from instantvir_models.solvers.guesses import GUESS_STD, corrected_guess
 from instantvir_models.solvers.registry import METHODS, named_solver
 from instantvir_models.solvers.tiled import TiledSolver
 
@@ -268,3 +269,16 @@ def test_a_window_of_a_whole_measurement_has_no_past():
     y = torch.zeros(1, 5, 3, 4, 6)
     window = Window.whole(Measurement(y, Degradation(operator=Downsample(2), noise_std=0.0)))
     assert (window.num_frames, window.past.shape) == (5, (1, 0, 3, 8, 12))
+
+
+def test_a_guess_moves_as_far_as_corrections_stand_out():
+    generator = torch.Generator().manual_seed(0)
+    guess = torch.rand(1, 2, 3, 16, 16, generator=generator)
+    guessed = torch.zeros(2, 1, 16, 16)
+    guessed[:, :, ::2] = 1
+    for size, part in ((0.01 * GUESS_STD, 0.01), (100 * GUESS_STD, 0.99)):
+        x = guess + size
+        moved = (corrected_guess(guess, x, guessed) - guess) / size
+        assert torch.equal(corrected_guess(guess, x, guessed)[..., 1::2, :], x[..., 1::2, :])
+        rows = moved[..., ::2, :]
+        assert (rows < part).all() if part < 0.5 else (rows > part).all()

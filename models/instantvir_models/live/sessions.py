@@ -8,6 +8,7 @@ import numpy as np
 from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.live.capture import Captured, Kind
 from instantvir_models.media.frame import Pixels
+from instantvir_models.run.masks import FrameMaskSources
 from instantvir_models.run.session import Session
 from instantvir_models.students.text import TextRows
 
@@ -25,6 +26,7 @@ class Sessions:
         kind: of the first frames.
         frames_per_block: frames that go together where there is no session.
         on_event: called with a sentence when something happens.
+        masks: of the frames, where they have some.
 
     Raises:
         UsageError: if the degradation does not fit the first frames.
@@ -37,8 +39,10 @@ class Sessions:
         *,
         frames_per_block: int,
         on_event: Callable[[str], None],
+        masks: FrameMaskSources | None = None,
     ) -> None:
         self._new_session, self._on_event = new_session, on_event
+        self._masks = masks or FrameMaskSources(())
         self._frames_per_block = frames_per_block
         first = new_session(*kind[:2])
         self._session: Session | None = first
@@ -96,8 +100,10 @@ class Sessions:
         self._expected_index = block[-1].index + 1
         if text is not None:
             session.change_text(text)
-        frames: Pixels = np.stack([item.frame.pixels for item in block])  # type: ignore[assignment]
-        return self._with_captured(session.push(frames))
+        told = [self._masks.told(item.index, item.frame) for item in block]
+        frames: Pixels = np.stack([frame.pixels for frame in told])  # type: ignore[assignment]
+        known = [frame.known for frame in told if frame.known is not None]
+        return self._with_captured(session.push(frames, np.stack(known) if known else None))
 
     def give_out(self) -> list[RestoredPair]:
         """What the session holds back; if it held anything, it has then ended."""

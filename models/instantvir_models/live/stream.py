@@ -16,6 +16,7 @@ from instantvir_models.live.source import LiveSource, SourceSettings
 from instantvir_models.live.status import Counters, LiveStatus
 from instantvir_models.live.watchdog import Watchdog
 from instantvir_models.media import Frame
+from instantvir_models.run.masks import FrameMaskSources
 from instantvir_models.run.session import Session
 from instantvir_models.run.stages import PATIENCE_SECONDS, QUEUED_BLOCKS
 
@@ -136,6 +137,7 @@ class LiveStream:
         new_outputs: Callable[[int, int], Sequence[LiveOutput]],
         *,
         on_pair: Callable[[Frame, Frame], None] = lambda measured, restored: None,
+        masks: FrameMaskSources | None = None,
     ) -> LiveStatus:
         """Restore until the source ends, `stop` is called or no output is left.
 
@@ -143,13 +145,14 @@ class LiveStream:
             new_session: makes a session for measured frames of (height, width).
             new_outputs: makes the outputs for restored frames of (height, width).
             on_pair: called in this thread with each measured frame and what is shown of it.
+            masks: of the frames, where they have some.
 
         Raises:
-            UsageError: if the degradation does not fit the first frames.
+            UsageError: if the degradation does not fit the first frames, or a mask is missing.
         """
         try:
             if (first := self._capture.first()) is not None:
-                sessions = self._new_sessions(new_session, first.kind)
+                sessions = self._new_sessions(new_session, first.kind, masks)
                 size = sessions.output_size
                 self._fan_out.start(new_outputs(*size), size=size, on_pair=on_pair)
                 if self._is_asked_to_stop:
@@ -191,12 +194,18 @@ class LiveStream:
         self._ending.set()
         self._fan_out.hurry(self.settings.grace_seconds)
 
-    def _new_sessions(self, new_session: Callable[[int, int], Session], kind: Kind) -> Sessions:
+    def _new_sessions(
+        self,
+        new_session: Callable[[int, int], Session],
+        kind: Kind,
+        masks: FrameMaskSources | None,
+    ) -> Sessions:
         return Sessions(
             new_session,
             kind,
             frames_per_block=self.settings.frames_per_block,
             on_event=self._on_event,
+            masks=masks,
         )
 
     def _new_restoration(self, sessions: Sessions) -> Restoration:

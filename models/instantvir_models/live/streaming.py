@@ -23,7 +23,9 @@ from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
+from instantvir_models.operators.mask import Dust, MaskFile
 from instantvir_models.operators.measurement import Degradation
+from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -186,7 +188,25 @@ def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
         if not frames:
             raise VideoOpenError("no frame came before the stream was stopped")
         sample = Sample.of(frames)
-    return resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy)
+    resolved = resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy)
+    _refuse_masks_that_cannot_come(plan, resolved.degradation)
+    return resolved
+
+
+def _refuse_masks_that_cannot_come(plan: StreamPlan, degradation: Degradation) -> None:
+    """Masks in a file belong to certain frames: a source that loses some has no such frames."""
+    for part in degradation.operator.parts:
+        if isinstance(part, Dust):
+            raise UsageError(
+                "dust shows beside the next frame, which a stream does not wait for",
+                hint="`instantvir restore` finds it in a file",
+            )
+        if isinstance(part, MaskFile) and plan.source.cannot_wait:
+            raise UsageError(
+                f"the frames of `{plan.name}` have no numbers, so the masks of `{part.path}` "
+                "belong to none of them",
+                hint="give one image as the mask, or a pipe or a file as the source",
+            )
 
 
 def restore_stream(
@@ -222,7 +242,11 @@ def restore_stream(
         outputs.extend(new_outputs(plan.outputs, stream, height, width, on_event))
         return outputs
 
-    return stream.run(new_session, open_outputs, on_pair=on_pair), outputs
+    assert stream.source is not None
+    info = stream.source.reader.info
+    fit = MasksFor(size=(info.width, info.height), frame_rate=info.frame_rate)
+    with masks_along(resolved.degradation.operator, fit) as masks:
+        return stream.run(new_session, open_outputs, on_pair=on_pair, masks=masks), outputs
 
 
 def raise_failures(stream: LiveStream, outputs: Iterable[LiveOutput]) -> None:

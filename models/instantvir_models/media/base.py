@@ -11,6 +11,7 @@ from typing import Self
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.damage import Damage
 from instantvir_models.media.demux import Demuxer
+from instantvir_models.media.fields import Fields
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
 from instantvir_models.media.packets import CompanionPacket
@@ -31,6 +32,9 @@ class VideoReader(ABC):
 
     demuxer: Demuxer | None = None
     """For writers: the open container and the waiting packets; None where there is no sound."""
+
+    fields: Fields | None = None
+    """How the rows of the pictures came about, where it was asked."""
 
     def __init__(
         self, name: str, *, info: VideoInfo, span: Span | None, frames: Iterator[Frame]

@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.base import VideoReader
-from instantvir_models.media.coding import EXPORT_OPTIONS
+from instantvir_models.media.coding import EXPORT_OPTIONS, CodingNotes
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, main_video_stream
 from instantvir_models.media.describe import described_stream, found_instead
+from instantvir_models.media.fields import (
+    LOOKED_AT,
+    WEAVE,
+    FieldChoice,
+    Fields,
+    WholePictures,
+    fields_in,
+    whole_pictures,
+)
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import SourceTimeline, Trim
+
+logger = logging.getLogger(__name__)
+
+LATER_PLACES = (0.35, 0.7)
+"""Parts of a file's length at which its fields are looked for where nothing moves at first."""
+
+SHORTEST_SECONDS = 4
+"""A file that is shorter is looked at once."""
 
 LIVE_READ_ERRORS = 100
 """Damaged places in a row that a live source may have before it counts as lost."""
@@ -37,6 +59,7 @@ class ContainerReader(VideoReader):
         trim: what is wanted of it.
         threads: of the decoder; None takes up to 4.
         other_streams: keep audio and subtitle packets.
+        fields: how interlaced pictures become whole ones; None takes them as they are.
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
@@ -46,23 +69,41 @@ class ContainerReader(VideoReader):
     demuxer: Demuxer
 
     def __init__(
-        self, source: ContainerSource, *, trim: Trim, threads: int | None, other_streams: bool
+        self,
+        source: ContainerSource,
+        *,
+        trim: Trim,
+        threads: int | None,
+        other_streams: bool,
+        fields: FieldChoice | None = None,
     ) -> None:
         decoding = _Opening(source, trim, threads, other_streams).decoding()
         self.demuxer = decoding.demuxer
         try:
             first = decoding.first_picture()
+            whole = whole_pictures(
+                self._noted(itertools.chain([first], decoding.pictures)),
+                fields or WEAVE,
+                time_base=self.demuxer.time_base,
+                look_elsewhere=partial(_fields_later, source, self.demuxer, threads),
+            )
+            self.fields = whole.fields
+            if first.interlaced_frame and whole.fields is None:
+                logger.warning(
+                    "%s says it is interlaced; its fields are treated as one picture", source.name
+                )
             picture_format = PictureFormat.of(
                 first,
                 name=source.name,
-                time_base=self.demuxer.time_base,
+                time_base=whole.time_base,
                 may_change_size=source.is_live,
             )
+            info = described_stream(first, picture_format, self.demuxer, trim)
             super().__init__(
                 source.name,
-                info=described_stream(first, picture_format, self.demuxer, trim),
+                info=info.at_rate(whole.rate_factor),
                 span=decoding.timeline.span_from(first),
-                frames=self._delivered(itertools.chain([first], decoding.pictures), picture_format),
+                frames=_delivered(whole, picture_format, self.demuxer.codings),
             )
         except BaseException:
             self.close()
@@ -81,13 +122,44 @@ class ContainerReader(VideoReader):
         """Release the source; reading further is an error."""
         self.demuxer.close()
 
-    def _delivered(
-        self, pictures: Iterator[av.VideoFrame], picture_format: PictureFormat
-    ) -> Iterator[Frame]:
+    def _noted(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         for picture in pictures:
-            frame = picture_format.frame(picture, self.demuxer.codings.coding_of(picture))
             self.demuxer.account.note_delivered(picture)
-            yield frame
+            yield picture
+
+
+def _delivered(
+    whole: WholePictures, picture_format: PictureFormat, codings: CodingNotes
+) -> Iterator[Frame]:
+    """The pictures as frames, which tell which of their rows a field lacked."""
+    frames = picture_format.frames(whole.pictures, codings.coding_of)
+    if whole.measured_rows is None:
+        yield from frames
+        return
+    size = (picture_format.height, picture_format.width)
+    upright = picture_format.orientation.upright
+    masks = (np.repeat(whole.guessed(i, *size)[..., None], 3, -1) for i in (0, 1))
+    by_turns = [upright(mask.astype(np.uint8))[..., 0] > 0 for mask in masks]
+    for index, frame in enumerate(frames):
+        yield replace(frame, guessed=by_turns[index % 2])
+
+
+def _fields_later(source: ContainerSource, demuxer: Demuxer, threads: int | None) -> Fields | None:
+    """What a file tells of its fields behind its beginning; None where that tells nothing, either."""
+    if source.is_live or not os.path.isfile(str(demuxer.container.name)):
+        return None
+    seconds = (demuxer.video.duration or 0) * demuxer.time_base or Fraction(
+        demuxer.container.duration or 0, 1_000_000
+    )
+    for part in LATER_PLACES if seconds > SHORTEST_SECONDS else ():
+        with suppress(VideoOpenError):
+            decoding = _Opening(source, Trim.of(part * seconds, 1.0), threads, False).decoding()
+            with closing(decoding.demuxer):
+                pictures = itertools.chain([decoding.first_picture()], decoding.pictures)
+                found = fields_in(list(itertools.islice(pictures, LOOKED_AT)))
+            if found is not None and found.scan != "unknown":
+                return found
+    return None
 
 
 @dataclass(frozen=True)

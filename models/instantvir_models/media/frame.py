@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -29,6 +29,16 @@ class Frame:
     """How long the picture is shown, in units of `time_base`; 0 if the source does not say."""
     coding: FrameCoding | None = None
     """How a codec stored it; None for a picture that was made here."""
+    known: NDArray[np.bool_] | None = field(default=None, kw_only=True)
+    """[H, W], True where the picture shows what was there, False where it is lost; None where
+    nothing is."""
+    guessed: NDArray[np.bool_] | None = field(default=None, kw_only=True)
+    """[H, W], True where a pixel was not measured but computed from what is around it, such as the
+    rows that a field lacks; None where none was."""
+
+    def with_known(self, known: NDArray[np.bool_]) -> Frame:
+        """The same picture of which only those pixels were measured that are `known`, too."""
+        return replace(self, known=known if self.known is None else self.known & known)
 
     @property
     def pts_seconds(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from instantvir_models.media.color import ColorTags
@@ -52,3 +52,13 @@ class VideoInfo:
     is_interlaced: bool
     audio_streams: tuple[StreamSummary, ...] = ()
     subtitle_streams: tuple[StreamSummary, ...] = ()
+
+    def at_rate(self, factor: Fraction) -> VideoInfo:
+        """The same video with `factor` times as many frames in the same time."""
+        if factor == 1:
+            return self
+        return replace(
+            self,
+            frame_rate=None if self.frame_rate is None else self.frame_rate * factor,
+            num_frames=None if self.num_frames is None else round(self.num_frames * factor),
+        )

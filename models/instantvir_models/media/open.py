@@ -10,6 +10,7 @@ from pathlib import Path
 from instantvir_models.media.base import VideoReader, VideoWriter
 from instantvir_models.media.container_reader import ContainerReader
 from instantvir_models.media.container_writer import ContainerWriter
+from instantvir_models.media.fields import FieldChoice
 from instantvir_models.media.image_reader import ImageReader
 from instantvir_models.media.image_writer import ImageWriter
 from instantvir_models.media.names import (
@@ -36,6 +37,7 @@ def open_video(
     other_streams: bool = True,
     is_live: bool = False,
     timeout_seconds: float | None = None,
+    fields: FieldChoice | None = None,
 ) -> VideoReader:
     """An open reader: the frames of one video, each once, in presentation order.
 
@@ -53,6 +55,8 @@ def open_video(
         is_live: of a source without end: read in small pieces, past damage, and deliver frames of
             another size when the picture changes (`info` keeps telling of the first).
         timeout_seconds: give up on a network source that is silent for so long.
+        fields: how the pictures of an interlaced video become whole; None, and images, take pictures
+            as they are. Looks at the first pictures where the order is to be found.
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
@@ -79,7 +83,9 @@ def open_video(
         is_live=is_live,
         timeout_seconds=timeout_seconds,
     )
-    return ContainerReader(opened_from, trim=trim, threads=threads, other_streams=other_streams)
+    return ContainerReader(
+        opened_from, trim=trim, threads=threads, other_streams=other_streams, fields=fields
+    )
 
 
 def create_video(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -42,11 +43,18 @@ class PictureFormat:
         """The format of all pictures that follow `first`; warns about what of them is lost."""
         if color.has_alpha(first.format.name):
             logger.warning("%s has an alpha channel, which is dropped", name)
-        if first.interlaced_frame:
-            logger.warning("%s is interlaced; its fields are treated as one picture", name)
         return cls(
             name, time_base, first.width, first.height, orientation_of(first), may_change_size
         )
+
+    def frames(
+        self,
+        pictures: Iterable[av.VideoFrame],
+        coding_of: Callable[[av.VideoFrame], FrameCoding],
+    ) -> Iterator[Frame]:
+        """Each picture as a frame; ends for good where a size is refused."""
+        for picture in pictures:
+            yield self.frame(picture, coding_of(picture))
 
     def frame(self, picture: av.VideoFrame, coding: FrameCoding | None = None) -> Frame:
         """The picture as a frame; VideoOpenError if its size is another and may not be."""

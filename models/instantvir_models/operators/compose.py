@@ -5,7 +5,9 @@ from functools import reduce
 
 from torch import Tensor
 
+from instantvir_models.errors import UsageError
 from instantvir_models.operators.base import Operator, OperatorTraits
+from instantvir_models.operators.mask import FrameMasks, GuessedMask, Mask
 from instantvir_models.operators.modes import Grid, ModeStep, Steps
 
 
@@ -149,3 +151,41 @@ class Composition(Operator):
             temporal_sigma=sum(traits.temporal_sigma**2 for traits in each) ** 0.5,
             blur_departure=max(traits.blur_departure for traits in each),
         )
+
+
+def awaits_masks(operator: Operator) -> bool:
+    """Whether pixels are lost that only the frames tell; `masked` says which.
+
+    Raises:
+        UsageError: if something acts after the loss: masks fit frames as they were measured.
+    """
+    awaiting = [isinstance(part, FrameMasks) for part in operator.parts]
+    if any(awaiting) and not all(awaiting[awaiting.index(True) :]):
+        raise UsageError(
+            f"in `{operator.spec}` something happens after pixels are lost that change",
+            hint="masks that come with the frames are of their size, and stand last",
+        )
+    return any(awaiting)
+
+
+def masked(operator: Operator, known: Tensor, guessed: Tensor | None = None) -> Operator:
+    """The operator where of the measured frames only the pixels in `known` are there.
+
+    Args:
+        known: [T, 1, h, w] of 0 and 1. Where all are known nothing is added.
+        guessed: [T, 1, h, w], 1 where one of the others shows a guess.
+    """
+    parts = [part for part in operator.parts if not isinstance(part, FrameMasks | Identity)]
+    if parts and isinstance(parts[-1], Mask):
+        known = parts.pop().A(known[None])[0]
+    spec = "+".join(_specs_of_masks(operator)) or "mask:path=of-frames"
+    mask = Mask(known, spec=spec) if guessed is None else GuessedMask(known, guessed, spec=spec)
+    if not mask.is_identity:
+        parts.append(mask)
+    if not parts:
+        return Identity()
+    return parts[0] if len(parts) == 1 else Composition(parts)
+
+
+def _specs_of_masks(operator: Operator) -> list[str]:
+    return [part.spec for part in operator.parts if isinstance(part, FrameMasks | Mask)]

@@ -1,5 +1,7 @@
 """Missing pixels: masks fixed for a clip or changing per frame."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -68,7 +70,11 @@ class Mask(Operator):
 
     def completed(self, y: Tensor) -> Tensor:
         """Holes filled smoothly, as a thin plate bends; known pixels stay."""
-        known = self._frames(y).expand(*y.shape[:2], 1, *y.shape[-2:])
+        return self._filled(y, self._frames(y))
+
+    def _filled(self, y: Tensor, seen: Tensor) -> Tensor:
+        """y with what is not `seen`, which broadcasts to [T, 1, H, W], filled smoothly."""
+        known = seen.expand(*y.shape[:2], 1, *y.shape[-2:])
         filled = torch.where(known.bool(), y, pull_push(y * known, known))
         plates = [
             bend_like_plates(frame, holes)
@@ -94,6 +100,96 @@ class Mask(Operator):
     @property
     def traits(self) -> OperatorTraits:
         return OperatorTraits(known_fraction=self._known_fraction)
+
+
+class GuessedMask(Mask):
+    """Loses pixels, but in the place of some the measurement shows what was computed from what is
+    around them: that is where their estimate starts.
+
+    Args:
+        mask: as `Mask` takes it.
+        guessed: [T, 1, H, W] of 0 and 1, as many as there are masks; 1 where a guess is shown.
+    """
+
+    def __init__(self, mask: Tensor, guessed: Tensor, *, spec: str) -> None:
+        super().__init__(mask, spec=spec)
+        self.guessed = guessed
+
+    def completed(self, y: Tensor) -> Tensor:
+        seen = (self.mask + self.guessed).to(y)
+        return y if bool((seen == 1).all()) else self._filled(y, seen)
+
+    def cropped(self, rows: slice, columns: slice) -> "GuessedMask":
+        return GuessedMask(
+            self.mask[..., rows, columns], self.guessed[..., rows, columns], spec=self.spec
+        )
+
+    def at_frame(self, first_frame: int) -> "GuessedMask":
+        first = min(first_frame, len(self.mask) - 1)
+        return GuessedMask(self.mask[first:], self.guessed[first:], spec=self.spec)
+
+
+class FrameMasks(Operator):
+    """Loses other pixels in each frame; which ones comes along with the frames.
+
+    It only says so. Once the frames are there `compose.masked` puts a `Mask` in its place.
+
+    Args:
+        spec: how it is written in a specification.
+    """
+
+    only_selects = True
+
+    def __init__(self, *, spec: str) -> None:
+        self.spec = spec
+
+    def A(self, x: Tensor) -> Tensor:
+        """x itself, before it is known which of its pixels were lost."""
+        return x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return y
+
+    def completed(self, y: Tensor) -> Tensor:
+        return y
+
+    @property
+    def traits(self) -> OperatorTraits:
+        return OperatorTraits(known_fraction=FRACTION_TO_BE_TOLD)
+
+
+class MaskFile(FrameMasks):
+    """Masks that are stored as a video, or as a folder of images.
+
+    Args:
+        path: of the video or the folder.
+    """
+
+    def __init__(self, path: Path, *, spec: str) -> None:
+        super().__init__(spec=spec)
+        self.path = path
+
+
+class ChangingHoles(FrameMasks):
+    """Holes that show in each frame by themselves, elsewhere in the next."""
+
+    def __init__(self) -> None:
+        super().__init__(spec="mask:path=estimated")
+
+
+class Dust(FrameMasks):
+    """Spots that one frame has and its neighbours do not: what lay on a film."""
+
+    def __init__(self) -> None:
+        super().__init__(spec="dust")
+
+    @property
+    def traits(self) -> OperatorTraits:
+        return OperatorTraits(known_fraction=0.99)  # it would be another picture with more of them
+
+
+FRACTION_TO_BE_TOLD = 0.5
+"""What stands for the share of known pixels as long as no frame has told it."""
 
 
 def pull_push(values: Tensor, weights: Tensor) -> Tensor:

@@ -52,6 +52,12 @@ class Measurement:
         return self.degradation.operator
 
     @property
+    def selected(self) -> Tensor:
+        """y, but 0 where the operator selects pixels and left one out: what stands there is no
+        measurement."""
+        return self.operator.A(self.y) if self.operator.only_selects else self.y
+
+    @property
     def noise_std(self) -> float:
         """Standard deviation of n in the [-1, 1] range, 0 for none."""
         return self.degradation.noise_std

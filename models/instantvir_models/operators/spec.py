@@ -29,7 +29,7 @@ from instantvir_models.operators.blur import (
 )
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
-from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.mask import Dust, Mask, MaskFile
 from instantvir_models.operators.measurement import LEVEL, Degradation
 
 OPERATOR_EXAMPLES = {
@@ -335,7 +335,7 @@ def _downsample(options: _Options, context: _Context) -> Operator:
 def _mask(options: _Options, context: _Context) -> Operator:
     if "path" in options:
         path = options.text("path")
-        return Mask(load_mask(context.base / path), spec=f"mask:path={path}")
+        return mask_of(context.base / path, spec=f"mask:path={path}")
     keep, seed = options.number("keep", 0.001, 1), options.integer("seed", 0, 2**31 - 1, 0)
     per_frame = options.integer("per_frame", 0, 1, 0)
     if context.shape is None:
@@ -361,7 +361,28 @@ _MAKERS: dict[str, Callable[[_Options, _Context], Operator]] = {
     "temporal": _temporal,
     "down": _downsample,
     "mask": _mask,
+    "dust": lambda options, context: Dust(),
 }
+
+
+def mask_of(path: Path, *, spec: str) -> Mask | MaskFile:
+    """The mask in `path`; that of a video, or of a folder of images, is read along with the frames.
+
+    Args:
+        spec: how it is written in a specification.
+
+    Raises:
+        UsageError: if there is no such file, or it is no mask of ours.
+    """
+    if path.is_dir() or _is_video(path):
+        return MaskFile(path, spec=spec)
+    return Mask(load_mask(path), spec=spec)
+
+
+def _is_video(path: Path) -> bool:
+    """Whether it is to be opened as one: a file that by its name and content is no image."""
+    is_image = path.suffix.lower() in {".npz", ".png"} or cv2.haveImageReader(str(path))
+    return path.is_file() and not is_image
 
 
 def load_mask(path: Path) -> Tensor:

@@ -18,10 +18,12 @@ from instantvir_models.media import (
     to_unit,
 )
 from instantvir_models.media.color import as_uint8
+from instantvir_models.operators.compose import masked
 from instantvir_models.operators.measurement import Degradation, noisy
 from instantvir_models.operators.sidecar import write_sidecar
 from instantvir_models.operators.spec import ClipShape, Specification
 from instantvir_models.run.jobs import Job, refuse_to_overwrite
+from instantvir_models.run.masks import MasksFor, masks_along
 
 LOSSLESS_SUFFIXES = {".mkv", ".avi", ".nut"}
 LOSSLESS_FORMATS = {"matroska", "avi", "nut"}
@@ -101,8 +103,15 @@ def degrade(
             output_format=output_format,
         ) as writer:
             cropped = (_crop(frame, height, width) for frame in reader)
-            for frame in measured(cropped, degradation, seed=seed):
-                writer.write(frame)
+            fit = MasksFor(
+                size=(w, h),
+                frame_rate=reader.info.frame_rate,
+                start_seconds=start,
+                duration_seconds=duration,
+            )
+            with masks_along(degradation.operator, fit) as masks:
+                for frame in measured(masks.along(cropped), degradation, seed=seed):
+                    writer.write(frame)
     return DegradeReport(
         output=output,
         note=None if is_piped else write_sidecar(output, degradation, seed=seed),
@@ -151,7 +160,11 @@ def _measured_pixels(
     generator: torch.Generator,
 ) -> NDArray[np.uint8]:
     x = to_unit(np.stack([as_uint8(frame.pixels) for frame in window]))
-    y = degradation.operator.at_frame(first).A(x)[:, index : index + 1]
+    operator = degradation.operator.at_frame(first)
+    if window[0].known is not None:
+        known = np.stack([frame.known for frame in window])  # type: ignore[misc]
+        operator = masked(operator, torch.from_numpy(known).float()[:, None])
+    y = operator.A(x)[:, index : index + 1]
     return to_uint8(noisy(y, degradation.noise_std, generator=generator))[0]
 
 

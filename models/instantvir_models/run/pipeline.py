@@ -91,7 +91,7 @@ def restore_video(
             if first_frame is None:
                 first_frame = time.perf_counter() - started
             original = originals.popleft()
-            restored = replace(original, pixels=restored_pixels)
+            restored = replace(original, pixels=restored_pixels, known=None, guessed=None)
             if on_pair is not None:
                 on_pair(original, restored)
             outgoing.put(restored)
@@ -102,7 +102,8 @@ def restore_video(
         originals: deque[Frame] = deque()
         while (frame := incoming.get()) is not None:
             originals.append(frame)
-            deliver(originals, session.push(frame.pixels[None]))
+            masks = (None if mask is None else mask[None] for mask in (frame.known, frame.guessed))
+            deliver(originals, session.push(frame.pixels[None], *masks))
         deliver(originals, session.flush())
         outgoing.put(None)
         encoder.join()

@@ -30,10 +30,10 @@ from instantvir_models.operators.estimate import (
     estimate_mask,
     estimate_noise_std,
 )
-from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.mask import ChangingHoles, Dust, Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
-from instantvir_models.operators.spec import Specification, load_mask, parse_degradation
+from instantvir_models.operators.spec import Specification, mask_of, parse_degradation
 from instantvir_models.tasks import (
     DEBLUR,
     INPAINT,
@@ -127,7 +127,9 @@ def resolve_video(
 
 def needs_first_frames(source: str, options: TaskOptions, *, is_lossy: bool) -> bool:
     """Whether `resolve_video` has to see the beginning of the video."""
-    if _note_that_counts(source, options) is not None or not (options.operator or options.tasks):
+    if _note_that_counts(source, options) is not None or not (
+        options.operator or options.tasks or options.dust
+    ):
         return False
     return needs_sample(options, is_lossy=is_lossy)
 
@@ -156,11 +158,11 @@ def resolve(options: TaskOptions, *, sample: Sample | None, is_lossy: bool) -> R
     """
     if options.operator is not None:
         return _from_spec(options, sample, is_lossy)
-    if not options.tasks:
+    if not options.tasks and not options.dust:
         flags = either([f"`--task {name}`" for name in TASKS])
         raise UsageError(
             "nothing says what is wrong with the video",
-            hint=f"give {flags} (several are possible), or `--operator`",
+            hint=f"give {flags} (several are possible), `--dust`, or `--operator`",
         )
     _refuse_useless(options)
     return _Resolver(options, _Look(sample, is_lossy)).resolve()
@@ -191,7 +193,10 @@ def _from_spec(options: TaskOptions, sample: Sample | None, is_lossy: bool) -> R
         is_inverted = DEBLUR in tasks_in(degradation.operator.traits)
         noise_std, estimate = _Look(sample, is_lossy).noise(is_inverted=is_inverted)
         estimates = (estimate,)
-    known = Degradation(operator=degradation.operator, noise_std=noise_std, is_lossy=is_lossy)
+    operator = degradation.operator
+    if options.dust:
+        operator = Dust() if operator.is_identity else Composition([operator, Dust()])
+    known = Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy)
     return Resolved(degradation=known, estimates=estimates, is_operator_known=True)
 
 
@@ -303,6 +308,8 @@ class _Resolver:
             operators.append(Downsample(self.options.scale or DEFAULT_SCALE))
         if mask is not None:
             operators.append(mask)
+        if self.options.dust:
+            operators.append(Dust())
         operator = (
             Composition(operators) if len(operators) > 1 else next(iter(operators), Identity())
         )
@@ -364,20 +371,15 @@ class _Resolver:
             return []
         return [found.operator]
 
-    def _mask(self) -> Mask:
+    def _mask(self) -> Operator:
         if self.options.mask is not None:
-            return Mask(load_mask(self.options.mask), spec=f"mask:path={self.options.mask}")
+            return mask_of(self.options.mask, spec=f"mask:path={self.options.mask}")
         self.is_known = False
         found = estimate_mask(self.look.sample.frames)
         if found.missing_fraction == 0:
             raise UsageError(
                 "no missing pixels were found in the video",
                 hint="give `--mask mask.png`, white where pixels are known",
-            )
-        if found.per_frame:
-            raise UsageError(
-                "the missing pixels change from frame to frame, and only the first frames were seen",
-                hint="give the masks: `--mask masks.npz`, as `instantvir degrade` writes them",
             )
         self.estimates.append(
             EstimatedParameter(
@@ -388,6 +390,8 @@ class _Resolver:
                 confidence=found.confidence,
             )
         )
+        if found.per_frame:
+            return ChangingHoles()
         return Mask(found.mask, spec="mask:path=estimated")
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from instantvir_models.clock import Step, StepClock
 from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
+from instantvir_models.operators.compose import awaits_masks, masked
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.solvers.base import Restored, Solver, Window, block_size, checked
 from instantvir_models.solvers.classical.initial import InitialEstimate
@@ -119,9 +120,12 @@ class Session:
         self._cheap_solver = InitialEstimate()
         self._device = torch.device(device)
         self._check_operator()
+        self._awaits_masks = awaits_masks(degradation.operator)
 
         self._radius = degradation.operator.temporal_radius
         self._window: list[Tensor] = []  # measured frames [3, h, w]: context, block, look-ahead
+        self._known: list[NDArray[np.bool_] | None] = []  # of the same frames, [h, w]
+        self._guessed: list[NDArray[np.bool_] | None] = []  # likewise
         self._first_in_window = 0
         self._num_skipped = 0
         self._next_out = 0
@@ -137,18 +141,33 @@ class Session:
         self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
         self._squared_error = self._squared_measurement = 0.0
 
-    def push(self, frames: Pixels) -> Pixels:
+    def push(
+        self,
+        frames: Pixels,
+        known: NDArray[np.bool_] | None = None,
+        guessed: NDArray[np.bool_] | None = None,
+    ) -> Pixels:
         """Restored frames [m, H, W, 3] that became ready by `frames` [n, h, w, 3]; m may be 0.
 
         Output pixels have the type of the input's (uint8 or uint16).
 
+        Args:
+            known: [n, h, w], False where what a frame shows is lost; None where nothing is but what
+                the operator loses.
+            guessed: [n, h, w], True where a pixel was not measured but computed from around it.
+
         Raises:
-            UsageError: if the frames are not of the size or type the session was made for.
+            UsageError: if the frames or masks are not of the size or type the session was made for,
+                or there are none and the operator says that they come with the frames.
             DeviceMemoryError: if not even the smallest step fits the device.
         """
         self._check_frames(frames)
+        self._check_masks(frames, known, guessed)
         with self._clock.on_cpu(Step.CONVERT):
             self._window.extend(to_unit(frames)[0].unbind(0))
+            nothing = [None] * len(frames)
+            self._known.extend(nothing if known is None else known)
+            self._guessed.extend(nothing if guessed is None else guessed)
         self._frames_in += len(frames)
         return self._restore_ready(is_end=False)
 
@@ -257,10 +276,7 @@ class Session:
         inside = slice(before, before + size)
         # not inference mode: a solver may ask for gradients, also of what operators keep
         with torch.no_grad(), self._memory_shortage_told():
-            measurement = Measurement(
-                torch.stack(window)[None].to(self._device),
-                self.degradation.at_frame(self._num_skipped + self._first_in_window),
-            )
+            measurement = self._measured(window)
             if self.is_shrunk:
                 x = _enlarged(self._estimate(_halved(measurement), inside))
             else:
@@ -272,10 +288,33 @@ class Session:
 
         self._next_out += size
         drop = max(0, self._next_out - self._radius - self._first_in_window)
-        del self._window[:drop]
+        del self._window[:drop], self._known[:drop], self._guessed[:drop]
         self._first_in_window += drop
         self._block_seconds.append(time.perf_counter() - started)
         return pixels
+
+    def _measured(self, window: list[Tensor]) -> Measurement:
+        """The first frames of the window; of what their masks say was lost, nothing is left."""
+        y = torch.stack(window)[None].to(self._device)
+        happened = self.degradation.at_frame(self._num_skipped + self._first_in_window)
+        known = self._stacked(self._known[: len(window)], fill=True)
+        guessed = self._stacked(self._guessed[: len(window)], fill=False)
+        if known is None and guessed is None:
+            return Measurement(y, happened)
+        shown = torch.ones(len(window), 1, *self.measured_size) if known is None else known
+        if guessed is None:
+            operator = masked(happened.operator, shown)
+        else:
+            operator = masked(happened.operator, shown * (1 - guessed), shown * guessed)
+        return Measurement(y * shown.to(y), replace(happened, operator=operator))
+
+    def _stacked(self, masks: list[NDArray[np.bool_] | None], *, fill: bool) -> Tensor | None:
+        """[T, 1, h, w] of 0 and 1, frames without a mask all `fill`; None where none has one."""
+        if all(mask is None for mask in masks):
+            return None
+        all_alike = np.full(self.measured_size, fill)
+        stack = np.stack([all_alike if mask is None else mask for mask in masks])
+        return torch.from_numpy(stack).float()[:, None]
 
     def _estimate(self, measurement: Measurement, inside: slice) -> Tensor:
         """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""
@@ -319,7 +358,7 @@ class Session:
 
     def _add_residual(self, restored: Restored, measurement: Measurement, inside: slice) -> None:
         A_x = measurement.operator.A(restored.x) if restored.A_x is None else restored.A_x
-        error = (A_x - measurement.y)[:, inside]
+        error = (A_x - measurement.selected)[:, inside]
         self._squared_error += float(error.square().sum())
         self._squared_measurement += float(measurement.y[:, inside].square().sum())
 
@@ -354,6 +393,19 @@ class Session:
         if self._frames_in and is_16 != self._bit_depth_is_16:
             raise UsageError("the bit depth of the frames changed within a session")
         self._bit_depth_is_16 = is_16
+
+    def _check_masks(self, frames: Pixels, *masks: NDArray[np.bool_] | None) -> None:
+        if masks[0] is None and self._awaits_masks:
+            raise UsageError(
+                f"the masks of `{self.degradation.operator.spec}` come with the frames",
+                hint="push both: `session.push(frames, known)`",
+            )
+        for mask in masks:
+            if mask is not None and (mask.dtype != np.bool_ or mask.shape != frames.shape[:3]):
+                raise UsageError(
+                    f"masks are bool {frames.shape[:3]}, as the frames, "
+                    f"got {mask.dtype} {mask.shape}"
+                )
 
 
 def _halved(measurement: Measurement) -> Measurement:

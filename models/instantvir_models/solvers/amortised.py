@@ -10,6 +10,7 @@ from instantvir_models.cpu import fastest_dtype
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.solvers.base import Restored, Solver, SolverNeeds, StateT, Window
 from instantvir_models.solvers.guard import bounded, consistent, guarded, is_sound
+from instantvir_models.solvers.guesses import beside_guesses
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
@@ -91,7 +92,9 @@ class Amortised(Solver[StateT], Generic[StateT]):
             sound = is_sound(estimate)
             estimate = bounded(estimate, block.x_init)
             restored = Restored(consistent(estimate, whole.x_init, window), estimate.std)
-            return guarded(restored, whole.x_init, window, is_sound=sound)
+            return beside_guesses(
+                guarded(restored, whole.x_init, window, is_sound=sound), whole.x_init, window
+            )
 
     def _student_estimate(self, block: Conditioning, state: StateT) -> Estimate:
         device_type = block.x_init.device.type

@@ -127,7 +127,7 @@ def fused_block(
 
 def _looked_up(other: Belief, here: Belief) -> tuple[Picture, Picture]:
     """Mean and variance of `other` where the pixels of `here` were."""
-    where = _positions(dense_flow(here.guide, other.guide), here.variance.shape)
+    where = positions(dense_flow(here.guide, other.guide), here.variance.shape)
     mean, variance = (
         cv2.remap(values, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         for values in (other.mean, other.variance)
@@ -135,7 +135,7 @@ def _looked_up(other: Belief, here: Belief) -> tuple[Picture, Picture]:
     return mean, variance
 
 
-def _positions(flow: Picture, shape: tuple[int, ...]) -> Picture:
+def positions(flow: Picture, shape: tuple[int, ...]) -> Picture:
     """Where to look, [H, W, 2], by a flow at half size."""
     height, width = shape
     where: Picture = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,337 @@
+"""Interlaced video: which field comes first, found in the pictures, and one picture for each field.
+
+A field holds every other row of a picture, at a moment of its own. What a stream says of its fields
+is often wrong, so what counts is what moves: rows of two fields fit best where they were seen one
+after the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from instantvir_models.errors import UsageError
+
+Luma = NDArray[np.uint8]
+"""[h, w] rows as they are stored."""
+
+Scan = Literal["progressive", "interlaced", "telecined", "unknown"]
+Order = Literal["top", "bottom"]
+
+CHOICES = ("auto", "none", "top", "bottom", "telecine")
+"""What may be said of the fields of a video: found in it, whole pictures, which field comes first, or
+film at 3:2."""
+
+LOOKED_AT = 24
+"""Pictures that the order of the fields is found in."""
+
+TALLEST = 1152
+"""Rows; no video with more of them is interlaced, and two dozen of its pictures are much memory."""
+
+FEWEST_PICTURES = 3
+FILM_RATE = Fraction(24000, 1001)
+"""Frames per second of film on television."""
+
+CYCLE = 5
+"""Pictures after which the pattern of a telecine repeats."""
+
+COMBED = 1.3
+"""How much worse fields of one moment fit each other than those of different ones may, in pictures
+that are whole; and how much worse the wrong order fits than the right one, where they are not."""
+
+FEWEST_MOVING = 0.002
+"""Part of the pixels that have to move for a pair of pictures to tell anything."""
+
+COMBED_SHARE = 0.3
+"""Part of the pictures that tell anything which have to show fields in an interlaced video: what
+moves fast fits nothing, and looks whole."""
+
+MOVES = 6.0
+"""Levels of 255 by which a pixel differs from the picture before where something moves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """How the rows of a video came about."""
+
+    scan: Scan
+    """`unknown` where too little moves to tell."""
+    first: Order | None = None
+    """The field that comes first, where there are fields."""
+    votes: tuple[int, int, int] = (0, 0, 0)
+    """Pictures that looked whole, with the top field first, and with the bottom field first."""
+
+    @property
+    def sentence(self) -> str:
+        """The same for a person."""
+        if self.scan == "interlaced":
+            return f"interlaced, {self.first} field first"
+        if self.scan == "telecined":
+            return f"telecined film (3:2), {self.first} field first"
+        return "progressive" if self.scan == "progressive" else "hardly anything moves"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldChoice:
+    """How pictures of two fields become whole ones.
+
+    Raises:
+        UsageError: for a name that is none of `CHOICES`.
+    """
+
+    fields: str = "auto"
+    """One of `CHOICES`."""
+    each_field: bool = True
+    """One picture for each field, at its own time; else one for two."""
+
+    def __post_init__(self) -> None:
+        if self.fields not in CHOICES:
+            raise UsageError(f"`--fields` is `{self.fields}`", hint=f"it is {', '.join(CHOICES)}")
+
+
+WEAVE = FieldChoice(fields="none")
+"""Pictures as they are stored."""
+
+
+@dataclass(frozen=True)
+class WholePictures:
+    """Pictures without fields, and how they came about."""
+
+    pictures: Iterator[av.VideoFrame]
+    time_base: Fraction
+    """Of their time stamps."""
+    rate_factor: Fraction
+    """How many there are for each that was stored."""
+    fields: Fields | None
+    """What was found; None where nobody looked."""
+    measured_rows: Order | None = None
+    """Which rows of the first picture were measured, and by turns of the others; None for all."""
+
+    def guessed(self, index: int, height: int, width: int) -> NDArray[np.bool_]:
+        """[h, w], True where picture `index`, of fields, shows what was computed."""
+        assert self.measured_rows is not None
+        out = np.ones((height, width), np.bool_)
+        out[(index % 2) ^ (self.measured_rows == "bottom") :: 2] = False
+        return out
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How badly rows fit those above and below them, where something moves."""
+
+    within: float
+    """Of the picture itself."""
+    top_first: float
+    """Of its top field and the bottom field before: neighbours in time if the top comes first."""
+    bottom_first: float
+
+    @property
+    def vote(self) -> int | None:
+        """0 for a whole picture, 1 for the top field first, 2 for the bottom; None if unclear."""
+        if COMBED * self.within < min(self.top_first, self.bottom_first):
+            return 0
+        if COMBED * self.top_first < self.bottom_first:
+            return 1
+        if COMBED * self.bottom_first < self.top_first:
+            return 2
+        return None
+
+
+def find_fields(pictures: Sequence[Luma]) -> Fields:
+    """How the rows of consecutive pictures came about; a dozen suffice where something moves."""
+    pairs = list(itertools.pairwise(pictures))
+    fits = [_fit(before, here) for before, here in pairs]
+    votes = [None if fit is None else fit.vote for fit in fits]
+    counts = (votes.count(0), votes.count(1), votes.count(2))
+    whole, top, bottom = counts
+    first: Order = "top" if top >= bottom else "bottom"
+    if len(pairs) >= 2 * CYCLE and _repeats_like_film(pairs):
+        return Fields(scan="telecined", first=first, votes=counts)
+    decided = whole + top + bottom
+    if decided < FEWEST_PICTURES - 1:
+        return Fields(scan="unknown", votes=counts)
+    if max(top, bottom) >= max(FEWEST_PICTURES - 1, COMBED_SHARE * decided) and (
+        max(top, bottom) > 4 * min(top, bottom)
+    ):
+        return Fields(scan="interlaced", first=first, votes=counts)
+    return Fields(scan="progressive", votes=counts)
+
+
+def _fit(before: Luma, here: Luma) -> _Fit | None:
+    """None where too little moves."""
+    height = here.shape[0] // 2 * 2
+    a, b = (picture[:height].astype(np.float32) for picture in (before, here))
+    moved = _rows_blurred(np.abs(b - a)) > MOVES
+    if moved.mean() < FEWEST_MOVING:
+        return None
+    odd_moved, even_moved = moved[1:-1:2], moved[2::2]
+    within = _misfit(b[1:-1:2], b[0:-2:2], b[2::2])[odd_moved].mean()
+    # bottom rows lie at odd numbers, between two top rows
+    of_top = _misfit(b[2::2], a[1:-1:2], a[3::2])[even_moved].mean()
+    of_bottom = _misfit(b[1:-1:2], a[0:-2:2], a[2::2])[odd_moved].mean()
+    return _Fit(float(within), float(of_top), float(of_bottom))
+
+
+def _misfit(row: NDArray[np.float32], above: NDArray[np.float32], below: NDArray[np.float32]):  # type: ignore[no-untyped-def]
+    return np.abs(2 * row - above - below)
+
+
+def _rows_blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of each row, the one above and the one below, so that both fields count."""
+    out = x.copy()
+    out[1:-1] = (x[:-2] + x[1:-1] + x[2:]) / 3
+    return out
+
+
+def _repeats_like_film(pairs: Sequence[tuple[Luma, Luma]]) -> bool:
+    """Whether in each cycle one top field and, elsewhere, one bottom field is that of the picture
+    before."""
+    quietest = []
+    for parity in (0, 1):
+        change = np.array(
+            [np.abs(b[parity::2].astype(np.float32) - a[parity::2]).mean() + 1e-3 for a, b in pairs]
+        )
+        phases = np.array([np.median(change[phase::CYCLE]) for phase in range(CYCLE)])
+        order = np.argsort(phases)
+        if phases[order[0]] > 0.4 * phases[order[1]]:
+            return False
+        quietest.append(int(order[0]))
+    return (quietest[0] - quietest[1]) % CYCLE in (2, 3)
+
+
+def whole_pictures(
+    pictures: Iterator[av.VideoFrame],
+    choice: FieldChoice,
+    *,
+    time_base: Fraction,
+    look_elsewhere: Callable[[], Fields | None] = lambda: None,
+) -> WholePictures:
+    """The pictures without fields; to find out about fields it looks at the first `LOOKED_AT`.
+
+    Args:
+        time_base: of the pictures' time stamps.
+        look_elsewhere: what is found later in the video; asked where these tell nothing.
+    """
+    found = None
+    if choice.fields == "auto":
+        first = list(itertools.islice(pictures, LOOKED_AT))
+        pictures = itertools.chain(first, pictures)
+        found = fields_in(first)
+        if found is not None and found.scan == "unknown":
+            found = look_elsewhere() or found
+    elif choice.fields != "none":
+        found = _said(choice.fields)
+    if found is None or found.first is None:
+        return WholePictures(pictures, time_base, Fraction(1), found)
+    if found.scan == "telecined":
+        film = without_telecine(pictures, found.first, time_base=time_base)
+        return WholePictures(film, time_base / 2, Fraction(4, 5), found)
+    whole = deinterlaced(pictures, found.first, time_base=time_base, each_field=choice.each_field)
+    if not choice.each_field:
+        return WholePictures(whole, time_base / 2, Fraction(1), found)
+    return WholePictures(whole, time_base / 2, Fraction(2), found, measured_rows=found.first)
+
+
+def _said(fields: str) -> Fields:
+    if fields == "telecine":
+        return Fields(scan="telecined", first="top")
+    return Fields(scan="interlaced", first="top" if fields == "top" else "bottom")
+
+
+def fields_in(pictures: Sequence[av.VideoFrame]) -> Fields | None:
+    """What consecutive pictures tell; None where nobody looks: none is so large."""
+    if not pictures or pictures[0].height > TALLEST:
+        return None
+    size = (pictures[0].width, pictures[0].height)
+    same = itertools.takewhile(lambda p: (p.width, p.height) == size, pictures)
+    rows = [picture.reformat(format="gray", threads=1).to_ndarray() for picture in same]
+    return find_fields([np.asarray(luma, np.uint8) for luma in rows])
+
+
+def deinterlaced(
+    pictures: Iterable[av.VideoFrame], first: Order, *, time_base: Fraction, each_field: bool
+) -> Iterator[av.VideoFrame]:
+    """A whole picture for each field, or for each two, by FFmpeg's bwdif.
+
+    Args:
+        first: the field that comes first; what the pictures say of it is ignored.
+        time_base: of the pictures' time stamps; those that come out count in half of it.
+        each_field: twice as many pictures, each at its own time.
+    """
+    options = f"mode={'send_field' if each_field else 'send_frame'}:deint=all:"
+    options += f"parity={'tff' if first == 'top' else 'bff'}"
+    return _filtered(pictures, [("bwdif", options)], time_base)
+
+
+def without_telecine(
+    pictures: Iterable[av.VideoFrame], first: Order, *, time_base: Fraction
+) -> Iterator[av.VideoFrame]:
+    """The pictures of a film that was shown at 3:2, four for each five, by FFmpeg's fieldmatch."""
+    order = "tff" if first == "top" else "bff"
+    filters = [("fieldmatch", f"order={order}:combmatch=full"), ("decimate", None)]
+    return _filtered(pictures, filters, time_base)
+
+
+def _filtered(
+    pictures: Iterable[av.VideoFrame],
+    filters: Sequence[tuple[str, str | None]],
+    time_base: Fraction,
+) -> Iterator[av.VideoFrame]:
+    """What FFmpeg makes of the pictures, their time stamps in half of `time_base`."""
+    graph: av.filter.Graph | None = None
+    kind = None
+    for picture in pictures:
+        if graph is None or kind != (picture.width, picture.height, picture.format.name):
+            if graph is not None:
+                graph.push(None)
+                yield from _pulled(graph, time_base / 2)
+            graph = _graph(picture, filters, time_base)
+            kind = (picture.width, picture.height, picture.format.name)
+        picture.time_base = time_base
+        graph.push(picture)
+        yield from _pulled(graph, time_base / 2)
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph, time_base / 2)
+
+
+def _graph(
+    like: av.VideoFrame,
+    filters: Sequence[tuple[str, str | None]],
+    time_base: Fraction,
+) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    # not `add_buffer`, which has no frame rate: `decimate` asks for one
+    last = graph.add(
+        "buffer",
+        f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
+        f"time_base={time_base}:frame_rate={FILM_RATE * 5 / 4}",
+    )
+    for name, options in (*filters, ("buffersink", None)):
+        node = graph.add(name, options)
+        last.link_to(node)
+        last = node
+    graph.configure()
+    return graph
+
+
+def _pulled(graph: av.filter.Graph, time_base: Fraction) -> Iterator[av.VideoFrame]:
+    while True:
+        try:
+            picture = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(picture, av.VideoFrame)
+        assert picture.time_base is not None
+        unit = picture.time_base / time_base
+        picture.duration = round(picture.duration * unit)
+        picture.pts = round((picture.pts or 0) * unit)
+        picture.time_base = time_base
+        yield picture
