@@ -79,6 +79,8 @@ def _main(
 @app.command(
     cls=Verb,
     epilog="""\
+instantvir restore old.mp4
+instantvir restore old.mp4 --dry-run --picture found.png
 instantvir restore old.mp4 --task deblur
 instantvir restore small.mkv --task sr --scale 2 --task denoise -o large.mkv
 instantvir restore *.mp4 --task deblur -o restored/ --json
@@ -104,10 +106,17 @@ def restore(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing")
     ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="PNG of what was found: what changes, noise, the codec's blocks"),
+    ] = None,
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Restore IN and write the result beside it (IN.restored.mp4) or to --output."""
+    """Restore IN and write the result beside it (IN.restored.mp4) or to --output.
+
+    Told nothing, it looks what is wrong, says it, and mends what is sure to get better.
+    """
     from instantvir_cli import console
     from instantvir_cli.restore import RestoreRequest, restore_all  # torch loads here
 
@@ -123,6 +132,7 @@ def restore(
             comparison=comparison,
             may_overwrite=overwrite,
             is_dry_run=dry_run,
+            picture=picture,
             as_json=json_summary,
         )
     )

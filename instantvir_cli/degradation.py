@@ -8,6 +8,10 @@ def describe_resolution(resolved: Resolved) -> None:
     """Say where the degradation is from, what was read off the video, and how sure it is."""
     if resolved.note is not None:
         console.say(f"operator from {resolved.note.name}: {resolved.degradation.spec}")
+    if resolved.diagnosis is not None:
+        for sentence in resolved.diagnosis.sentences:
+            console.say(sentence)
+        return
     for estimate in resolved.estimates:
         console.say(
             f"estimated {estimate.name}: {estimate.value:.2f} +- {estimate.std:.2f} {estimate.unit} "

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import typer
 from rich.progress import (
@@ -46,6 +47,8 @@ class RestoreRequest:
     comparison: ComparisonOptions
     may_overwrite: bool
     is_dry_run: bool
+    picture: Path | None
+    """Where a picture of what was found goes."""
     as_json: bool
 
     def plan(self) -> library.RestorePlan:
@@ -72,10 +75,12 @@ def restore_all(request: RestoreRequest) -> None:
     )
     if request.as_json and any(job.destination == "-" for job in jobs):
         raise UsageError("standard output cannot hold both the video and `--json`")
+    if request.picture is not None and len(jobs) > 1:
+        raise UsageError("`--picture` shows one video", hint="give one input")
     use_threads(request.model.threads)
     solver = request.model.open()
     console.tell(solver.notices)
-    reports = [_restore_one(job, plan, solver, is_dry=request.is_dry_run) for job in jobs]
+    reports = [_restore_one(job, plan, solver, request) for job in jobs]
     if request.as_json:
         summaries = [asdict(report) for report in reports]
         typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
@@ -84,11 +89,13 @@ def restore_all(request: RestoreRequest) -> None:
 
 
 def _restore_one(
-    job: Job, plan: library.RestorePlan, solver: OpenedSolver, *, is_dry: bool
+    job: Job, plan: library.RestorePlan, solver: OpenedSolver, request: RestoreRequest
 ) -> library.RestoreReport:
     with library.prepared(job, plan, solver) as restoration:
         _describe(restoration)
-        if is_dry:
+        if request.picture is not None:
+            _draw(restoration, request.picture)
+        if request.is_dry_run:
             return restoration.report()
         with _progress() as advance:
             report = restoration.run(advance)
@@ -96,10 +103,25 @@ def _restore_one(
         return report
 
 
+def _draw(restoration: library.Restoration, path: Path) -> None:
+    """A picture of what was found."""
+    diagnosis = restoration.resolved.diagnosis
+    if diagnosis is None:
+        raise UsageError(
+            "`--picture` shows what is found where nothing is told", hint="leave `--task` out"
+        )
+    diagnosis.save_picture(path)
+    console.say(f"picture of what was found: {path}")
+
+
 def _describe(restoration: library.Restoration) -> None:
     resolved, info = restoration.resolved, restoration.reader.info
     console.tell(restoration.notices)
     describe_resolution(resolved)
+    if resolved.is_nothing_to_do:
+        how = "copied" if restoration.is_copied else "written again as it is"
+        console.say(f"{restoration.job.source} -> {restoration.job.destination}, {how}")
+        return
     height, width = restoration.session.output_size
     knowledge = "known" if resolved.is_operator_known else "estimated or assumed"
     console.say(
@@ -134,6 +156,8 @@ def _progress() -> Iterator[library.OnProgress]:
 
 
 def _say(report: library.RestoreReport) -> None:
+    if report.frames is None:  # copied
+        return
     busy = ", ".join(
         f"{name} {seconds:.1f}" for name, seconds in (report.stage_seconds or {}).items()
     )

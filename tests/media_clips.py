@@ -28,6 +28,26 @@ def picture(index: int, width: int, height: int) -> NDArray[np.uint8]:
     return pixels.round().astype(np.uint8)
 
 
+def write_frames(
+    path: str | Path,
+    frames: Sequence[NDArray[np.uint8]],
+    codec: str,
+    pix_fmt: str,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A file of these frames [H, W, 3] at 25 a second."""
+    path = Path(path)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        for pixels in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            container.mux(stream.encode(picture.reformat(format=pix_fmt)))
+        container.mux(stream.encode())
+    return path
+
+
 def make_clip(
     path: str | Path,
     *,

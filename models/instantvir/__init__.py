@@ -15,6 +15,9 @@ from instantvir_models import __version__ as __version__
 
 if TYPE_CHECKING:
     from instantvir_models.checkpoints.load import load_student as load_student
+    from instantvir_models.diagnosis.diagnose import Diagnosis as Diagnosis
+    from instantvir_models.diagnosis.diagnose import diagnose as diagnose
+    from instantvir_models.diagnosis.findings import Finding as Finding
     from instantvir_models.errors import CheckpointError as CheckpointError
     from instantvir_models.errors import DeviceMemoryError as DeviceMemoryError
     from instantvir_models.errors import InstantVIRError as InstantVIRError
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
 
 _NAMES_IN = {
     "checkpoints.load": ("load_student",),
+    "diagnosis.diagnose": ("Diagnosis", "diagnose"),
+    "diagnosis.findings": ("Finding",),
     "errors": (
         "CheckpointError",
         "DeviceMemoryError",

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,8 +17,9 @@ from typer.testing import CliRunner
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_models.media import open_video
-from tests.media_clips import make_clip, packets_of
+from tests.media_clips import make_clip, packets_of, write_frames
 
+DATA = Path(__file__).parents[1] / "data"
 COMMAND = [sys.executable, "-c", "from instantvir_cli.app import app; app()"]
 
 
@@ -198,9 +201,82 @@ def test_quiet_says_nothing(clip, tmp_path):
     assert result.stdout == ""
 
 
-def test_no_task_is_a_question(clip):
+def test_numbers_without_a_task_are_a_question(clip):
     assert_fails(
-        run("restore", clip), ExitStatus.USAGE, "nothing says what is wrong", "--task deblur"
+        run("restore", clip, "--noise", 5),
+        ExitStatus.USAGE,
+        "nothing says what is wrong",
+        "--task deblur",
+    )
+
+
+def natural_file(path, photo, *, levels, codec="ffv1", pix_fmt="bgr0", options=None):
+    """A photo seen by a moving camera, with noise, as a file."""
+    rng = np.random.default_rng(0)
+    frames = [photo[t : t + 96, 2 * t : 2 * t + 128] for t in range(6)]
+    noisy = [frame + levels * rng.standard_normal(frame.shape) for frame in frames]
+    write_frames(path, [np.rint(f).clip(0, 255).astype(np.uint8) for f in noisy], codec, pix_fmt, options)  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def photo():
+    return cv2.imread(str(DATA / "clips" / "flower.png"))[..., ::-1]
+
+
+def test_with_nothing_told_it_looks_says_and_mends(photo, tmp_path):
+    clean, noisy = (
+        natural_file(tmp_path / name, photo, levels=levels)
+        for name, levels in (("clean.mkv", 0), ("noisy.mkv", 12))
+    )
+    target = tmp_path / "out.mkv"
+    result = run("restore", noisy, "-o", target, "--reference", clean, "--codec", "ffv1", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "noise: 1" in result.stderr
+    assert "to do: take away noise" in result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["output_psnr"] > summary["input_psnr"] + 2
+    assert summary["findings"][0]["kind"] == "error"
+    told = shlex.split(summary["command"])
+    assert told[:3] == ["instantvir", "restore", str(noisy)]
+    again = run(*told[1:], "-o", tmp_path / "told.mkv", "--codec", "ffv1")
+    assert again.exit_code == 0, again.stderr
+    for one, other in zip(frames_of(target), frames_of(tmp_path / "told.mkv"), strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1  # the command writes four digits
+
+
+def test_a_video_in_which_nothing_shows_is_copied_to_the_byte(tmp_path):
+    black = tmp_path / "black.mkv"
+    write_frames(black, [np.zeros((64, 64, 3), np.uint8)] * 3, "libx264", "yuv420p", None)
+    result = run("restore", black, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "too little can be seen" in result.stderr
+    assert "to do: nothing" in result.stderr
+    assert (tmp_path / "black.restored.mkv").read_bytes() == black.read_bytes()
+    assert json.loads(result.stdout)["is_unchanged"]
+    result = run("restore", black, "-o", tmp_path / "other.mp4")  # another container: written again
+    assert result.exit_code == 0, result.stderr
+    assert len(frames_of(tmp_path / "other.mp4")) == 3
+
+
+def test_a_dry_run_draws_what_it_found_and_writes_no_video(photo, tmp_path):
+    file = natural_file(
+        tmp_path / "in.mp4", photo, levels=4, codec="libx264", pix_fmt="yuv420p",
+        options={"crf": "30"},
+    )  # fmt: skip
+    drawn = tmp_path / "found.png"
+    result = run("restore", file, "--dry-run", "--picture", drawn)
+    assert result.exit_code == 0, result.stderr
+    assert "compression and noise:" in result.stderr
+    assert "h264 alone leaves" in result.stderr
+    height, width = cv2.imread(str(drawn)).shape[:2]
+    assert width == 2 * 128
+    assert height > 2 * 96
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "in.mp4"]
+    assert_fails(
+        run("restore", file, "--task", "denoise", "--dry-run", "--picture", drawn),
+        ExitStatus.USAGE,
+        "shows what is found where nothing is told",
     )
 
 

@@ -25,7 +25,9 @@ def frames_of(path):
 
 
 def some_frames(count, width=32, height=32, alpha=None):
-    return [Frame(picture(i, width, height), i, Fraction(1, 25), 1, alpha) for i in range(count)]
+    return [
+        Frame(picture(i, width, height), i, Fraction(1, 25), 1, alpha=alpha) for i in range(count)
+    ]
 
 
 def write(target, frames, **settings):

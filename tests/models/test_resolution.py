@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run import resolution
@@ -24,12 +25,14 @@ from instantvir_models.tasks import (
     tasks_in,
 )
 
+SAMPLE = Sample(np.zeros((1, 8, 8, 3), np.uint8))
+
 
 class Looked(Exception):
     """The sample was looked at."""
 
 
-def looked(*args):
+def looked(*args, **kwargs):
     raise Looked
 
 
@@ -39,13 +42,15 @@ def looked(*args):
 @pytest.mark.parametrize("noise", [None, 5.0])
 @pytest.mark.parametrize("sigma", [None, 2.0])
 @pytest.mark.parametrize("has_mask", [False, True])
+@pytest.mark.parametrize("is_lossy", [False, True])
 def test_a_live_stream_waits_for_a_sample_only_if_it_is_looked_at(
-    monkeypatch, tmp_path, tasks, noise, sigma, has_mask
+    monkeypatch, tmp_path, tasks, noise, sigma, has_mask, is_lossy
 ):
     if (sigma is not None and DEBLUR not in tasks) or (has_mask and INPAINT not in tasks):
         return  # refused: the option would do nothing
     for name in ("noise_std", "codec_noise_std", "blur", "mask"):
         monkeypatch.setattr(resolution, f"estimate_{name}", looked)
+    monkeypatch.setattr(resolution, "traces_of", looked)
     mask = tmp_path / "mask.png"
     cv2.imwrite(str(mask), np.full((24, 32), 255, np.uint8))
     options = TaskOptions(
@@ -53,10 +58,10 @@ def test_a_live_stream_waits_for_a_sample_only_if_it_is_looked_at(
     )
     was_looked_at = False
     try:
-        resolve(options, sample=np.empty(0, np.uint8), is_lossy=True)
+        resolve(options, sample=SAMPLE, is_lossy=is_lossy)
     except Looked:
         was_looked_at = True
-    assert was_looked_at == needs_sample(options)
+    assert was_looked_at == needs_sample(options, is_lossy=is_lossy)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
@@ -72,7 +77,7 @@ def test_an_option_without_its_task_is_refused(task, tmp_path):
     others = tuple(other for other in TASKS.values() if other is not task)
     options = TaskOptions(tasks=others, **{task.own_option: value})
     with pytest.raises(UsageError, match=f"no effect without `--task {task}`"):
-        resolve(options, sample=np.zeros((1, 8, 8, 3), np.uint8), is_lossy=False)
+        resolve(options, sample=SAMPLE, is_lossy=False)
 
 
 def test_a_task_that_is_not_there_is_named_with_the_nearest():
@@ -86,11 +91,11 @@ def test_a_note_beside_the_video_counts_unless_the_user_knows_better(tmp_path):
     note = tmp_path / "y.mkv.operator.json"
     note.write_text('{"format": "instantvir-operator-1", "operator": "blur:sigma=3+noise:std=5"}')
     silent = TaskOptions(tasks=(DENOISE,))
-    assert not needs_first_frames(str(video), silent)
-    resolved = resolve_video(str(video), silent, sample=[], is_lossy=True)
+    assert not needs_first_frames(str(video), silent, is_lossy=True)
+    resolved = resolve_video(str(video), silent, sample=None, is_lossy=True)
     assert resolved.note == note
     assert resolved.is_operator_known
     assert resolved.degradation.is_lossy
     assert resolved.degradation.spec == "blur:sigma=3+noise:std=5"
     told = TaskOptions(tasks=(DENOISE,), noise_levels=2)
-    assert resolve_video(str(video), told, sample=[], is_lossy=True).note is None
+    assert resolve_video(str(video), told, sample=None, is_lossy=False).note is None

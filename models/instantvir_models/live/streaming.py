@@ -13,6 +13,7 @@ from typing import Any
 
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.checkpoints.prompt import read_prompt
+from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.live.controls import Controls, ControlSettings
 from instantvir_models.live.output import LiveOutput
@@ -180,10 +181,13 @@ def new_controls(opened: OpenedSolver, prompt: str | None) -> Controls:
 def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
     """The degradation of a stream that was started; looks at its first frames only if it has to."""
     assert stream.source is not None
-    sample = []
-    if needs_first_frames(plan.name, plan.wanted):
-        sample = [frame.pixels for frame in stream.sample(SAMPLE_FRAMES)]
+    sample = None
     is_lossy = not stream.source.reader.info.is_lossless
+    if needs_first_frames(plan.name, plan.wanted, is_lossy=is_lossy):
+        frames = stream.sample(SAMPLE_FRAMES)
+        if not frames:
+            raise VideoOpenError("no frame came before the stream was stopped")
+        sample = Sample.of(frames)
     resolved = resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy)
     _refuse_masks_that_cannot_come(plan, resolved.degradation)
     return resolved

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.attached import NOTHING_ATTACHED, attached_to, companions_of
 from instantvir_models.media.base import VideoReader
+from instantvir_models.media.coding import EXPORT_OPTIONS, CodingNotes
 from instantvir_models.media.crop import crop_of
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, main_video_stream
@@ -109,7 +110,7 @@ class ContainerReader(VideoReader):
                     has_fields=info.is_interlaced and not whole.are_whole,
                 ),
                 span=decoding.timeline.span_from(first),
-                frames=_delivered(whole, picture_format),
+                frames=_delivered(whole, picture_format, self.demuxer.codings),
             )
         except BaseException:
             self.close()
@@ -134,9 +135,11 @@ class ContainerReader(VideoReader):
             yield picture
 
 
-def _delivered(whole: WholePictures, picture_format: PictureFormat) -> Iterator[Frame]:
+def _delivered(
+    whole: WholePictures, picture_format: PictureFormat, codings: CodingNotes
+) -> Iterator[Frame]:
     """The pictures as frames, which tell which of their rows a field lacked."""
-    frames = picture_format.frames(whole.pictures)
+    frames = picture_format.frames(whole.pictures, codings.coding_of)
     if whole.measured_rows is None:
         yield from frames
         return
@@ -251,7 +254,7 @@ class _Opening:
                 hint="convert it to H.264 with another program first",
             )
         is_file = self.source.is_file and not self.source.is_live
-        _set_threads(video, self.threads, may_hold_back=is_file)
+        _prepare_decoder(video, self.threads, may_hold_back=is_file)
         # Else FFmpeg leaves columns at the left that are cropped, for the sake of alignment.
         video.codec_context.flags |= Flags.unaligned
         return Demuxer(
@@ -267,8 +270,11 @@ class _Opening:
         )
 
 
-def _set_threads(video: VideoStream, threads: int | None, *, may_hold_back: bool) -> None:
+def _prepare_decoder(video: VideoStream, threads: int | None, *, may_hold_back: bool) -> None:
     context = video.codec_context
     context.thread_count = threads or min(_USUAL_THREADS, os.cpu_count() or 1)
     # Frame threads hold back as many frames as there are threads; a live source cannot wait.
+    may_hold_back = may_hold_back and context.thread_count > 1
     context.thread_type = "AUTO" if may_hold_back else "SLICE"
+    # With frame threads FFmpeg exports the quantisers of a frame that another thread still decodes.
+    context.options = {} if may_hold_back else dict(EXPORT_OPTIONS)

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.attached import NOTHING_ATTACHED, Attached, is_cover
+from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
@@ -62,6 +63,9 @@ class Demuxer:
         self._trim = trim
         self.time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.account = Account(container, video)
+        self.codings = CodingNotes(
+            video.codec_context.codec.canonical_name, bytes(video.codec_context.extradata or b"")
+        )
         self._is_past_the_span = False
         tells_decoding_only = container.format.name in DECODING_TIMES_ONLY
         self._decoding_times = DecodingTimes() if tells_decoding_only else None
@@ -116,6 +120,7 @@ class Demuxer:
                 self.on_companion()
             elif not self._is_past_the_span:
                 for wanted in self._from_the_start(packet):
+                    self.codings.note_packet(wanted)
                     yield from self._decode(wanted)
             if self._is_past_the_span and self._is_after_the_span(packet):
                 return

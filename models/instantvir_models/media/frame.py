@@ -9,6 +9,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from instantvir_models.media.coding import FrameCoding
+
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """[H, W, 3] full-range RGB: uint8 0..255, or uint16 0..65535 for more than 8 bits."""
 
@@ -29,6 +31,10 @@ class Frame:
     """Seconds per unit of `pts` and `duration`."""
     duration: int = 0
     """How long the picture is shown, in units of `time_base`; 0 if the source does not say."""
+    coding: FrameCoding | None = None
+    """How a codec stored it; None for a picture that was made here."""
+    alpha: Opacity | None = field(default=None, kw_only=True)
+    """[H, W] opacity of the source's picture; None where it has none."""
     known: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     """[H, W], True where the picture shows what was there, False where it is lost; None where
     nothing is."""
@@ -39,9 +45,6 @@ class Frame:
     def with_known(self, known: NDArray[np.bool_]) -> Frame:
         """The same picture of which only those pixels were measured that are `known`, too."""
         return replace(self, known=known if self.known is None else self.known & known)
-
-    alpha: Opacity | None = None
-    """[H, W] opacity of the source's picture; None where it has none."""
 
     @property
     def pts_seconds(self) -> float:

@@ -11,6 +11,7 @@ import av
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.base import VideoReader
+from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Damage
 from instantvir_models.media.describe import described_images
 from instantvir_models.media.picture import PictureFormat
@@ -49,7 +50,8 @@ class ImageReader(VideoReader):
     ) -> None:
         rate = _checked_rate(frame_rate or DEFAULT_FRAME_RATE)
         codec_name = decode_image(images[0])[1]
-        decoded = decode_images(images, 1 / rate)
+        codings = CodingNotes(codec_name)
+        decoded = decode_images(images, 1 / rate, codings)
         self._name = name
         timeline = SourceTimeline(name, time_base=1 / rate, trim=trim)
         pictures = timeline.within(decoded, on_end=decoded.close)
@@ -74,7 +76,10 @@ class ImageReader(VideoReader):
                 trim=trim,
             ),
             span=timeline.span_from(first),
-            frames=picture_format.frames(itertools.chain([first], pictures)),
+            frames=(
+                picture_format.frame(picture, codings.coding_of(picture))
+                for picture in itertools.chain([first], pictures)
+            ),
         )
 
     def _refuse_size(self, width: int, height: int, seconds: Fraction) -> None:
@@ -116,13 +121,14 @@ def decode_image(path: Path) -> tuple[av.VideoFrame, str]:
 
 
 def decode_images(
-    paths: Sequence[Path], time_base: Fraction
+    paths: Sequence[Path], time_base: Fraction, codings: CodingNotes
 ) -> Generator[av.VideoFrame, None, None]:
-    """One frame per file, at pts 0, 1, 2, ... in `time_base`."""
+    """One frame per file, at pts 0, 1, 2, ... in `time_base`; how it was stored goes to `codings`."""
     for index, path in enumerate(paths):
         frame, _ = decode_image(path)
         frame.pts, frame.time_base = index, time_base
         frame.duration = 1
+        codings.note_file(index, path)
         yield frame
 
 

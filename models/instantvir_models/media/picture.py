@@ -11,6 +11,7 @@ import av
 import cv2
 
 from instantvir_models.media import color
+from instantvir_models.media.coding import FrameCoding
 from instantvir_models.media.crop import NO_CROP, Crop
 from instantvir_models.media.frame import Frame, Pixels
 from instantvir_models.media.orientation import Orientation, orientation_of
@@ -68,12 +69,16 @@ class PictureFormat:
         crop = self.crop
         return self.width - crop.left - crop.right, self.height - crop.top - crop.bottom
 
-    def frames(self, pictures: Iterable[av.VideoFrame]) -> Iterator[Frame]:
+    def frames(
+        self,
+        pictures: Iterable[av.VideoFrame],
+        coding_of: Callable[[av.VideoFrame], FrameCoding],
+    ) -> Iterator[Frame]:
         """Each picture as a frame."""
         for picture in pictures:
-            yield self.frame(picture)
+            yield self.frame(picture, coding_of(picture))
 
-    def frame(self, picture: av.VideoFrame) -> Frame:
+    def frame(self, picture: av.VideoFrame, coding: FrameCoding | None = None) -> Frame:
         """The picture as a frame; one of another size is scaled to that of the first."""
         pts = picture.pts or 0
         tags = color.resolved(
@@ -88,7 +93,7 @@ class PictureFormat:
         pixels = self.orientation.upright(self.crop.visible(pixels))
         if alpha is not None:
             alpha = self.orientation.upright(self.crop.visible(alpha))
-        return Frame(pixels, pts, self.time_base, picture.duration or 0, alpha)
+        return Frame(pixels, pts, self.time_base, picture.duration or 0, coding, alpha=alpha)
 
 
 def _scaled(pixels: Pixels, size: tuple[int, int]) -> Pixels:

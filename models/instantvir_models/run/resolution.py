@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
+from instantvir_models.diagnosis.blur import doubt_about_blur
+from instantvir_models.diagnosis.diagnose import (
+    Diagnosis,
+    diagnose_samples,
+    error_finding,
+    shows_something,
+    told_with_codec,
+)
+from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
+from instantvir_models.diagnosis.findings import Finding
+from instantvir_models.diagnosis.remedy import told_noise_std
+from instantvir_models.diagnosis.sample import Sample
+from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.errors import UsageError
-from instantvir_models.media.frame import Pixels
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
@@ -23,7 +34,15 @@ from instantvir_models.operators.mask import ChangingHoles, Dust, Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
 from instantvir_models.operators.spec import Specification, mask_of, parse_degradation
-from instantvir_models.tasks import DEBLUR, INPAINT, SR, TASKS, TaskOptions, either
+from instantvir_models.tasks import (
+    DEBLUR,
+    INPAINT,
+    SR,
+    TASKS,
+    TaskOptions,
+    either,
+    tasks_in,
+)
 
 Confidence = Literal["high", "medium", "low"]
 
@@ -57,18 +76,40 @@ class Resolved:
     """False when A (not only the noise) was estimated or assumed: nothing may claim consistency."""
     note: Path | None = None
     """The note beside the video that it was read from, if it was."""
+    diagnosis: Diagnosis | None = None
+    """What was found where nothing was told."""
     remarks: tuple[str, ...] = ()
     """Sentences for people: what was asked for and is not done, and why."""
 
+    @property
+    def is_nothing_to_do(self) -> bool:
+        """Whether the video is better left as it is."""
+        return self.diagnosis is not None and self.diagnosis.remedy.degradation is None
+
+
+def resolve_by_looking(source: str, samples: Sequence[Sample], *, is_lossy: bool) -> Resolved:
+    """The degradation of a video of which nothing is told, where one is sure to be undone well.
+
+    Where none is, it is the one that changes nothing.
+    """
+    diagnosis = diagnose_samples(source, samples, is_lossy=is_lossy)
+    unchanged = Degradation(operator=Identity(), noise_std=0.0)
+    return Resolved(
+        degradation=diagnosis.remedy.degradation or unchanged,
+        estimates=tuple(_as_estimate(finding) for finding in diagnosis.findings),
+        is_operator_known=False,
+        diagnosis=diagnosis,
+    )
+
 
 def resolve_video(
-    source: str, options: TaskOptions, *, sample: Sequence[Pixels], is_lossy: bool
+    source: str, options: TaskOptions, *, sample: Sample | None, is_lossy: bool
 ) -> Resolved:
     """The degradation of a video: from options, from the note beside it, or estimated.
 
     Args:
         source: a path, an address, or `-` for standard input, which has no note.
-        sample: the first frames, [H, W, 3] each; may be empty unless `needs_first_frames`.
+        sample: the first frames; None unless `needs_first_frames`.
         is_lossy: True when the video comes from a lossy codec.
 
     Raises:
@@ -76,8 +117,7 @@ def resolve_video(
     """
     noted = _note_that_counts(source, options)
     if noted is None:
-        frames: Pixels = np.stack(sample) if sample else np.empty(0, np.uint8)  # type: ignore[assignment]
-        return resolve(options, sample=frames, is_lossy=is_lossy)
+        return resolve(options, sample=sample, is_lossy=is_lossy)
     return Resolved(
         degradation=replace(noted, is_lossy=is_lossy),
         is_operator_known=True,
@@ -85,13 +125,18 @@ def resolve_video(
     )
 
 
-def needs_first_frames(source: str, options: TaskOptions) -> bool:
+def needs_first_frames(source: str, options: TaskOptions, *, is_lossy: bool) -> bool:
     """Whether `resolve_video` has to see the beginning of the video."""
     if _note_that_counts(source, options) is not None or not (
         options.operator or options.tasks or options.dust
     ):
         return False
-    return needs_sample(options)
+    return needs_sample(options, is_lossy=is_lossy)
+
+
+def needs_to_be_looked_at(source: str, options: TaskOptions) -> bool:
+    """Whether nothing at all is told of a video, so that `resolve_by_looking` has to find it out."""
+    return options == TaskOptions() and _note_that_counts(source, options) is None
 
 
 def _note_that_counts(source: str, options: TaskOptions) -> Degradation | None:
@@ -101,11 +146,11 @@ def _note_that_counts(source: str, options: TaskOptions) -> Degradation | None:
     return read_sidecar(Path(source))
 
 
-def resolve(options: TaskOptions, *, sample: Pixels, is_lossy: bool) -> Resolved:
+def resolve(options: TaskOptions, *, sample: Sample | None, is_lossy: bool) -> Resolved:
     """The degradation behind the tasks, as far as it can be known.
 
     Args:
-        sample: a few frames of the video [T, h, w, 3], which estimates are made from.
+        sample: a few frames of the video, which estimates are made from; None unless `needs_sample`.
         is_lossy: True when the video comes from a lossy codec.
 
     Raises:
@@ -120,22 +165,23 @@ def resolve(options: TaskOptions, *, sample: Pixels, is_lossy: bool) -> Resolved
             hint=f"give {flags} (several are possible), `--dust`, or `--operator`",
         )
     _refuse_useless(options)
-    return _Resolver(options, sample).resolve(is_lossy)
+    return _Resolver(options, _Look(sample, is_lossy)).resolve()
 
 
-def needs_sample(options: TaskOptions) -> bool:
-    """Whether `resolve` has to look at the video; if not, an empty sample will do."""
+def needs_sample(options: TaskOptions, *, is_lossy: bool) -> bool:
+    """Whether `resolve` has to look at the video; if not, no sample will do."""
     if options.operator is not None:
         return options.noise_levels is None and not _says_noise(options.operator)
     if INPAINT in options.tasks:
-        knows_blur = options.blur_sigma is not None and options.noise_levels is not None
+        knows_noise = options.noise_levels is not None or not is_lossy
+        knows_blur = options.blur_sigma is not None and knows_noise
         return options.mask is None or (DEBLUR in options.tasks and not knows_blur)
-    if options.noise_levels is None:
+    if options.noise_levels is None or is_lossy:
         return True
     return DEBLUR in options.tasks and options.blur_sigma is None
 
 
-def _from_spec(options: TaskOptions, sample: Pixels, is_lossy: bool) -> Resolved:
+def _from_spec(options: TaskOptions, sample: Sample | None, is_lossy: bool) -> Resolved:
     said = options.operator
     assert said is not None
     degradation = parse_degradation(said) if isinstance(said, str) else said
@@ -144,7 +190,8 @@ def _from_spec(options: TaskOptions, sample: Pixels, is_lossy: bool) -> Resolved
     if options.noise_levels is not None:
         noise_std = options.noise_levels * LEVEL
     elif not _says_noise(said) and degradation.operator.traits.known_fraction == 1:
-        noise_std, estimate = _noise(sample)
+        is_inverted = DEBLUR in tasks_in(degradation.operator.traits)
+        noise_std, estimate = _Look(sample, is_lossy).noise(is_inverted=is_inverted)
         estimates = (estimate,)
     operator = degradation.operator
     if options.dust:
@@ -167,23 +214,94 @@ def _refuse_useless(options: TaskOptions) -> None:
             raise UsageError(f"`--{flag}` has no effect without `--task {task}`")
 
 
+class _Look:
+    """What can be read off a sample; nothing is computed before it is asked for."""
+
+    def __init__(self, sample: Sample | None, is_lossy: bool) -> None:
+        self._sample, self.is_lossy = sample, is_lossy
+
+    @property
+    def sample(self) -> Sample:
+        """The sample; whoever asks said so in `needs_sample`."""
+        assert self._sample is not None, "needs_sample said that nothing is looked at"
+        return self._sample
+
+    @cached_property
+    def traces(self) -> Traces:
+        return traces_of(self.sample.frames, self.sample.codings)
+
+    def noise(self, *, is_inverted: bool = False) -> tuple[float, EstimatedParameter]:
+        """What to tell a solver in [-1, 1] units, and the same for people in 8-bit levels."""
+        if shows_something(self.traces) and (self.is_lossy or self._is_correlated):
+            return self._error_as_noise(is_inverted=is_inverted)
+        found = estimate_noise_std(self.sample.frames)
+        return found.value, EstimatedParameter(
+            name="noise",
+            value=found.value / LEVEL,
+            std=found.std / LEVEL,
+            unit="levels of 255",
+            confidence=found.confidence,
+        )
+
+    @cached_property
+    def error(self) -> Finding:
+        """Rms error of the sample, noise and codec together."""
+        return error_finding([self.traces])[0]
+
+    @property
+    def _is_correlated(self) -> bool:
+        """Whether noise is surely there that the finest band alone does not show."""
+        is_sure = self.error.confidence != "low" and self.error.value > WHITE_LEVELS
+        return is_sure and not is_white(self.traces)
+
+    def _error_as_noise(self, *, is_inverted: bool) -> tuple[float, EstimatedParameter]:
+        """An unsure one counts as the least that it may be, but where a blur is undone."""
+        error = self.error
+        is_unsure = error.confidence == "low" and not is_inverted
+        levels = error.low if is_unsure else error.value
+        told = told_noise_std(levels, is_lossy=self.is_lossy, is_inverted=is_inverted)
+        return told, EstimatedParameter(
+            name="noise and compression" if self.is_lossy else "noise",
+            value=levels,
+            std=(error.high - error.low) / 4,
+            unit=error.unit,
+            confidence=error.confidence,
+        )
+
+    def told_noise(self, levels: float, *, is_inverted: bool) -> float:
+        """What to tell a solver of noise that the user knows of: behind a codec, with its share."""
+        if not self.is_lossy:
+            return levels * LEVEL
+        error = told_with_codec(levels, self.traces)
+        return told_noise_std(error, is_lossy=True, is_inverted=is_inverted)
+
+    @property
+    def codec_std(self) -> float:
+        """What the codec is expected to have left, in [-1, 1] units."""
+        return expected_codec_error(self.traces).value * LEVEL if self.is_lossy else 0.0
+
+    def doubt_about_blur(self) -> str | None:
+        """Why softness may be the codec's; None where it is not."""
+        return doubt_about_blur(self.traces) if self.is_lossy else None
+
+
 class _Resolver:
     """Builds one operator from what is given and what the sample shows."""
 
-    def __init__(self, options: TaskOptions, sample: Pixels) -> None:
-        self.options, self.sample = options, sample
+    def __init__(self, options: TaskOptions, look: _Look) -> None:
+        self.options, self.look = options, look
         self.estimates: list[EstimatedParameter] = []
         self.remarks: list[str] = []
         self.is_known = True
 
-    def resolve(self, is_lossy: bool) -> Resolved:
+    def resolve(self) -> Resolved:
+        is_lossy = self.look.is_lossy
         mask = self._mask() if INPAINT in self.options.tasks else None
-        noise_std = self._noise_std(has_mask=mask is not None)
-        operators: list[Operator] = []
-        if DEBLUR in self.options.tasks:
-            operators += self._blur()
-            if operators and is_lossy and self.options.noise_levels is None:
-                noise_std = self._with_codec_noise(noise_std)
+        operators: list[Operator] = self._blur() if DEBLUR in self.options.tasks else []
+        noise_std = self._noise_std(has_mask=mask is not None, is_inverted=bool(operators))
+        is_gaussian = any(isinstance(blur, GaussianBlur) for blur in operators)
+        if is_gaussian and is_lossy and self.options.noise_levels is None:
+            noise_std = self._with_codec_noise(noise_std)
         if SR in self.options.tasks:
             # the factor is the user's, the kernel a guess
             self.is_known = False
@@ -202,18 +320,19 @@ class _Resolver:
             remarks=tuple(self.remarks),
         )
 
-    def _noise_std(self, *, has_mask: bool) -> float:
-        if self.options.noise_levels is not None:
-            return self.options.noise_levels * LEVEL
+    def _noise_std(self, *, has_mask: bool, is_inverted: bool) -> float:
+        told = self.options.noise_levels
         if has_mask:  # holes look like noise to every estimator
-            return 0.0
-        noise_std, estimate = _noise(self.sample)
+            return 0.0 if told is None else told * LEVEL
+        if told is not None:
+            return self.look.told_noise(told, is_inverted=is_inverted)
+        noise_std, estimate = self.look.noise(is_inverted=is_inverted)
         self.estimates.append(estimate)
         return noise_std
 
     def _with_codec_noise(self, noise_std: float) -> float:
-        """The noise an inverse filter has to reckon with."""
-        codec_std = estimate_codec_noise_std(self.sample)
+        """The noise an inverse filter has to reckon with; the zeros of other blurs look the same."""
+        codec_std = estimate_codec_noise_std(self.look.sample.frames)
         if codec_std <= noise_std:
             return noise_std
         self.estimates.append(
@@ -232,7 +351,11 @@ class _Resolver:
         if sigma is not None:
             return [GaussianBlur(sigma)] if sigma >= SMALLEST_BLUR else []
         self.is_known = False
-        found = estimate_blur(self.sample)
+        reason = self.look.doubt_about_blur()
+        if reason is not None:
+            self.remarks.append(f"no blur is undone: {reason}; `--blur-sigma` says otherwise")
+            return []
+        found = estimate_blur(self.look.sample.frames, codec_std=self.look.codec_std)
         self.estimates += [
             EstimatedParameter(
                 name=parameter.name,
@@ -252,7 +375,7 @@ class _Resolver:
         if self.options.mask is not None:
             return mask_of(self.options.mask, spec=f"mask:path={self.options.mask}")
         self.is_known = False
-        found = estimate_mask(self.sample)
+        found = estimate_mask(self.look.sample.frames)
         if found.missing_fraction == 0:
             raise UsageError(
                 "no missing pixels were found in the video",
@@ -272,13 +395,11 @@ class _Resolver:
         return Mask(found.mask, spec="mask:path=estimated")
 
 
-def _noise(sample: Pixels) -> tuple[float, EstimatedParameter]:
-    """Noise in [-1, 1] units, and the same for people in 8-bit levels."""
-    found = estimate_noise_std(sample)
-    return found.value, EstimatedParameter(
-        name="noise",
-        value=found.value / LEVEL,
-        std=found.std / LEVEL,
-        unit="levels of 255",
-        confidence=found.confidence,
+def _as_estimate(finding: Finding) -> EstimatedParameter:
+    return EstimatedParameter(
+        name=finding.kind,
+        value=finding.value,
+        std=(finding.high - finding.low) / 4,
+        unit=finding.unit,
+        confidence=finding.confidence,
     )

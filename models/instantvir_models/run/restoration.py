@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,9 @@ from typing import Any
 
 from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
-from instantvir_models.errors import UsageError
+from instantvir_models.diagnosis.findings import Finding
+from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
+from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
@@ -28,12 +31,15 @@ from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
 from instantvir_models.run.masks import MasksFor, masks_along
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
     EstimatedParameter,
     Resolved,
+    needs_first_frames,
+    needs_to_be_looked_at,
+    resolve_by_looking,
     resolve_video,
 )
 from instantvir_models.run.session import GuardedFrame, Session
@@ -42,6 +48,9 @@ from instantvir_models.students.fitting import Notice
 from instantvir_models.tasks import TaskOptions, parse_tasks
 
 logger = logging.getLogger(__name__)
+
+UNCHANGED = "as_measured"
+"""The solver that gives back a video with which nothing is wrong."""
 
 MOST_NOISE_OF_FIELDS = 3 * LEVEL
 """Beyond it what bwdif makes of fields is denoised as whole pictures, for which rows by themselves show
@@ -148,6 +157,12 @@ class RestoreReport:
     """What of the input the output does not have, in words."""
     is_silent: bool | None
     """True where the input had sound, the output could hold some, and has none."""
+    findings: tuple[Finding, ...] = ()
+    """What was found where nothing was told."""
+    command: str | None = None
+    """The command that does the same explicitly; None where all was told, or nothing is changed."""
+    is_unchanged: bool = False
+    """Whether nothing was sure enough to be changed."""
 
     @property
     def gain(self) -> float | None:
@@ -171,6 +186,32 @@ class Restoration:
     notices: tuple[Notice, ...]
     """What a person is to be told before it runs."""
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether nothing is to be done and nothing else is wanted, so that the file is copied."""
+        is_plain = self.plan == replace(
+            RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits
+        )
+        source, destination = Path(self.job.source), Path(self.job.destination)
+        is_alike = source.is_file() and source.suffix.lower() == destination.suffix.lower()
+        return self.resolved.is_nothing_to_do and is_plain and is_alike
+
+    def _copied(self) -> RestoreReport:
+        """What came of copying the file, which appears under its name whole."""
+        make_folder_of(self.job)
+        target = Path(self.job.destination)
+        unfinished = target.with_name(f".{target.name}.unfinished")
+        try:
+            shutil.copyfile(self.job.source, unfinished)
+            unfinished.replace(target)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise VideoWriteError(
+                f"cannot write `{target}`: {error.strerror}", hint="choose another name with `-o`"
+            ) from error
+        forget_sidecar(target)
+        return replace(self.report(), output=self.job.destination)
+
     def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
         """What came of it, once; on any failure nothing is left under a final name.
 
@@ -181,6 +222,8 @@ class Restoration:
             VideoWriteError: if the output cannot be written.
             UsageError: if the reference has another size.
         """
+        if self.is_copied:
+            return self._copied()
         with ExitStack() as stack:
             gain = self._gain(stack)
             writer = self._writer(stack)
@@ -212,6 +255,7 @@ class Restoration:
     ) -> RestoreReport:
         """What there is to say, before or after the run."""
         info, degradation = self.reader.info, self.resolved.degradation
+        diagnosis = self.resolved.diagnosis
         height, width = self.session.output_size
         return RestoreReport(
             version=__version__,
@@ -225,7 +269,7 @@ class Restoration:
             stage_seconds=ran.stage_seconds if ran else None,
             operator=degradation.spec,
             is_operator_known=self.resolved.is_operator_known,
-            is_lossy_input=degradation.is_lossy,
+            is_lossy_input=not info.is_lossless,
             noise_levels=degradation.noise_std / LEVEL,
             estimates=self.resolved.estimates,
             residual=ran.session.residual if ran else None,
@@ -239,6 +283,9 @@ class Restoration:
             damage=self.reader.damage.message if ran else None,
             not_carried_over=writer.losses if writer else None,
             is_silent=writer.is_silent if writer else None,
+            findings=diagnosis.findings if diagnosis else (),
+            command=diagnosis.command if diagnosis else None,
+            is_unchanged=self.resolved.is_nothing_to_do,
         )
 
     def _gain(self, stack: ExitStack) -> Gain | None:
@@ -315,13 +362,10 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
     ) as reader:
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
-        resolved = resolve_video(
-            job.source,
-            plan.wanted,
-            sample=[frame.pixels for frame in first],
-            is_lossy=not reader.info.is_lossless,
-        )
+        resolved = _resolved(job, plan, reader.info, first)
         degradation = resolved.degradation
+        if resolved.is_nothing_to_do:
+            solver = open_solver(UNCHANGED)
         made = solver.new_session(
             degradation, height=reader.info.height, width=reader.info.width, limits=plan.limits
         )
@@ -344,6 +388,20 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
                     *made.notices,
                 ),
             )
+
+
+def _resolved(job: Job, plan: RestorePlan, info: VideoInfo, first: Sequence[Frame]) -> Resolved:
+    """The degradation of one input whose first frames were read."""
+    is_lossy, start = not info.is_lossless, plan.start_seconds
+    if not needs_to_be_looked_at(job.source, plan.wanted):
+        is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy)
+        sample = first_sample(job.source, first, start_seconds=start) if is_seen else None
+        return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy)
+    samples = (
+        first_sample(job.source, first[:FRAMES_PER_PLACE], start_seconds=start),
+        *later_samples(job.source, info, start_seconds=start),
+    )
+    return resolve_by_looking(job.source, samples, is_lossy=is_lossy)
 
 
 def doubts_of(solver: OpenedSolver, degradation: Degradation) -> tuple[Notice, ...]:
@@ -425,7 +483,8 @@ def restore(
         source: a video, an image pattern such as `in_%04d.png`, or `-` for standard input.
         destination: a file, a folder (with `/`), an image pattern or `-`; None writes
             `IN.restored.mp4` beside the input.
-        task: `denoise`, `deblur`, `sr`, `inpaint`, or several of them.
+        task: `denoise`, `deblur`, `sr`, `inpaint`, or several of them; with nothing told at all, what
+            `diagnose` finds is mended where that is sure to help.
         operator: what happened to the video, exactly: `blur:sigma=3+noise:std=5`, or a
             `Degradation` with an operator of your own.
         blur_sigma: pixels; estimated if not given.

@@ -1,0 +1,241 @@
+"""From a video to what is wrong with it and what to do about that."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instantvir_models.diagnosis.blur import BlurJudgement, judged_blur
+from instantvir_models.diagnosis.error_model import (
+    Expected,
+    expected_codec_error,
+    expected_error,
+    is_white,
+)
+from instantvir_models.diagnosis.findings import Confidence, Finding
+from instantvir_models.diagnosis.picture import drawn, save_picture
+from instantvir_models.diagnosis.remedy import SHARPENED, Remedy, remedy_for
+from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
+from instantvir_models.diagnosis.traces import Traces, traces_of
+from instantvir_models.media import open_video
+from instantvir_models.operators.compose import Identity
+
+LEVELS = "levels of 255"
+
+HIGH_SPREAD = 1.5
+"""Factor from a value to the end of its bar up to which confidence is high."""
+
+MEDIUM_SPREAD = 2.2
+
+FLAT_TEXTURE = 0.2
+"""Levels; a picture with less texture and noise than this shows nothing."""
+
+MOST_CLIPPED = 0.8
+"""Part of a picture that may be black or white."""
+
+UNLIKE = 1.6
+"""Factor between the errors of two places from which on a file counts as cut from several."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Diagnosis:
+    """What is wrong with a video, how sure that is, and what would be done about it."""
+
+    source: str
+    findings: tuple[Finding, ...]
+    """Those that mean something; a video in which nothing can be seen has none."""
+    notes: tuple[str, ...]
+    """Sentences about what could not be told."""
+    is_lossy: bool
+    traces: tuple[Traces, ...]
+    """What it was read off, one for each place."""
+    sample: Sample
+    """The frames of its beginning."""
+    remedy: Remedy
+
+    def picture(self) -> NDArray[np.uint8]:
+        """[H, W, 3] RGB: a frame, what changes in it, how noisy it is where, its codec's blocks."""
+        return drawn(self.sample)
+
+    def save_picture(self, path: str | Path) -> None:
+        """The picture as a PNG; VideoWriteError if it cannot be written."""
+        save_picture(self.picture(), Path(path))
+
+    def finding(self, kind: str) -> Finding | None:
+        """The finding of a kind, if there is one."""
+        return next((found for found in self.findings if found.kind == kind), None)
+
+    @property
+    def command(self) -> str | None:
+        """The command that does explicitly what would be done; None where nothing would be."""
+        return self.remedy.command(self.source)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of it in words: what was found, what will be done, and the command that says so."""
+        said = "; ".join(finding.sentence for finding in self.findings) or "found: nothing"
+        lines = [said, *self.notes, self.remedy.sentence]
+        return (*lines, f"the same, told: {self.command}") if self.command else tuple(lines)
+
+
+def diagnose(
+    source: str | Path,
+    *,
+    start_seconds: float | None = None,
+    duration_seconds: float | None = None,
+) -> Diagnosis:
+    """What is wrong with a video, from its beginning and, in a file, two later places.
+
+    Args:
+        source: a path, an image pattern, or `-` for standard input.
+        start_seconds, duration_seconds: the part of it that is wanted.
+
+    Raises:
+        VideoOpenError: if it is no video.
+    """
+    with open_video(
+        str(source),
+        start_seconds=start_seconds,
+        duration_seconds=duration_seconds,
+        other_streams=False,
+        threads=1,
+    ) as reader:
+        first = Sample.of(list(itertools.islice(reader, FRAMES_PER_PLACE)))
+        later = later_samples(str(source), reader.info, start_seconds=start_seconds)
+        is_lossy = not reader.info.is_lossless
+    return diagnose_samples(str(source), (first, *later), is_lossy=is_lossy)
+
+
+def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) -> Diagnosis:
+    """What is wrong with a video of which these samples were taken."""
+    traces = tuple(traces_of(sample.frames, sample.codings) for sample in samples)
+    seen = [(t, s) for t, s in zip(traces, samples, strict=True) if shows_something(t)]
+    findings: list[Finding] = []
+    notes: list[str] = []
+    blur = BlurJudgement(operator=Identity())
+    if seen:
+        error, note = error_finding([trace for trace, _ in seen])
+        notes += [note] if note else []
+        findings = [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
+        blur = judged_blur(seen[0][1].frames, seen[0][0], error)
+        findings += [*blur.findings, *sharpening_findings(seen[0][0])]
+        notes += blur.notes
+    else:
+        notes.append("too little can be seen in it: it is tiny, or black, white or one colour")
+    return Diagnosis(
+        source=source,
+        findings=tuple(findings),
+        notes=tuple(notes),
+        is_lossy=is_lossy,
+        traces=traces,
+        sample=samples[0],
+        remedy=remedy_for(findings, blur, is_lossy=is_lossy),
+    )
+
+
+def shows_something(traces: Traces) -> bool:
+    """Whether there is enough of a picture to judge."""
+    is_flat = traces.texture < FLAT_TEXTURE
+    return not (traces.is_small or is_flat or traces.clipped > MOST_CLIPPED)
+
+
+def error_finding(places: Sequence[Traces]) -> tuple[Finding, str | None]:
+    """Rms error of the file, and what is to be said where its places differ.
+
+    Of several places the one with the smallest error counts: what would harm one is not done.
+    """
+    expected = sorted((expected_error(place) for place in places), key=lambda e: e.value)
+    least, most = expected[0], expected[-1]
+    differ = most.value > UNLIKE * max(least.value, 1.0)
+    counts = least if differ else expected[len(expected) // 2]
+    confidence = confidence_of(counts)
+    note = (
+        f"it is not the same everywhere ({least.value:.1f} to {most.value:.1f} levels): "
+        "the cleanest part decides"
+        if differ
+        else None
+    )
+    cause = "noise" if places[0].is_lossless else "compression and noise"
+    finding = Finding(
+        kind="error",
+        value=counts.value,
+        unit=LEVELS,
+        low=counts.low,
+        high=counts.high,
+        confidence=confidence,
+        sentence=f"{cause}: {counts.value:.1f} levels from clean "
+        f"({counts.low:.1f} to {counts.high:.1f}, confidence {confidence})",
+    )
+    return finding, note
+
+
+def codec_findings(traces: Traces) -> list[Finding]:
+    """What the codec alone leaves, if it loses anything."""
+    if traces.is_lossless:
+        return []
+    share = expected_codec_error(traces)
+    step = "" if traces.step is None else f", quantiser step {traces.step:.0f}"
+    finding = Finding(
+        kind="codec",
+        value=share.value,
+        unit=LEVELS,
+        low=share.low,
+        high=share.high,
+        confidence=confidence_of(share),
+        sentence=f"{traces.codec_name} alone leaves about {share.value:.1f}{step}",
+    )
+    return [finding]
+
+
+def noise_findings(traces: Traces, error: Finding) -> list[Finding]:
+    """What noise has survived, and of which kind, where that can be told."""
+    if not traces.is_lossless:
+        return []
+    kind = "white" if is_white(traces) else "correlated (grain, sensor or tape)"
+    finding = Finding(
+        kind="noise",
+        value=error.value,
+        unit=LEVELS,
+        low=error.low,
+        high=error.high,
+        confidence=error.confidence,
+        sentence=f"it is {kind}",
+    )
+    return [finding] if error.value > 1 else []
+
+
+def sharpening_findings(traces: Traces) -> list[Finding]:
+    """That edges were exaggerated, if they look so."""
+    if traces.sharpness < SHARPENED:
+        return []
+    finding = Finding(
+        kind="sharpening",
+        value=traces.sharpness,
+        unit="",
+        low=0.8 * traces.sharpness,
+        high=1.2 * traces.sharpness,
+        confidence="medium",
+        sentence="edges look sharpened",
+    )
+    return [finding]
+
+
+def confidence_of(expected: Expected) -> Confidence:
+    """High where the bar is narrow, such traces were seen before and the codec says its steps."""
+    if not expected.is_familiar:
+        return "low"
+    if expected.spread <= HIGH_SPREAD and not expected.is_by_bytes:
+        return "high"
+    return "medium" if expected.spread <= MEDIUM_SPREAD else "low"
+
+
+def told_with_codec(noise_levels: float, traces: Traces) -> float:
+    """Rms error of noise that a user knows of and of the codec that came after it, in levels."""
+    if traces.is_lossless or not shows_something(traces):
+        return noise_levels
+    share = expected_codec_error(traces)
+    return math.hypot(noise_levels, share.value)

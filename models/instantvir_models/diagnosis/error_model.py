@@ -1,0 +1,207 @@
+"""From traces to the rms error of a file: regressions in the logarithm, one per family of codecs.
+
+Fitted by `benchmarks/fit_diagnosis.py` on clean clips that were made noisy in several ways and went
+through real encoders. The bar of each expectation is fitted, too, on clips that its fit had not seen.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instantvir_models.diagnosis.traces import Traces
+
+Vector = NDArray[np.float64]
+
+SMALLEST_LEVELS = 0.3
+"""Added to levels before their logarithm is taken: less than this nobody sees."""
+
+FAMILIES = {
+    "h264": "h264",
+    "vp9": "vp9",
+    "vp8": "other",
+    "mpeg1video": "mpeg",
+    "mpeg2video": "mpeg",
+    "mpeg4": "mpeg",
+    "h263": "mpeg",
+    "mjpeg": "mjpeg",
+}
+"""Codecs that say how coarsely they quantised, by how they do it; all others are `other`."""
+
+WHITE_RATIO = 0.3
+"""Noise of the second octave over that of the first, below which it is white (.20 to .22 on training
+clips; tape .37 to .42, sensors and grain .57 to .74)."""
+
+WHITE_RATIO_OF_ONE_FRAME = 0.42
+"""The same where only one frame is there, and some of what is seen is texture."""
+
+WHITE_LEVELS = 2.0
+"""Of white noise without a codec from which on the finest band alone is the better witness."""
+
+CHANGING_PART = 0.4
+"""Of the finest band's noise that changes from frame to frame in the first octave, at least, where
+that is white noise (.5)."""
+
+WHITE_BAR = 1.15
+"""Factor that its error stays below."""
+
+MARGIN = 0.3
+"""How far, in standard deviations, a trace may lie outside of all that were seen in the fit."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A positive number as far as it is known."""
+
+    value: float
+    low: float
+    high: float
+    """It lies between these 95 times in 100."""
+    is_familiar: bool
+    """Whether such traces were seen in the fit; the bar means little where not."""
+    is_by_bytes: bool = False
+    """Whether the codec tells no steps, so that only the size of the file speaks of it."""
+
+    @property
+    def spread(self) -> float:
+        """Factor from the value to the far end of its bar."""
+        return max(self.high / max(self.value, 1e-6), self.value / max(self.low, 1e-6))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression:
+    """log(value + SMALLEST_LEVELS) as a quadratic form of standardised features."""
+
+    names: tuple[str, ...]
+    mean: Vector
+    scale: Vector
+    lowest: Vector
+    highest: Vector
+    """Of the standardised features in the fit."""
+    weights: Vector
+    spread_weights: Vector
+    """Of 1 and the features, for the logarithm of the standard deviation of the error."""
+    bar: float
+    """Standard deviations that hold 95 of 100."""
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Regression":
+        """From what `error_model.json` says."""
+        return cls(
+            names=tuple(told["names"]),
+            bar=float(told["bar"]),
+            **{
+                name: np.array(told[name], np.float64)
+                for name in ("mean", "scale", "lowest", "highest", "weights", "spread_weights")
+            },
+        )
+
+    def expected(self, features: Mapping[str, float]) -> Expected:
+        """The value for these features; those outside of what was seen count as its edge."""
+        raw = (np.array([features[name] for name in self.names]) - self.mean) / self.scale
+        z = np.clip(raw, self.lowest, self.highest)
+        log_value = float(quadratic(z[None])[0] @ self.weights)
+        log_spread = float(np.concatenate([[1.0], z]) @ self.spread_weights)
+        half = self.bar * math.exp(min(max(log_spread, math.log(0.02)), math.log(0.8)))
+        value, low, high = (
+            max(0.0, math.exp(log_value + d) - SMALLEST_LEVELS) for d in (0, -half, half)
+        )
+        return Expected(value, low, high, bool(np.abs(raw - z).max() <= MARGIN))
+
+
+def quadratic(z: Vector) -> Vector:
+    """[n, 1 + f + f (f + 1) / 2] of features [n, f]: one, each, and each times each."""
+    first, second = np.triu_indices(z.shape[1])
+    return np.concatenate([np.ones((len(z), 1)), z, z[:, first] * z[:, second]], 1)
+
+
+def family_of(traces: Traces) -> str:
+    """Which regression is to be asked."""
+    if traces.codec_name is None or traces.is_lossless:
+        return "lossless"
+    family = FAMILIES.get(traces.codec_name, "other")
+    return family if traces.step is not None else "other"
+
+
+def features_of(traces: Traces) -> dict[str, float]:
+    """Everything that regressions may ask for."""
+
+    def log(levels: float) -> float:
+        return math.log(levels + SMALLEST_LEVELS)
+
+    return {
+        "finest": log(traces.finest),
+        "fine": log(traces.fine),
+        "middle": log(traces.middle),
+        "coarse": log(traces.coarse),
+        "changing_fine": log(traces.changing_fine),
+        "changing_middle": log(traces.changing_middle),
+        "changing_chroma": log(traces.changing_chroma),
+        "chroma": log(traces.chroma),
+        "texture": log(traces.texture),
+        "edges": log(traces.edges),
+        "blockiness": math.log(traces.blockiness),
+        "step": log(traces.step or 0.0),
+        "bits": math.log((traces.bits_per_pixel or 1.0) + 0.003),
+    }
+
+
+STILL = ("finest", "fine", "middle", "coarse", "chroma", "texture", "edges", "blockiness")
+"""What one frame shows."""
+
+MOVING = (*STILL, "changing_fine", "changing_middle", "changing_chroma")
+
+CODED = {"lossless": (), "other": ("bits",)}
+"""What each family has of its codec; all others `step` and `bits`."""
+
+
+def names_for(family: str, *, is_still: bool) -> tuple[str, ...]:
+    """The features that the regression of a family takes."""
+    return (STILL if is_still else MOVING) + CODED.get(family, ("step", "bits"))
+
+
+CODEC_FEATURES = ("fine", "middle", "texture", "edges", "blockiness")
+"""What the error of the codec alone is read off, with what the codec says."""
+
+
+def is_white(traces: Traces) -> bool:
+    """Whether noise is about equally strong at all frequencies and in all channels."""
+    if traces.num_frames < 2:
+        return traces.middle < WHITE_RATIO_OF_ONE_FRAME * traces.fine
+    return traces.changing_middle < WHITE_RATIO * traces.changing_fine
+
+
+def _is_white_only(traces: Traces) -> bool:
+    """Whether the finest band shows white noise and no texture: that does not change along the motion."""
+    changes = traces.changing_fine > CHANGING_PART * traces.finest
+    return traces.finest >= WHITE_LEVELS and changes and is_white(traces)
+
+
+def expected_error(traces: Traces) -> Expected:
+    """Rms error of the file in 8-bit levels over all channels: noise and codec together."""
+    if traces.is_lossless and _is_white_only(traces):
+        value = traces.finest
+        return Expected(value, value / WHITE_BAR, value * WHITE_BAR, is_familiar=True)
+    still, family = " still" if traces.num_frames < 2 else "", family_of(traces)
+    found = _regressions()[f"error {family}{still}"].expected(features_of(traces))
+    return replace(found, is_by_bytes=family == "other")
+
+
+def expected_codec_error(traces: Traces) -> Expected:
+    """Rms error in 8-bit levels that the codec would leave on this video without noise."""
+    family = family_of(traces)
+    if family == "lossless":
+        return Expected(0.0, 0.0, 0.0, is_familiar=True)
+    return _regressions()[f"codec {family}"].expected(features_of(traces))
+
+
+@cache
+def _regressions() -> dict[str, Regression]:
+    text = files("instantvir_models.diagnosis").joinpath("error_model.json").read_text()
+    return {name: Regression.of(told) for name, told in json.loads(text)["regressions"].items()}

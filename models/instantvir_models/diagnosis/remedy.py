@@ -1,0 +1,115 @@
+"""What is to be done about what was found: a degradation to undo, and the words that say the same."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from instantvir_models.diagnosis.blur import BlurJudgement
+from instantvir_models.diagnosis.findings import Finding, Kind
+from instantvir_models.operators.measurement import LEVEL, Degradation
+
+CODEC_LEVELS = 3.0
+"""What solvers add by themselves, as a root of squares, to the noise they are told of where a video
+is lossy."""
+
+INVERSE_CAUTION = 1.6
+"""How much more than a codec's error the inverse of a blur is told of: that error is no white noise,
+and lies where the blur left least."""
+
+SMALLEST_ERROR = 3.0
+"""Levels of noise and codec error together below which nothing is changed: so little is easily taken
+for texture, and texture for it, and solvers add as much by themselves."""
+
+SHARPENED = 1.15
+"""First octave over second of the busiest detail, from which on it was sharpened afterwards; .6 to 1.1
+in pictures as they are."""
+
+NOISE_SHOWS = 1.3
+"""Factor from the codec's own error to that of the file, from which on there is noise besides."""
+
+SMALLEST_LOSSLESS_ERROR = 1.5
+"""The same where no codec lost anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """What would be done about a video."""
+
+    degradation: Degradation | None
+    """To be undone; None where nothing is sure enough to be changed."""
+    sentence: str
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What says the same to `instantvir restore`; none where nothing is done."""
+        return () if self.degradation is None else ("--operator", self.degradation.spec)
+
+    def command(self, source: str) -> str | None:
+        """The command that says the same explicitly; None where nothing is done."""
+        if self.degradation is None:
+            return None
+        return shlex.join(["instantvir", "restore", source, *self.options])
+
+
+def told_noise_std(error_levels: float, *, is_lossy: bool, is_inverted: bool = False) -> float:
+    """What to tell a solver of an rms error, in the [-1, 1] range.
+
+    Args:
+        is_inverted: whether a blur is undone: that amplifies whatever noise it is not told of, and
+            the inverse itself adds nothing for a codec.
+    """
+    if is_inverted:
+        return (INVERSE_CAUTION if is_lossy else 1.0) * error_levels * LEVEL
+    own = CODEC_LEVELS if is_lossy else 0.0
+    return math.sqrt(max(0.0, error_levels**2 - own**2)) * LEVEL
+
+
+def careful_levels(error: Finding) -> float:
+    """An error of which one is not quite sure counts as less: too little is taken away then, not too
+    much."""
+    return error.value if error.confidence == "high" else math.sqrt(error.low * error.value)
+
+
+def is_halo(by_kind: Mapping[Kind, Finding]) -> bool:
+    """Whether edges were exaggerated and nothing but the codec's error is beside that: solvers then
+    take halos for picture."""
+    error, codec = by_kind.get("error"), by_kind.get("codec")
+    if "sharpening" not in by_kind or error is None or codec is None:
+        return False
+    return error.value < NOISE_SHOWS * codec.value
+
+
+def remedy_for(findings: Sequence[Finding], blur: BlurJudgement, *, is_lossy: bool) -> Remedy:
+    """What is sure to help against these findings, and nothing else.
+
+    Args:
+        blur: what is sure to be undone.
+    """
+    by_kind: dict[Kind, Finding] = {finding.kind: finding for finding in findings}
+    error = by_kind.get("error")
+    if error is None or error.confidence == "low":
+        return _nothing("what is wrong could not be told")
+    if is_halo(by_kind):
+        return _nothing("edges were sharpened, and that would only become more visible")
+    smallest = SMALLEST_ERROR if is_lossy else SMALLEST_LOSSLESS_ERROR
+    operator = blur.operator
+    levels = careful_levels(error)
+    steps = []
+    if not operator.is_identity:
+        levels = error.value
+        steps.append(f"undo the blur ({operator.spec})")
+    if levels >= smallest:
+        what = "compression damage and noise" if is_lossy else "noise"
+        steps.append(f"take away {what} ({levels:.1f} levels)")
+    if not steps:
+        return _nothing("it is nearly clean")
+    noise_std = told_noise_std(levels, is_lossy=is_lossy, is_inverted=not operator.is_identity)
+    return Remedy(
+        degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
+        sentence=f"to do: {', '.join(steps)}",
+    )
+
+
+def _nothing(why: str) -> Remedy:
+    return Remedy(degradation=None, sentence=f"to do: nothing, for {why}")

@@ -1,0 +1,181 @@
+"""What is found in a video is near the truth, and where nothing can be known nothing is claimed."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from instantvir_models.diagnosis import diagnose as room
+from instantvir_models.diagnosis.blur import doubt_about_blur
+from instantvir_models.diagnosis.diagnose import (
+    confidence_of,
+    diagnose,
+    diagnose_samples,
+    told_with_codec,
+)
+from instantvir_models.diagnosis.error_model import Expected, is_white, quadratic
+from instantvir_models.diagnosis.remedy import CODEC_LEVELS, told_noise_std
+from instantvir_models.diagnosis.sample import Sample
+from instantvir_models.diagnosis.traces import moved, traces_of
+from instantvir_models.operators.measurement import LEVEL
+from tests.media_clips import write_frames
+
+PHOTOS = Path(__file__).parents[1] / "data" / "clips"
+H264 = ("libx264", "yuv420p")
+
+
+@pytest.fixture(scope="module")
+def clean():
+    """[6, 160, 208, 3]: a photo seen by a moving camera."""
+    photo = cv2.imread(str(PHOTOS / "flower.png"))[..., ::-1]
+    height, width = (
+        min(size - 16, most) // 2 * 2 for size, most in zip(photo.shape, (160, 208), strict=False)
+    )
+    return np.stack([photo[t : t + height, 2 * t : 2 * t + width] for t in range(6)])
+
+
+def with_noise(clean, levels):
+    noise = np.random.default_rng(0).standard_normal(clean.shape)
+    return np.rint(clean + levels * noise).clip(0, 255).astype(np.uint8)
+
+
+def rms(a, b):
+    return float(np.sqrt(np.mean((a.astype(float) - b) ** 2)))
+
+
+@pytest.mark.parametrize("crf", [20, 30])
+@pytest.mark.parametrize("levels", [0, 10])
+def test_the_error_of_a_file_is_found_behind_its_codec(clean, tmp_path, crf, levels):
+    path = write_frames(tmp_path / "in.mkv", with_noise(clean, levels), *H264, {"crf": str(crf)})
+    found = diagnose(path)
+    with room.open_video(path, threads=1) as reader:
+        truth = rms(np.stack([frame.pixels for frame in reader]), clean)
+    error = found.finding("error")
+    assert error.low / 1.3 <= truth <= error.high * 1.3
+    assert found.is_lossy
+    assert found.finding("codec").value > 0
+
+
+def test_noise_that_no_codec_touched_is_found(clean):
+    found = diagnose_samples("in", [Sample(with_noise(clean, 12))], is_lossy=False)
+    assert found.finding("error").value == pytest.approx(12, rel=0.35)
+    assert found.remedy.degradation.noise_std == pytest.approx(12 * LEVEL, rel=0.35)
+
+
+def test_grain_is_told_from_white_noise(clean):
+    noise = np.random.default_rng(0).standard_normal((*clean.shape[:3], 1)).astype(np.float32)
+    soft = np.stack([cv2.GaussianBlur(one, (0, 0), 1.2) for one in noise])[..., None]
+    grainy = np.rint(clean + 40 * soft).clip(0, 255).astype(np.uint8)
+    assert not is_white(traces_of(grainy))
+    assert is_white(traces_of(with_noise(clean, 10)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (16, 200), (64, 64)])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_where_nothing_can_be_seen_nothing_is_claimed_or_done(shape, count, value):
+    frames = np.full((count, *shape, 3), value, np.uint8)
+    found = diagnose_samples("in", [Sample(frames)], is_lossy=True)
+    assert found.findings == ()
+    assert found.remedy.degradation is None
+    assert found.command is None
+    assert any("too little can be seen" in sentence for sentence in found.sentences)
+    assert found.picture().dtype == np.uint8
+
+
+def test_a_test_card_is_left_alone(tmp_path):
+    card = np.zeros((128, 192, 3), np.uint8)
+    for index in range(8):
+        colour = [255 * (index >> bit & 1) * 3 // 4 for bit in range(3)]
+        card[:, 24 * index : 24 * (index + 1)] = colour
+    for frames in ([card], [card] * 4):
+        for codec in (("ffv1", "bgr0"), H264):
+            found = diagnose(write_frames(tmp_path / "card.mkv", frames, *codec))
+            assert found.remedy.degradation is None, found.sentences
+
+
+def test_a_file_cut_from_two_kinds_is_treated_as_its_cleaner_part(clean):
+    samples = [Sample(with_noise(clean, levels)) for levels in (20, 4)]
+    both = diagnose_samples("in", samples, is_lossy=False)
+    [second] = [diagnose_samples("in", samples[1:], is_lossy=False)]
+    assert both.finding("error").value == second.finding("error").value
+    assert any("not the same everywhere" in note for note in both.notes)
+
+
+def test_what_is_told_and_what_solvers_add_make_the_error():
+    for error in (3.0, 5.0, 20.0):
+        told = told_noise_std(error, is_lossy=True) / LEVEL
+        assert np.hypot(told, CODEC_LEVELS) == pytest.approx(error)
+        assert told_noise_std(error, is_lossy=False) / LEVEL == pytest.approx(error)
+    assert told_noise_std(1.0, is_lossy=True) == 0
+    assert told_noise_std(1.0, is_lossy=True, is_inverted=True) > LEVEL  # an inverse amplifies it
+
+
+def test_a_codec_adds_to_a_noise_that_is_known(clean, tmp_path):
+    path = write_frames(tmp_path / "in.mkv", with_noise(clean, 3), *H264, {"crf": "34"})
+    with room.open_video(path, threads=1) as reader:
+        sample = Sample.of(list(reader))
+    assert told_with_codec(3, traces_of(sample.frames, sample.codings)) > 4
+    assert told_with_codec(3, traces_of(clean)) == 3
+
+
+def test_softness_behind_coarse_steps_is_the_codecs(clean, tmp_path):
+    path = write_frames(tmp_path / "in.mkv", clean, *H264, {"crf": "40"})
+    with room.open_video(path, threads=1) as reader:
+        sample = Sample.of(list(reader))
+    assert "coarse" in doubt_about_blur(traces_of(sample.frames, sample.codings))
+    assert doubt_about_blur(traces_of(clean)) is None
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "disc"])
+def test_a_blur_behind_a_fine_codec_is_undone_with_noise_told(clean, tmp_path, kind):
+    rows, columns = np.indices((13, 13)) - 6
+    disc = np.clip(4.5 - np.hypot(rows, columns), 0, 1)
+    blurred = [
+        cv2.GaussianBlur(one, (0, 0), 3)
+        if kind == "gaussian"
+        else cv2.filter2D(one, -1, disc / disc.sum())
+        for one in clean
+    ]
+    path = write_frames(tmp_path / "in.mkv", blurred, *H264, {"crf": "14"})
+    remedy = diagnose(path).remedy
+    if remedy.degradation is not None and not remedy.degradation.operator.is_identity:
+        assert remedy.degradation.noise_std > 0.5 * LEVEL
+
+
+def test_motion_is_followed(clean):
+    before, after = clean[0].astype(np.float32), clean[1].astype(np.float32)
+    inner = np.s_[8:-8, 8:-8]
+    assert rms(moved(before, after)[inner], after[inner]) < 0.3 * rms(before[inner], after[inner])
+
+
+def test_eight_and_sixteen_bits_leave_the_same_traces(clean):
+    eight, sixteen = traces_of(clean), traces_of(clean.astype(np.uint16) * 257)
+    assert sixteen.fine == pytest.approx(eight.fine, rel=1e-3)
+    assert sixteen.changing_fine == pytest.approx(eight.changing_fine, rel=1e-2)
+
+
+def test_a_wide_bar_or_strange_traces_are_never_called_high():
+    assert confidence_of(Expected(5, 4, 6.5, is_familiar=True)) == "high"
+    assert confidence_of(Expected(5, 4, 6.5, is_familiar=True, is_by_bytes=True)) == "medium"
+    assert confidence_of(Expected(5, 2, 12, is_familiar=True)) == "low"
+    assert confidence_of(Expected(5, 4.9, 5.1, is_familiar=False)) == "low"
+
+
+def test_a_quadratic_form_has_every_pair_once():
+    assert quadratic(np.array([[2.0, 3.0]])).tolist() == [[1, 2, 3, 4, 6, 9]]
+
+
+def test_halos_behind_a_codec_are_left_alone(tmp_path):
+    photo = cv2.imread(str(PHOTOS / "rooftops.png"))[..., ::-1].astype(np.float32)
+    exaggerated = photo + 2.5 * (photo - cv2.GaussianBlur(photo, (0, 0), 1.0))
+    sharp, plain = (
+        [np.rint(p[t : t + 160, t : t + 128]).clip(0, 255).astype(np.uint8) for t in range(6)]
+        for p in (exaggerated, photo)
+    )
+    found = diagnose(write_frames(tmp_path / "in.mkv", sharp, *H264, {"crf": "26"}))
+    assert found.finding("sharpening") is not None
+    assert found.remedy.degradation is None
+    natural = diagnose_samples("in", [Sample(np.stack(plain))], is_lossy=False)
+    assert natural.finding("sharpening") is None
