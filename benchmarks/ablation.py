@@ -20,12 +20,13 @@ import cv2
 import torch
 from receipts import machine
 
-from instantvir_distill import trainer
 from instantvir_distill.clips import Clip, load_clips, split
 from instantvir_distill.config import DistillConfig, Phase
 from instantvir_distill.evaluate import row, validate
+from instantvir_distill.launch import Material, objective_of
+from instantvir_distill.methods import regression
 from instantvir_distill.recipes import tiny
-from instantvir_distill.scenes import Photo, load_photos
+from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.students import fused
 from instantvir_models.students.fused import FusedStudent
@@ -90,7 +91,7 @@ def with_absolute_loss() -> Iterator[None]:
     def absolute(x_hat, x, *, variance, power):  # type: ignore[no-untyped-def]
         return 10 * (x_hat - x).abs().mean()
 
-    with patch.object(trainer, "relative_error", absolute):
+    with patch.object(regression, "relative_error", absolute):
         yield
 
 
@@ -124,10 +125,9 @@ def config(steps: int) -> DistillConfig:
     return replace(tiny(), phases=(phase,), workers=1, ema_decay=0.98)
 
 
-def trained(steps: int, clips: list[Clip], photos: list[Photo], folder: Path) -> Path:
+def trained(steps: int, clips: list[Clip], material: Material, folder: Path) -> Path:
     """The weights of a short run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer.Trainer(config(steps), clips, folder, rank=0, photos=photos).run()
+    Trainer(config(steps), objective_of(config(steps), material, clips), folder).run()
     return folder / "student.safetensors"
 
 
@@ -144,14 +144,14 @@ def main() -> None:
     cv2.setNumThreads(1)
     every = load_clips(asked.clips, cache=asked.cache)
     training, _ = split(every, config(1).validation_sources)
-    photos = load_photos(asked.photos)
+    material = Material(clips=asked.clips, photos=asked.photos)
     rows = json.loads(asked.output.read_text())["rows"] if asked.output.exists() else {}
     for name, changed in VARIANTS.items():
         if name in rows:
             continue
         started = time.process_time()
         with changed():
-            weights = trained(asked.steps, training, photos, asked.cache / name.replace(" ", "_"))
+            weights = trained(asked.steps, training, material, asked.cache / name.replace(" ", "_"))
             cpu_seconds = time.process_time() - started
             scores = row(validate(load_student(str(weights)).student, every, frames=3))
         rows[name] = {"psnr": scores["psnr"], "cpu_seconds": round(cpu_seconds)}

@@ -321,17 +321,28 @@ def info(
 
 @app.command(cls=Verb, epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine")
 def distill(
-    clips: Annotated[Path, typer.Option(help="Folder of clean .mp4 clips")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")
     ],
+    clips: Annotated[Path | None, typer.Option(help="Folder of clean videos")] = None,
+    measurements: Annotated[
+        Path | None,
+        typer.Option(help="Folder of measured videos, where no clean one exists; needs --operator"),
+    ] = None,
+    operator: Annotated[
+        str | None,
+        typer.Option(help="What happened to the measurements: `blur:sigma=3+noise:std=5`"),
+    ] = None,
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="`tiny` (from scratch); of a given student `refine`, `enlarge` (its branch for x4), `calibrate`",
+            help="`tiny` (from scratch, if there are clips); of a given student `refine`, `enlarge` "
+            "(its branch for x4), `calibrate`, `sharpen`, `adapt` (if there are measurements); "
+            "`tiny-teacher`, and what it teaches",
             autocompletion=completed(RECIPES),
+            show_default=False,
         ),
-    ] = "tiny",
+    ] = None,
     initial_weights: Annotated[
         str | None, typer.Option("--init", help="Student to start from, as `--model` names it")
     ] = None,
@@ -339,6 +350,13 @@ def distill(
         Path | None, typer.Option(help="Folder of sharp .jpg photos, seen by a moving camera")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes of one thread each")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value of a setting; may repeat"),
+    ] = None,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Say what it would cost, and stop")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a student by a recipe; run it again after a stop and it continues."""
@@ -349,8 +367,12 @@ def distill(
     distill_recipe(
         recipe,
         clips=clips,
+        measurements=measurements,
+        operator=operator,
         photos=photos,
         folder=output,
         initial_weights=initial_weights,
         workers=workers,
+        settings=settings or (),
+        only_plan=only_plan,
     )

@@ -1,25 +1,81 @@
 """`instantvir distill`: a recipe, clips and a folder become a student."""
 
 import difflib
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from instantvir_cli import console
 from instantvir_models.errors import UsageError
 
+if TYPE_CHECKING:
+    from instantvir_distill.config import RunConfig
+
+FROM_CLIPS, FROM_MEASUREMENTS = "tiny", "adapt"
+"""Recipes where none is named."""
+
 
 def distill_recipe(
-    name: str,
+    name: str | None,
     *,
-    clips: Path,
+    clips: Path | None,
+    measurements: Path | None,
+    operator: str | None,
     photos: Path | None,
     folder: Path,
     initial_weights: str | None,
     workers: int | None,
+    settings: Sequence[str],
+    only_plan: bool,
 ) -> None:
     """Train by the recipe `name`, or continue the run in `folder`."""
     from instantvir_distill.launch import distill
+
+    material = _material(clips, measurements, operator)
+    config = _configured(
+        name or (FROM_CLIPS if measurements is None else FROM_MEASUREMENTS),
+        initial_weights=initial_weights,
+        workers=workers,
+        settings=settings,
+    )
+    if only_plan:
+        _show_plan(config)
+        return
+    console.say(
+        f"{config.steps} steps, {config.workers} workers; progress in {folder / 'log.jsonl'}; "
+        "stop and run again at will"
+    )
+    made = distill(config, clips=material, photos=photos, measured_by=operator, folder=folder)
+    console.say(f"wrote {made}")
+
+
+def _material(clips: Path | None, measurements: Path | None, operator: str | None) -> Path:
+    """The folder to learn from."""
+    if clips is not None and measurements is not None:
+        raise UsageError("`--clips` are clean and `--measurements` are not: give one of them")
+    if measurements is not None:
+        if operator is None:
+            raise UsageError(
+                "of measurements it has to be said how they came about",
+                hint="`--operator blur:sigma=2+noise:std=5`; `instantvir info VIDEO` estimates noise",
+            )
+        return measurements
+    if operator is not None:
+        raise UsageError("`--operator` says how `--measurements` came about, and there are none")
+    if clips is None:
+        raise UsageError(
+            "there is nothing to learn from",
+            hint="`--clips DIR` of clean videos, or `--measurements DIR --operator SPEC`",
+        )
+    return clips
+
+
+def _configured(
+    name: str, *, initial_weights: str | None, workers: int | None, settings: Sequence[str]
+) -> "RunConfig":
+    from instantvir_distill.config import DistillConfig
     from instantvir_distill.recipes import RECIPES
+    from instantvir_distill.settings import with_settings
     from instantvir_models.checkpoints.load import load_student
 
     if name not in RECIPES:
@@ -28,15 +84,22 @@ def distill_recipe(
         raise UsageError(f"there is no recipe called `{name}`", hint=hint)
     if workers is not None and not 1 <= workers <= 64:
         raise UsageError(f"`--workers` is {workers}; it is a number from 1 to 64")
-    config = RECIPES[name]()
-    if initial_weights is not None:
-        load_student(initial_weights)  # says now what is wrong with it
-        config = replace(config, initial_weights=initial_weights)
+    recipe = RECIPES[name]()
+    asked = list(settings)  # all at once: some fit together only
     if workers is not None:
-        config = replace(config, workers=workers)
-    console.say(
-        f"{config.steps} steps, {config.workers} workers; progress in {folder / 'log.jsonl'}; "
-        "stop and run again at will"
-    )
-    weights = distill(config, clips=clips, photos=photos, folder=folder)
-    console.say(f"wrote {weights}")
+        asked.append(f"workers={workers}")
+    if initial_weights is not None:
+        asked.append(f"initial_weights={initial_weights}")
+        if isinstance(recipe, DistillConfig):
+            load_student(initial_weights)  # says now what is wrong with it
+    return with_settings(recipe, asked)
+
+
+def _show_plan(config: "RunConfig") -> None:
+    from instantvir_distill.plan import planned
+    from instantvir_models.checkpoints.prior import load_prior
+
+    teacher = getattr(config, "teacher", None)
+    size = None if teacher is None else load_prior(Path(teacher)).network.config
+    for line in planned(config, teacher=size).lines():
+        console.say(line)

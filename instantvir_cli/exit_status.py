@@ -21,7 +21,7 @@ class ExitStatus(IntEnum):
     BAD_INPUT = 3
     NO_CHECKPOINT = 4
     PARTIAL = 5
-    """The input was damaged; the output holds what could be decoded."""
+    """The input was damaged, and the output holds what could be decoded; or its sound was lost."""
     BAD_OUTPUT = 6
     INTERRUPTED = 130  # 128 + SIGINT
 

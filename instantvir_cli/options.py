@@ -28,7 +28,10 @@ STYLES = ("side", "wipe")
 FIELDS = ("auto", "none", "top", "bottom", "telecine")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
-RECIPES = ("tiny", "refine", "enlarge", "calibrate")
+RECIPES = (
+    "tiny", "refine", "enlarge", "calibrate", "tiny-teacher", "tiny-self-supervised",
+    "tiny-amortised", "tiny-posterior", "sharpen", "adapt",
+)  # fmt: skip
 
 
 def completed(names: tuple[str, ...]) -> Callable[[str], Iterator[str]]:

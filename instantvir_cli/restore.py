@@ -84,7 +84,7 @@ def restore_all(request: RestoreRequest) -> None:
     if request.as_json:
         summaries = [asdict(report) for report in reports]
         typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
-    if any(report.damage for report in reports):
+    if any(report.damage or report.is_silent for report in reports):
         raise typer.Exit(ExitStatus.PARTIAL)
 
 

@@ -24,7 +24,8 @@ ROOMS: dict[str, set[str]] = {
     "diagnosis": {"media", "operators"},
     "autoencoders": set(),
     "students": {"operators", "autoencoders"},
-    "checkpoints": {"students", "autoencoders"},
+    "priors": {"operators", "autoencoders", "students"},
+    "checkpoints": {"students", "autoencoders", "priors"},
     "solvers": {"media", "operators", "students"},
     "run": {
         "media",

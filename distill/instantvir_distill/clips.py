@@ -1,6 +1,7 @@
 """Real clips, decoded once and memory-mapped."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,17 @@ from numpy.typing import NDArray
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media import open_video
+
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv",
+     ".flv", ".nut", ".y4m", ".mxf", ".ogv", ".3gp"}
+)  # fmt: skip
+"""Of the files that are taken for videos."""
+
+MOST_NAMED = 5
+"""Files named in a message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,16 +34,31 @@ class Clip:
 
 
 def load_clips(folder: Path, *, cache: Path) -> list[Clip]:
-    """Every video of `folder`, decoded once into `cache` and memory-mapped from there.
+    """Every video below `folder`, decoded once into `cache` and memory-mapped from there.
+
+    Files that cannot be read are left out, counted and named.
 
     Raises:
-        VideoOpenError: if the folder holds no video.
+        VideoOpenError: if no video is left.
     """
-    paths = sorted(folder.glob("*.mp4"))
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     if not paths:
-        raise VideoOpenError(f"no .mp4 clips in `{folder}`", hint="pass a folder of clips")
+        raise VideoOpenError(f"no video in `{folder}`", hint="pass a folder of clips")
     cache.mkdir(parents=True, exist_ok=True)
-    return [Clip(path.stem, _decoded(path, cache)) for path in paths]
+    clips, bad = [], []
+    for path in paths:
+        try:
+            clips.append(Clip(path.stem, _decoded(path, cache)))
+        except VideoOpenError as error:
+            bad.append(path.relative_to(folder))
+            logger.info("%s", error)
+    if bad:
+        names = ", ".join(f"`{path}`" for path in bad[:MOST_NAMED])
+        more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
+        logger.warning("left out %d of %d clips: %s%s", len(bad), len(paths), names, more)
+    if not clips:
+        raise VideoOpenError(f"none of the {len(paths)} videos in `{folder}` can be read")
+    return clips
 
 
 def _decoded(path: Path, cache: Path) -> NDArray[np.uint8]:

@@ -1,11 +1,25 @@
 """A training run, complete: every number that decides what comes out."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+from instantvir_distill.levels import NoiseLaw
+from instantvir_distill.methods.amortise import Amortise
+from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
+from instantvir_distill.methods.regression import Regression
+from instantvir_distill.methods.released import Released
+from instantvir_distill.methods.self_supervised import SelfSupervised
+from instantvir_distill.methods.variational import Variational
+from instantvir_models.errors import UsageError
+from instantvir_models.priors.flow import FlowConfig
 from instantvir_models.students.fused import FusedConfig
 from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR
+
+AnyMethod = Regression | SelfSupervised | Amortise | PosteriorTeacher | Variational | Released
+
+DENOISE_POWER = {DENOISE.name: 0.25}
+"""Of the relative squared error: noise is taken away by decibels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,23 +38,23 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig:
-    """Everything a run depends on."""
+class CriticConfig:
+    """What learns the score of the student's outputs; it starts as the teacher."""
 
-    student: FusedConfig = field(default_factory=FusedConfig)
+    updates_per_step: int = 1
+    """Its steps for each one of the student's; 5 in published recipes."""
+    muon_lr: float = 0.002
+    adam_lr: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every run has, whatever is trained."""
+
     phases: tuple[Phase, ...]
-    initial_weights: str | None = None
-    """Where training starts: a student as `--model` names it, which then also sets the size of the
-    network; None starts from random weights."""
-    learned: str = ""
-    """What the names of the weights that are trained begin with; all others stay."""
     workers: int = 2
     """Processes of one thread each; their gradients are averaged."""
     seed: int = 0
-    mix: tuple[str, ...] = (DENOISE.name,) * 6 + (INPAINT.name, SR.name, DEBLUR.name) * 2
-    """Tasks of the samples of a step, dealt out anew each time."""
-    powers: Mapping[str, float] = field(default_factory=lambda: {DENOISE.name: 0.25})
-    """Of the relative squared error, by task; 0.5 elsewhere."""
     muon_lr: float = 0.004
     adam_lr: float = 1.5e-3
     warmup_steps: int = 40
@@ -51,10 +65,10 @@ class DistillConfig:
     max_gradient_norm: float = 1.0
     spike: float = 8.0
     """A step whose gradient is longer than this many medians is left out."""
-    calibration_weight: float = 0.02
-    """Weight of the loss on the expected error."""
-    lossy_fraction: float = 0.2
-    """Part of the measurements that goes through a lossy codec."""
+    compute: Literal["fastest", "float32"] = "fastest"
+    """What networks multiply in: bfloat16 where the CPU does, weights stay float32."""
+    layout: Literal["replicated", "sharded"] = "replicated"
+    """Whether each worker holds all weights, or a part of them (FSDP2; AdamW only)."""
     validation_sources: tuple[str, ...] = (
         "sam2_",
         "mdn_bug",
@@ -62,6 +76,17 @@ class DistillConfig:
         "media3_topshots",
     )
     """Clips whose name starts so are never trained on."""
+
+    def __post_init__(self) -> None:
+        if not self.phases or self.steps < 1:
+            raise UsageError("a recipe has at least one phase of at least one step")
+        for phase in self.phases:
+            if phase.crop % 8:
+                raise UsageError(f"crops are multiples of 8 pixels, got `crop` {phase.crop}")
+            if phase.samples < self.workers:
+                raise UsageError(
+                    f"{phase.samples} samples of a step do not suffice for {self.workers} workers"
+                )
 
     @property
     def steps(self) -> int:
@@ -82,3 +107,68 @@ class DistillConfig:
         decayed = max(0.0, passed / (1 - self.constant_share))
         cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, decayed))
         return min(warm, self.last_rate + (1 - self.last_rate) * cosine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(RunConfig):
+    """A student, what teaches it, and how."""
+
+    student: FusedConfig = field(default_factory=FusedConfig)
+    initial_weights: str | None = None
+    """Where training starts: a student as `--model` names it, which then also sets the size of the
+    network; None starts from random weights."""
+    learned: str = ""
+    """What the names of the weights that are trained begin with; all others stay."""
+    method: AnyMethod = field(default_factory=lambda: Regression(powers=DENOISE_POWER))
+    teacher: str | None = None
+    """File of the prior that teaches, for methods that ask one."""
+    critic: CriticConfig | None = None
+    """For methods that learn one."""
+    mix: tuple[str, ...] = (DENOISE.name,) * 6 + (INPAINT.name, SR.name, DEBLUR.name) * 2
+    """Tasks of the samples of a step, dealt out anew each time."""
+    lossy_fraction: float = 0.2
+    """Part of the measurements that goes through a lossy codec."""
+    inexactness: float = 1.0
+    """On the shares of examples that are told a little wrongly or have coarse noise: 0 where a loss
+    rests on what is told."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        method = self.method
+        if method.needs_prior and self.teacher is None:
+            raise UsageError(
+                f"`{method.name}` learns from a teacher, and none was named",
+                hint="`--set teacher=FILE`; `--recipe tiny-teacher` makes one",
+            )
+        if not method.needs_prior and self.teacher is not None:
+            raise UsageError(f"`{method.name}` asks no teacher, so `teacher` would have no effect")
+        if method.critic_sees == "none" and self.critic is not None:
+            raise UsageError(f"`{method.name}` learns no critic, so `critic` would have no effect")
+        if method.critic_sees != "none" and self.critic is None:
+            raise UsageError(f"`{method.name}` learns a critic: say how in `critic`")
+        if method.needs_float32 and self.compute != "float32":
+            raise UsageError(
+                f"`{method.name}` takes finite differences, which bfloat16 loses",
+                hint="`--set compute=float32`",
+            )
+        if method.needs_anchor and self.initial_weights is None:
+            raise UsageError("an anchor is the student at the start: name it in `initial_weights`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(RunConfig):
+    """A tiny video prior, from clean clips."""
+
+    network: FlowConfig = field(default_factory=FlowConfig)
+    initial_weights: str | None = None
+    """File of a prior to start from, which then also sets the size."""
+    levels: NoiseLaw = field(
+        default_factory=lambda: NoiseLaw(law="log_normal", low=0.061, high=0.55)
+    )
+    wide_levels: NoiseLaw = field(default_factory=lambda: NoiseLaw(low=0.005, high=10.0))
+    wide_share: float = 0.12
+    """Part of the samples whose noise is from `wide_levels`."""
+    map_share: float = 0.3
+    """Part of the samples whose noise differs: less on random pixels, or on the means of boxes."""
+    weight_floor: float = 0.02
+    """Noise below this level counts no more than at it: small noise has gradients with heavy tails."""

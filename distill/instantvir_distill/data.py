@@ -51,13 +51,22 @@ class Sampler:
 
     Everything random comes from the seed last set, so that a resumed run sees what the
     uninterrupted one would have seen.
+
+    Args:
+        inexactness: factor on the shares of examples that are told a little wrongly or have coarse
+            noise; 0 where everything is as it is told.
     """
 
     def __init__(
-        self, clips: Sequence[Clip], *, lossy_fraction: float, photos: Sequence[Photo] = ()
+        self,
+        clips: Sequence[Clip],
+        *,
+        lossy_fraction: float,
+        inexactness: float = 1.0,
+        photos: Sequence[Photo] = (),
     ) -> None:
         self.seed(0)
-        self.lossy_fraction = lossy_fraction
+        self.lossy_fraction, self.inexactness = lossy_fraction, inexactness
         self.scenes = SceneSource(clips, photos)
 
     def seed(self, *seed: int) -> None:
@@ -67,10 +76,10 @@ class Sampler:
 
     def sample(self, task: str, *, crop: int, frames: int) -> Sample:
         """One example of `task` with `frames` frames of `crop` x `crop` pixels."""
-        x = self._clean(crop, frames)
+        x = self.clean(crop, frames)
         return SAMPLERS[task](self, x)
 
-    def _clean(self, crop: int, frames: int) -> Tensor:
+    def clean(self, crop: int, frames: int) -> Tensor:
         """A random sequence, [1, T, 3, crop, crop]; its contrast and colours changed at random."""
         rng = self.rng
         patch = self.scenes.sample(rng, crop=crop, frames=frames)
@@ -88,14 +97,18 @@ class Sampler:
         """A noise level in [-1, 1] units, from `low` to `high` 8-bit levels, uniform in its logarithm."""
         return math.exp(self.rng.uniform(math.log(low), math.log(high))) * LEVEL
 
+    def _is_one_of(self, share: float) -> bool:
+        """Whether this example is of a share of those that are not quite what they are told to be."""
+        return bool(self.rng.random() < share * self.inexactness)
+
     def _denoise(self, x: Tensor) -> Sample:
         noise_std = self._level(1, 60) if self.rng.random() < 0.5 else self._level(12, 60)
         lossy = self._codec()
         if lossy is not None:
             noise_std *= float(self.rng.random() >= CODEC_ONLY_SHARE)
-        elif self.rng.random() < NOISELESS_SHARE:
+        elif self._is_one_of(NOISELESS_SHARE):
             return self._measured(x, DENOISE, Identity(), 0.0, told_noise=noise_std)
-        coarseness = self.rng.uniform(0.4, 1.3) if self.rng.random() < COARSE_SHARE else 0.0
+        coarseness = self.rng.uniform(0.4, 1.3) if self._is_one_of(COARSE_SHARE) else 0.0
         return self._measured(x, DENOISE, Identity(), noise_std, lossy=lossy, coarseness=coarseness)
 
     def _codec(self) -> Lossy | None:
@@ -112,7 +125,7 @@ class Sampler:
         rng = self.rng
         sigma = 3.0 if rng.random() < 0.3 else math.exp(rng.uniform(math.log(0.5), math.log(5)))
         true = GaussianBlur(sigma)
-        told = GaussianBlur(sigma * rng.uniform(0.9, 1.1)) if rng.random() < 0.25 else true
+        told = GaussianBlur(sigma * rng.uniform(0.9, 1.1)) if self._is_one_of(0.25) else true
         noise_std = 0.0 if rng.random() < 0.15 else self._level(0.7, 10)
         return self._measured(x, DEBLUR, true, noise_std, told=told, lossy=self._codec())
 
@@ -182,7 +195,7 @@ class Sampler:
         """What the noise is told to be, over what it is."""
         if is_lossy:
             return math.exp(self.rng.normal(0, 0.2))
-        return self.rng.uniform(0.9, 1.1) if self.rng.random() < 0.3 else 1.0
+        return self.rng.uniform(0.9, 1.1) if self._is_one_of(0.3) else 1.0
 
 
 def _coarse(noise: Tensor, sigma: float) -> Tensor:

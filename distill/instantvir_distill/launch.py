@@ -1,46 +1,124 @@
 """Starts the workers of a training run and waits for them."""
 
+import json
 import os
 import threading
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 
+import cv2
+import torch
 import torch.multiprocessing as mp
 
 from instantvir_distill.clips import Clip, load_clips, split
-from instantvir_distill.config import DistillConfig
-from instantvir_distill.scenes import load_photos
-from instantvir_distill.trainer import run_worker
-from instantvir_models.errors import UsageError
+from instantvir_distill.config import DistillConfig, RunConfig, TeacherConfig
+from instantvir_distill.data import Sampler
+from instantvir_distill.distillation import WEIGHTS, Distillation
+from instantvir_distill.saved import alone, claim
+from instantvir_distill.scenes import Photo, load_photos
+from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
+from instantvir_distill.teaching import WEIGHTS as TEACHER_WEIGHTS
+from instantvir_distill.teaching import Teaching
+from instantvir_distill.trainer import Objective, Trainer, TrainingError
+from instantvir_models.checkpoints.prior import load_prior
+from instantvir_models.errors import InstantVIRError, UsageError
+from instantvir_models.operators.spec import Specification
+
+STOPPED = "stopped.json"
+"""What a worker that gave up has to say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a run learns from: clean clips and photos, or measured videos and how they came about."""
+
+    clips: Path
+    """A folder of videos."""
+    photos: Path | None = None
+    measured_by: str | None = None
+    """Specification of the degradation of all clips; None where they are clean."""
+
+    def __post_init__(self) -> None:
+        if self.measured_by is not None:
+            Specification.read(self.measured_by)
+            if self.photos is not None:
+                raise UsageError("photos are clean: they do not go with measured videos")
 
 
 def distill(
-    config: DistillConfig, *, clips: Path, folder: Path, photos: Path | None = None
+    config: RunConfig,
+    *,
+    clips: Path,
+    folder: Path,
+    photos: Path | None = None,
+    measured_by: str | None = None,
 ) -> Path:
-    """Train from `clips` and `photos`; the path of the averaged weights in `folder`.
+    """Train from `clips`; the path of what was made in `folder`.
 
     Continues where the last run in `folder` stopped.
 
+    Args:
+        photos: a folder of sharp photos, for clean clips.
+        measured_by: what happened to the clips, as a specification, where they are not clean.
+
     Raises:
         VideoOpenError: if the folder `clips` holds no video.
-        UsageError: if a clip is too short or too small, or all of them are held out.
-        RuntimeError: if a worker dies.
+        CheckpointError: if there is no such teacher.
+        UsageError: if a clip is too short or too small, all of them are held out, only clean ones
+            would do, the run in `folder` has other settings, or another process is at work there.
+        TrainingError: if training went wrong, or a worker died.
     """
-    # decode once, before the workers share the cache
-    _check(config, split(load_clips(clips, cache=folder / "clips"), config.validation_sources)[0])
-    mp.spawn(  # type: ignore[attr-defined, no-untyped-call]
-        _worker, args=(config, clips, folder, photos), nprocs=config.workers, daemon=True
-    )
-    return folder / "student.safetensors"
+    material = Material(clips=clips, photos=photos, measured_by=measured_by)
+    _check_material(config, material)
+    if isinstance(config, DistillConfig) and config.teacher is not None:
+        load_prior(Path(config.teacher))  # says now what is wrong with it
+    with alone(folder):
+        # decode once, before the workers share the cache
+        _check(config, material, _training(config, material, folder))
+        claim(config, folder)
+        (folder / STOPPED).unlink(missing_ok=True)
+        try:
+            mp.spawn(  # type: ignore[attr-defined, no-untyped-call]
+                _worker, args=(config, material, folder), nprocs=config.workers, daemon=True
+            )
+        except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:  # type: ignore[attr-defined]
+            raise _reason(folder, error) from error
+    return folder / (TEACHER_WEIGHTS if isinstance(config, TeacherConfig) else WEIGHTS)
 
 
-def _check(config: DistillConfig, training: list[Clip]) -> None:
+def _check_material(config: RunConfig, material: Material) -> None:
+    """UsageError if clean clips are needed and there are none."""
+    if material.measured_by is None:
+        return
+    if isinstance(config, TeacherConfig) or (
+        isinstance(config, DistillConfig) and config.method.reads_clean
+    ):
+        name = "a teacher" if isinstance(config, TeacherConfig) else "this method"
+        raise UsageError(
+            f"{name} learns from clean videos, and there are only measured ones",
+            hint="`--recipe adapt` learns from measurements alone",
+        )
+
+
+def _training(config: RunConfig, material: Material, folder: Path) -> list[Clip]:
+    clips = load_clips(material.clips, cache=folder / "clips")
+    if material.measured_by is not None:
+        return clips  # nothing of them is ever compared with
+    return split(clips, config.validation_sources)[0]
+
+
+def _check(config: RunConfig, material: Material, training: list[Clip]) -> None:
     """UsageError unless every clip has as many frames and pixels as the recipe cuts out of it."""
     if not training:
         held_out = ", ".join(config.validation_sources)
         raise UsageError(f"no clip to train on: names that begin with {held_out} are held out")
     side = max(phase.crop for phase in config.phases)
     frames = max(phase.frames for phase in config.phases)
+    if material.measured_by is not None:
+        for measured in _measured(training, material.measured_by):
+            measured.check(frames)
+        return
     for clip in training:
         length, height, width = clip.frames.shape[:3]
         if length < frames or min(height, width) < side:
@@ -51,15 +129,76 @@ def _check(config: DistillConfig, training: list[Clip]) -> None:
             )
 
 
-def _worker(
-    rank: int, config: DistillConfig, clips: Path, folder: Path, photos: Path | None
-) -> None:
+def _measured(clips: list[Clip], spec: str) -> list[MeasuredClip]:
+    return [MeasuredClip.of(clip, Specification.read(spec)) for clip in clips]
+
+
+def _worker(rank: int, config: RunConfig, material: Material, folder: Path) -> None:
     os.setsid()  # the scheduler shares time per session: a worker is worth as much as a shell
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
-    training, _ = split(load_clips(clips, cache=folder / "clips"), config.validation_sources)
-    run_worker(
-        config, training, folder, rank=rank, photos=[] if photos is None else load_photos(photos)
+    try:
+        run_worker(config, material, _training(config, material, folder), folder, rank=rank)
+    except InstantVIRError as error:
+        (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
+        raise
+
+
+def run_worker(
+    config: RunConfig, material: Material, clips: list[Clip], folder: Path, *, rank: int
+) -> None:
+    """The body of worker `rank`: single-threaded, joined to the others through gloo."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.workers > 1:
+        store = torch.distributed.FileStore(  # type: ignore[attr-defined]
+            str(folder / f"rendezvous-{os.getppid()}"), config.workers
+        )
+        torch.distributed.init_process_group(
+            "gloo", store=store, rank=rank, world_size=config.workers
+        )
+    try:
+        Trainer(config, objective_of(config, material, clips), folder).run()
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def objective_of(config: RunConfig, material: Material, clips: list[Clip]) -> Objective:
+    """What `config` trains, from these clips."""
+    _check_material(config, material)
+    if isinstance(config, TeacherConfig):
+        return Teaching(config, Sampler(clips, lossy_fraction=0.0, photos=_photos(material)))
+    assert isinstance(config, DistillConfig)
+    return Distillation(config, _source(config, material, clips))
+
+
+def _source(config: DistillConfig, material: Material, clips: list[Clip]) -> Source:
+    if material.measured_by is not None:
+        return MeasuredVideos(_measured(clips, material.measured_by))
+    sampler = Sampler(
+        clips,
+        lossy_fraction=config.lossy_fraction,
+        inexactness=config.inexactness,
+        photos=_photos(material),
     )
+    return CleanVideos(sampler)
+
+
+def _photos(material: Material) -> list[Photo]:
+    return [] if material.photos is None else load_photos(material.photos)
+
+
+def _reason(folder: Path, error: Exception) -> TrainingError:
+    """What the worker that gave up said, else what became of it."""
+    said = folder / STOPPED
+    if not said.exists():
+        return TrainingError(
+            f"a worker died: {str(error).strip().splitlines()[-1]}",
+            hint="run the same command again to go on from the last checkpoint",
+        )
+    told = json.loads(said.read_text())
+    return TrainingError(told["message"], hint=told["hint"])
 
 
 def _die_with_the_parent() -> None:

@@ -2,9 +2,25 @@
 
 from collections.abc import Callable
 
-from instantvir_distill.config import DistillConfig, Phase
+from instantvir_distill.config import (
+    DENOISE_POWER,
+    CriticConfig,
+    DistillConfig,
+    Phase,
+    RunConfig,
+    TeacherConfig,
+)
 from instantvir_distill.data import ENLARGEMENT_BY_4
+from instantvir_distill.levels import NoiseLaw
+from instantvir_distill.methods.amortise import Amortise
+from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
+from instantvir_distill.methods.regression import Regression
+from instantvir_distill.methods.self_supervised import SelfSupervised
+from instantvir_distill.methods.variational import Variational
 from instantvir_models.students.fused import FusedConfig
+
+TEACHER = "tiny-teacher.safetensors"
+"""What recipes with a teacher look for, where `--set teacher=FILE` does not say another."""
 
 
 def tiny() -> DistillConfig:
@@ -46,7 +62,7 @@ def calibrate() -> DistillConfig:
         initial_weights="tiny",
         learned="head_error",
         adam_lr=5e-3,
-        calibration_weight=1.0,
+        method=Regression(powers=DENOISE_POWER, calibration_weight=1.0),
         warmup_steps=5,
         constant_share=0.0,
         ema_decay=0.95,
@@ -55,10 +71,92 @@ def calibrate() -> DistillConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], DistillConfig]] = {
+def tiny_teacher() -> TeacherConfig:
+    """A video prior of two million weights, from clean clips: what the recipes below are taught by."""
+    return TeacherConfig(
+        muon_lr=0.003,
+        adam_lr=1e-3,
+        phases=(
+            Phase(steps=3000, crop=64, frames=3, samples=8, frames_learned=3),
+            Phase(steps=1000, crop=64, frames=6, samples=8, frames_learned=6),
+        ),
+    )
+
+
+def tiny_self_supervised() -> DistillConfig:
+    """The embedded student from measurements alone: no clean frame, no teacher."""
+    return DistillConfig(
+        method=SelfSupervised(powers=DENOISE_POWER),
+        lossy_fraction=0.0,  # a codec's error is not the noise that is told
+        inexactness=0.0,
+        phases=(Phase(steps=8000, crop=64, frames=5, samples=16, frames_learned=1),),
+    )
+
+
+def tiny_amortised() -> DistillConfig:
+    """The embedded student from measurements and what a teacher makes of them."""
+    return DistillConfig(
+        method=Amortise(powers=DENOISE_POWER),
+        teacher=TEACHER,
+        lossy_fraction=0.0,
+        inexactness=0.0,
+        phases=(Phase(steps=8000, crop=64, frames=5, samples=16, frames_learned=1),),
+    )
+
+
+def tiny_posterior() -> DistillConfig:
+    """The embedded student against a teacher that is given the measurement."""
+    return DistillConfig(
+        method=PosteriorTeacher(levels=NoiseLaw(low=0.03, high=0.5)),
+        teacher=TEACHER,
+        lossy_fraction=0.0,
+        inexactness=0.0,
+        phases=(Phase(steps=8000, crop=64, frames=5, samples=16, frames_learned=3),),
+    )
+
+
+def sharpen() -> DistillConfig:
+    """The paper's objective from a trained student, anchored to it: a little sharper, a little noisier."""
+    return DistillConfig(
+        initial_weights="tiny",
+        method=Variational(
+            critic="blind",
+            levels=NoiseLaw(low=0.06, high=0.5),
+            anchor_weight=0.25,
+            is_normalised=True,
+        ),
+        teacher=TEACHER,
+        critic=CriticConfig(),
+        muon_lr=0.0016,
+        adam_lr=6e-4,
+        lossy_fraction=0.0,
+        inexactness=0.0,
+        phases=(Phase(steps=300, crop=64, frames=3, samples=8, frames_learned=3),),
+    )
+
+
+def adapt() -> DistillConfig:
+    """A trained student, adapted to measured videos of which no clean one exists."""
+    return DistillConfig(
+        initial_weights="tiny",
+        method=SelfSupervised(powers=DENOISE_POWER),
+        muon_lr=0.001,
+        adam_lr=4e-4,
+        constant_share=0.1,
+        phases=(Phase(steps=300, crop=64, frames=6, samples=8, frames_learned=1),),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
     "refine": refine,
     "enlarge": enlarge,
     "calibrate": calibrate,
+    "tiny-teacher": tiny_teacher,
+    "tiny-self-supervised": tiny_self_supervised,
+    "tiny-amortised": tiny_amortised,
+    "tiny-posterior": tiny_posterior,
+    "sharpen": sharpen,
+    "adapt": adapt,
 }
 """What `instantvir distill --recipe` knows."""

@@ -14,62 +14,42 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from instantvir_distill import distillation
 from instantvir_distill.clips import Clip, load_clips, split
-from instantvir_distill.config import DistillConfig, Phase
+from instantvir_distill.config import Phase
 from instantvir_distill.data import SAMPLERS, Sampler, _coarse
 from instantvir_distill.evaluate import COLUMNS, CROPS, crops, measured, restored
 from instantvir_distill.launch import distill
 from instantvir_distill.losses import miscalibration, relative_error
+from instantvir_distill.methods.base import Example
 from instantvir_distill.optimizer import Muon, orthogonalised
 from instantvir_distill.recipes import RECIPES
+from instantvir_distill.restorers import FusedRestorer
+from instantvir_distill.saved import claim
 from instantvir_distill.scenes import Photo, SceneSource, drawn
-from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media.round_trip import mpeg, round_trip
+from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.students.fused import LOSSY_STD, FusedConfig, FusedStudent
 from instantvir_models.tasks import TASKS
 from tests.media_clips import make_clip
-
-SMALL = DistillConfig(
-    student=FusedConfig(fine_channels=16, coarse_channels=16, bottom_channels=32),
-    phases=(
-        Phase(steps=3, crop=24, frames=3, samples=4),
-        Phase(steps=3, crop=32, frames=4, samples=4, frames_learned=2),
-    ),
-    mix=tuple(TASKS),
-    workers=1,
-    warmup_steps=2,
-    lossy_fraction=0.0,  # the bundled x264 is not bit-reproducible on tiny frames
-)  # fmt: skip
-
-
-def clip(name, seed=0):
-    """A textured picture that moves, [12, 64, 80, 3]."""
-    rng = np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.random((1, 3, 10, 14), dtype=np.float32))
-    wide = torch.nn.functional.interpolate(coarse, size=(64, 92), mode="bicubic")[0].clamp(0, 1)
-    wide = (wide * 255).byte().permute(1, 2, 0).numpy()
-    return Clip(name, np.stack([wide[:, t : t + 80] for t in range(12)]))
+from tests.small_runs import SMALL, clip, trainer
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path):
     clips = [clip("a_1"), clip("b_1", 1)]
-    whole = Trainer(SMALL, clips, tmp_path / "whole", rank=0)
-    whole.folder.mkdir()
-    whole.run()
+    trainer(SMALL, clips, tmp_path / "whole").run()
 
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    first = Trainer(SMALL, clips, cut, rank=0)
-    while first.step < 4:
-        first._update(first._samples())
-        first.step += 1
-    first._save()
-    Trainer(SMALL, clips, cut, rank=0).run()
+    first = trainer(SMALL, clips, tmp_path / "cut")
+    for _ in range(4):
+        first.update()
+    first.save()
+    trainer(SMALL, clips, tmp_path / "cut").run()
 
     expected = load_file(tmp_path / "whole" / "student.safetensors")
-    actual = load_file(cut / "student.safetensors")
+    actual = load_file(tmp_path / "cut" / "student.safetensors")
     assert expected.keys() == actual.keys()
     for name in expected:
         torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=0)
@@ -77,40 +57,42 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path):
 
 def test_training_goes_on_from_given_weights_and_its_result_is_a_model(tmp_path):
     """What a run wrote could not be given to `--model`."""
-    first = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
-    first._save()
+    first = trainer(SMALL, [clip("a_1")], tmp_path)
+    first.save()
+    average = first.objective.learners["student"].average
     written = load_student(str(tmp_path / "student.safetensors"))
-    for name, tensor in first.average.items():
+    for name, tensor in average.items():
         torch.testing.assert_close(written.student.state_dict()[name], tensor, rtol=0, atol=0)
 
     onward = replace(
         SMALL, student=FusedConfig(), initial_weights=str(tmp_path / "student.safetensors")
     )
-    second = Trainer(onward, [clip("a_1")], tmp_path / "onward", rank=0)
-    assert second.student.config == SMALL.student
-    for name, tensor in first.average.items():
-        torch.testing.assert_close(second.student.state_dict()[name], tensor, rtol=0, atol=0)
-    samples = second._samples()
-    second._update(samples)
-    assert not torch.equal(second.student.head.weight, written.student.head.weight)
+    second = trainer(onward, [clip("a_1")], tmp_path / "onward")
+    student = second.objective.student
+    assert student.config == SMALL.student
+    for name, tensor in average.items():
+        torch.testing.assert_close(student.state_dict()[name], tensor, rtol=0, atol=0)
+    second.update()
+    assert not torch.equal(student.head.weight, written.student.head.weight)
 
 
 def test_a_branch_is_added_to_a_student_and_learns_alone(tmp_path):
-    first = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
-    first._save()
+    first = trainer(SMALL, [clip("a_1")], tmp_path)
+    first.save()
+    average = first.objective.learners["student"].average
     config = replace(
         RECIPES["enlarge"](),
         student=FusedConfig(enlarger_layers=1, enlarger_channels=8),
         initial_weights=str(tmp_path / "student.safetensors"),
         phases=(Phase(steps=2, crop=32, frames=1, samples=2),),
     )
-    branch = Trainer(config, [clip("a_1")], tmp_path / "branch", rank=0)
-    branch.folder.mkdir()
-    before = branch.student.enlarger.head.weight.detach().clone()
+    branch = trainer(config, [clip("a_1")], tmp_path / "branch")
+    student = branch.objective.student
+    before = student.enlarger.head.weight.detach().clone()
     branch.run()
-    for name, tensor in first.average.items():
-        torch.testing.assert_close(branch.student.state_dict()[name], tensor, rtol=0, atol=0)
-    assert not torch.equal(branch.student.enlarger.head.weight, before)
+    for name, tensor in average.items():
+        torch.testing.assert_close(student.state_dict()[name], tensor, rtol=0, atol=0)
+    assert not torch.equal(student.enlarger.head.weight, before)
 
 
 @pytest.mark.parametrize("recipe", ["refine", "enlarge", "calibrate"])
@@ -119,15 +101,16 @@ def test_a_recipe_goes_on_from_the_embedded_student(tmp_path, recipe):
     config = RECIPES[recipe]()
     small = replace(config.phases[0], steps=2, crop=64, frames=3, samples=2)
     config = replace(config, workers=1, phases=(small,), mix=config.mix[:1])
-    trainer = Trainer(config, [clip("a_1")], tmp_path, rank=0)
-    before = {name: weight.clone() for name, weight in trainer.student.named_parameters()}
-    trainer.run()
-    changed = {n for n, w in trainer.student.named_parameters() if not torch.equal(w, before[n])}
+    run = trainer(config, [clip("a_1")], tmp_path)
+    student = run.objective.student
+    before = {name: weight.clone() for name, weight in student.named_parameters()}
+    run.run()
+    changed = {n for n, w in student.named_parameters() if not torch.equal(w, before[n])}
     assert changed
     assert all(name.startswith(config.learned) for name in changed)
 
 
-def _wait_until(condition, seconds=60):
+def _wait_until(condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -150,7 +133,7 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
     script = (
         "import os, pathlib, sys, time; sys.path[:0] = sys.argv[2].split(os.pathsep)\n"
         "from instantvir_distill import launch\n"
-        "launch.load_clips = lambda *a, **k: []\n"
+        "launch._training = lambda *_: []\n"
         "if __name__ == '__main__':\n"
         "    from instantvir_distill.recipes import tiny\n"
         "    launch._check = lambda *_: None\n"
@@ -179,17 +162,21 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
 
 def test_training_lowers_the_loss_on_one_example(tmp_path):
     config = replace(SMALL, warmup_steps=1)
-    trainer = Trainer(config, [clip("a_1")], tmp_path, rank=0)
-    samples = trainer._samples()
-    losses = [sum(trainer._update(samples).values()) for _ in range(25)]
+    run = trainer(config, [clip("a_1")], tmp_path)
+    run.objective.prepare(0)
+    run.objective.prepare = lambda step: None
+    losses = []
+    for _ in range(25):
+        run.step = 0  # at the full rate
+        losses.append(sum(run.update().values()))
     assert losses[-1] < 0.9 * losses[0]
 
 
 def test_the_configuration_is_saved_beside_the_weights(tmp_path):
-    trainer = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
-    trainer._save()
+    claim(SMALL, tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
     assert stored["phases"][0]["crop"] == 24
+    assert stored["method"]["name"] == "regression"
     assert stored["student"]["fine_channels"] == 16
 
 
@@ -199,26 +186,25 @@ def test_the_split_is_by_source():
     assert [c.name for c in validation] == ["cat_01", "cat_02"]
 
 
-def test_every_task_falls_to_every_worker(tmp_path):
+def test_every_task_falls_to_every_worker(monkeypatch):
     """Tasks were pinned to workers, and the one that wrote the log never saw one of them."""
-    config = replace(SMALL, workers=2, mix=RECIPES["tiny"]().mix)
+    mix = RECIPES["tiny"]().mix
+    monkeypatch.setattr(distillation, "world_size", lambda: 2)
     seen: list[set[str]] = []
     for rank in (0, 1):
-        trainer = Trainer(config, [clip("a_1")], tmp_path, rank=rank)
-        dealt = []
-        for trainer.step in range(24):
-            dealt += trainer._tasks(4)
-        seen.append(set(dealt))
+        monkeypatch.setattr(distillation, "rank", lambda rank=rank: rank)
+        seen.append({task for step in range(24) for task in distillation.dealt(mix, 4, step, 0)})
     assert seen == [set(TASKS), set(TASKS)]
 
 
 def test_a_step_with_a_sudden_gradient_is_left_out(tmp_path):
-    trainer = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
-    trainer.norms.extend([1e-9] * 30)
-    before = trainer.student.head.weight.detach().clone()
-    trainer._update(trainer._samples())
-    assert trainer.spikes == 1
-    assert torch.equal(trainer.student.head.weight, before)
+    run = trainer(SMALL, [clip("a_1")], tmp_path)
+    learner = run.objective.learners["student"]
+    learner.norms.extend([1e-9] * 30)
+    before = run.objective.student.head.weight.detach().clone()
+    run.update()
+    assert learner.spikes == 1
+    assert torch.equal(run.objective.student.head.weight, before)
 
 
 def test_the_rate_warms_up_stays_and_falls():
@@ -308,13 +294,25 @@ def test_coarse_noise_keeps_its_strength_and_loses_its_fineness():
     assert (coarse[..., 1:] - coarse[..., :-1]).std() < 0.8 * coarse.std()
 
 
-def test_frames_that_nothing_depends_on_are_not_fused(tmp_path):
-    trainer = Trainer(SMALL, [clip("a_1")], tmp_path, rank=0)
-    assert [trainer._seen_by(frames) for frames in (1, 3, 4)] == [3, 3, 6]
+def test_frames_that_nothing_depends_on_are_not_fused(monkeypatch):
+    student = FusedStudent(SMALL.student)
+    seen = []
+    start = student.start
+    monkeypatch.setattr(
+        student,
+        "start",
+        lambda block, state: seen.append(block.x_init.shape[1]) or start(block, state),
+    )
+    y = torch.zeros(1, 6, 3, 16, 16)
+    measurement = Measurement(y, Degradation(operator=Identity(), noise_std=0.1))
+    for last in (1, 3, 4):
+        example = Example(measurement, slice(last - 1, last), "denoise")
+        FusedRestorer(student, dtype=torch.float32)([example])
+    assert seen == [3, 3, 6]
 
 
 def test_a_folder_without_clips_is_named(tmp_path):
-    with pytest.raises(VideoOpenError, match=r"no \.mp4 clips in"):
+    with pytest.raises(VideoOpenError, match="no video in"):
         load_clips(tmp_path, cache=tmp_path / "cache")
 
 

@@ -50,8 +50,7 @@ TOUCHED = {
     },
     "write-a-loss": {
         "distill/instantvir_distill/losses.py",
-        "distill/instantvir_distill/config.py",
-        "distill/instantvir_distill/trainer.py",
+        "distill/instantvir_distill/methods/regression.py",
     },
     "write-an-output": {
         "models/instantvir_models/live/latest_picture.py",

@@ -83,6 +83,17 @@ def test_where_nothing_moves_nothing_is_claimed(pictures):
     assert find_fields(black).scan == "unknown"
 
 
+def test_a_test_card_that_is_whole_has_no_fields():
+    """Its stripes fit one field of the picture before better than the other, if worse than their own."""
+    graph = av.filter.Graph()
+    source = graph.add("testsrc2", "size=160x120:rate=25")
+    sink = graph.add("buffersink")
+    source.link_to(sink)
+    graph.configure()
+    card = [graph.pull().reformat(format="gray").to_ndarray() for _ in range(24)]
+    assert find_fields(card).scan == "progressive"
+
+
 def test_noise_is_no_field():
     noise = np.random.default_rng(0).integers(0, 256, (12, HEIGHT, WIDTH), np.uint8)
     assert find_fields(noise).first is None

@@ -9,7 +9,15 @@ import pytest
 
 from instantvir_models.errors import UsageError
 from instantvir_models.media import Frame
-from instantvir_models.media.timeline import OutputTimeline, SourceTimeline, Span, Trim
+from instantvir_models.media.timeline import (
+    DecodingTimes,
+    OutputTimeline,
+    RisingTimes,
+    SourceClock,
+    SourceTimeline,
+    Span,
+    Trim,
+)
 
 EVERYTHING = Trim()
 MILLISECOND = Fraction(1, 1000)
@@ -114,8 +122,124 @@ def test_frames_too_close_together_are_moved_apart_live_and_refused_in_a_file():
         file.stamp(frame_at(5))
 
 
-def test_a_duration_is_told_once_and_in_the_units_of_the_output():
+def test_a_duration_is_in_the_units_of_the_output():
     timeline = output(Fraction(1, 100))
     pts = timeline.stamp(frame_at(0, duration=250))
-    assert timeline.take_duration(pts, 4) == 25
-    assert timeline.take_duration(pts, 4) == 4
+    assert timeline.duration_of(pts, 4) == 25
+
+
+def broadcast(seed, num_stretches=4, seconds_per_stretch=2):
+    """Packets of three streams as a recording has them: (stream, stretch, time, duration, time of
+    the whole), around each jump of the clock in no order of the streams."""
+    random = np.random.default_rng(seed)
+    durations = [Fraction(1, 25), Fraction(1152, 44_100), Fraction(1, 10)]
+    offsets = [Fraction(int(random.integers(0, 300)), 1000) for _ in durations]
+    packets, begin = [], Fraction(0)
+    for stretch in range(num_stretches):
+        clock = Fraction(int(random.integers(0, 95_443_000)), 1000)
+        for stream, (duration, offset) in enumerate(zip(durations, offsets, strict=True)):
+            count = int(seconds_per_stretch / duration)
+            for index in range(count):
+                within = offset + index * duration
+                late = Fraction(int(random.integers(0, 100)), 1000)
+                packets.append((begin + within + late, stream, stretch, clock + within, duration))
+        begin += seconds_per_stretch
+    packets.sort(key=lambda packet: packet[0])
+    last = {}
+    for index, (_, stream, stretch, time, duration) in enumerate(packets):
+        # Delays do not change the order within a stream.
+        last.setdefault((stream, stretch), []).append((index, time, duration))
+    for places in last.values():
+        times = sorted(time for _, time, _ in places)
+        for (index, _, duration), time in zip(places, times, strict=True):
+            moment, stream, stretch, _, _ = packets[index]
+            packets[index] = (moment, stream, stretch, time, duration)
+    return packets
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_jumps_of_a_clock_move_all_streams_alike(seed):
+    packets = broadcast(seed)
+    first = min(time for _, _, stretch, time, _ in packets if stretch == 0)
+    clock = SourceClock(first, has_jumps=True)
+    shifts, placed = {}, {}
+    for _, stream, stretch, time, duration in packets:
+        shift = clock.shift(stream, time, duration)
+        shifts.setdefault(stretch, set()).add(shift)
+        placed.setdefault(stream, []).append(time + shift)
+    assert all(len(of_one_stretch) == 1 for of_one_stretch in shifts.values())
+    assert min(times[0] for times in placed.values()) == 0
+    unlike = Fraction(3, 10) + Fraction(1, 10)  # by how much streams begin and end apart
+    for times in placed.values():
+        assert all(
+            -unlike < later - earlier < unlike for earlier, later in itertools.pairwise(times)
+        )
+
+
+@pytest.mark.parametrize("has_jumps", [False, True])
+def test_a_clock_that_does_not_jump_is_moved_to_zero_and_else_left_alone(has_jumps):
+    clock = SourceClock(Fraction(40_000), has_jumps=has_jumps)
+    second = Fraction(1)
+    for seconds in (40_000, 40_001, 40_008, 40_009):  # with a gap
+        assert clock.shift(0, Fraction(seconds), second) == -40_000
+    assert clock.shift(1, Fraction(40_003), second) == -40_000
+    assert clock.shift(2, Fraction(40_500), second, is_sparse=True) == -40_000
+
+
+def test_one_wrong_time_costs_one_packet():
+    clock = SourceClock(Fraction(0), has_jumps=True)
+    step, times = Fraction(1, 25), []
+    for index in range(20):
+        seconds = Fraction(50_000) if index == 10 else index * step
+        times.append(seconds + clock.shift(0, seconds, step))
+    assert times == [index * step for index in range(20)]
+
+
+def test_a_clock_whose_beginning_is_unknown_begins_with_what_is_read_first():
+    clock = SourceClock(None)
+    clock.begin(Fraction(7))
+    assert clock.shift(0, Fraction(7), MILLISECOND) == -7
+
+
+def test_long_gaps_stay_where_the_clock_does_not_jump_and_are_closed_where_it_may():
+    for has_jumps, gap in ((False, 100), (True, 1)):
+        clock = SourceClock(Fraction(0), has_jumps=has_jumps)
+        clock.shift(0, Fraction(0), Fraction(1))
+        assert 101 + clock.shift(0, Fraction(101), Fraction(1)) == (101 if gap == 100 else 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_decoding_times_of_a_stream_rise(seed):
+    random = np.random.default_rng(seed)
+    rising = RisingTimes()
+    given = [int(time) for time in random.integers(0, 100, 50)]
+    placed = [rising.place(None, dts)[1] for dts in given]
+    assert all(earlier < later for earlier, later in itertools.pairwise(placed))
+    assert all(got >= wanted for got, wanted in zip(placed, given, strict=True))
+    assert RisingTimes().place(5, 3) == (5, 3)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_picture_is_shown_until_the_next(seed):
+    """Decoders tell the duration of a packet, and packets come in another order."""
+    times = np.cumsum(np.random.default_rng(seed).integers(1, 3000, 30)).tolist()
+    timeline = source(end_seconds=lambda: (times[-1] + 77) * MILLISECOND)
+    shown = [(p.pts, p.duration) for p in timeline.within(pictures_at(times), on_end=lambda: None)]
+    assert [pts for pts, _ in shown] == times
+    assert [duration for _, duration in shown] == [*np.diff(times), 77]
+
+
+def test_pictures_of_a_container_without_times_of_showing_come_in_order():
+    times = DecodingTimes()
+    for dts in (0, 1, 2, None, 5, 6):
+        times.decoded(dts)
+    times.lost(2)
+    assert [times.next_pts() for _ in range(5)] == [0, 1, 5, 6, None]
+
+
+def test_durations_of_an_output_reach_to_the_next_frame():
+    timeline = output()
+    for pts in (0, 10, 500):
+        timeline.stamp(frame_at(pts, duration=33))
+    assert [timeline.duration_of(pts, None) for pts in (500, 0, 10)] == [33, 10, 490]
+    assert timeline.duration_of(7, 4) == 4

@@ -96,6 +96,16 @@ class VideoWriter(ABC):
         self._width, self._height = width, height
         self._is_open = True
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What of the source the output is not given, in words, as far as it is known now."""
+        return ()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the source has sound, the container could hold some, and it gets none."""
+        return False
+
     def write(self, frame: Frame) -> None:
         """Encode one frame, [height, width, 3] in uint8 or uint16, later than the one before."""
         assert self._is_open, "write after close"

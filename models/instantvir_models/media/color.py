@@ -16,13 +16,15 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from instantvir_models.media.frame import Pixels
+from instantvir_models.media.frame import Opacity, Pixels
+from instantvir_models.media.matrices import MATRIX_YCGCO, OTHER_MATRICES, to_rgb_levels
 
 logger = logging.getLogger(__name__)
 
 # FFmpeg's numbers, which are those of ITU-T H.273.
 RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2
 MATRIX_RGB, MATRIX_BT709, MATRIX_UNSPECIFIED, MATRIX_SMPTE170M = 0, 1, 2, 6
+MATRIX_BT2020_NCL = 9
 UNSPECIFIED = 2
 
 _KR_KB = {
@@ -71,7 +73,7 @@ def resolved(tags: ColorTags, *, pix_fmt: str, height: int) -> ColorTags:
     if is_rgb(pix_fmt):
         return replace(tags, range=RANGE_FULL, matrix=MATRIX_RGB)
     matrix, color_range = tags.matrix, tags.range
-    if matrix not in _KR_KB:
+    if matrix not in _KR_KB and matrix not in OTHER_MATRICES:
         if matrix not in (MATRIX_RGB, MATRIX_UNSPECIFIED):
             logger.warning("color matrix %d is not supported; taken as untagged", matrix)
         matrix = MATRIX_BT709 if height >= 720 else MATRIX_SMPTE170M
@@ -110,22 +112,61 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     pix_fmt = frame.format.name
     if _is_plain_gray(pix_fmt):
         return _gray_to_rgb(frame, tags)
+    if tags.matrix in OTHER_MATRICES:
+        return _yuv_to_rgb(frame, tags)
     if bit_depth_of(pix_fmt) <= 8:
         return _uint8_array(_to_rgb24(frame, tags))
     if is_rgb(pix_fmt) or "f16" in pix_fmt or "f32" in pix_fmt:
         return _deep_rgb(frame)
-    return _deep_yuv_to_rgb(frame, tags)
+    return _yuv_to_rgb(frame, tags)
 
 
-def from_rgb(pixels: Pixels, pix_fmt: str, tags: ColorTags) -> av.VideoFrame:
-    """A frame in `pix_fmt` from full-range RGB [H, W, 3], tagged with `tags` (`resolved` ones)."""
+def alpha_of(frame: av.VideoFrame) -> Opacity | None:
+    """[H, W] opacity in the full range of its type, which is that of `to_rgb`; None without one."""
+    name = frame.format.name
+    if not has_alpha(name):
+        return None
+    is_deep = bit_depth_of(name) > 8
+    if len(frame.planes) == 4:
+        depth = bit_depth_of(name)
+        if is_deep and not name.endswith("le"):
+            return None
+        values = _plane(frame.planes[3], frame.width, np.uint16 if is_deep else np.uint8)
+        if not is_deep:
+            return np.ascontiguousarray(values, np.uint8)
+        return _scale_integers(np.ascontiguousarray(values, np.uint16), 2**depth - 1, 65535)
+    if is_deep:
+        rgba64 = _uint16_array(frame.reformat(format="rgba64le", threads=1))
+        return np.ascontiguousarray(rgba64[..., 3])
+    return np.ascontiguousarray(_uint8_array(frame.reformat(format="rgba", threads=1))[..., 3])
+
+
+def writable(tags: ColorTags, *, height: int) -> ColorTags:
+    """The same colours with a matrix that `from_rgb` writes."""
+    if tags.matrix not in OTHER_MATRICES:
+        return tags
+    plain = MATRIX_BT709 if height >= 720 else MATRIX_SMPTE170M
+    return replace(tags, matrix=plain if tags.matrix == MATRIX_YCGCO else MATRIX_BT2020_NCL)
+
+
+def from_rgb(
+    pixels: Pixels, pix_fmt: str, tags: ColorTags, alpha: Opacity | None = None
+) -> av.VideoFrame:
+    """A frame in `pix_fmt` from full-range RGB [H, W, 3], tagged with `tags` (`resolved` ones).
+
+    Args:
+        alpha: [H, W] opacity; a format that holds one is opaque without it, others leave it out.
+    """
     depth = bit_depth_of(pix_fmt)
+    if alpha is not None and not has_alpha(pix_fmt):
+        alpha = None
     if depth <= 8:
-        frame = _from_rgb24(as_uint8(pixels), pix_fmt, tags)
+        opacity = None if alpha is None else as_uint8(alpha)
+        frame = _from_rgb24(as_uint8(pixels), pix_fmt, tags, opacity)
     elif is_rgb(pix_fmt):
-        frame = _from_deep_rgb(_as_uint16(pixels), pix_fmt, depth)
+        frame = _from_deep_rgb(_as_uint16(pixels), pix_fmt, depth, _deep_alpha(alpha))
     else:
-        frame = _from_deep_yuv(_as_uint16(pixels), pix_fmt, depth, tags)
+        frame = _from_deep_yuv(_as_uint16(pixels), pix_fmt, depth, tags, _deep_alpha(alpha))
     frame.color_range, frame.colorspace = tags.range, tags.matrix
     frame.color_trc, frame.color_primaries = tags.transfer, tags.primaries
     return frame
@@ -158,8 +199,17 @@ def _to_rgb24(frame: av.VideoFrame, tags: ColorTags) -> av.VideoFrame:
     )
 
 
-def _from_rgb24(pixels: NDArray[np.uint8], pix_fmt: str, tags: ColorTags) -> av.VideoFrame:
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+def _deep_alpha(alpha: Opacity | None) -> NDArray[np.uint16] | None:
+    return None if alpha is None else _as_uint16(alpha)
+
+
+def _from_rgb24(
+    pixels: NDArray[np.uint8], pix_fmt: str, tags: ColorTags, alpha: NDArray[np.uint8] | None
+) -> av.VideoFrame:
+    if alpha is None:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    else:
+        frame = av.VideoFrame.from_ndarray(np.dstack([pixels, alpha]), format="rgba")
     if tags.matrix == MATRIX_RGB:
         return frame.reformat(format=pix_fmt, interpolation=_INTERPOLATION, threads=1)
     return frame.reformat(
@@ -189,35 +239,51 @@ def _uint16_array(frame: av.VideoFrame) -> NDArray[np.uint16]:
     return np.ascontiguousarray(frame.to_ndarray(), np.uint16)
 
 
-def _from_deep_rgb(pixels: NDArray[np.uint16], pix_fmt: str, depth: int) -> av.VideoFrame:
-    if pix_fmt.startswith("gbrp") and pix_fmt.endswith("le") and "f" not in pix_fmt:
+def _from_deep_rgb(
+    pixels: NDArray[np.uint16], pix_fmt: str, depth: int, alpha: NDArray[np.uint16] | None
+) -> av.VideoFrame:
+    is_planar = pix_fmt.startswith("gbrp") or (pix_fmt.startswith("gbrap") and alpha is not None)
+    if is_planar and pix_fmt.endswith("le") and "f" not in pix_fmt:
+        if alpha is not None:
+            pixels = np.dstack([pixels, alpha])
         levels = _scale_integers(pixels, 65535, 2**depth - 1)
-        green, blue, red = levels[..., 1], levels[..., 2], levels[..., 0]
-        return _frame_of_planes([green, blue, red], pix_fmt)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb48le")
+        red, green, blue, *opacity = np.moveaxis(levels, -1, 0)
+        return _frame_of_planes([green, blue, red, *opacity], pix_fmt)
+    if alpha is not None:
+        frame = av.VideoFrame.from_ndarray(np.dstack([pixels, alpha]), format="rgba64le")
+    else:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb48le")
     return frame.reformat(format=pix_fmt, threads=1)
 
 
-def _deep_yuv_to_rgb(frame: av.VideoFrame, tags: ColorTags) -> NDArray[np.uint16]:
+def _yuv_to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
+    """By the matrices of this module, in the depth of the result: 8 bits stay 8."""
     depth = bit_depth_of(frame.format.name)
+    dtype, middle = (np.uint8 if depth == 8 else np.uint16), np.float32(2 ** (depth - 1))
     black, luma_span, chroma_span = _code_range(depth, tags.range)
-    planar = _resampled(frame, f"yuv444p{depth}le", tags.range)
+    planar = _resampled(frame, "yuv444p" if depth == 8 else f"yuv444p{depth}le", tags.range)
     luma, blue_difference, red_difference = (
-        _plane(plane, frame.width, np.uint16).astype(np.float32) for plane in planar.planes
+        _plane(plane, frame.width, dtype).astype(np.float32) for plane in planar.planes
     )
-    middle = np.float32(2 ** (depth - 1))
     y = (luma - black) / luma_span
     cb, cr = (blue_difference - middle) / chroma_span, (red_difference - middle) / chroma_span
-    kr, kb = _KR_KB[tags.matrix]
-    red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
-    green = (y - kr * red - kb * blue) / (1 - kr - kb)
-    rgb = np.stack([red, green, blue], axis=-1)
-    levels: NDArray[np.uint16] = np.rint(rgb.clip(0, 1) * 65535).astype(np.uint16)
+    if tags.matrix in OTHER_MATRICES:
+        rgb = to_rgb_levels(y, cb, cr, matrix=tags.matrix, transfer=tags.transfer)
+    else:
+        kr, kb = _KR_KB[tags.matrix]
+        red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+        green = (y - kr * red - kb * blue) / (1 - kr - kb)
+        rgb = np.stack([red, green, blue], axis=-1)
+    levels: Pixels = np.rint(rgb.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
     return levels
 
 
 def _from_deep_yuv(
-    pixels: NDArray[np.uint16], pix_fmt: str, depth: int, tags: ColorTags
+    pixels: NDArray[np.uint16],
+    pix_fmt: str,
+    depth: int,
+    tags: ColorTags,
+    alpha: NDArray[np.uint16] | None,
 ) -> av.VideoFrame:
     black, luma_span, chroma_span = _code_range(depth, tags.range)
     red, green, blue = np.moveaxis(pixels.astype(np.float32) / 65535, -1, 0)
@@ -230,12 +296,18 @@ def _from_deep_yuv(
         middle + chroma_span * (red - y) / (2 * (1 - kr)),
     ]
     integers = [np.rint(plane).clip(0, 2**depth - 1).astype(np.uint16) for plane in planes]
-    frame = _frame_of_planes(integers, f"yuv444p{depth}le")
+    letters = "yuv"
+    if alpha is not None:
+        integers.append(_scale_integers(alpha, 65535, 2**depth - 1))
+        letters = "yuva"
+    frame = _frame_of_planes(integers, f"{letters}444p{depth}le")
     return _resampled(frame, pix_fmt, tags.range)
 
 
 def _resampled(frame: av.VideoFrame, pix_fmt: str, color_range: int) -> av.VideoFrame:
     """The same YUV values with another chroma layout."""
+    if int(frame.colorspace) in OTHER_MATRICES:
+        frame.colorspace = MATRIX_UNSPECIFIED  # swscale refuses even to resample them
     return frame.reformat(
         format=pix_fmt,
         src_color_range=color_range,
@@ -281,7 +353,7 @@ def _scale_integers(
     return scaled.astype(np.uint16)
 
 
-def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
+def as_uint8(pixels: Pixels | Opacity) -> NDArray[np.uint8]:
     """Full-range RGB in eight bits, rounded; those that have eight are returned as they are."""
     if pixels.dtype == np.uint8:
         return pixels  # type: ignore[return-value]

@@ -1,75 +1,129 @@
-"""Audio, subtitles, chapters and metadata that travel with a restored video, unchanged."""
+"""What travels with a restored video: copied, else converted, else named as a loss."""
 
 from __future__ import annotations
 
 import io
 import logging
 import re
-import struct
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Protocol
 
 import av
-from av.container import InputContainer, OutputContainer
-from av.stream import Stream
+from av.audio.codeccontext import AudioCodecContext
+from av.container import OutputContainer
+from av.stream import Disposition, Stream
 
 from instantvir_models.media.demux import Demuxer
-from instantvir_models.media.limits import TEXT_SUBTITLE_OF_FORMAT
+from instantvir_models.media.limits import MOV_FORMATS, TEXT_SUBTITLE_OF_FORMAT, holds
 from instantvir_models.media.packets import CompanionPacket
-from instantvir_models.media.timeline import Span
+from instantvir_models.media.sound import SoundConverter, add_sound, is_lossless
+from instantvir_models.media.subtitles import text_rewriter
+from instantvir_models.media.timeline import RisingTimes, Span
 
 logger = logging.getLogger(__name__)
 
 # Facts about the source's container and coding that would be false in the output.
 _STALE_METADATA = re.compile(
     r"(?i)encoder|duration|major_brand|minor_version|compatible_brands|rotate|vendor_id|software"
-    r"|bps|number_of_(frames|bytes)|_statistics.*"
+    r"|bps|number_of_(frames|bytes)|_statistics.*|timecode|alpha_mode|com\.apple\.quicktime\.software"
 )
-_PLAIN_TEXT_SUBTITLES = {
-    "subrip": "text",
-    "text": "text",
-    "webvtt": "text",
-    "ass": "ass",
-    "mov_text": "mov",
+_PLAIN_NAME = {
+    "com.apple.quicktime.make": "make",
+    "com.apple.quicktime.model": "model",
+    "com.apple.quicktime.location.iso6709": "location",
+    "com.apple.quicktime.creationdate": "date",
 }
+"""What containers other than QuickTime call the same."""
+
+_COVER_OF_MIMETYPE = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+_REFUSALS = (ValueError, av.FFmpegError)
 
 
 def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    """The metadata without what describes the source's coding."""
-    return {key: value for key, value in metadata.items() if not _STALE_METADATA.fullmatch(key)}
+    """The metadata without what describes the source's coding, under names that others know."""
+    kept = {key: value for key, value in metadata.items() if not _STALE_METADATA.fullmatch(key)}
+    for key, value in metadata.items():
+        plain = _PLAIN_NAME.get(key.lower())
+        if plain is not None:
+            kept.setdefault(plain, value)
+    return kept
+
+
+class _Track(Protocol):
+    """Turns packets of one stream into those of the output's."""
+
+    def packets(self, packet: av.Packet[Stream] | None) -> list[av.Packet[Stream]]:
+        """What is ready after this packet; with None, all that is left."""
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """The packets as they are, or each with other data."""
+
+    target: Stream
+    rewrite: Callable[[bytes], bytes] | None = None
+
+    def packets(self, packet: av.Packet[Stream] | None) -> list[av.Packet[Stream]]:
+        if packet is None:
+            return []
+        if self.rewrite is not None:
+            copy = av.Packet(self.rewrite(bytes(packet)))
+            copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+            copy.time_base = Fraction(packet.time_base or 1)
+            packet = copy
+        packet.stream = self.target
+        return [packet]
 
 
 class Companions:
-    """Copies the packets that a `Demuxer` set aside into an output container.
+    """Carries what a `Demuxer` set aside into an output container that was not begun yet.
 
-    With a `span`, packets outside it are left out and times are counted from its beginning. With
-    `probe` each stream is first tried alone: some containers accept a codec and then refuse it.
+    With a `span`, packets outside it are left out and times are counted from its beginning.
+
+    Args:
+        is_live: several outputs may take the same packets.
     """
 
     def __init__(
-        self, demuxer: Demuxer, output: OutputContainer, span: Span | None, *, probe: bool = False
+        self, demuxer: Demuxer, output: OutputContainer, span: Span | None, *, is_live: bool
     ) -> None:
-        self._demuxer = demuxer
-        self._output = output
-        self._span = span
-        self._probe = probe
-        self._targets: dict[int, Stream] = {}
-        self._rewrite: dict[int, Callable[[bytes], bytes]] = {}
+        self._demuxer, self._output, self._span = demuxer, output, span
+        self._is_live = is_live
+        self._holds = holds(output.format.name)
+        self._tracks: dict[int, _Track] = {}
+        self._rising: dict[int, RisingTimes] = {}
+        self._last_sound: dict[int, tuple[int | None, bytes]] = {}
+        self._covers: list[tuple[Stream, bytes]] = []
         self._has_refused = False
+        self.losses: list[str] = []
+        """What is not carried over, in words, as far as it is known now."""
+        self._sound_given: Counter[int] = Counter()
+        self._sound_made: Counter[int] = Counter()
         if demuxer.waiting.has_lost_some:
-            logger.warning(
-                "the writer came too late for the audio and subtitles; part of them is lost"
-            )
+            self._lose("part of the sound and subtitles: the writer came too late for them")
         self._indices = [stream.index for stream in demuxer.others]
         for stream in demuxer.others:
             self._add(stream)
+        self._add_attached()
+
+    def write_covers(self) -> None:
+        """Mux pictures that are no attachments, once the container was begun."""
+        for target, data in self._covers:
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = target, 0, 0, True
+            packet.time_base = target.time_base or Fraction(1, 90_000)
+            self._mux(packet)
 
     def write_waiting(self) -> None:
         """Mux every packet that the reader has passed so far."""
         for packet in self._demuxer.waiting.drain():
-            target = self._targets.get(packet.stream_index)
-            if target is not None and self._is_wanted(packet):
-                self._mux(self._moved(packet, target))
+            if packet.stream.type == "audio" and self._is_wanted(packet):
+                self._sound_given[packet.stream_index] += 1
+            if packet.stream_index in self._tracks and self._is_wanted(packet):
+                self._carry(packet.stream_index, self._moved(packet))
 
     def write(self, packets: Iterable[CompanionPacket]) -> None:
         """Mux packets that were taken from the demuxer by someone else."""
@@ -78,126 +132,240 @@ class Companions:
             if packet.position >= len(self._indices):
                 continue
             index = self._indices[packet.position]
-            target = self._targets.get(index)
-            if target is not None:
-                self._mux(self._rebuilt(packet, target, self._rewrite.get(index)))
+            if index in self._tracks:
+                self._carry(index, _rebuilt(packet))
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether there was sound, and none of it is carried over."""
+        return bool(self._sound_given) and not self._sound_made
+
+    def finish(self) -> None:
+        """Mux what converters still hold."""
+        for index, track in self._tracks.items():
+            self._mux_all(index, track.packets(None))
+            if self._sound_given[index] and not self._sound_made[index]:
+                self._lose(f"the audio stream {index}, of which nothing could be decoded")
+
+    def _carry(self, index: int, packet: av.Packet[Stream]) -> None:
+        if self._is_repeated(index, packet):
+            return
+        packet.pts, packet.dts = self._rising[index].place(packet.pts, packet.dts)
+        self._mux_all(index, self._tracks[index].packets(packet))
+
+    def _mux_all(self, index: int, packets: list[av.Packet[Stream]]) -> None:
+        if index in self._last_sound and packets:
+            self._sound_made[index] += len(packets)
+        for made in packets:
+            self._mux(made)
+
+    def _is_repeated(self, index: int, packet: av.Packet[Stream]) -> bool:
+        """Whether a packet of sound came twice, as broadcast recordings have it."""
+        if index not in self._last_sound:
+            return False
+        this = (packet.pts if packet.pts is not None else packet.dts, bytes(packet))
+        is_repeated = this[0] is not None and this == self._last_sound[index]
+        self._last_sound[index] = this
+        return is_repeated
 
     def _mux(self, packet: av.Packet[Stream]) -> None:
         """Hand over a packet; one too damaged for the container costs itself, not the output."""
         try:
             self._output.mux(packet)
-        except av.error.InvalidDataError:
+        except (av.error.InvalidDataError, av.error.ArgumentError):
             if not self._has_refused:
-                logger.warning("damaged packets of sound or subtitles are left out")
+                self._lose("damaged packets of sound or subtitles")
             self._has_refused = True
 
-    @staticmethod
-    def _rebuilt(
-        packet: CompanionPacket, target: Stream, rewrite: Callable[[bytes], bytes] | None
-    ) -> av.Packet[Stream]:
-        rebuilt = av.Packet(rewrite(packet.data) if rewrite else packet.data)
-        rebuilt.pts, rebuilt.dts, rebuilt.duration = packet.pts, packet.dts, packet.duration
-        rebuilt.time_base, rebuilt.is_keyframe = packet.time_base, packet.is_keyframe
-        rebuilt.stream = target
-        return rebuilt
+    def _lose(self, description: str) -> None:
+        logger.warning("not carried over: %s", description)
+        self.losses.append(description)
 
     def _add(self, stream: Stream) -> None:
-        codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
-        try:
-            if self._probe:
-                _try_alone(stream, self._output.format.name)
-            target = self._output.add_stream_from_template(stream)
-        except (ValueError, av.FFmpegError):
-            converted = self._add_converted_text(stream, codec)
-            if converted is None:
-                logger.warning(
-                    "%s cannot hold the %s stream (%s), which is left out",
-                    self._output.format.name,
-                    stream.type,
-                    codec,
-                )
-                return
-            target = converted
+        codec = codec_of(stream)
+        carried = self._copied(stream, codec) or self._converted(stream, codec)
+        if carried is None:
+            self._lose(f"the {described(stream)}, which {self._output.format.name} cannot hold")
+            return
+        track, target = carried
         target.metadata.update(kept_metadata(dict(stream.metadata)))
+        if "title" in target.metadata and self._output.format.name in MOV_FORMATS:
+            # They keep no title of a track, and players show this instead.
+            target.metadata["handler_name"] = target.metadata["title"]
         target.disposition = stream.disposition
-        self._targets[stream.index] = target
+        self._tracks[stream.index] = track
+        self._rising[stream.index] = RisingTimes()
+        if stream.type == "audio":
+            self._last_sound[stream.index] = (None, b"")
 
-    def _add_converted_text(self, stream: Stream, codec: str) -> Stream | None:
+    def _copied(self, stream: Stream, codec: str) -> tuple[_Track, Stream] | None:
+        held = {"audio": self._holds.sound, "subtitle": self._holds.subtitles}.get(stream.type)
+        if held is not None and codec not in held:
+            return None
+        if stream.type == "video" and self._span is not None:
+            return None  # it would have to begin at a keyframe
+        target = self._added(lambda output: output.add_stream_from_template(stream, opaque=True))
+        return None if target is None else (_Copied(target), target)
+
+    def _converted(self, stream: Stream, codec: str) -> tuple[_Track, Stream] | None:
+        if stream.type == "audio":
+            return self._converted_sound(stream, codec)
+        if stream.type == "subtitle":
+            return self._converted_text(codec)
+        return None
+
+    def _converted_sound(self, stream: Stream, codec: str) -> tuple[_Track, Stream] | None:
+        context = stream.codec_context
+        if not isinstance(context, AudioCodecContext):
+            return None
+        encoder = self._holds.lossless_sound if is_lossless(codec) else self._holds.lossy_sound
+        target = self._added(lambda output: add_sound(output, encoder, context))
+        if target is None:
+            return None
+        logger.warning("the sound becomes %s: %s cannot hold %s", codec_of(target),
+                       self._output.format.name, codec)  # fmt: skip
+        converter = SoundConverter(stream, target, shares_decoder=self._is_live)  # type: ignore[arg-type]
+        return converter, target
+
+    def _converted_text(self, codec: str) -> tuple[_Track, Stream] | None:
         """A stream of the container's own text subtitles, if both sides are plain text."""
         target_codec = TEXT_SUBTITLE_OF_FORMAT.get(self._output.format.name)
-        source_kind = _PLAIN_TEXT_SUBTITLES.get(codec)
-        if target_codec is None or source_kind is None:
+        rewrite = text_rewriter(codec, target_codec) if target_codec else None
+        if target_codec is None or rewrite is None:
             return None
-        try:
-            target = self._output.add_mux_stream(target_codec)
-        except (ValueError, av.FFmpegError):
+        target = self._added(lambda output: output.add_mux_stream(target_codec))
+        if target is None:
             return None
-        target.time_base = stream.time_base
-        is_mov = target_codec == "mov_text"
-        self._rewrite[stream.index] = lambda data: _write_text(
-            _read_text(data, source_kind), is_mov
-        )
+        target.time_base = Fraction(1, 1000)
         logger.info("%s subtitles become %s", codec, target_codec)
-        return target
+        return _Copied(target, rewrite), target
+
+    def _added(self, add: Callable[[OutputContainer], Stream]) -> Stream | None:
+        """The stream that `add` makes in the output; None if the container refuses it, which some
+        say only when they begin: so it is tried alone first."""
+        try:
+            _try_alone(add, self._output.format)
+            return add(self._output)
+        except _REFUSALS as error:
+            logger.debug("%s refuses a stream: %s", self._output.format.name, error)
+            return None
+
+    def _add_attached(self) -> None:
+        for stream, data in self._demuxer.attached.covers:
+            self._add_cover(stream, data)
+        for attachment in self._demuxer.attached.attachments:
+            name = attachment.metadata.get("filename", "attachment")
+            if self._holds.has_attachments and self._output.format.name == "matroska":
+                mimetype = attachment.metadata.get("mimetype", "application/octet-stream")
+                self._output.add_attachment(name, mimetype, attachment.data)
+            else:
+                self._lose(f"the attachment `{name}`, which {self._output.format.name} cannot hold")
+
+    def _add_cover(self, stream: Stream, data: bytes) -> None:
+        codec = codec_of(stream)
+        named = _COVER_OF_MIMETYPE.get(codec)
+        if self._holds.has_attachments and named:
+            name = stream.metadata.get("filename", named[0])
+            self._output.add_attachment(name, named[1], data)
+            return
+        target = None
+        if self._holds.has_covers:
+            target = self._added(
+                lambda output: output.add_stream_from_template(stream, opaque=True)
+            )
+        if target is None:
+            self._lose(f"the cover picture ({codec}), which {self._output.format.name} cannot hold")
+            return
+        target.metadata.update(kept_metadata(dict(stream.metadata)))
+        target.disposition = Disposition.attached_pic
+        self._covers.append((target, data))
 
     def _is_wanted(self, packet: av.Packet[Stream]) -> bool:
         if self._span is None:
             return True
         time = packet.pts if packet.pts is not None else packet.dts
-        return time is not None and self._span.holds(time * Fraction(packet.time_base or 1))
-
-    def _moved(self, packet: av.Packet[Stream], target: Stream) -> av.Packet[Stream]:
+        if time is None:
+            return False
         time_base = Fraction(packet.time_base or 1)
-        rewrite = self._rewrite.get(packet.stream_index)
-        if rewrite is not None:
-            copy = av.Packet(rewrite(bytes(packet)))
-            copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
-            copy.time_base = time_base
-            packet = copy
-        if self._span is not None:
-            shift = round(self._span.begin_seconds / time_base)
-            packet.pts = None if packet.pts is None else packet.pts - shift
-            packet.dts = None if packet.dts is None else packet.dts - shift
-        packet.stream = target
+        if packet.stream.type == "subtitle":
+            return self._span.touches(time * time_base, (time + (packet.duration or 0)) * time_base)
+        return self._span.holds(time * time_base)
+
+    def _moved(self, packet: av.Packet[Stream]) -> av.Packet[Stream]:
+        """The packet with the times of the output; one that began before the span begins with it."""
+        if self._span is None:
+            return packet
+        shift = round(self._span.begin_seconds / Fraction(packet.time_base or 1))
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
+        if packet.stream.type == "subtitle" and packet.pts is not None and packet.pts < 0:
+            packet.duration = max(0, (packet.duration or 0) + packet.pts)
+            packet.pts = packet.dts = 0
         return packet
 
 
-def copy_description(source: InputContainer, output: OutputContainer, span: Span | None) -> None:
-    """Container metadata and chapters (cut to the span)."""
+def copy_description(demuxer: Demuxer, output: OutputContainer, span: Span | None) -> None:
+    """Container metadata and chapters, in the time of the output and cut to the span."""
+    source = demuxer.container
     output.metadata.update(kept_metadata(dict(source.metadata)))
-    chapters = []
-    for chapter in source.chapters():
-        if span is not None:
-            time_base = Fraction(chapter["time_base"] or 1)
-            begin = round(span.begin_seconds / time_base)
-            end = None if span.end_seconds is None else round(span.end_seconds / time_base)
-            start = max(chapter["start"], begin)
-            stop = chapter["end"] if end is None else min(chapter["end"], end)
-            if stop <= start:
-                continue
-            chapter = {**chapter, "start": start - begin, "end": stop - begin}
-        chapters.append(chapter)
+    chapters = [
+        moved
+        for chapter in source.chapters()
+        if (moved := _moved_chapter(chapter, demuxer.clock.origin_seconds, span)) is not None
+    ]
     if chapters:
-        output.set_chapters(chapters)
+        output.set_chapters(chapters)  # type: ignore[arg-type]
 
 
-def _try_alone(stream: Stream, format_name: str) -> None:
-    """ValueError or FFmpegError if a container of this format cannot begin with this stream."""
-    with av.open(io.BytesIO(), "w", format=format_name) as container:
-        container.add_stream_from_template(stream)
+def can_hold_sound(container: OutputContainer) -> bool:
+    """Whether containers of this format have sound at all."""
+    return container.default_audio_codec not in ("", "none")
+
+
+def codec_of(stream: Stream) -> str:
+    """The name of the format (`aac`), not of the decoder that was picked."""
+    context = stream.codec_context
+    if context is not None:
+        return context.codec.canonical_name
+    return getattr(stream, "name", None) or "unknown"
+
+
+def described(stream: Stream) -> str:
+    """`audio stream 2 (aac, deu)`: a stream as messages call it."""
+    words = [codec_of(stream)]
+    if stream.language and stream.language != "und":
+        words.append(stream.language)
+    return f"{stream.type} stream {stream.index} ({', '.join(words)})"
+
+
+def _moved_chapter(
+    chapter: Any, origin_seconds: Fraction, span: Span | None
+) -> dict[str, Any] | None:
+    """The chapter in the time of the output; None if the span holds nothing of it."""
+    time_base = Fraction(chapter["time_base"] or 1)
+    begin_seconds = origin_seconds + (span.begin_seconds if span else 0)
+    begin = round(begin_seconds / time_base)
+    start, stop = max(chapter["start"], begin), chapter["end"]
+    if span is not None and span.end_seconds is not None:
+        stop = min(stop, round((origin_seconds + span.end_seconds) / time_base))
+    if stop <= start and span is not None:
+        return None
+    return {**chapter, "start": start - begin, "end": max(start, stop) - begin}
+
+
+def _rebuilt(packet: CompanionPacket) -> av.Packet[Stream]:
+    rebuilt = av.Packet(packet.data)
+    rebuilt.pts, rebuilt.dts, rebuilt.duration = packet.pts, packet.dts, packet.duration
+    rebuilt.time_base, rebuilt.is_keyframe = packet.time_base, packet.is_keyframe
+    return rebuilt
+
+
+def _try_alone(
+    add: Callable[[OutputContainer], Stream], container_format: av.ContainerFormat
+) -> None:
+    """ValueError or FFmpegError if a container of this format cannot begin with such a stream."""
+    if container_format.no_file:
+        return
+    with av.open(io.BytesIO(), "w", format=container_format.name) as container:
+        add(container)
         container.start_encoding()
-
-
-def _read_text(data: bytes, kind: str) -> str:
-    if kind == "mov":
-        length = int.from_bytes(data[:2], "big")
-        return data[2 : 2 + length].decode("utf-8", "replace")
-    text = data.decode("utf-8", "replace")
-    if kind == "ass":  # ReadOrder,Layer,Style,Name,MarginL,MarginR,MarginV,Effect,Text
-        text = re.sub(r"\{[^}]*\}", "", text.split(",", 8)[-1]).replace("\\N", "\n")
-    return re.sub(r"</?[a-zA-Z][^>]*>", "", text)
-
-
-def _write_text(text: str, is_mov: bool) -> bytes:
-    encoded = text.encode()
-    return struct.pack(">H", min(len(encoded), 65535)) + encoded[:65535] if is_mov else encoded

@@ -13,13 +13,15 @@ from functools import partial
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.container import InputContainer
-from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.attached import NOTHING_ATTACHED, attached_to, companions_of
 from instantvir_models.media.base import VideoReader
 from instantvir_models.media.coding import EXPORT_OPTIONS, CodingNotes
+from instantvir_models.media.crop import crop_of
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, main_video_stream
 from instantvir_models.media.describe import described_stream, found_instead
@@ -33,6 +35,7 @@ from instantvir_models.media.fields import (
     whole_pictures,
 )
 from instantvir_models.media.frame import Frame
+from instantvir_models.media.limits import clock_may_jump
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import SourceTimeline, Trim
@@ -63,7 +66,6 @@ class ContainerReader(VideoReader):
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
-            Also while iterating, if the size of the picture changes and the source is not live.
     """
 
     demuxer: Demuxer
@@ -97,11 +99,16 @@ class ContainerReader(VideoReader):
                 name=source.name,
                 time_base=whole.time_base,
                 may_change_size=source.is_live,
+                crop=crop_of(self.demuxer.video),
+                on_other_size=self.demuxer.account.note_other_size,
             )
             info = described_stream(first, picture_format, self.demuxer, trim)
             super().__init__(
                 source.name,
-                info=info.at_rate(whole.rate_factor),
+                info=replace(
+                    info.at_rate(whole.rate_factor),
+                    has_fields=info.is_interlaced and not whole.are_whole,
+                ),
                 span=decoding.timeline.span_from(first),
                 frames=_delivered(whole, picture_format, self.demuxer.codings),
             )
@@ -137,16 +144,16 @@ def _delivered(
         yield from frames
         return
     size = (picture_format.height, picture_format.width)
-    upright = picture_format.orientation.upright
+    seen, upright = picture_format.crop.visible, picture_format.orientation.upright
     masks = (np.repeat(whole.guessed(i, *size)[..., None], 3, -1) for i in (0, 1))
-    by_turns = [upright(mask.astype(np.uint8))[..., 0] > 0 for mask in masks]
+    by_turns = [upright(seen(mask.astype(np.uint8)))[..., 0] > 0 for mask in masks]
     for index, frame in enumerate(frames):
         yield replace(frame, guessed=by_turns[index % 2])
 
 
 def _fields_later(source: ContainerSource, demuxer: Demuxer, threads: int | None) -> Fields | None:
     """What a file tells of its fields behind its beginning; None where that tells nothing, either."""
-    if source.is_live or not os.path.isfile(str(demuxer.container.name)):
+    if source.is_live or not source.is_file:
         return None
     seconds = (demuxer.video.duration or 0) * demuxer.time_base or Fraction(
         demuxer.container.duration or 0, 1_000_000
@@ -173,7 +180,7 @@ class _Decoding:
     first: av.VideoFrame | None
 
     @classmethod
-    def begin(cls, demuxer: Demuxer, name: str, trim: Trim) -> _Decoding:
+    def begin(cls, demuxer: Demuxer, name: str, trim: Trim, *, is_live: bool) -> _Decoding:
         """Decode until there is a picture."""
         timeline = SourceTimeline(
             name,
@@ -181,6 +188,8 @@ class _Decoding:
             trim=trim,
             first_seconds=demuxer.first_seconds,
             frame_rate=demuxer.account.average_rate,
+            end_seconds=demuxer.end_seconds,
+            looks_ahead=not is_live,
         )
         pictures = timeline.within(demuxer.frames(), on_end=demuxer.stop_decoding)
         return cls(demuxer, timeline, pictures, first=next(pictures, None))
@@ -209,7 +218,11 @@ class _Opening:
     def decoding(self) -> _Decoding:
         """Begun and open, or VideoOpenError."""
         container = self.source.open()
-        can_seek = bool(self.trim.start_seconds) and os.path.isfile(str(container.name))
+        can_seek = (
+            bool(self.trim.start_seconds)
+            and self.source.is_file
+            and not clock_may_jump(container.format)
+        )
         decoding = self._begun(container, seek=can_seek)
         if not (can_seek and decoding.timeline.began_late()):
             return decoding
@@ -222,7 +235,9 @@ class _Opening:
             demuxer = self._demuxer(container)
             if seek:
                 demuxer.seek_to_start()
-            return _Decoding.begin(demuxer, self.source.name, self.trim)
+            return _Decoding.begin(
+                demuxer, self.source.name, self.trim, is_live=self.source.is_live
+            )
         except BaseException:
             container.close()
             raise
@@ -238,12 +253,17 @@ class _Opening:
                 f"{self.source.name} has video of a kind that this FFmpeg cannot decode",
                 hint="convert it to H.264 with another program first",
             )
-        is_file = os.path.isfile(str(container.name)) and not self.source.is_live
+        is_file = self.source.is_file and not self.source.is_live
         _prepare_decoder(video, self.threads, may_hold_back=is_file)
+        # Else FFmpeg leaves columns at the left that are cropped, for the sake of alignment.
+        video.codec_context.flags |= Flags.unaligned
         return Demuxer(
             container,
             video,
-            _copyable_streams(container) if self.other_streams else (),
+            companions_of(container, video, is_live=self.source.is_live)
+            if self.other_streams
+            else (),
+            attached=attached_to(container) if self.other_streams else NOTHING_ATTACHED,
             trim=self.trim,
             read_errors_allowed=LIVE_READ_ERRORS if self.source.is_live else 0,
             open_next=self.source.open_next_piece,
@@ -258,8 +278,3 @@ def _prepare_decoder(video: VideoStream, threads: int | None, *, may_hold_back: 
     context.thread_type = "AUTO" if may_hold_back else "SLICE"
     # With frame threads FFmpeg exports the quantisers of a frame that another thread still decodes.
     context.options = {} if may_hold_back else dict(EXPORT_OPTIONS)
-
-
-def _copyable_streams(container: InputContainer) -> tuple[Stream, ...]:
-    streams = [*container.streams.audio, *container.streams.subtitles]
-    return tuple(s for s in streams if not Disposition(s.disposition) & Disposition.attached_pic)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -15,16 +15,27 @@ from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.base import VideoReader, VideoWriter
-from instantvir_models.media.companions import Companions, copy_description
+from instantvir_models.media.companions import Companions, can_hold_sound, copy_description
 from instantvir_models.media.connection import Connection
-from instantvir_models.media.destination import final_path, partial_path, stream_of
+from instantvir_models.media.destination import final_path, move_into_place, partial_path, stream_of
 from instantvir_models.media.encoder import VideoEncoder
 from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.frame import Frame
+from instantvir_models.media.hdr import HLG, PQ
 from instantvir_models.media.muxer import open_muxer
-from instantvir_models.media.names import Destination, destination_name, is_network_address
+from instantvir_models.media.names import (
+    Destination,
+    as_address,
+    destination_name,
+    is_network_address,
+)
 from instantvir_models.media.packets import CompanionPacket
-from instantvir_models.media.settings import EncoderSettings, ResolvedEncoder, resolve_encoder
+from instantvir_models.media.settings import (
+    EncoderSettings,
+    ResolvedEncoder,
+    resolve_encoder,
+    software_sibling,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +73,26 @@ class ContainerWriter(VideoWriter):
         self._choice: ResolvedEncoder | None = None
         self._container: OutputContainer | None = None
         self._companions: Companions | None = None
+        self._could_hold_sound = False
         self._final = final_path(destination)
         self._partial = partial_path(self._final) if self._final and not is_live else None
-        target = str(self._partial) if self._partial else stream_of(destination)
+        target = as_address(str(self._partial)) if self._partial else stream_of(destination)
         self._pipe = None if isinstance(target, str) else target
         with self._no_remains():
-            try:
-                self._encoder = self._open(target, output_format)
-            except av.error.ArgumentError:
-                if self._companions is None or self._final is None:
-                    raise
-                self._encoder = self._open(target, output_format, probe=True)
+            self._encoder = self._open(target, output_format)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What of the source the output is not given, in words, as far as it is known now."""
+        carried = self._companions.losses if self._companions else ()
+        return (*self._encoder.losses, *carried)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the source has sound, the container could hold some, and it gets none."""
+        return (
+            self._could_hold_sound and self._companions is not None and self._companions.is_silent
+        )
 
     def write_companions(self, packets: Iterable[CompanionPacket]) -> None:
         """Copy audio and subtitles, to a live output."""
@@ -81,32 +101,46 @@ class ContainerWriter(VideoWriter):
                 self._companions.write(packets)
             self._flush_pipe()
 
-    def _open(
-        self, target: str | BinaryIO, output_format: str | None, *, probe: bool = False
-    ) -> VideoEncoder:
-        """Set up the container and all its streams, and begin it.
-
-        Args:
-            probe: try first whether the container takes each companion.
-        """
+    def _open(self, target: str | BinaryIO, output_format: str | None) -> VideoEncoder:
+        """Set up the container and all its streams, and begin it; in software where the hardware
+        that was asked for is not there."""
         if output_format is None and self._final is None and not isinstance(target, str):
             raise VideoWriteError(
                 f"{self._name} needs a container format",
                 hint="matroska and nut suit pipes; mp4 is written in fragments",
             )
+        try:
+            return self._begin(target, output_format)
+        except (av.FFmpegError, OSError) as error:
+            sibling = software_sibling(self._choice.codec) if self._choice else None
+            if sibling is None or "avcodec_open2" not in str(error):
+                raise
+            logger.warning(
+                "%s is not available here (%s); %s encodes instead",
+                self._settings.codec, error.strerror, sibling,
+            )  # fmt: skip
+            self._settings = replace(self._settings, codec=sibling, preset=None)
+            return self._begin(target, output_format)
+
+    def _begin(self, target: str | BinaryIO, output_format: str | None) -> VideoEncoder:
+        info = self._reader.info if self._reader else None
+        kinds = {kind for kind, _ in info.side_data} if info else set()
         self._container = container = open_muxer(
             target,
             output_format,
             name=self._name,
             is_whole=self._partial is not None,
             is_live=self._is_live,
+            says_projection=not kinds.isdisjoint({"spherical", "stereo_3d"}),
         )
         self._choice = choice = resolve_encoder(
             self._settings,
             format_name=container.format.name,
             width=self._width,
             height=self._height,
-            bit_depth=self._reader.info.bit_depth if self._reader else 8,
+            bit_depth=info.bit_depth if info else 8,
+            is_hdr=info is not None and info.color.transfer in (PQ, HLG) and info.bit_depth > 8,
+            has_alpha=info is not None and info.has_alpha,
         )
         encoder = VideoEncoder(
             container,
@@ -116,19 +150,24 @@ class ContainerWriter(VideoWriter):
             frame_rate=self._frame_rate,
             info_of=self._reader,
             is_live=self._is_live,
+            is_prompt=self._is_live or self._settings.low_latency,
         )
-        self._copy_companions(container, probe=probe)
+        for loss in encoder.losses:
+            logger.warning("not carried over: %s", loss)
+        self._carry_companions(container)
         container.start_encoding()
+        if self._companions is not None:
+            self._companions.write_covers()
         logger.info("writing %s as %s %s", self._name, choice.codec, choice.pix_fmt)
         return encoder
 
-    def _copy_companions(self, container: OutputContainer, *, probe: bool) -> None:
+    def _carry_companions(self, container: OutputContainer) -> None:
         if self._reader is None or self._reader.demuxer is None:
             return
         demuxer, span = self._reader.demuxer, self._reader.span
-        copy_description(demuxer.container, container, span)
-        if demuxer.others:
-            self._companions = Companions(demuxer, container, span, probe=probe)
+        copy_description(demuxer, container, span)
+        self._companions = Companions(demuxer, container, span, is_live=self._is_live)
+        self._could_hold_sound = can_hold_sound(container)
 
     def _write(self, frame: Frame) -> None:
         self._mux(self._encoder.encode(frame))
@@ -157,10 +196,12 @@ class ContainerWriter(VideoWriter):
             )
         self._mux(self._encoder.last_packets())
         self._write_waiting_companions()
+        if self._companions is not None:
+            self._companions.finish()
         self._container.close()
         self._flush_pipe()
         if self._final is not None and self._partial is not None:
-            os.replace(self._partial, self._final)
+            move_into_place(self._partial, self._final)
 
     def _discard(self) -> None:
         if self._container is not None:
@@ -171,5 +212,10 @@ class ContainerWriter(VideoWriter):
             self._partial.unlink(missing_ok=True)
 
     def _sentence(self, error: BaseException) -> VideoWriteError | None:
-        codec = self._choice.codec if self._choice else None
-        return write_error(error, self._name, codec=codec, is_network=self._is_network)
+        return write_error(
+            error,
+            self._name,
+            codec=self._choice.codec if self._choice else None,
+            format_name=self._container.format.name if self._container else None,
+            is_network=self._is_network,
+        )

@@ -11,7 +11,14 @@ from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from instantvir_models.media.limits import clock_may_jump
+
 _AV_TIME_BASE = 1_000_000
+_FASTEST = 1000
+"""Frames a second that are believed."""
+_ONE_STRETCH_SECONDS = Fraction(1, 2)
+_SAYS_ITS_DURATION = ("matroska", "flv", "mp4", "avi")
+"""Formats whose header says how long they are, and does not guess it from what is there."""
 
 
 @dataclass(frozen=True)
@@ -32,62 +39,156 @@ class Account:
     def __init__(self, container: InputContainer, video: VideoStream) -> None:
         # Kept now, because a closed container must not be asked any more.
         self._video_index = video.index
-        self.average_rate = Fraction(video.average_rate) if video.average_rate else None
+        self._time_base = Fraction(video.time_base or Fraction(1, 90_000))
+        self.average_rate = frame_rate_of(video)
+        self._has_constant_rate = container.format.name == "avi"
         self._promised_frames = _promised_frames(container, video)
+        self.video_end_seconds = _video_end_seconds(container, video)
+        """End of the video alone according to the header, if it says so."""
         self.promised_end_seconds = _promised_end_seconds(container, video)
-        """End of the video according to the container's header; None where it says nothing."""
-        self.undecodable_packets = 0
+        """End of the video, or of the whole, according to the header; None where it says nothing."""
         self.read_error: str | None = None
         """Why reading ended before the container did."""
         self.has_read_all = False
         """Whether the source was read from its beginning to its end."""
         self._packets = 0
+        self._tells_cuts = not clock_may_jump(container.format)
+        """Of other formats a packet is also corrupt where two recordings were joined."""
+        self._is_last_cut = False
         self._last_end_seconds = Fraction(0)
+        self._last_video_seconds: Fraction | None = None
+        self._longest_gap_seconds = Fraction(0)
         self._delivered_frames = 0
-        self._corrupt_frames = 0
+        self._undecodable: list[Fraction | None] = []
+        self._tells_early = True
+        self._first_keyframe_seconds: Fraction | None = None
+        self._before_keyframe: list[Fraction | None] = []
+        self._corrupt: list[Fraction | None] = []
+        self._other_sizes: dict[tuple[int, int], list[Fraction | None]] = {}
+
+    @property
+    def undecodable_packets(self) -> int:
+        """Packets that gave no picture."""
+        early = len(self._before_keyframe) if self._tells_early else 0
+        return len(self._undecodable) + early
+
+    @property
+    def has_lost_some(self) -> bool:
+        """Whether less could be read so far than the container promises at its beginning."""
+        return self.read_error is not None or self._promised_and_missing() > 0
+
+    def note_end(self, packet: av.Packet[Stream]) -> None:
+        """A packet was read that still has the source's own times, in which promises are made."""
+        time = _time_of(packet)
+        if time is None:
+            return
+        if packet.stream_index == self._video_index:
+            if self._last_video_seconds is not None:
+                gap = time - self._last_video_seconds
+                self._longest_gap_seconds = max(self._longest_gap_seconds, gap)
+            self._last_video_seconds = time
+        end = time + (packet.duration or 0) * Fraction(packet.time_base)
+        self._last_end_seconds = max(self._last_end_seconds, end)
 
     def note_packet(self, packet: av.Packet[Stream]) -> None:
         """A packet of the video or of what comes along was read."""
         if packet.stream_index == self._video_index:
             self._packets += 1
-        if packet.pts is not None and packet.time_base:
-            end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
-            self._last_end_seconds = max(self._last_end_seconds, end)
+            self._is_last_cut = packet.is_corrupt and self._tells_cuts
+            self._note_early(packet)
+
+    def _note_early(self, packet: av.Packet[Stream]) -> None:
+        """Remember what is shown before the first keyframe, until it turns out to be decodable."""
+        time = _time_of(packet)
+        if self._first_keyframe_seconds is None and packet.is_keyframe:
+            self._first_keyframe_seconds = Fraction(0) if time is None else time
+            self._before_keyframe = [t for t in self._before_keyframe if t is not None]
+            return
+        keyframe = self._first_keyframe_seconds
+        is_early = keyframe is None or (time is not None and time < keyframe)
+        if is_early and not packet.is_discard:
+            self._before_keyframe.append(time)
+
+    def note_undecodable(self, seconds: Fraction | None) -> None:
+        """A packet that is shown at `seconds` gave no picture, or a place could not be read."""
+        if seconds is None or seconds not in self._before_keyframe:
+            self._undecodable.append(seconds)
+
+    def note_decoded(self, seconds: Fraction | None) -> None:
+        """A picture that is shown at `seconds` was decoded, maybe one that nobody wants."""
+        self._delivered_frames += 1
+        if self._first_keyframe_seconds is None:  # then it can be done without
+            self._before_keyframe.clear()
+        elif self._before_keyframe and seconds in self._before_keyframe:
+            self._before_keyframe.remove(seconds)
+
+    def forget_early(self) -> None:
+        """Reading begins elsewhere than at the beginning."""
+        self._tells_early = False
+
+    def note_other_size(self, width: int, height: int, seconds: Fraction) -> None:
+        """A picture of another size than the first was scaled to it."""
+        self._other_sizes.setdefault((width, height), []).append(seconds)
 
     def note_delivered(self, picture: av.VideoFrame) -> None:
         """A picture was given out."""
-        self._delivered_frames += 1
-        self._corrupt_frames += bool(picture.is_corrupt)
+        if picture.is_corrupt:
+            time = picture.pts
+            self._corrupt.append(None if time is None else time * self._time_base)
 
     def damage(self, name: str) -> Damage:
         """What could not be read so far of the source called `name`."""
-        undecodable, missing = self.undecodable_packets, self._missing_frames()
+        missing, lost = self._missing_frames(), self._undecodable
+        early = self._before_keyframe if self._tells_early and self._delivered_frames else []
         parts = []
         if missing:
-            promised = self._delivered_frames + undecodable + missing
+            promised = self._delivered_frames + self.undecodable_packets + missing
             parts.append(
                 f"{name} is cut short: "
                 f"it promises {promised} frames, {self._delivered_frames} could be read"
             )
         elif self.read_error:
             parts.append(f"{name} could not be read to its end ({self.read_error})")
-        if undecodable:
-            parts.append(f"{counted(undecodable, 'packet')} could not be decoded")
-        if self._corrupt_frames:
-            parts.append(f"{counted(self._corrupt_frames, 'frame')} had to be guessed in part")
-        return Damage(undecodable + missing, self._corrupt_frames, "; ".join(parts) or None)
+        elif self.has_read_all and self._is_last_cut:
+            parts.append(f"{name} is cut short: its last packet is not complete")
+        if early:
+            parts.append(
+                f"{counted(len(early), 'packet')} could not be decoded before the first keyframe"
+                f"{_times(early)}"
+            )
+        if lost:
+            parts.append(f"{counted(len(lost), 'packet')} could not be decoded{_times(lost)}")
+        if self._corrupt:
+            guessed = f"{counted(len(self._corrupt), 'frame')} had to be guessed in part"
+            parts.append(f"{guessed}{_times(self._corrupt)}")
+        for (width, height), times in self._other_sizes.items():
+            scaled = f"{counted(len(times), 'frame')} of {width}x{height} scaled to the first size"
+            parts.append(f"{scaled}{_times(times)}")
+        return Damage(
+            self.undecodable_packets + missing, len(self._corrupt), "; ".join(parts) or None
+        )
 
     def _missing_frames(self) -> int:
         """Promised frames that were not in the file; 0 until it was read to its end."""
-        if not self.has_read_all:
-            return 0
+        return self._promised_and_missing() if self.has_read_all else 0
+
+    def _promised_and_missing(self) -> int:
         if self._promised_frames is not None:
             return max(0, self._promised_frames - self._packets)
         if self.promised_end_seconds is None or self.average_rate is None:
             return 0
-        missing = round((self.promised_end_seconds - self._last_end_seconds) * self.average_rate)
+        missing_seconds = self.promised_end_seconds - self._last_end_seconds
+        if missing_seconds <= self._longest_gap_seconds:
+            return 0  # the last picture may stay as long as another one did
+        missing = round(missing_seconds * self.average_rate)
         # The muxers round durations, and a variable frame rate makes the last gap uncertain.
-        return missing if missing >= 2 else 0
+        return missing if missing >= (1 if self._has_constant_rate else 2) else 0
+
+
+def frame_rate_of(video: VideoStream) -> Fraction | None:
+    """The average, where it is one: that of raw DV is its clock's 60000 a second."""
+    rates = (video.average_rate, video.guessed_rate, video.base_rate)
+    return next((Fraction(rate) for rate in rates if rate and rate <= _FASTEST), None)
 
 
 def counted(number: int, noun: str) -> str:
@@ -95,18 +196,55 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _time_of(packet: av.Packet[Stream]) -> Fraction | None:
+    time = packet.pts if packet.pts is not None else packet.dts
+    return None if time is None or not packet.time_base else time * Fraction(packet.time_base)
+
+
+def _times(seconds: list[Fraction | None]) -> str:
+    """` (at 0.48-0.60 s, 2.00 s)`: where these times lie, in at most five stretches."""
+    known = sorted(time for time in seconds if time is not None)
+    stretches: list[tuple[Fraction, Fraction]] = []
+    for time in known:
+        if stretches and time - stretches[-1][1] <= _ONE_STRETCH_SECONDS:
+            stretches[-1] = (stretches[-1][0], time)
+        else:
+            stretches.append((time, time))
+    if not stretches:
+        return ""
+    texts = [
+        f"{float(a):.2f}" if a == b else f"{float(a):.2f}-{float(b):.2f}" for a, b in stretches
+    ]
+    more = ", and later" if len(texts) > 5 else ""
+    return f" (at {', '.join(texts[:5])} s{more})"
+
+
 def _promised_frames(container: InputContainer, video: VideoStream) -> int | None:
-    """Frames according to the container's tables (MP4, AVI); None where it keeps none."""
+    """Frames according to the container's tables (MP4); None where it keeps none. AVI counts the
+    places of frames, which may be empty."""
+    if container.format.name == "avi":
+        return None
     if "mp4" in container.format.name:
-        return len(video.index_entries) or video.frames or None
+        # A fragmented file has no frames in its header, but a table for each fragment.
+        return (len(video.index_entries) or video.frames) if video.frames else None
     return video.frames or None
 
 
-def _promised_end_seconds(container: InputContainer, video: VideoStream) -> Fraction | None:
-    """End of the video according to a Matroska header; None where nothing is said."""
-    if "matroska" not in container.format.name:
-        return None
+def _video_end_seconds(container: InputContainer, video: VideoStream) -> Fraction | None:
+    """End of the video alone according to the header; None where nothing is said of it."""
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", video.metadata.get("DURATION", ""))
     if match:
         return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
-    return Fraction(container.duration, _AV_TIME_BASE) if container.duration else None
+    if not {"mp4", "avi"}.isdisjoint(container.format.name.split(",")) and video.duration:
+        return (Fraction(video.start_time or 0) + video.duration) * Fraction(video.time_base or 1)
+    return None
+
+
+def _promised_end_seconds(container: InputContainer, video: VideoStream) -> Fraction | None:
+    """The same, or that of the whole file; None where nothing is said."""
+    if not any(name in container.format.name for name in _SAYS_ITS_DURATION):
+        return None
+    end = _video_end_seconds(container, video)
+    if end is not None or not container.duration:
+        return end
+    return Fraction(container.duration, _AV_TIME_BASE)

@@ -8,14 +8,16 @@ from fractions import Fraction
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.media.attached import NOTHING_ATTACHED, Attached, is_cover
 from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
+from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
-from instantvir_models.media.timeline import Trim
+from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 PREROLL_SECONDS = Fraction(1)
 # Streams are interleaved within about a second, so audio of the last frames can follow them.
 POSTROLL_SECONDS = Fraction(1)
+_LONGEST_PRIMING_SECONDS = Fraction(1, 2)
 
 
 class Demuxer:
@@ -42,6 +45,7 @@ class Demuxer:
         video: VideoStream,
         others: tuple[Stream, ...],
         *,
+        attached: Attached = NOTHING_ATTACHED,
         trim: Trim,
         read_errors_allowed: int = 0,
         open_next: Callable[[], InputContainer | None] = lambda: None,
@@ -52,6 +56,7 @@ class Demuxer:
         self.container = container
         self.video = video
         self.others = others
+        self.attached = attached
         self.waiting = PacketQueue()
         self.on_companion: Callable[[], None] = lambda: None
         """Called in the reading thread whenever a packet begins to wait."""
@@ -62,14 +67,38 @@ class Demuxer:
             video.codec_context.codec.canonical_name, bytes(video.codec_context.extradata or b"")
         )
         self._is_past_the_span = False
-        self.first_seconds = Fraction(video.start_time or 0) * self.time_base
-        """Time stamp at which the source begins; the trim counts from here."""
+        tells_decoding_only = container.format.name in DECODING_TIMES_ONLY
+        self._decoding_times = DecodingTimes() if tells_decoding_only else None
+        self._before_the_start: list[av.Packet[Stream]] = []
+        self._has_reached_the_start = False
+        self.clock = SourceClock(
+            _origin_seconds(video, others, has_jumps=self.has_jumps), has_jumps=self.has_jumps
+        )
+        """What packets and pictures are given their times by: from 0, and without jumps."""
+        started = Fraction(video.start_time or 0) * self.time_base if video.start_time else None
+        self.first_seconds = Fraction(0) if started is None else started - self.clock.origin_seconds
+        """When the video begins; the trim counts from here."""
+
+    @property
+    def has_jumps(self) -> bool:
+        """Whether the format's clock may jump, as that of MPEG-TS may."""
+        return clock_may_jump(self.container.format)
+
+    def end_seconds(self) -> Fraction | None:
+        """When the video ends according to the source; None where it does not say, or has less
+        than it promises."""
+        if self.has_jumps or self.account.has_lost_some:
+            return None
+        end = self.account.video_end_seconds
+        return None if end is None else end - self.clock.origin_seconds
 
     def seek_to_start(self) -> None:
         """Try to go to a keyframe at or before the start; else stay at the head."""
+        self.account.forget_early()
         start = self._trim.start_seconds or Fraction(0)
         preroll = PREROLL_SECONDS if self.others else 0
         target = self.first_seconds + max(Fraction(0), start - preroll)
+        target += self.clock.origin_seconds
         try:
             self.container.seek(int(target / self.time_base), stream=self.video)
         except av.FFmpegError as error:
@@ -90,15 +119,35 @@ class Demuxer:
                 self.waiting.append(packet)
                 self.on_companion()
             elif not self._is_past_the_span:
-                self.codings.note_packet(packet)
-                yield from self._decode(packet)
+                for wanted in self._from_the_start(packet):
+                    self.codings.note_packet(wanted)
+                    yield from self._decode(wanted)
             if self._is_past_the_span and self._is_after_the_span(packet):
                 return
         if not self._is_past_the_span:
+            if not self._has_reached_the_start:  # the start lies within the last pictures
+                for packet in self._before_the_start:
+                    yield from self._decode(packet)
             # Also after a read error: the decoder still holds frames of the packets before it.
             yield from self._decode(None)
         is_from_the_beginning = self._trim.start_seconds is None
         self.account.has_read_all = is_from_the_beginning and not self._is_past_the_span
+
+    def _from_the_start(self, packet: av.Packet[Stream]) -> list[av.Packet[Stream]]:
+        """What is to be decoded now: nothing long before the start of the span, and then all since
+        the keyframe before the last, for pictures may refer to those before a keyframe."""
+        start = self._trim.start_seconds
+        if not self.has_jumps or start is None or self._has_reached_the_start:
+            return [packet]
+        if packet.is_keyframe:
+            keyframes = [i for i, p in enumerate(self._before_the_start) if p.is_keyframe]
+            self._before_the_start = self._before_the_start[keyframes[-1] if keyframes else 0 :]
+        self._before_the_start.append(packet)
+        time = packet.dts if packet.dts is not None else packet.pts
+        if time is None or time * self.time_base < self.first_seconds + start:
+            return []
+        self._has_reached_the_start = True
+        return self._before_the_start
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
         demuxed = self._demuxed(self.container)
@@ -115,7 +164,7 @@ class Demuxer:
                 errors_in_a_row += 1
                 is_damage = isinstance(error, av.error.InvalidDataError)
                 if is_damage and errors_in_a_row <= self._read_errors_allowed:
-                    self.account.undecodable_packets += 1
+                    self.account.note_undecodable(None)
                     demuxed = self._demuxed(self._later_piece or self.container)
                     continue
                 self.account.read_error = error.strerror or str(error)
@@ -124,8 +173,29 @@ class Demuxer:
             # Not `packet.dts is None`: Matroska's first B-frame packets have no dts.
             if packet.size == 0:
                 continue
+            self.account.note_end(packet)
+            self._place(packet)
             self.account.note_packet(packet)
             yield packet
+
+    def _place(self, packet: av.Packet[Stream]) -> None:
+        """Give the packet its time on the one clock."""
+        time_base = Fraction(packet.time_base or self.time_base)
+        shown = packet.pts if packet.pts is not None else packet.dts
+        if not self.clock.has_begun and shown is not None:
+            self.clock.begin(shown * time_base)
+        is_sparse = packet.stream.type not in ("video", "audio")
+        # Times of showing tell nothing of jumps: pictures of a variable rate come seconds apart.
+        time = packet.pts if packet.dts is None and is_sparse else packet.dts
+        shift_seconds = self.clock.shift(
+            packet.stream_index,
+            None if time is None else time * time_base,
+            (packet.duration or 0) * time_base,
+            is_sparse=is_sparse,
+        )
+        shift = round(shift_seconds / time_base)
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        packet.dts = None if packet.dts is None else packet.dts + shift
 
     def _demuxed(self, container: InputContainer) -> Iterator[av.Packet[Stream]]:
         """The packets of the video and the other streams."""
@@ -149,14 +219,28 @@ class Demuxer:
             self._later_piece = None
 
     def _decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
+        if packet is not None and self._decoding_times is not None:
+            self._decoding_times.decoded(packet.dts)
         try:
-            return self.video.codec_context.decode(packet)
+            pictures = self.video.codec_context.decode(packet)
         except av.error.EOFError:
             return []
         except av.FFmpegError as error:
-            self.account.undecodable_packets += 1
+            self._note_undecodable(packet)
             logger.debug("a packet could not be decoded: %s", error)
             return []
+        for picture in pictures:
+            if self._decoding_times is not None:
+                picture.pts = self._decoding_times.next_pts()
+            time = picture.pts
+            self.account.note_decoded(None if time is None else time * self.time_base)
+        return pictures
+
+    def _note_undecodable(self, packet: av.Packet[Stream] | None) -> None:
+        time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
+        self.account.note_undecodable(None if time is None else time * self.time_base)
+        if packet is not None and self._decoding_times is not None:
+            self._decoding_times.lost(packet.dts)
 
     def _is_after_the_span(self, packet: av.Packet[Stream]) -> bool:
         if not self.others:
@@ -188,12 +272,27 @@ class Demuxer:
         self.container.close()
 
 
+def _origin_seconds(
+    video: VideoStream, others: tuple[Stream, ...], *, has_jumps: bool
+) -> Fraction | None:
+    """The time stamp at which the first of the streams begins; None where nothing is known yet.
+
+    Sound may begin before 0 by what its decoder swallows (the priming of AAC and Opus): such a
+    source begins at 0.
+    """
+    starts = [
+        stream.start_time * Fraction(stream.time_base)
+        for stream in (video, *others)
+        if stream.type in ("video", "audio") and stream.start_time is not None and stream.time_base
+    ]
+    if not starts:
+        return None
+    begin = min(starts)
+    return begin if begin > 0 or has_jumps else min(Fraction(0), begin + _LONGEST_PRIMING_SECONDS)
+
+
 def main_video_stream(container: InputContainer) -> VideoStream | None:
     """The stream that FFmpeg thinks best among the moving ones; cover art does not count."""
-    moving = [
-        stream
-        for stream in container.streams.video
-        if not Disposition(stream.disposition) & Disposition.attached_pic
-    ]
+    moving = [stream for stream in container.streams.video if not is_cover(stream)]
     best = container.streams.best("video")
     return best if best in moving else (moving[0] if moving else None)

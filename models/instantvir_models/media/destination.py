@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
 from instantvir_models.errors import VideoWriteError
-from instantvir_models.media.names import Destination, scheme_of
+from instantvir_models.media.names import Destination, as_address, scheme_of
+
+logger = logging.getLogger(__name__)
+
+
+LONGEST_NAME_BYTES = 255
+"""What file systems allow."""
 
 
 def is_address(destination: Destination) -> bool:
@@ -31,13 +40,29 @@ def final_path(destination: Destination) -> Path | None:
 def stream_of(destination: Destination) -> str | BinaryIO:
     """What FFmpeg writes to, for a destination without a `final_path`."""
     if isinstance(destination, (str, Path)):
-        return sys.stdout.buffer if str(destination) == "-" else str(destination)
+        text = str(destination)
+        return sys.stdout.buffer if text == "-" else as_address(text)
     return destination
 
 
 def partial_path(path: Path) -> Path:
     """The hidden neighbour that is written and then renamed."""
-    return path.with_name(f".{path.name}.part-{os.getpid()}{path.suffix}")
+    end = f".part-{os.getpid()}{path.suffix}"
+    room = LONGEST_NAME_BYTES - len(os.fsencode(end)) - 1
+    stem = os.fsencode(path.name)[:room].decode("utf-8", "ignore")
+    return path.with_name(f".{stem}{end}")
+
+
+def move_into_place(partial: Path, final: Path) -> None:
+    """Give the complete file its name; where the file system cannot do that at once, by a copy."""
+    try:
+        os.replace(partial, final)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+            raise
+        logger.warning("`%s` cannot be renamed here (%s); it is copied", final, error.strerror)
+        shutil.copyfile(partial, final)
+        partial.unlink()
 
 
 def check_writable(path: Path) -> None:

@@ -33,16 +33,22 @@ def _open_hint(error: Exception) -> str:
 
 
 def write_error(
-    error: BaseException, name: str, *, codec: str | None = None, is_network: bool = False
+    error: BaseException,
+    name: str,
+    *,
+    codec: str | None = None,
+    format_name: str | None = None,
+    is_network: bool = False,
 ) -> VideoWriteError | None:
     """Why the output called `name` could not be written; None for an error of another kind.
 
     Args:
         codec: the encoder in use.
+        format_name: the container's format.
         is_network: the output is an address.
     """
     if isinstance(error, av.FFmpegError | OSError):
-        return _refused_by_the_system(error, name, codec, is_network)
+        return _refused(error, name, codec, format_name, is_network)
     if isinstance(error, ValueError) and "format does not support" in str(error):
         return VideoWriteError(
             f"{name} cannot hold {codec} video",
@@ -51,8 +57,12 @@ def write_error(
     return None
 
 
-def _refused_by_the_system(
-    error: av.FFmpegError | OSError, name: str, codec: str | None, is_network: bool
+def _refused(
+    error: av.FFmpegError | OSError,
+    name: str,
+    codec: str | None,
+    format_name: str | None,
+    is_network: bool,
 ) -> VideoWriteError:
     reason = error.strerror or str(error)
     if error.errno == errno.ENOSPC:
@@ -68,9 +78,22 @@ def _refused_by_the_system(
             f"{codec} refused its settings ({reason})",
             hint="check crf, preset and pixel format; hardware encoders need their hardware",
         )
-    return VideoWriteError(
-        f"cannot write {name}: {reason}",
-        hint="check the address and that the server answers"
-        if is_network or isinstance(error, ConnectionError | TimeoutError)
-        else "check the folder, its permissions and the disk",
-    )
+    if is_network or isinstance(error, ConnectionError | TimeoutError):
+        hint = "check the address and that the server answers"
+    elif error.errno in _OF_THE_SYSTEM:
+        hint = "check the folder, its permissions and the disk"
+    else:
+        words = getattr(error, "log", None)
+        reason = f"{reason} ({words[2].strip()})" if words else reason
+        hint = (
+            f"{format_name} refuses what it was given: {codec} video or its settings; "
+            "`.mkv` takes nearly everything"
+        )
+    return VideoWriteError(f"cannot write {name}: {reason}", hint=hint)
+
+
+_OF_THE_SYSTEM = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.EDQUOT,
+     errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.EISDIR, errno.EFBIG, errno.ESTALE}
+)  # fmt: skip
+"""What the file system says, and not FFmpeg of what it is to write."""

@@ -46,6 +46,10 @@ COMBED = 1.3
 """How much worse fields of one moment fit each other than those of different ones may, in pictures
 that are whole; and how much worse the wrong order fits than the right one, where they are not."""
 
+SAME_MOMENT = 1.05
+"""How much worse the nearest field of the picture before may fit than the other one of its own: in
+interlaced video both are half a picture away."""
+
 FEWEST_MOVING = 0.002
 """Part of the pixels that have to move for a pair of pictures to tell anything."""
 
@@ -114,6 +118,11 @@ class WholePictures:
     measured_rows: Order | None = None
     """Which rows of the first picture were measured, and by turns of the others; None for all."""
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether it is known that no picture holds two fields, as they are shown or made so."""
+        return self.fields is not None and self.fields.scan != "unknown"
+
     def guessed(self, index: int, height: int, width: int) -> NDArray[np.bool_]:
         """[h, w], True where picture `index`, of fields, shows what was computed."""
         assert self.measured_rows is not None
@@ -135,8 +144,11 @@ class _Fit:
     @property
     def vote(self) -> int | None:
         """0 for a whole picture, 1 for the top field first, 2 for the bottom; None if unclear."""
-        if COMBED * self.within < min(self.top_first, self.bottom_first):
+        nearest = min(self.top_first, self.bottom_first)
+        if COMBED * self.within < nearest:
             return 0
+        if nearest > SAME_MOMENT * self.within:  # fields of two pictures are no nearer than its own
+            return None
         if COMBED * self.top_first < self.bottom_first:
             return 1
         if COMBED * self.bottom_first < self.top_first:

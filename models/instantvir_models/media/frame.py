@@ -15,6 +15,10 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """[H, W, 3] full-range RGB: uint8 0..255, or uint16 0..65535 for more than 8 bits."""
 
 
+Opacity = NDArray[np.uint8] | NDArray[np.uint16]
+"""[H, W] from 0 (transparent) to the type's largest number (opaque)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One decoded picture and the moment at which it is shown."""
@@ -29,6 +33,8 @@ class Frame:
     """How long the picture is shown, in units of `time_base`; 0 if the source does not say."""
     coding: FrameCoding | None = None
     """How a codec stored it; None for a picture that was made here."""
+    alpha: Opacity | None = field(default=None, kw_only=True)
+    """[H, W] opacity of the source's picture; None where it has none."""
     known: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     """[H, W], True where the picture shows what was there, False where it is lost; None where
     nothing is."""

@@ -52,13 +52,18 @@ class ImageReader(VideoReader):
         codec_name = decode_image(images[0])[1]
         codings = CodingNotes(codec_name)
         decoded = decode_images(images, 1 / rate, codings)
+        self._name = name
         timeline = SourceTimeline(name, time_base=1 / rate, trim=trim)
         pictures = timeline.within(decoded, on_end=decoded.close)
         first = next(pictures, None)
         if first is None:
             raise timeline.no_picture("no image holds a picture")
         picture_format = PictureFormat.of(
-            first, name=name, time_base=1 / rate, may_change_size=may_change_size
+            first,
+            name=name,
+            time_base=1 / rate,
+            may_change_size=may_change_size,
+            on_other_size=self._refuse_size,
         )
         super().__init__(
             name,
@@ -75,6 +80,13 @@ class ImageReader(VideoReader):
                 picture_format.frame(picture, codings.coding_of(picture))
                 for picture in itertools.chain([first], pictures)
             ),
+        )
+
+    def _refuse_size(self, width: int, height: int, seconds: Fraction) -> None:
+        raise VideoOpenError(
+            f"the picture of {self._name} changes from {self.info.width}x{self.info.height} "
+            f"to {width}x{height} at {float(seconds):.2f} s",
+            hint="scale the images to one size, or name those of one size only",
         )
 
     @property

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from instantvir_models.media.color import ColorTags
+from instantvir_models.media.hdr import HdrMetadata
+from instantvir_models.media.side_data import SideData
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,20 @@ class VideoInfo:
     sample_aspect_ratio: Fraction | None
     """Width over height of one delivered pixel; None or 1 where square."""
     is_interlaced: bool
+    has_fields: bool = False
+    """Whether the delivered frames hold two fields each, for nothing took them apart."""
+    is_top_field_first: bool = True
+    """Which field of an interlaced picture is the earlier one."""
+    has_alpha: bool = False
+    hdr: HdrMetadata | None = None
+    fastest_rate: Fraction | None = None
+    """Frames per second where they come fastest; None where nothing is known of it."""
+    timecode: str | None = None
+    """What the source's clock showed at its first frame, such as `01:00:00:00`."""
+    side_data: SideData = ()
+    """What the video says of its projection, stereo and mastering display, as FFmpeg has it."""
+    unwritable: tuple[str, ...] = ()
+    """What the pictures say besides that no output is given, in words."""
     audio_streams: tuple[StreamSummary, ...] = ()
     subtitle_streams: tuple[StreamSummary, ...] = ()
 
@@ -60,5 +76,6 @@ class VideoInfo:
         return replace(
             self,
             frame_rate=None if self.frame_rate is None else self.frame_rate * factor,
+            fastest_rate=None if self.fastest_rate is None else self.fastest_rate * factor,
             num_frames=None if self.num_frames is None else round(self.num_frames * factor),
         )

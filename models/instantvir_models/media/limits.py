@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import cast
+
+import av
+from av.format import Flags
+
 from instantvir_models.errors import VideoWriteError
 
 MOV_FORMATS = frozenset({"mp4", "mov", "ipod", "3gp"})
@@ -10,13 +16,84 @@ MATROSKA_FORMATS = frozenset({"matroska", "webm"})
 CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 """Containers that store a frame rate and no times."""
 
+DECODING_TIMES_ONLY = frozenset({"avi"})
+"""Containers that tell when pictures are decoded, and not when they are shown."""
+
+GAPLESS_FORMATS = frozenset({"yuv4mpegpipe", "rawvideo"})
+"""Those of them that cannot say that a picture stays: it is written again."""
+
+SIDE_DATA_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "webm"})
+"""Containers that say a projection, stereo and a mastering display."""
+
+TIMECODE_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "mxf", "gxf", "avi"})
+
+
+@dataclass(frozen=True)
+class Holds:
+    """What a container holds so that players find it, whatever else FFmpeg lets in."""
+
+    sound: frozenset[str] | None = None
+    """Codecs; None for all that FFmpeg lets in."""
+    lossy_sound: str = "aac"
+    """The encoder for sound that it does not hold."""
+    lossless_sound: str = "flac"
+    """The same for sound that has lost nothing."""
+    subtitles: frozenset[str] | None = None
+    """Codecs; None for all that FFmpeg lets in."""
+    has_covers: bool = False
+    has_attachments: bool = False
+
+
+_MP4_SOUND = frozenset(
+    {"aac", "ac3", "eac3", "mp3", "mp2", "mp1", "alac", "flac", "opus", "dts", "ac4"}
+)
+_MOV_SOUND = frozenset(
+    {"aac", "ac3", "eac3", "mp3", "mp2", "alac", "adpcm_ima_qt", "qdm2", "qdmc", "mace3", "mace6",
+     "gsm", "amr_nb", "pcm_s8", "pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be",
+     "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_mulaw",
+     "pcm_alaw"}
+)  # fmt: skip
+_AVI_SOUND = frozenset(
+    {"mp3", "mp2", "ac3", "dts", "pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le",
+     "pcm_mulaw", "pcm_alaw", "adpcm_ms", "adpcm_ima_wav", "wmav1", "wmav2"}
+)  # fmt: skip
+_NO_CODEC: frozenset[str] = frozenset()
+_HOLDS = {
+    "mp4": Holds(_MP4_SOUND, "aac", "alac", frozenset({"mov_text"}), has_covers=True),
+    "ipod": Holds(_MP4_SOUND, "aac", "alac", frozenset({"mov_text"}), has_covers=True),
+    "mov": Holds(_MOV_SOUND, "aac", "alac", frozenset({"mov_text", "eia_608"})),
+    "matroska": Holds(has_attachments=True, has_covers=True),
+    "webm": Holds(
+        frozenset({"opus", "vorbis"}), "libopus", "libopus", frozenset({"webvtt"})
+    ),
+    "flv": Holds(frozenset({"aac", "mp3"}), "aac", "aac", _NO_CODEC),
+    "avi": Holds(_AVI_SOUND, "libmp3lame", "pcm_s16le", frozenset({"xsub"})),
+    "mpegts": Holds(
+        frozenset({"aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus"}),
+        "aac", "aac", frozenset({"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"}),
+    ),
+}  # fmt: skip
+
+
+def holds(format_name: str) -> Holds:
+    """What containers of this format (FFmpeg's name) hold."""
+    return _HOLDS.get(format_name, Holds())
+
+
 TEXT_SUBTITLE_OF_FORMAT = {
     "mp4": "mov_text",
     "mov": "mov_text",
+    "ipod": "mov_text",
     "matroska": "subrip",
     "webm": "webvtt",
 }
 """The text subtitles that a container holds best."""
+
+
+def clock_may_jump(container_format: av.ContainerFormat) -> bool:
+    """Whether time stamps of this format may jump, as those of MPEG-TS do where recordings meet."""
+    return bool(container_format.flags & cast(int, Flags.ts_discont.value))
+
 
 LOSSLESS_CODECS = frozenset(
     {

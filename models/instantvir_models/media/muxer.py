@@ -24,7 +24,13 @@ _LIVE_RTSP_OPTIONS = {"timeout": "5000000"}
 
 
 def open_muxer(
-    target: str | BinaryIO, output_format: str | None, *, name: str, is_whole: bool, is_live: bool
+    target: str | BinaryIO,
+    output_format: str | None,
+    *,
+    name: str,
+    is_whole: bool,
+    is_live: bool,
+    says_projection: bool = False,
 ) -> OutputContainer:
     """A container to add streams to, or VideoWriteError if nothing tells which.
 
@@ -33,9 +39,12 @@ def open_muxer(
         name: how messages call the output.
         is_whole: it is a file that nobody reads before it is complete.
         is_live: it has no end.
+        says_projection: the video is spherical or stereo, which MP4 only knows unofficially.
     """
     suffix = Path(target).suffix.lower() if isinstance(target, str) else ""
     options = _options(output_format, suffix, is_whole=is_whole)
+    if says_projection:
+        options["strict"] = "unofficial"
     if is_live:
         options |= _live_options(output_format, suffix)
     buffer_bytes = target.buffer_bytes if isinstance(target, Connection) else USUAL_BUFFER_BYTES
@@ -46,7 +55,7 @@ def open_muxer(
     except ValueError as error:
         raise VideoWriteError(
             f"{name}: no container format is known for this name",
-            hint="use .mp4, .mkv, .mov, .webm or .avi",
+            hint="use .mp4, .mkv, .mov, .webm, .avi, .gif or .webp, or name it with `--format`",
         ) from error
 
 
@@ -57,7 +66,8 @@ def _options(output_format: str | None, suffix: str, *, is_whole: bool) -> dict[
         whole = "+faststart"
         live = "frag_keyframe+empty_moov+default_base_moof"
         options["movflags"] = whole if is_whole else live
-    if output_format in MATROSKA_FORMATS or suffix in {".mkv", ".webm"}:
+        options["movie_timescale"] = "90000"  # offsets of streams are counted in it, else to 1 ms
+    if output_format in {*MATROSKA_FORMATS, "avi"} or suffix in {".mkv", ".webm", ".avi"}:
         # Else the audio's priming samples, before time 0, would delay every frame by 21 ms.
         options["avoid_negative_ts"] = "disabled"
     return options

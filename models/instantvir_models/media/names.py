@@ -14,6 +14,7 @@ Source = str | Path | Sequence[str | Path] | BinaryIO
 Destination = str | Path | BinaryIO
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+_LOCAL_SCHEMES = frozenset({"file", "pipe", "fd", "concat", "subfile", "data", "cache", "async"})
 IMAGE_NUMBER = re.compile(r"%0?\d*d")
 """The place of the number in a pattern such as `out_%05d.png`."""
 
@@ -21,10 +22,26 @@ IMAGE_NUMBER = re.compile(r"%0?\d*d")
 def scheme_of(text: str) -> str | None:
     """The lower-case scheme of something like `rtsp://camera/1` or `file:x.mp4`; None for a path.
 
-    One letter is a drive of Windows, not a scheme.
+    One letter is a drive of Windows, not a scheme, and `Show: part 1.mp4` is a name: what follows a
+    scheme is `//`, unless it is one of those of local things. A file of that name is a path.
     """
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)
-    return match[1].lower() if match else None
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?", text)
+    if match is None or not (match[2] or match[1].lower() in _LOCAL_SCHEMES):
+        return None
+    return None if _is_there(text) else match[1].lower()
+
+
+def as_address(text: str) -> str:
+    """What FFmpeg is to open: it takes every colon in a path for the end of a scheme, unless one
+    is in front."""
+    return f"file:{text}" if ":" in text and scheme_of(text) is None else text
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def is_network_address(text: str) -> bool:
@@ -58,6 +75,13 @@ def is_image_pattern(destination: object) -> bool:
         return False
     path = Path(destination)
     return bool(IMAGE_NUMBER.search(path.name)) and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_image_file(destination: object) -> bool:
+    """Whether it is one image, such as `out.png`; WebP holds animations and is a container."""
+    if not isinstance(destination, (str, Path)) or is_image_pattern(destination):
+        return False
+    return Path(destination).suffix.lower() in IMAGE_SUFFIXES - {".webp"}
 
 
 def image_files(source: Source) -> list[Path] | None:

@@ -17,6 +17,7 @@ from instantvir_models.media.names import (
     Destination,
     Source,
     image_files,
+    is_image_file,
     is_image_pattern,
     source_name,
 )
@@ -53,17 +54,18 @@ def open_video(
         threads: of the decoder; None takes up to 4.
         other_streams: keep audio and subtitle packets for a writer (up to 64 MiB wait).
         is_live: of a source without end: read in small pieces, past damage, and deliver frames of
-            another size when the picture changes (`info` keeps telling of the first).
+            another size when the picture changes (`info` keeps telling of the first); without it
+            they are scaled to the first size, and `damage` says so.
         timeout_seconds: give up on a network source that is silent for so long.
         fields: how the pictures of an interlaced video become whole; None, and images, take pictures
             as they are. Looks at the first pictures where the order is to be found.
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
-            Also while iterating, if the size of the picture changes and the source is not live.
 
-    The first frame is decoded on opening. Damaged data never raises: what decodes is delivered and
-    `damage` tells what was not.
+    Times begin at 0 with the first picture or sound, whatever the source's clock says, and its jumps
+    are closed for all streams alike. The first frame is decoded on opening. Damaged data never
+    raises: what decodes is delivered and `damage` tells what was not.
     """
     trim = Trim.of(start_seconds, duration_seconds)
     images = image_files(source)
@@ -102,8 +104,8 @@ def create_video(
     """An open writer: it takes frames, and the output appears under its name on `close`.
 
     Args:
-        destination: a path, a pattern for images (`out_%05d.png`), `-` for standard output, an
-            address (`rtmp://...`), or a binary file object.
+        destination: a path, a pattern for images (`out_%05d.png`) or one image for one frame, `-`
+            for standard output, an address (`rtmp://...`), or a binary file object.
         info_of: the reader whose times, colours, metadata, chapters, audio and subtitles the output
             takes over; it must be open, and is best attached before its frames are read.
         width, height: of the frames to be written.
@@ -119,12 +121,13 @@ def create_video(
             Nothing is left behind then, unless it is live.
 
     As a context manager it closes on success and aborts on an exception. With a reader that was
-    trimmed the output begins at time 0 and its audio covers the same span, to the packet.
+    trimmed the output begins at time 0 and its audio covers the same span, to the packet. What comes
+    along is copied, or converted to what the container holds, or named in `losses`.
     """
     rate = _output_rate(info_of, frame_rate)
-    if is_image_pattern(destination):
+    if is_image_pattern(destination) or is_image_file(destination):
         assert isinstance(destination, (str, Path))
-        return ImageWriter(Path(destination), width=width, height=height)
+        return ImageWriter(Path(destination), info_of=info_of, width=width, height=height)
     return ContainerWriter(
         destination,
         info_of=info_of,

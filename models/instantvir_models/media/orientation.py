@@ -31,7 +31,7 @@ class Orientation:
         return 180 if self.flip_y else 0
 
     def upright(self, pixels: Pixels) -> Pixels:
-        """[H, W, 3] as it is meant to be seen; H and W are swapped by a quarter turn."""
+        """[H, W, ...] as it is meant to be seen; H and W are swapped by a quarter turn."""
         if self == Orientation():
             return pixels
         if self.is_transposed:

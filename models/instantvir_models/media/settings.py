@@ -33,9 +33,21 @@ _CODEC_OF_FORMAT = {
     "webm": "libvpx-vp9",
     "avi": "ffv1",
     "nut": "ffv1",
+    "gif": "gif",
+    "apng": "apng",
+    "webp": "libwebp_anim",
+    "mxf": "mpeg2video",
+    "asf": "libx264",
+    "3gp": "libx264",
+    "ipod": "libx264",
     "yuv4mpegpipe": "rawvideo",
     "rawvideo": "rawvideo",
 }
+
+
+_HDR_AS_HEVC = frozenset({"mp4", "mov", "ipod", "matroska"})
+"""Where HDR goes into HEVC: players do not look for it in H.264."""
+_HARDWARE = frozenset({"nvenc", "qsv", "amf", "vaapi", "videotoolbox", "v4l2m2m", "mf", "vulkan"})
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,8 @@ _DIALS = {
     "h264_nvenc": _Dials("cq", 19, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
     "hevc_nvenc": _Dials("cq", 21, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
     "av1_nvenc": _Dials("cq", 28, "preset", "p5", low_latency=_NVENC_LOW_LATENCY),
+    "libwebp_anim": _Dials(fixed=(("lossless", "1"), ("loop", "0"))),
+    "gif": _Dials(fixed=(("loop", "0"),)),
     "ffv1": _Dials(fixed=(("level", "3"), ("g", "1"), ("slicecrc", "1"))),
 }
 
@@ -93,7 +107,8 @@ class EncoderSettings:
     """What the user asked of the encoder; None leaves the choice to us."""
 
     codec: str | None = None
-    """h264, hevc, av1, vp9, prores, ffv1, or FFmpeg's name of an encoder. None: by container."""
+    """h264, hevc, av1, vp9, prores, ffv1, or FFmpeg's name of an encoder. None or `auto`: by
+    container, HEVC for HDR."""
     crf: int | None = None
     """Constant rate factor, lower is better and larger. None: 18 for H.264 and alike."""
     preset: str | None = None
@@ -128,12 +143,19 @@ class ResolvedEncoder:
 
 
 def resolve_encoder(
-    settings: EncoderSettings, *, format_name: str, width: int, height: int, bit_depth: int
+    settings: EncoderSettings,
+    *,
+    format_name: str,
+    width: int,
+    height: int,
+    bit_depth: int,
+    is_hdr: bool = False,
+    has_alpha: bool = False,
 ) -> ResolvedEncoder:
     """The encoder, pixel format and options for one file, or VideoWriteError."""
-    codec = _codec_name(settings, format_name, bit_depth)
+    codec = _codec_name(settings, format_name, bit_depth, may_be_hevc=is_hdr and width >= 64)
     pix_fmts = _pix_fmts_of(codec)
-    pix_fmt = settings.pix_fmt or _usual_pix_fmt(codec, pix_fmts, bit_depth)
+    pix_fmt = settings.pix_fmt or _usual_pix_fmt(codec, pix_fmts, bit_depth, has_alpha=has_alpha)
     if pix_fmts and pix_fmt not in pix_fmts:
         raise VideoWriteError(
             f"{codec} cannot encode the pixel format {pix_fmt}",
@@ -144,12 +166,24 @@ def resolve_encoder(
     return ResolvedEncoder(codec, pix_fmt, _options(codec, settings), settings.threads)
 
 
-def _codec_name(settings: EncoderSettings, format_name: str, bit_depth: int) -> str:
-    if settings.codec is not None:
+def software_sibling(codec: str) -> str | None:
+    """The encoder that does without the hardware of this one; None if it needs none."""
+    kind, _, place = codec.partition("_")
+    if place not in _HARDWARE:
+        return None
+    return FRIENDLY_CODECS.get(kind)
+
+
+def _codec_name(
+    settings: EncoderSettings, format_name: str, bit_depth: int, *, may_be_hevc: bool
+) -> str:
+    if settings.codec is not None and settings.codec.lower() != "auto":
         name = settings.codec.lower()
         return FRIENDLY_CODECS.get(name, name)
     if format_name == "webm" and bit_depth > 8:
         return "libsvtav1"
+    if may_be_hevc and format_name in _HDR_AS_HEVC:
+        return "libx265"
     codec = _CODEC_OF_FORMAT.get(format_name)
     if codec is None:
         raise VideoWriteError(
@@ -178,8 +212,17 @@ def _friendly_names() -> list[str]:
     return ["h264", "hevc", "av1", "vp9", "prores", "ffv1"]
 
 
-def _usual_pix_fmt(codec: str, pix_fmts: list[str], bit_depth: int) -> str:
+def _usual_pix_fmt(codec: str, pix_fmts: list[str], bit_depth: int, *, has_alpha: bool) -> str:
     """RGB where nothing may be lost, else 4:2:0, in the source's depth or the nearest."""
+    if has_alpha:
+        shallow_alpha = ("bgra", "rgba", "argb", "yuva420p")
+        deep_alpha = ("gbrap16le", "rgba64be", "yuva444p10le")
+        wanted_alpha = (
+            (*deep_alpha, *shallow_alpha) if bit_depth > 8 else (*shallow_alpha, *deep_alpha)
+        )
+        choice = next((pix_fmt for pix_fmt in wanted_alpha if pix_fmt in pix_fmts), None)
+        if choice is not None:
+            return choice
     if codec == "ffv1":
         return "bgr0" if bit_depth <= 8 else "gbrp16le"
     if not pix_fmts:
@@ -187,7 +230,7 @@ def _usual_pix_fmt(codec: str, pix_fmts: list[str], bit_depth: int) -> str:
     deep = ["yuv420p10le", "p010le", "yuv422p10le", "yuv444p10le", "gbrp16le", "rgb48be"]
     if bit_depth > 10:
         deep = ["yuv420p12le", *deep]
-    shallow = ["yuv420p", "yuv422p", "yuv444p", "rgb24", "bgr0", "gbrp"]
+    shallow = ["yuv420p", "yuv422p", "yuv444p", "rgb24", "bgr0", "gbrp", "pal8"]
     wanted = shallow + deep if bit_depth <= 8 else deep + shallow
     choice = next((pix_fmt for pix_fmt in wanted if pix_fmt in pix_fmts), pix_fmts[0])
     if bit_depth_of(choice) < min(bit_depth, 10):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from av.container import InputContainer
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.ffmpeg_errors import open_error
-from instantvir_models.media.names import scheme_of, source_name
+from instantvir_models.media.names import as_address, scheme_of, source_name
 from instantvir_models.media.nut import NutPieces
 
 LIVE_OPTIONS = {"analyzeduration": "200000", "flags": "low_delay"}
@@ -23,6 +24,18 @@ tiny `probesize` start sooner, but lose frames or the frame rate."""
 LIVE_BUFFER_BYTES = 4096
 USUAL_BUFFER_BYTES = 32768
 
+
+_FOREIGN_TEXT = "instantvir-foreign-text"
+
+
+def _as_latin(error: UnicodeError) -> tuple[str, int]:
+    """What is not UTF-8 read as Windows' Latin alphabet: the usual one of old tags."""
+    assert isinstance(error, UnicodeDecodeError)
+    wrong = error.object[error.start : error.end]
+    return wrong.decode("cp1252", "replace"), error.end
+
+
+codecs.register_error(_FOREIGN_TEXT, _as_latin)
 
 UNPROBED = {"probesize": "32", "analyzeduration": "1", "fpsprobesize": "0"}
 """For a piece of a stream that is known: probing would hold back the frames of 0.2 s each time."""
@@ -47,6 +60,11 @@ class ContainerSource:
         """How messages call it."""
         return source_name(self.source)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a whole file, which may be read twice."""
+        return isinstance(self.source, (str, Path)) and Path(self.source).is_file()
+
     def open(self) -> InputContainer:
         """The opened container, or VideoOpenError."""
         target = self._target()
@@ -68,8 +86,9 @@ class ContainerSource:
             return self.source
         if str(self.source) == "-":
             return _standard_input()
-        _check_path(str(self.source), is_device=self.input_format is not None)
-        return str(self.source)
+        text = str(self.source)
+        _check_path(text, is_device=self.input_format is not None)
+        return as_address(text) if self.input_format is None or self.is_file else text
 
 
 def _open(
@@ -87,6 +106,7 @@ def _open(
             options=options,
             buffer_size=buffer_bytes,
             timeout=timeout_seconds,
+            metadata_errors=_FOREIGN_TEXT,
         )
 
     try:

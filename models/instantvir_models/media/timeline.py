@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heapify, heappop, heappush
 
 import av
 
@@ -19,6 +21,17 @@ DEFAULT_FRAME_RATE = Fraction(25)
 
 # Containers round time stamps (Matroska to milliseconds), and a frame at the cut belongs inside.
 _CUT_TOLERANCE_SECONDS = Fraction(1, 2000)
+
+# What a clock that may jump does within a stretch: packets follow each other, and what FFmpeg takes
+# for a discontinuity too is a step back of a tenth of a second or a gap of ten seconds.
+_CONTINUOUS_SECONDS = Fraction(1, 10)
+_LONGEST_GAP_SECONDS = Fraction(10)
+_INTERLEAVED_SECONDS = Fraction(1)
+"""Streams are interleaved within about a second, also around a jump."""
+_LONGEST_REORDER = 256
+"""Frames that an encoder may hold back or give out in another order."""
+_REPEATED_SECONDS = Fraction(1)
+"""No clock goes back so far unless another file begins."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,126 @@ class Span:
             self.end_seconds is None or seconds < self.end_seconds
         )
 
+    def touches(self, begin_seconds: Fraction, end_seconds: Fraction) -> bool:
+        """Whether something that is shown from one time to the other is seen in the stretch."""
+        is_early = self.end_seconds is None or begin_seconds < self.end_seconds
+        return is_early and (end_seconds > self.begin_seconds or self.holds(begin_seconds))
+
+
+class SourceClock:
+    """One count of time for all streams of a source: from 0, whatever the source's clock says.
+
+    Where the clock jumps (a recording put together, a wrap of its counter, damage) all streams get
+    one common shift, so that what follows goes on where the stream that jumped first had ended.
+    Streams come to a jump one after the other, so earlier shifts are remembered.
+
+    Args:
+        origin_seconds: the source's time stamp that becomes 0; None leaves it to `begin`.
+        has_jumps: whether the format's clock may jump, as that of MPEG-TS. Gaps of other formats
+            are kept, however long.
+    """
+
+    def __init__(self, origin_seconds: Fraction | None, *, has_jumps: bool = False) -> None:
+        self.has_begun = origin_seconds is not None
+        self.origin_seconds = origin_seconds or Fraction(0)
+        self._longest_gap = _LONGEST_GAP_SECONDS if has_jumps else None
+        self._longest_step_back = _CONTINUOUS_SECONDS if has_jumps else _REPEATED_SECONDS
+        self._shifts = [-self.origin_seconds]
+        self._shift_of: dict[int, Fraction] = {}
+        self._ends: dict[int, Fraction] = {}
+
+    def begin(self, seconds: Fraction) -> None:
+        """Let this time stamp, the first that is read, become 0."""
+        self.has_begun, self.origin_seconds, self._shifts = True, seconds, [-seconds]
+
+    def shift(
+        self, stream: int, seconds: Fraction | None, duration: Fraction, *, is_sparse: bool = False
+    ) -> Fraction:
+        """What to add to the times of the packet of `stream` that is decoded at `seconds`; None
+        where it does not say.
+
+        Args:
+            is_sparse: the stream has long pauses by its nature, as subtitles have.
+        """
+        if seconds is None:
+            return self._shift_of.get(stream, self._shifts[-1])
+        is_known = stream in self._ends and not is_sparse
+        found = self._continued(stream, seconds) if is_known else self._nearest(seconds)
+        end = seconds + found + duration
+        self._shift_of[stream] = found
+        self._ends[stream] = max(end, self._ends.get(stream, end))
+        return found
+
+    def _nearest(self, seconds: Fraction) -> Fraction:
+        """The shift that brings a packet closest to where the other streams are."""
+        if not self._ends:
+            return self._shifts[-1]
+        now = max(self._ends.values())
+        return min(reversed(self._shifts), key=lambda shift: abs(seconds + shift - now))
+
+    def _continued(self, stream: int, seconds: Fraction) -> Fraction:
+        expected, current = self._ends[stream], self._shift_of[stream]
+        gap = seconds + current - expected
+        if abs(gap) <= _CONTINUOUS_SECONDS:
+            return current
+        others = [shift for shift in self._shifts if shift != current]
+        best = min(others, key=lambda shift: abs(seconds + shift - expected), default=None)
+        if best is not None and abs(seconds + best - expected) <= _INTERLEAVED_SECONDS:
+            return best
+        if gap >= -self._longest_step_back and (
+            self._longest_gap is None or gap <= self._longest_gap
+        ):
+            return current
+        shift = expected - seconds
+        logger.debug("the clock jumps by %.3f s", gap)
+        self._shifts = [*self._shifts[-3:], shift]
+        return shift
+
+
+class RisingTimes:
+    """Decoding times of one stream that only ever grow, as containers want them."""
+
+    def __init__(self) -> None:
+        self._last_dts: int | None = None
+
+    def place(self, pts: int | None, dts: int | None) -> tuple[int | None, int | None]:
+        """The times, moved just behind those of the packet before where they are not later."""
+        decoded = dts if dts is not None else pts
+        if decoded is None:
+            return pts, dts
+        if self._last_dts is not None and decoded <= self._last_dts:
+            decoded = self._last_dts + 1
+            dts = decoded if dts is not None else None
+            pts = decoded if pts is None else max(pts, decoded)
+        self._last_dts = decoded
+        return pts, dts
+
+
+class DecodingTimes:
+    """Times of pictures whose container tells only when they are decoded, as AVI does.
+
+    Pictures come out in another order than their packets went in, with as many times: so each gets
+    the earliest that was not given yet.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+
+    def decoded(self, dts: int | None) -> None:
+        """A packet with this time goes to the decoder."""
+        if dts is not None:
+            heappush(self._times, dts)
+
+    def lost(self, dts: int | None) -> None:
+        """The packet with this time gave no picture."""
+        if dts in self._times:
+            self._times.remove(dts)
+            heapify(self._times)
+
+    def next_pts(self) -> int | None:
+        """When the next picture is shown."""
+        return heappop(self._times) if self._times else None
+
 
 class SourceTimeline:
     """Gives pictures their times, each later than the one before, and keeps those that are wanted.
@@ -74,6 +207,10 @@ class SourceTimeline:
         trim: what is wanted.
         first_seconds: time stamp at which the source begins.
         frame_rate: pictures per second, for pictures that come without a time; None means 25.
+        end_seconds: asked once the last picture came: when the source says that it ends.
+        looks_ahead: deliver each picture when the next one has come, with the exact time between
+            them as its duration; the durations of decoders are those of their packets, which come
+            in another order.
     """
 
     def __init__(
@@ -84,10 +221,13 @@ class SourceTimeline:
         trim: Trim,
         first_seconds: Fraction = Fraction(0),
         frame_rate: Fraction | None = None,
+        end_seconds: Callable[[], Fraction | None] = lambda: None,
+        looks_ahead: bool = True,
     ) -> None:
         self._name, self._time_base, self._trim = name, time_base, trim
         self._first_seconds = first_seconds
-        self._usual_duration = round(1 / ((frame_rate or DEFAULT_FRAME_RATE) * time_base))
+        self._usual_duration = max(1, round(1 / ((frame_rate or DEFAULT_FRAME_RATE) * time_base)))
+        self._end_seconds, self._looks_ahead = end_seconds, looks_ahead
         self._first_decoded_pts: int | None = None
         self._last_pts: int | None = None
         self._has_ended = False
@@ -96,23 +236,43 @@ class SourceTimeline:
         self, pictures: Iterable[av.VideoFrame], *, on_end: Callable[[], None]
     ) -> Iterator[av.VideoFrame]:
         """The wanted pictures, with their times set; `on_end` is called once no more are wanted."""
-        start = self._first_seconds + (self._trim.start_seconds or 0) - _CUT_TOLERANCE_SECONDS
-        duration = self._trim.duration_seconds
-        end = None if duration is None else start + duration
+        held: av.VideoFrame | None = None
         for picture in pictures:
             if self._has_ended:
                 continue  # what the decoder still held
-            pts = self._last_pts = self._pts_of(picture)
-            if self._first_decoded_pts is None:
-                self._first_decoded_pts = pts
-            if self._trim.start_seconds is not None and pts * self._time_base < start:
+            picture.pts = self._last_pts = self._pts_of(picture)
+            if held is not None:
+                held.duration = picture.pts - (held.pts or 0)
+                yield held
+                held = None
+            if not self._is_wanted(picture.pts, on_end):
                 continue
-            if end is not None and pts * self._time_base >= end:
-                self._has_ended = True
-                on_end()
-                continue
-            picture.pts = pts
-            yield picture
+            if self._looks_ahead:
+                held = picture
+            else:
+                yield picture
+        if held is not None:
+            held.duration = self._last_duration(held)
+            yield held
+
+    def _is_wanted(self, pts: int, on_end: Callable[[], None]) -> bool:
+        if self._first_decoded_pts is None:
+            self._first_decoded_pts = pts
+        seconds = pts * self._time_base + _CUT_TOLERANCE_SECONDS - self._first_seconds
+        if self._trim.start_seconds is not None and seconds < self._trim.start_seconds:
+            return False
+        if self._trim.end_seconds is not None and seconds >= self._trim.end_seconds:
+            self._has_ended = True
+            on_end()
+            return False
+        return True
+
+    def _last_duration(self, last: av.VideoFrame) -> int:
+        """How long the last picture is shown: to the end of the source, where that is known."""
+        end = self._end_seconds()
+        if end is not None and (rest := round(end / self._time_base) - (last.pts or 0)) > 0:
+            return rest
+        return min(last.duration or self._usual_duration, self._usual_duration)
 
     def began_late(self) -> bool:
         """Whether decoding began after the start, so that pictures before it may be missing."""
@@ -165,33 +325,51 @@ class OutputTimeline:
         self._begin_seconds = span.begin_seconds if span else None
         self._has_constant_rate = has_constant_rate
         self._may_move = has_constant_rate or is_live
-        self._last_pts: int | None = None
-        self._durations: dict[int | None, int] = {}
+        self._first_seconds: Fraction | None = None
+        self._times: list[int] = []
+        self._last_duration = 0
+
+    @property
+    def last_pts(self) -> int | None:
+        """The stamp of the last frame so far."""
+        return self._times[-1] if self._times else None
 
     def stamp(self, frame: Frame) -> int:
         """The frame's pts in the output; ValueError unless it is later than the one before."""
         pts = self._pts_of(frame)
-        self._last_pts = pts
-        if frame.duration:
-            self._durations[pts] = round(frame.duration * frame.time_base / self.time_base)
+        self._times.append(pts)
+        self._last_duration = round(frame.duration * frame.time_base / self.time_base)
         return pts
 
-    def take_duration(self, pts: int | None, otherwise: int | None) -> int | None:
-        """How long the frame with this stamp said it is shown, asked once."""
-        return self._durations.pop(pts, otherwise)
+    def duration_of(self, pts: int | None, otherwise: int | None) -> int | None:
+        """How long the frame with this stamp is shown: until the next one, and the last so far as
+        long as it said. Frames are asked for in the order of decoding, each once or again."""
+        place = bisect_left(self._times, pts) if pts is not None else len(self._times)
+        if place == len(self._times) or self._times[place] != pts:
+            return otherwise
+        if place + 1 == len(self._times):
+            return self._last_duration or otherwise
+        duration = self._times[place + 1] - self._times[place]
+        if place > _LONGEST_REORDER:
+            del self._times[: place - _LONGEST_REORDER]
+        return duration
 
     def _pts_of(self, frame: Frame) -> int:
         seconds = frame.pts * frame.time_base
         if self._begin_seconds is None:
-            self._begin_seconds = seconds if self._has_constant_rate else Fraction(0)
-        pts = round((seconds - self._begin_seconds) / self.time_base)
-        if self._last_pts is None or pts > self._last_pts:
+            self._begin_seconds = Fraction(0)
+        if self._has_constant_rate and self._first_seconds is None:
+            # In whole periods from the first frame, so that a constant rate stays one.
+            self._first_seconds = seconds
+        first = self._begin_seconds if self._first_seconds is None else self._first_seconds
+        pts = round((seconds - first) / self.time_base)
+        last = self.last_pts
+        if last is None or pts > last:
             return pts
         if self._may_move:
-            return self._last_pts + 1
+            return last + 1
         raise ValueError(
-            f"frames must come in order of time: "
-            f"{pts} after {self._last_pts} (x {self.time_base} s)"
+            f"frames must come in order of time: {pts} after {last} (x {self.time_base} s)"
         )
 
 

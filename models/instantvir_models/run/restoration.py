@@ -153,6 +153,10 @@ class RestoreReport:
     """Of its weights; None where it has none."""
     damage: str | None
     """One sentence where the input was damaged: what could be decoded was restored."""
+    not_carried_over: tuple[str, ...] | None
+    """What of the input the output does not have, in words."""
+    is_silent: bool | None
+    """True where the input had sound, the output could hold some, and has none."""
     findings: tuple[Finding, ...] = ()
     """What was found where nothing was told."""
     command: str | None = None
@@ -241,9 +245,14 @@ class Restoration:
                 forget_sidecar(Path(self.job.destination))  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
-            return self.report(ran, gain)
+            return self.report(ran, gain, writer)
 
-    def report(self, ran: PipelineReport | None = None, gain: Gain | None = None) -> RestoreReport:
+    def report(
+        self,
+        ran: PipelineReport | None = None,
+        gain: Gain | None = None,
+        writer: VideoWriter | None = None,
+    ) -> RestoreReport:
         """What there is to say, before or after the run."""
         info, degradation = self.reader.info, self.resolved.degradation
         diagnosis = self.resolved.diagnosis
@@ -272,6 +281,8 @@ class Restoration:
             model=self.solver.name,
             model_sha256=self.solver.sha256,
             damage=self.reader.damage.message if ran else None,
+            not_carried_over=writer.losses if writer else None,
+            is_silent=writer.is_silent if writer else None,
             findings=diagnosis.findings if diagnosis else (),
             command=diagnosis.command if diagnosis else None,
             is_unchanged=self.resolved.is_nothing_to_do,

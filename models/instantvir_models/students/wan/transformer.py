@@ -254,7 +254,7 @@ class WanTransformer(nn.Module):
         self,
         latents: Tensor,
         *,
-        timestep: int,
+        timestep: float,
         text: TextRows,
         memory: WanMemory,
         window_latents: int,
@@ -287,7 +287,7 @@ class WanTransformer(nn.Module):
         return velocity
 
     def velocity_of_sequence(
-        self, latents: Tensor, *, timestep: int, text: TextRows, latents_per_block: int
+        self, latents: Tensor, *, timestep: float, text: TextRows, latents_per_block: int
     ) -> Tensor:
         """The same for a whole video at once under the block-causal mask: how it is trained."""
         return self._velocity(
@@ -298,7 +298,7 @@ class WanTransformer(nn.Module):
     def _velocity(
         self,
         latents: Tensor,
-        timestep: int,
+        timestep: float,
         text: _TextKeys,
         layers: Iterable[nn.Module],
         *,
@@ -330,7 +330,7 @@ class WanTransformer(nn.Module):
             )  # fmt: skip
         return self._unpatched(self.head(normed), size)
 
-    def _time(self, timestep: int) -> tuple[Tensor, Tensor]:
+    def _time(self, timestep: float) -> tuple[Tensor, Tensor]:
         """The embedded timestep [1, M], and [1, 6, M] for the layers, float32 whatever the weights."""
         half = self.config.freq_dim // 2
         frequency = 10000.0 ** -(torch.arange(half, dtype=torch.float64) / half)

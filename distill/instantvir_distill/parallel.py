@@ -1,0 +1,91 @@
+"""Several workers as one: torch's own engines average gradients and hold weights."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+Layout = Literal["replicated", "sharded"]
+
+Ask = Callable[[], tuple[Tensor, ...]]
+"""What asks a network, any of its methods and as often as it likes, and gives back the loss first."""
+
+
+def world_size() -> int:
+    """How many workers train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is; 0 writes what is shown to people."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def barrier() -> None:
+    """Waits for all workers."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+class _Asked(nn.Module):
+    """A network behind whatever asks it: what engines see is one forward pass, a loss."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, ask: Ask) -> tuple[Tensor, ...]:
+        return ask()
+
+
+class _AllAsked(_Asked):
+    """The same, where a branch of the network may be asked by one worker and not by another.
+
+    Every weight then has a gradient in every worker, of zeros where it had none, and nothing has to
+    search the graph for those without one.
+    """
+
+    def forward(self, ask: Ask) -> tuple[Tensor, ...]:
+        loss, *others = ask()
+        learned = [weight.sum() for weight in self.network.parameters() if weight.requires_grad]
+        return loss + 0 * torch.stack(learned).sum(), *others
+
+
+def joined(network: nn.Module, layout: Layout, *, entries: Sequence[str]) -> nn.Module:
+    """A module whose call asks `network` and whose backward pass averages over all workers.
+
+    Args:
+        entries: names of the methods of `network` that will be asked, where weights are sharded.
+    """
+    asked = _Asked(network)
+    if world_size() == 1:
+        return asked
+    if layout == "sharded":
+        mesh = init_device_mesh(next(network.parameters()).device.type, (world_size(),))
+        for layer in getattr(network, "blocks", ()):
+            fully_shard(layer, mesh=mesh)
+        fully_shard(network, mesh=mesh)
+        for name in entries:
+            register_fsdp_forward_method(network, name)
+        return asked
+    return DistributedDataParallel(_AllAsked(network))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor without the parts of other workers missing; every worker has to ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def summed(value: float) -> float:
+    """The sum of every worker's `value`."""
+    if not dist.is_initialized():
+        return value
+    total = torch.tensor([value], dtype=torch.float64)
+    dist.all_reduce(total)
+    return float(total)

@@ -1,0 +1,152 @@
+"""A run on disk: checkpoints that are complete or not there, and who writes them.
+
+RUN/checkpoints/step-00001200/   what `torch.distributed.checkpoint` wrote, the last good one
+RUN/config.json                  the configuration, complete
+RUN/log.jsonl                    a line every few steps
+RUN/student.safetensors          the averaged weights, or another name for what is made
+"""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load as read_state
+from torch.distributed.checkpoint.state_dict_saver import save as write_state
+
+from instantvir_distill.config import RunConfig
+from instantvir_distill.parallel import barrier, rank
+from instantvir_models.errors import UsageError, VideoWriteError
+
+MOST_DIFFERENCES = 5
+"""Settings named in a message."""
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The folder of the newest complete checkpoint of the run in `folder`."""
+    complete = sorted((folder / "checkpoints").glob("step-????????"))
+    return complete[-1] if complete else None
+
+
+def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
+    """Write `state` as the newest checkpoint; the one before goes when it is complete.
+
+    Every worker calls this.
+
+    Raises:
+        VideoWriteError: if it cannot be written; the one before is then still there.
+    """
+    place = folder / "checkpoints" / f"step-{step:08d}"
+    partial = place.with_suffix(".part")
+    if rank() == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    barrier()
+    try:
+        with _quiet():
+            write_state(state, checkpoint_id=partial)
+    except (OSError, CheckpointException) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise VideoWriteError(
+            f"the checkpoint of step {step} cannot be written: {error}",
+            hint=f"the last good one is {last_checkpoint(folder) or 'none'}",
+        ) from error
+    if rank() == 0:
+        if place.exists():
+            shutil.rmtree(place)
+        os.replace(partial, place)
+        for older in place.parent.iterdir():
+            if older != place:
+                shutil.rmtree(older, ignore_errors=True)
+    barrier()
+
+
+def load_checkpoint(state: dict[str, Any], folder: Path) -> None:
+    """Read the newest checkpoint, which is there, into the tensors of `state`."""
+    with _quiet():
+        read_state(state, checkpoint_id=last_checkpoint(folder))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the remark that a single process saves alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"torch\.distributed\.checkpoint.*")
+        yield
+
+
+def described(config: RunConfig) -> dict[str, Any]:
+    """`config` as JSON takes it, with the name of its method."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    method = getattr(config, "method", None)
+    if method is not None:
+        values["method"] = {"name": method.name, **values["method"]}
+    return values
+
+
+def claim(config: RunConfig, folder: Path) -> None:
+    """Write the configuration of a new run, or see that it is that of the run in `folder`.
+
+    Raises:
+        UsageError: if that run was started with other settings; says which.
+    """
+    written = folder / "config.json"
+    now = described(config)
+    if last_checkpoint(folder) is not None and written.exists():
+        before = json.loads(written.read_text())
+        differences = list(_differences(before, now))
+        if differences:
+            shown = "; ".join(differences[:MOST_DIFFERENCES])
+            more = len(differences) - MOST_DIFFERENCES
+            raise UsageError(
+                f"the run in `{folder}` has other settings: {shown}"
+                + (f", and {more} more" if more > 0 else ""),
+                hint="take another folder for another run",
+            )
+    partial = written.with_suffix(".part")
+    partial.write_text(json.dumps(now, indent=2))
+    os.replace(partial, written)
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            inner = f"{name}.{key}" if name else key
+            yield from _differences(before.get(key), now.get(key), inner)
+    elif before != now:
+        yield f"`{name}` was {json.dumps(before)} and is {json.dumps(now)}"
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds `folder` for one run, until the end of this process whatever happens to it.
+
+    Raises:
+        UsageError: if another run holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        if not _locked(lock.fileno()):
+            raise UsageError(
+                f"another run is at work in `{folder}`", hint="wait for it, or take another folder"
+            )
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the file is now locked by this process; the system unlocks it when that ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

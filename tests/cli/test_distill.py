@@ -1,0 +1,71 @@
+"""`instantvir distill` as a person meets it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from instantvir_cli.app import app
+from instantvir_models.checkpoints.load import load_student
+from tests.media_clips import make_clip
+
+TINY_STEPS = (
+    "--workers", "1", "--set", "phases.0.steps=1", "--set", "phases.0.crop=16",
+    "--set", "phases.0.samples=1", "--set", "phases.0.frames=3",
+)  # fmt: skip
+
+
+def run(*args):
+    return CliRunner().invoke(app, ["distill", *map(str, args)])
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A folder of measured videos, one of them no video at all."""
+    folder = tmp_path / "bad"
+    (folder / "inner").mkdir(parents=True)
+    make_clip(folder / "inner" / "noisy.mkv", width=48, height=48, num_frames=6)
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    return folder
+
+
+def test_measured_videos_alone_adapt_the_embedded_student(bad, tmp_path):
+    """In subfolders and any container; what cannot be read is left out, counted and named."""
+    args = ("--measurements", bad, "--operator", "identity+noise:std=10", "-o", tmp_path / "run")
+    done = run(*args, *TINY_STEPS)
+    assert done.exit_code == 0, done.stderr
+    assert "left out 1 of 2 clips: `broken.mp4`" in done.stderr
+    assert load_student(str(tmp_path / "run" / "student.safetensors"))
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["method"]["name"] == "self_supervised"
+
+    other = run(*args, *TINY_STEPS, "--set", "muon_lr=0.5")
+    assert other.exit_code == 2
+    assert "`muon_lr` was 0.001 and is 0.5" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "there is nothing to learn from"),
+        (("--clips", "a", "--measurements", "b"), "give one of them"),
+        (("--measurements", "b"), "it has to be said how they came about"),
+        (("--clips", "a", "--operator", "identity"), "and there are none"),
+        (("--clips", "a", "--recipe", "tiny-teachr"), "no recipe called `tiny-teachr`"),
+        (("--clips", "a", "--set", "muon_rl=1"), "no setting `muon_rl`"),
+        (("--clips", "a", "--set", "method=amortise"), "learns from a teacher, and none was named"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_anything_starts(args, message, tmp_path):
+    done = run(*args, "-o", tmp_path / "run")
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "tiny-teacher", "enlarge"])
+def test_a_plan_is_shown_and_nothing_starts(recipe, tmp_path):
+    done = run("--clips", tmp_path, "-o", tmp_path / "run", "--recipe", recipe, "--plan")
+    assert done.exit_code == 0, done.stderr
+    assert "TFLOP a step" in done.stderr
+    assert not (tmp_path / "run").exists()

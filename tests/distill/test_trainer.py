@@ -1,0 +1,274 @@
+"""The loop by itself: what is learned here is a line through points."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+
+from instantvir_distill import saved
+from instantvir_distill.config import Phase, RunConfig
+from instantvir_distill.learner import Learner, Rates
+from instantvir_distill.parallel import rank, world_size
+from instantvir_distill.saved import alone, last_checkpoint
+from instantvir_distill.trainer import Trainer, TrainingError
+from instantvir_models.errors import UsageError, VideoWriteError
+
+CONFIG = RunConfig(
+    phases=(Phase(steps=12, crop=8, frames=1, samples=4),), workers=1, warmup_steps=2, muon_lr=0.02,
+    adam_lr=0.05, spike=math.inf,
+)  # fmt: skip
+
+
+class Net(nn.Module):
+    """Two layers, and a branch that not every sample goes through."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.inner = nn.Linear(6, 8)
+        self.head = nn.Linear(8, 6)
+        self.branch = nn.Linear(6, 6)
+
+    def forward(self, x, *, by_branch=False):
+        y = self.head(torch.tanh(self.inner(x)))
+        return y + self.branch(x) if by_branch else y
+
+
+class Fit:
+    """Two networks, the second with two updates a step; every worker sees a part of each batch."""
+
+    def __init__(self, *, layout="replicated", wrong_at=None, uses_branch=True):
+        self.nets = {"student": Net(), "critic": Net()}
+        common = {"muon_lr": 0.02 if layout == "replicated" else 0.0, "adam_lr": 0.05}
+        self.learners = {
+            "student": Learner(self.nets["student"], Rates(ema_decay=0.9, **common), layout=layout),
+            "critic": Learner(
+                self.nets["critic"], Rates(updates_per_step=2, **common), layout=layout
+            ),
+        }
+        self.wrong_at, self.uses_branch = wrong_at, uses_branch
+
+    def prepare(self, step):
+        self.x = torch.sin(torch.arange(24.0).view(4, 6) * (step + 1))[rank() :: world_size()]
+
+    def ask(self, name, step, update):
+        # one worker's samples go through the branch, those of the other do not
+        by_branch = self.uses_branch and rank() == 0 and step % 2 == 0
+        errors = (
+            self.nets[name](self.x, by_branch=by_branch) - self.x.cos() * (1 + update)
+        ).square()
+        loss = errors.mean()
+        return (loss * math.nan if step == self.wrong_at else loss, loss)
+
+    def shown(self, name, asked):
+        return {name: float(asked[1].detach())}
+
+    def write(self, folder):
+        average = self.learners["student"].whole_average()
+        if rank() == 0:
+            torch.save(average, folder / "student.pt")
+
+
+def weights(folder):
+    return torch.load(folder / "student.pt", weights_only=True)
+
+
+def same(a, b, **tolerance):
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], **tolerance)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_for_every_network(tmp_path):
+    Trainer(CONFIG, Fit(), tmp_path / "whole").run()
+    first = Trainer(CONFIG, Fit(), tmp_path / "cut")
+    for _ in range(5):
+        first.update()
+    first.save()
+    second = Trainer(CONFIG, Fit(), tmp_path / "cut")
+    second.run()
+    same(weights(tmp_path / "whole"), weights(tmp_path / "cut"), rtol=0, atol=0)
+    whole = Trainer(CONFIG, Fit(), tmp_path / "whole")
+    whole.resume()
+    for name, net in whole.objective.nets.items():
+        same(net.state_dict(), second.objective.nets[name].state_dict(), rtol=0, atol=0)
+
+
+def test_a_finished_run_writes_what_it_made_again(tmp_path):
+    Trainer(CONFIG, Fit(), tmp_path).run()
+    expected = weights(tmp_path)
+    (tmp_path / "student.pt").unlink()
+    Trainer(CONFIG, Fit(), tmp_path).run()
+    same(expected, weights(tmp_path), rtol=0, atol=0)
+
+
+def work(number, world, folder, layout):
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(str(folder / "store"), world)
+    torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
+    fit = Fit(layout=layout, uses_branch=layout == "replicated")
+    Trainer(replace(CONFIG, workers=world, layout=layout), fit, folder).run()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("layout", ["replicated", "sharded"])
+def test_two_workers_equal_one(tmp_path, layout):
+    """Gradients are means over workers; a branch that only one of them uses counts as half."""
+    (tmp_path / "two").mkdir()
+    mp.spawn(work, (2, tmp_path / "two", layout), nprocs=2)
+
+    class Alone(Fit):
+        def ask(self, name, step, update):
+            by = (self.uses_branch and step % 2 == 0, False)
+            halves = [
+                (self.nets[name](self.x[i::2], by_branch=by[i]) - self.x[i::2].cos() * (1 + update))
+                .square()
+                .mean()
+                for i in (0, 1)
+            ]
+            return (sum(halves) / 2, halves[0])
+
+    fit = Alone(layout=layout, uses_branch=layout == "replicated")
+    Trainer(CONFIG, fit, tmp_path / "one").run()
+    same(weights(tmp_path / "two"), weights(tmp_path / "one"), rtol=1e-5, atol=1e-5)
+    if layout == "sharded":  # a checkpoint of two workers is that of one
+        again = Trainer(CONFIG, Alone(layout=layout, uses_branch=False), tmp_path / "two")
+        again.resume()
+        assert again.step == CONFIG.steps
+        for name, net in again.objective.nets.items():
+            same(net.state_dict(), fit.nets[name].state_dict(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tmp_path):
+    first = Trainer(CONFIG, Fit(), tmp_path)
+    for _ in range(3):
+        first.update()
+    first.save()
+    with pytest.raises(
+        TrainingError, match=r"training of the student stopped at step 5: the loss is nan"
+    ) as stopped:
+        Trainer(CONFIG, Fit(wrong_at=5), tmp_path).run()
+    assert "step-00000003" in stopped.value.hint
+    assert last_checkpoint(tmp_path).name == "step-00000003"
+
+
+def test_other_settings_are_told_and_the_run_stays_as_it_is(tmp_path):
+    Trainer(CONFIG, Fit(), tmp_path).run()
+    before = weights(tmp_path)
+    other = replace(CONFIG, adam_lr=0.1, phases=(replace(CONFIG.phases[0], steps=14),))
+    with pytest.raises(UsageError, match=r"`phases` was .*; `adam_lr` was 0.05 and is 0.1"):
+        Trainer(other, Fit(), tmp_path).run()
+    same(before, weights(tmp_path), rtol=0, atol=0)
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path):
+    with (
+        alone(tmp_path),
+        pytest.raises(UsageError, match="another run is at work"),
+        alone(tmp_path),
+    ):
+        pass
+    with alone(tmp_path):
+        pass
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    run = Trainer(CONFIG, Fit(), tmp_path)
+    run.update()
+    run.save()
+    run.update()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saved, "write_state", full)
+    with pytest.raises(VideoWriteError, match=r"step 2 cannot be written: .*No space left") as told:
+        run.save()
+    assert "step-00000001" in told.value.hint
+    again = Trainer(CONFIG, Fit(), tmp_path)
+    again.resume()
+    assert again.step == 1
+
+
+def test_a_checkpoint_that_was_not_completed_is_none(tmp_path):
+    run = Trainer(CONFIG, Fit(), tmp_path)
+    run.update()
+    run.save()
+    (tmp_path / "checkpoints" / "step-00000009.part").mkdir()
+    assert last_checkpoint(tmp_path).name == "step-00000001"
+    run.update()
+    run.save()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from instantvir_distill import trainer
+from tests.distill.test_trainer import CONFIG, Fit
+trainer.SAVE_EVERY_SECONDS = 0
+from dataclasses import replace
+config = replace(CONFIG, phases=(replace(CONFIG.phases[0], steps=100000),))
+Path(sys.argv[1], "started").touch()
+trainer.Trainer(config, Fit(), Path(sys.argv[1])).run()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_a_run_killed_at_any_moment_goes_on(tmp_path):
+    """It saves without a pause, so the signal falls into a checkpoint more often than not."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    steps = []
+    for _ in range(2):
+        before = last_checkpoint(tmp_path)
+        run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=environment)
+        deadline = time.monotonic() + 240
+        while last_checkpoint(tmp_path) == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.05)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        config = json.loads((tmp_path / "config.json").read_text())
+        phases = (replace(CONFIG.phases[0], steps=config["phases"][0]["steps"]),)
+        again = Trainer(replace(CONFIG, phases=phases), Fit(), tmp_path)
+        again.resume()
+        steps.append(again.step)
+    assert 0 < steps[0] < steps[1]
+    # and what it went on to is what a run without a stop comes to
+    whole = Trainer(replace(CONFIG, phases=phases), Fit(), tmp_path / "whole")
+    while whole.step < again.step:
+        whole.update()
+    for name, net in again.objective.nets.items():
+        same(net.state_dict(), whole.objective.nets[name].state_dict(), rtol=0, atol=0)
+
+
+def test_rows_of_the_log_are_not_written_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr("instantvir_distill.trainer.LOG_EVERY_STEPS", 1)
+    run = Trainer(CONFIG, Fit(), tmp_path)
+    run.update()
+    run.save()
+    with (tmp_path / "log.jsonl").open("w") as log:
+        log.writelines(json.dumps({"step": step}) + "\n" for step in (1, 2, 3))
+        log.write('{"step": 4, "cut')
+    Trainer(CONFIG, Fit(), tmp_path).run()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, CONFIG.steps + 1))
+    assert {"student", "critic", "student_spikes", "critic_norm"} <= set(rows[-1])
+
+
+def test_a_network_of_which_nothing_is_learned_is_refused():
+    with pytest.raises(UsageError, match="no weight of the student"):
+        Learner(Net(), Rates(muon_lr=0.1, adam_lr=0.1), learned="nothing")
+
+
+def test_the_folder_of_a_run_says_how_it_was_made(tmp_path):
+    Trainer(CONFIG, Fit(), tmp_path).run()
+    assert json.loads((tmp_path / "config.json").read_text())["adam_lr"] == 0.05

@@ -1,0 +1,303 @@
+"""What comes along with a video: copied, else converted, else named."""
+
+import logging
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from instantvir_models.media import create_video, open_video
+from instantvir_models.media.subtitles import text_rewriter
+from instantvir_models.media.timecode import later_timecode
+from tests.media_clips import make_clip, make_images, packets_of
+
+SAMPLE_RATE = 48_000
+
+
+def with_sound(
+    path, codec, *, channels=2, seconds=0.4, late_seconds=Fraction(0), video="libx264", **clip
+):
+    """A clip with a sine in `codec` that begins `late_seconds` after the picture."""
+    suffix = path.suffix if video in ("flv", "qtrle") else ".mkv"
+    silent = make_clip(
+        path.with_name(f"silent{suffix}"), **{"num_frames": 10, "codec": video} | clip
+    )
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
+    with av.open(str(silent)) as source, av.open(str(path), "w") as target:
+        copied = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        sound = target.add_stream(codec, rate=SAMPLE_RATE, bit_rate=128_000)
+        sound.codec_context.layout = layout
+        frames = sine(sound.codec_context, seconds, late_seconds)
+        encoded = [p for frame in [*frames, None] for p in sound.encode(frame)]
+        pictures = [p for p in source.demux(video=0) if p.size]
+        for packet in pictures:
+            packet.stream = copied
+        for packet in sorted(
+            [*pictures, *encoded], key=lambda p: float((p.dts or 0) * p.time_base)
+        ):
+            target.mux(packet)
+    return path
+
+
+def sine(context, seconds, late_seconds=Fraction(0)):
+    """Frames as the encoder takes them."""
+    times = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tone = np.tile((0.3 * np.sin(2 * np.pi * 440 * times)).astype(np.float32), (2, 1))
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(tone), format="fltp", layout="stereo")
+    frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+    frame.pts = int(late_seconds * SAMPLE_RATE)
+    resampler = av.AudioResampler(
+        format=context.format, layout=context.layout, rate=SAMPLE_RATE,
+        frame_size=context.frame_size or 1024,
+    )  # fmt: skip
+    return [*resampler.resample(frame), *resampler.resample(None)]
+
+
+def restored(source, target, **options):
+    """The writer, closed, of what `restore` does when the model changes nothing."""
+    with (
+        open_video(source, **options) as reader,
+        create_video(
+            target, info_of=reader, width=reader.info.width, height=reader.info.height
+        ) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    return writer
+
+
+def codecs_of(path, kind="audio"):
+    with av.open(str(path)) as container:
+        return [s.codec_context.codec.canonical_name for s in container.streams if s.type == kind]
+
+
+@pytest.mark.parametrize(
+    ("codec", "target", "becomes"),
+    [
+        ("pcm_s16le", "out.mp4", "alac"),
+        ("flac", "out.mp4", "flac"),
+        ("wmav2", "out.mp4", "aac"),
+        ("pcm_mulaw", "out.mp4", "aac"),
+        ("ac3", "out.mp4", "ac3"),
+        ("pcm_s24le", "out.mov", "pcm_s24le"),
+        ("flac", "out.mov", "alac"),
+        ("pcm_s16le", "out.webm", "opus"),
+        ("wmav2", "out.mkv", "aac"),
+        ("libopus", "out.avi", "mp3"),
+        ("flac", "out.ts", "aac"),
+    ],
+)
+def test_sound_is_copied_or_becomes_what_the_container_holds(tmp_path, codec, target, becomes):
+    """Some of these were silent films with status 0, others ended without one."""
+    suffix = ".avi" if codec in ("wmav2", "pcm_mulaw") else ".mkv"
+    video = "mpeg4" if suffix == ".avi" else "libx264"
+    clip = with_sound(tmp_path / f"in{suffix}", codec, video=video)
+    writer = restored(clip, tmp_path / target)
+    assert codecs_of(tmp_path / target) == [becomes]
+    assert writer.losses == ()
+    assert not writer.is_silent
+    with av.open(str(tmp_path / target)) as container:
+        samples = sum(f.samples for f in container.decode(audio=0))
+    assert samples > 0.37 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("late_seconds", [Fraction(0), Fraction(3, 10)])
+def test_converted_sound_stays_where_it_was(tmp_path, late_seconds):
+    clip = with_sound(tmp_path / "in.mkv", "pcm_s16le", late_seconds=late_seconds)
+    restored(clip, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        first = next(container.decode(audio=0))
+        began = float(first.pts * first.time_base)
+        assert began == pytest.approx(float(late_seconds), abs=1e-3)
+
+
+def test_lossless_sound_stays_lossless(tmp_path):
+    clip = with_sound(tmp_path / "in.mkv", "pcm_s16le")
+    restored(clip, tmp_path / "out.mp4")
+    before, after = (
+        np.concatenate([f.to_ndarray().reshape(-1, 2) if not f.format.is_planar else
+                        f.to_ndarray().T for f in av.open(str(path)).decode(audio=0)])
+        for path in (clip, tmp_path / "out.mp4")
+    )  # fmt: skip
+    assert np.array_equal(before, after[: len(before)])
+
+
+def test_sound_that_cannot_be_carried_is_named_and_the_film_is_silent(tmp_path, caplog):
+    clip = with_sound(tmp_path / "in.mkv", "aac")
+    with (
+        caplog.at_level(logging.WARNING),
+        open_video(clip) as reader,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("instantvir_models.media.companions.Companions._copied", refuse)
+        patch.setattr("instantvir_models.media.companions.Companions._converted", refuse)
+        with create_video(tmp_path / "out.mkv", info_of=reader, width=32, height=32) as writer:
+            for frame in reader:
+                writer.write(frame)
+    assert writer.losses == ("the audio stream 1 (aac), which matroska cannot hold",)
+    assert writer.is_silent
+    assert "not carried over: the audio stream 1 (aac)" in caplog.text
+
+
+def refuse(*arguments):
+    return None
+
+
+def test_a_packet_that_comes_twice_is_written_once(tmp_path):
+    clip = with_sound(tmp_path / "in.mkv", "ac3")
+    with open_video(clip) as reader:
+        append = reader.demuxer.waiting.append
+
+        def twice(packet):
+            append(packet)
+            copy = av.Packet(bytes(packet))
+            copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+            copy.duration, copy.stream = packet.duration, packet.stream
+            append(copy)
+
+        reader.demuxer.waiting.append = twice
+        with create_video(tmp_path / "out.mp4", info_of=reader, width=32, height=32) as writer:
+            for frame in reader:
+                writer.write(frame)
+    before = [data for _, data in packets_of(clip, "audio")]
+    assert [data for _, data in packets_of(tmp_path / "out.mp4", "audio")] == before
+
+
+def with_font_and_cover(tmp_path):
+    cover = make_images(tmp_path, 1)[0].read_bytes()
+    plain = make_clip(tmp_path / "plain.mkv", num_frames=5)
+    path = tmp_path / "in.mkv"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        copied = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        target.add_attachment("A Font.ttf", "application/x-truetype-font", b"no font at all")
+        target.add_attachment("cover.png", "image/png", cover)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copied
+                target.mux(packet)
+    return path, cover
+
+
+def test_fonts_and_covers_stay_in_matroska(tmp_path):
+    path, cover = with_font_and_cover(tmp_path)
+    assert restored(path, tmp_path / "out.mkv").losses == ()
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        (font,) = (s for s in container.streams if s.type == "attachment")
+        assert font.data == b"no font at all"
+        assert font.metadata["filename"] == "A Font.ttf"
+        assert font.metadata["mimetype"] == "application/x-truetype-font"
+        assert cover_in(container) == cover
+
+
+def test_mp4_holds_the_cover_and_no_font(tmp_path):
+    path, cover = with_font_and_cover(tmp_path)
+    writer = restored(path, tmp_path / "out.mp4")
+    assert writer.losses == ("the attachment `A Font.ttf`, which mp4 cannot hold",)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert cover_in(container) == cover
+    again = restored(tmp_path / "out.mp4", tmp_path / "again.mp4")
+    assert again.losses == ()
+    with av.open(str(tmp_path / "again.mp4")) as container:
+        assert cover_in(container) == cover
+
+
+def cover_in(container):
+    (cover,) = (s for s in container.streams.video if s.disposition & Disposition.attached_pic)
+    return next(bytes(packet) for packet in container.demux(cover))
+
+
+def test_a_second_video_comes_along(tmp_path):
+    clip = tmp_path / "in.mkv"
+    with av.open(str(clip), "w") as target:
+        streams = [
+            target.add_stream("libx264", rate=25, width=w, height=32, pix_fmt="yuv420p")
+            for w in (64, 32)
+        ]
+        for index in range(5):
+            for stream in streams:
+                pixels = np.full((32, stream.width, 3), 90, np.uint8)
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                target.mux(stream.encode(frame))
+        for stream in streams:
+            target.mux(stream.encode(None))
+    for name in ("out.mkv", "out.mp4"):
+        restored(clip, tmp_path / name)
+        with av.open(str(tmp_path / name)) as container:
+            assert sorted(s.width for s in container.streams.video) == [32, 64]
+            assert sum(p.size > 0 for p in container.demux(container.streams.video)) == 10
+
+
+def test_chapters_subtitles_and_sound_are_trimmed_alike(tmp_path):
+    clip = make_clip(
+        tmp_path / "in.mkv", num_frames=50, audio=True, options={"g": "5"},
+        chapters=[(0, 0.9, "one"), (0.9, 2, "two")],
+        subtitles=[(0.1, 0.2, "early"), (0.9, 1.2, "over the cut"), (1.3, 1.35, "inside")],
+    )  # fmt: skip
+    restored(clip, tmp_path / "out.mkv", start_seconds=1, duration_seconds=0.4)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        (chapter,) = container.chapters()
+        unit = chapter["time_base"]
+        assert (chapter["start"] * unit, chapter["end"] * unit) == (0, Fraction(2, 5))
+    texts = packets_of(tmp_path / "out.mkv", "subtitles")
+    assert texts == [(0.0, b"over the cut"), (pytest.approx(0.3, abs=1e-3), b"inside")]
+    sound = [time for time, _ in packets_of(tmp_path / "out.mkv", "audio")]
+    assert 0 <= sound[0] < 0.025
+    assert 0.37 < sound[-1] < 0.4
+
+
+@pytest.mark.parametrize(
+    ("text", "frames", "rate", "later"),
+    [
+        ("01:00:00:00", 25, Fraction(25), "01:00:01:00"),
+        ("00:00:59;29", 1, Fraction(30_000, 1001), "00:01:00;02"),
+        ("00:09:59;29", 1, Fraction(30_000, 1001), "00:10:00;00"),
+        ("00:00:00;00", 17_982, Fraction(30_000, 1001), "00:10:00;00"),
+        ("23:59:59:24", 1, Fraction(25), "00:00:00:00"),
+        ("no timecode", 1, Fraction(25), None),
+    ],
+)
+def test_a_timecode_counts_on(text, frames, rate, later):
+    assert later_timecode(text, frames, rate) == later
+
+
+@pytest.mark.parametrize(("start_seconds", "timecode"), [(None, "01:00:00:00"), (1, "01:00:01:00")])
+def test_a_timecode_comes_along_and_is_that_of_the_first_frame(tmp_path, start_seconds, timecode):
+    clip = make_clip(tmp_path / "in.mov", num_frames=50, metadata={"timecode": "01:00:00:00"})
+    with open_video(clip) as reader:
+        assert reader.info.timecode == "01:00:00:00"
+    for name in ("out.mov", "out.mp4", "out.mkv"):
+        restored(clip, tmp_path / name, start_seconds=start_seconds)
+        with open_video(tmp_path / name) as reader:
+            assert reader.info.timecode == timecode
+
+
+def test_what_quicktime_calls_maker_and_model_is_what_others_call_so(tmp_path):
+    clip = make_clip(
+        tmp_path / "in.mov", num_frames=2, container_options={"movflags": "use_metadata_tags"},
+        metadata={"com.apple.quicktime.make": "Maker", "com.apple.quicktime.model": "Model"},
+    )  # fmt: skip
+    for name in ("out.mov", "out.mkv"):
+        restored(clip, tmp_path / name)
+        with av.open(str(tmp_path / name)) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+            assert (tags["make"], tags["model"]) == ("Maker", "Model")
+
+
+@pytest.mark.parametrize(
+    ("data", "codec", "target", "text"),
+    [
+        (b"Hello <i>there</i>\nsecond", "subrip", "mov_text", b"\0\x12Hello there\nsecond"),
+        (rb"0,0,D,,0,0,0,,{\an8}Hello, {\i1}there{\i0}\Nsecond", "ass", "subrip",
+         b"Hello, there\nsecond"),
+        (b"\0\x05Hello and styles", "mov_text", "subrip", b"Hello"),
+    ],
+)  # fmt: skip
+def test_text_keeps_its_words_and_lines(data, codec, target, text):
+    assert text_rewriter(codec, target)(data) == text
+
+
+def test_pictures_of_subtitles_are_no_text():
+    assert text_rewriter("dvd_subtitle", "mov_text") is None
