@@ -47,7 +47,7 @@ class Said:
     @classmethod
     def of(cls, row: dict[str, Any]) -> Said | None:
         """None where nothing would be said."""
-        traces = Traces(**{name: row[name] for name in Traces.__dataclass_fields__})
+        traces = Traces(**{name: row[name] for name in Traces.__dataclass_fields__ if name in row})
         if not shows_something(traces):
             return None
         found = expected_error(traces)

@@ -24,6 +24,7 @@ SMALLEST_LEVELS = 0.3
 
 FAMILIES = {
     "h264": "h264",
+    "hevc": "hevc",
     "vp9": "vp9",
     "vp8": "other",
     "mpeg1video": "mpeg",
