@@ -3,11 +3,12 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instantvir_models.diagnosis.blur import BlurJudgement
 from instantvir_models.diagnosis.findings import Finding, Kind
 from instantvir_models.operators.measurement import LEVEL, Degradation
+from instantvir_models.operators.spec import parse_degradation
 
 CODEC_LEVELS = 3.0
 """What solvers add by themselves, as a root of squares, to the noise they are told of where a video
@@ -105,8 +106,10 @@ def remedy_for(findings: Sequence[Finding], blur: BlurJudgement, *, is_lossy: bo
     if not steps:
         return _nothing("it is nearly clean")
     noise_std = told_noise_std(levels, is_lossy=is_lossy, is_inverted=not operator.is_identity)
+    said = Degradation(operator=operator, noise_std=noise_std).spec
     return Remedy(
-        degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
+        # as it is read back, so that the command does the same to the bit
+        degradation=replace(parse_degradation(said), is_lossy=is_lossy),
         sentence=f"to do: {', '.join(steps)}",
     )
 
