@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import instantvir_models.operators.base as operators
-import instantvir_models.solvers.amortised as amortised_module
+import instantvir_models.solvers.guard as guard_module
 import instantvir_models.students.wan.transformer as transformer_module
 from instantvir_models.errors import DeviceMemoryError
 from instantvir_models.operators.compose import Identity
@@ -353,7 +353,7 @@ def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
 
 def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
     session = Session(Amortised(deep_student()), parse_degradation("identity"), height=16, width=32)
-    OutOfMemory(monkeypatch, amortised_module, "data_consistency", at={1})
+    OutOfMemory(monkeypatch, guard_module, "data_consistency", at={1})
     with pytest.raises(DeviceMemoryError, match=r"ran out of memory at 32x16$"):
         session.push(np.zeros((9, 16, 32, 3), np.uint8))
 

@@ -79,7 +79,7 @@ def test_after_skipped_blocks_the_student_begins_anew(student):
     np.testing.assert_array_equal(resumed, expected)
 
 
-def test_a_prompt_changes_between_blocks_and_the_history_stays(student):
+def test_a_prompt_changes_between_blocks_and_the_history_stays(student, unguarded):
     frames, other = clip(33), small_text(seed=9, rows=5)
     session = Session(
         Amortised(student, torch.float32), parse_degradation("identity+noise:std=5"), height=HEIGHT, width=WIDTH,

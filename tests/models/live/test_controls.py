@@ -59,7 +59,7 @@ def clip(tmp_path):
 
 
 @pytest.mark.parametrize("changed_after", [8, 20])
-def test_a_prompt_holds_from_the_next_block_and_costs_no_frame(tmp_path, changed_after):
+def test_a_prompt_holds_from_the_next_block_and_costs_no_frame(tmp_path, unguarded, changed_after):
     path, frames = clip(tmp_path)
     student = small_wan("lean", window_latents=6)
     controls = Controls(read_prompt=lambda prompt: OTHER)

@@ -24,7 +24,7 @@ class Books:
     frames_held = property(lambda self: len(self._waiting))
     frames_until_ready = property(lambda self: 3 + self._radius - len(self._waiting))
 
-    def push(self, frames):
+    def push(self, frames, known=None):
         self.ways.append((self.is_shrunk, self.is_student_skipped))
         self._waiting.extend(frames)
         num_ready = max(0, len(self._waiting) - self._radius) // 3 * 3

@@ -274,12 +274,12 @@ class SlowSession(Session):
     seconds_per_block = 0.06
     frames_shrunk = frames_skipped = 0
 
-    def push(self, frames):
+    def push(self, frames, known=None):
         SlowSession.frames_skipped += len(frames) * self.is_student_skipped
         SlowSession.frames_shrunk += len(frames) * self.is_shrunk
         is_cheap = self.is_student_skipped or self.is_shrunk
         time.sleep(0.002 if is_cheap else self.seconds_per_block)
-        return super().push(frames)
+        return super().push(frames, known)
 
 
 def slow_sessions(student, degradation=BLUR):
@@ -496,8 +496,8 @@ def test_no_frame_waits_for_more_than_its_block_needs(tmp_path):
     pushed = []
 
     class Noting(Session):
-        def push(self, frames):
-            restored = super().push(frames)
+        def push(self, frames, known=None):
+            restored = super().push(frames, known)
             pushed.append((len(frames), len(restored)))
             return restored
 
@@ -516,8 +516,8 @@ def test_look_ahead_waits_for_its_frames_and_no_more(student, tmp_path):
     pushed = []
 
     class Noting(Session):
-        def push(self, frames):
-            restored = super().push(frames)
+        def push(self, frames, known=None):
+            restored = super().push(frames, known)
             pushed.append((len(frames), len(restored)))
             return restored
 
