@@ -290,7 +290,7 @@ def test_a_dry_run_draws_what_it_found_and_writes_no_video(photo, tmp_path):
         (
             ["--task", "denoise", "--device", "tpu"],
             "`--device` is `tpu`",
-            "`auto`, `cpu` or `cuda`",
+            "auto, cpu, cuda",
         ),
         (["--task", "denoise", "--tile", "100"], "a multiple of 64", ""),
         (["--task", "inpaint"], "no missing pixels were found", "--mask"),
