@@ -236,7 +236,9 @@ def measured(
     seconds: float,
     said: str = "",
 ) -> Row:
-    """One row; the last frame of a woven clip has no second field, so it does not count."""
+    """One row; the last frame of a woven clip has no second field, so it does not count. Of frames that
+    are one field each, those of first fields count."""
+    result = result[:: max(1, round(len(result) / len(clean)))]
     count = min(len(result), len(clean)) - 1
     result, clean = result[:count], clean[:count]
     return Row(

@@ -20,6 +20,8 @@ from instantvir_cli.options import (
     ComparisonOptions,
     DegradationOptions,
     EncodingOptions,
+    FieldOptions,
+    FileDegradationOptions,
     LiveEncodingOptions,
     LiveSourceOptions,
     ModelOptions,
@@ -81,7 +83,7 @@ def options_of(*groups):
 def test_restoring_takes_what_the_command_takes():
     """One vocabulary: the options of `restore`, but for what only a terminal has."""
     options = options_of(
-        DegradationOptions, ModelOptions, SourceOptions, EncodingOptions, ComparisonOptions
+        FileDegradationOptions, ModelOptions, FieldOptions, EncodingOptions, ComparisonOptions
     )
     ours = set(signature(instantvir.restore).parameters)
     assert options - ours == {"threads", "compare"}

@@ -15,7 +15,7 @@ from instantvir_models.diagnosis.diagnose import (
     told_with_codec,
 )
 from instantvir_models.diagnosis.error_model import Expected, is_white, quadratic
-from instantvir_models.diagnosis.remedy import CODEC_LEVELS, told_noise_std
+from instantvir_models.diagnosis.remedy import CODEC_LEVELS, removable_part, told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import moved, traces_of
 from instantvir_models.operators.measurement import LEVEL
@@ -179,3 +179,9 @@ def test_halos_behind_a_codec_are_left_alone(tmp_path):
     assert found.remedy.degradation is None
     natural = diagnose_samples("in", [Sample(np.stack(plain))], is_lossy=False)
     assert natural.finding("sharpening") is None
+
+
+def test_of_lost_detail_little_can_be_taken_away():
+    assert removable_part("h264", 10, 10) == 1
+    assert removable_part("hevc", 10, 10) < 1
+    assert removable_part("hevc", 20, 10) == 1  # noise is beside it

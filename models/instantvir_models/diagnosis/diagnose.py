@@ -133,7 +133,7 @@ def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) 
         is_lossy=is_lossy,
         traces=traces,
         sample=samples[0],
-        remedy=remedy_for(findings, blur, is_lossy=is_lossy),
+        remedy=remedy_for(findings, blur, is_lossy=is_lossy, codec_name=traces[0].codec_name),
     )
 
 
