@@ -18,8 +18,14 @@ from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Mask
-from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, noisy, stored
-from instantvir_models.students.fused import LOSSY_STD
+from instantvir_models.operators.measurement import (
+    LEVEL,
+    LOSSY_STD,
+    Degradation,
+    Measurement,
+    noisy,
+    stored,
+)
 from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR, Task
 
 ENLARGEMENT_BY_4 = "sr4"

@@ -31,8 +31,8 @@ from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media.round_trip import mpeg, round_trip
 from instantvir_models.operators.compose import Identity
-from instantvir_models.operators.measurement import Degradation, Measurement
-from instantvir_models.students.fused import LOSSY_STD, FusedConfig, FusedStudent
+from instantvir_models.operators.measurement import LOSSY_STD, Degradation, Measurement
+from instantvir_models.students.fused import FusedConfig, FusedStudent
 from instantvir_models.tasks import TASKS
 from tests.media_clips import make_clip
 from tests.small_runs import SMALL, clip, trainer

@@ -7,12 +7,8 @@ from dataclasses import dataclass, replace
 
 from instantvir_models.diagnosis.blur import BlurJudgement
 from instantvir_models.diagnosis.findings import Finding, Kind
-from instantvir_models.operators.measurement import LEVEL, Degradation
+from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, Degradation
 from instantvir_models.operators.spec import parse_degradation
-
-CODEC_LEVELS = 3.0
-"""What solvers add by themselves, as a root of squares, to the noise they are told of where a video
-is lossy."""
 
 INVERSE_CAUTION = 1.6
 """How much more than a codec's error the inverse of a blur is told of: that error is no white noise,
@@ -68,7 +64,7 @@ def told_noise_std(error_levels: float, *, is_lossy: bool, is_inverted: bool = F
     """
     if is_inverted:
         return (INVERSE_CAUTION if is_lossy else 1.0) * error_levels * LEVEL
-    own = CODEC_LEVELS if is_lossy else 0.0
+    own = LOSSY_STD / LEVEL if is_lossy else 0.0
     return math.sqrt(max(0.0, error_levels**2 - own**2)) * LEVEL
 
 

@@ -13,6 +13,9 @@ LEVEL = 1 / 127.5
 ROUNDING_STD = LEVEL / 12**0.5
 """Standard deviation of the rounding of a measurement to 8 bits."""
 
+LOSSY_STD = 3 * LEVEL
+"""What a codec is taken to have added to the noise that is told of; who knows better tells more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation:

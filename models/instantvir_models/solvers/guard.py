@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instantvir_models.operators.consistency import data_consistency
-from instantvir_models.operators.measurement import LEVEL, ROUNDING_STD, Degradation
+from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, ROUNDING_STD, Degradation
 from instantvir_models.solvers.base import Restored, Window
 from instantvir_models.solvers.classical.initial import InitialEstimate
 from instantvir_models.students.base import Estimate
@@ -45,9 +45,6 @@ it brighter by 0.4 of its deviation."""
 
 CORRECTION_FLOOR = 2 * LEVEL
 """How large a correction may be where there is no contrast at all."""
-
-LOSSY_STD = 3 * LEVEL
-"""What a codec may have added to the noise it was told of."""
 
 SEEN_BEFORE = 64.0
 """Measured pixels of the expected noise that count beside those of a tile: of a tile with few

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from instantvir_models.autoencoders.haar import haar, inverse_haar
 from instantvir_models.errors import UsageError
-from instantvir_models.operators.measurement import LEVEL, ROUNDING_STD
+from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, ROUNDING_STD
 from instantvir_models.students.base import Conditioning, Estimate
 from instantvir_models.students.capabilities import Capabilities, Seen
 from instantvir_models.students.clipping import unclipped_mean
@@ -56,9 +56,6 @@ BAND_STD = (0.25, 0.106, 0.104, 0.033)
 
 PICTURE_STD = 0.25
 """What the network's input and output are scaled by where there is little error."""
-
-LOSSY_STD = 3 * LEVEL
-"""What a codec is taken to have added to the noise it was told of."""
 
 MOST_NOISE = 1.5
 """By how many deviations of the noise a pixel between holes may leave what was measured: .1 dB on
