@@ -86,7 +86,7 @@ def test_super_resolution_through_the_latent(clip, checkpoint):
     assert "was trained for deblur, this video needs sr; expect poor results" in said(result)
 
 
-def test_precomputed_rows_need_no_text_encoder(clip, checkpoint, tmp_path):
+def test_precomputed_rows_need_no_text_encoder(clip, checkpoint, tmp_path, unguarded):
     rows = tmp_path / "rows.safetensors"
     save_rows(small_text(rows=4).rows, rows, text="a red square")
     plain = restore(clip, checkpoint)
@@ -120,7 +120,7 @@ def test_a_prompt_in_words_is_encoded_once(clip, checkpoint, monkeypatch, tmp_pa
     assert result.exit_code == 0, result.stderr
 
 
-def test_a_checkpoint_brings_its_own_prompt(clip, checkpoint, tmp_path):
+def test_a_checkpoint_brings_its_own_prompt(clip, checkpoint, tmp_path, unguarded):
     """Without `--prompt` its rows are read as if given; a file of no rows takes them away again."""
     rows, none = tmp_path / "rows.safetensors", tmp_path / "none.safetensors"
     save_rows(small_text(rows=4).rows, rows, text="a red\x1b[31m square")
@@ -147,7 +147,9 @@ def test_a_checkpoint_brings_its_own_prompt(clip, checkpoint, tmp_path):
     assert any((a != b).any() for a, b in zip(own, plain, strict=True))
 
 
-def test_a_blank_prompt_is_no_words_and_needs_no_text_encoder(clip, checkpoint, monkeypatch):
+def test_a_blank_prompt_is_no_words_and_needs_no_text_encoder(
+    clip, checkpoint, monkeypatch, unguarded
+):
     """It takes the checkpoint's own prompt away, for once or, converted, for good."""
     monkeypatch.setitem(sys.modules, "transformers", None)
     plain = frames_of(restored(clip, checkpoint))
