@@ -15,10 +15,10 @@ from instantvir_models.diagnosis.diagnose import (
     told_with_codec,
 )
 from instantvir_models.diagnosis.error_model import Expected, is_white, quadratic
-from instantvir_models.diagnosis.remedy import CODEC_LEVELS, removable_part, told_noise_std
+from instantvir_models.diagnosis.remedy import removable_part, told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import moved, traces_of
-from instantvir_models.operators.measurement import LEVEL
+from instantvir_models.operators.measurement import LEVEL, LOSSY_STD
 from tests.media_clips import write_frames
 
 PHOTOS = Path(__file__).parents[1] / "data" / "clips"
@@ -106,7 +106,7 @@ def test_a_file_cut_from_two_kinds_is_treated_as_its_cleaner_part(clean):
 def test_what_is_told_and_what_solvers_add_make_the_error():
     for error in (3.0, 5.0, 20.0):
         told = told_noise_std(error, is_lossy=True) / LEVEL
-        assert np.hypot(told, CODEC_LEVELS) == pytest.approx(error)
+        assert np.hypot(told, LOSSY_STD / LEVEL) == pytest.approx(error)
         assert told_noise_std(error, is_lossy=False) / LEVEL == pytest.approx(error)
     assert told_noise_std(1.0, is_lossy=True) == 0
     assert told_noise_std(1.0, is_lossy=True, is_inverted=True) > LEVEL  # an inverse amplifies it
