@@ -14,7 +14,7 @@ from instantvir_models.diagnosis.diagnose import (
     diagnose_samples,
     told_with_codec,
 )
-from instantvir_models.diagnosis.error_model import Expected, is_white, quadratic
+from instantvir_models.diagnosis.error_model import Expected, expected_error, is_white, quadratic
 from instantvir_models.diagnosis.remedy import removable_part, told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import moved, traces_of
@@ -61,6 +61,17 @@ def test_noise_that_no_codec_touched_is_found(clean):
     found = diagnose_samples("in", [Sample(with_noise(clean, 12))], is_lossy=False)
     assert found.finding("error").value == pytest.approx(12, rel=0.35)
     assert found.remedy.degradation.noise_std == pytest.approx(12 * LEVEL, rel=0.35)
+
+
+@pytest.mark.parametrize("levels", [5, 12])
+def test_noise_on_pure_colours_is_found_as_well(levels):
+    """Cut off at black and white it looked like less, said with high confidence: 5.6 dB were left."""
+    colours = np.array([(191, 191, 191), (191, 191, 0), (0, 191, 0), (191, 0, 0)], np.uint8)
+    bars = np.broadcast_to(np.repeat(colours, 64, 0)[None, None], (4, 192, 256, 3)).copy()
+    bars[:, 96:144], bars[:, 144:] = (0, 0, 255), 16
+    found = expected_error(traces_of(with_noise(bars, levels)))
+    assert found.low < levels < found.high
+    assert found.value == pytest.approx(levels, rel=0.15)
 
 
 def test_grain_is_told_from_white_noise(clean):

@@ -49,6 +49,28 @@ def test_noise_is_found(clip, levels):
     assert found.std > 0
 
 
+@pytest.mark.parametrize("levels", [5, 12, 25])
+def test_noise_on_pure_colours_is_not_taken_for_less(levels):
+    """Bars at `--task denoise` were told two thirds of their noise, for black and white cut it off."""
+    colours = [
+        (191, 191, 191),
+        (191, 191, 0),
+        (0, 191, 191),
+        (0, 191, 0),
+        (191, 0, 191),
+        (191, 0, 0),
+    ]
+    bars = (
+        np.repeat(np.array(colours, np.uint8)[None, None], 32, 2)
+        .repeat(128, 1)
+        .reshape(1, 128, 192, 3)
+    )
+    bars[:, 64:96] = (0, 0, 255)
+    bars[:, 96:] = 16
+    found = estimate_noise_std(noisy(bars, levels))
+    assert found.value / LEVEL == pytest.approx(levels, rel=0.15)
+
+
 def test_texture_is_not_noise(clip):
     assert estimate_noise_std(clip).value / LEVEL < 2.5
 

@@ -180,7 +180,7 @@ def is_white(traces: Traces) -> bool:
 
 def _is_white_only(traces: Traces) -> bool:
     """Whether the finest band shows white noise and no texture: that does not change along the motion."""
-    changes = traces.changing_fine > CHANGING_PART * traces.finest
+    changes = traces.changing_clear > CHANGING_PART * traces.finest
     return traces.finest >= WHITE_LEVELS and changes and is_white(traces)
 
 

@@ -56,8 +56,10 @@ class Traces:
     changing_fine: float
     """What is left in flat patches of a frame less its motion-compensated neighbour: first octave,
     divided by the square root of two. 0 where there is one frame only."""
+    changing_clear: float
+    """The same where noise is cut off at neither black nor white, in any channel."""
     changing_middle: float
-    """The same in the second octave."""
+    """The same as `changing_fine` in the second octave."""
     changing_chroma: float
     """The same of the colour differences, all octaves."""
     chroma: float
@@ -92,17 +94,19 @@ def traces_of(frames: Pixels, codings: Sequence[FrameCoding | None] = ()) -> Tra
     luma = [luma_of(frame) for frame in levels]
     octaves = [_octaves(one) for one in luma]
     fine, middle, coarse = (_median(_flat_spread(o[n]) for o in octaves) for n in range(3))
-    changes = [_changes(*pair) for pair in itertools.pairwise(levels)]
-    changing = [_median(change[n] for change in changes) for n in range(3)]
+    finest = estimate_noise_std(frames).value / LEVEL
+    changes = [_changes(*pair, noise=finest) for pair in itertools.pairwise(levels)]
+    changing = [_median(change[n] for change in changes) for n in range(4)]
     known = [coding for coding in codings if coding is not None]
     return Traces(
-        finest=estimate_noise_std(frames).value / LEVEL,
+        finest=finest,
         fine=fine,
         middle=middle,
         coarse=coarse,
         changing_fine=changing[0],
         changing_middle=changing[1],
         changing_chroma=changing[2],
+        changing_clear=changing[3],
         chroma=_median(_chroma_spread(frame) for frame in levels),
         texture=_median(float(np.median(_spreads(o[0] + o[1]))) for o in octaves),
         edges=_median(_gradient(one) for one in luma),
@@ -188,15 +192,33 @@ def _chroma_spread(frame: Levels) -> float:
     return float(np.mean([_flat_spread(fine + middle) for fine, middle in bands]))
 
 
-def _changes(before: Levels, after: Levels) -> tuple[float, float, float]:
-    """Flat spreads of what changes along the motion: fine, middle, chroma."""
+def _changes(before: Levels, after: Levels, *, noise: float) -> tuple[float, float, float, float]:
+    """Flat spreads of what changes along the motion: fine, middle, chroma, and fine where `noise` is
+    cut off nowhere."""
     shifted = moved(before, after)
     difference = (after - shifted) / np.float32(math.sqrt(2))
     luma = luma_of(difference)
     fine, middle, _ = _octaves(luma)
     chroma = difference - luma[..., None]
     spread = np.sqrt(np.mean([_spreads(chroma[..., c]) ** 2 for c in range(3)], 0))
-    return _flat_spread(fine), _flat_spread(middle), float(np.quantile(spread, FLATTEST))
+    grid = _spread_grid(fine)
+    clear = grid[_is_clear(after, grid.shape, noise)]
+    return (
+        _flat_spread(fine),
+        _flat_spread(middle),
+        float(np.quantile(spread, FLATTEST)),
+        float(np.quantile(clear if clear.size else grid, FLATTEST)),
+    )
+
+
+def _is_clear(frame: Levels, shape: tuple[int, ...], noise: float) -> NDArray[np.bool_]:
+    """Patches `shape` that are further than the noise goes from black and white in every channel."""
+    rows, columns = shape
+    height, width = min(frame.shape[0], PATCH * rows), min(frame.shape[1], PATCH * columns)
+    means = cv2.resize(frame[:height, :width], (columns, rows), interpolation=cv2.INTER_AREA)
+    margin = min(2 * noise, 100.0) + 1
+    near = np.abs(means.reshape(rows, columns, 3) - 127.5).max(-1)
+    return np.asarray(near < 127.5 - margin)
 
 
 def moved(before: Levels, after: Levels) -> Levels:

@@ -25,6 +25,12 @@ PATCH = 8
 FLATTEST = 0.1
 """Quantile of patches that are taken as free of texture."""
 
+REACH = 2.0
+"""Deviations of the noise that a patch has to be away from black and white."""
+
+MOST_MARGIN = 100.0
+"""Levels that it has to be away at most: beyond, nothing would be left."""
+
 FLATTEST_BIAS = 0.93
 """What that quantile of the standard deviation of 192 Gaussian samples is, in units of sigma."""
 
@@ -46,6 +52,11 @@ LUMA_NOISE_POWER = 0.45
 FLOOR_BIAS = 0.6
 """Inverse bias of the noise at the knee on eight training clips (blur of 2 and 3, noise 2.55, lossless
 and CRF 18): it still holds some picture."""
+
+FLATTEST_CHANNEL_BIAS = 0.89
+"""The same of 64 samples."""
+
+FEWEST_PATCHES = 4
 
 HOLE_LEVELS = (0, 127, 128, 255)
 """Values of missing pixels: black, the mid-grey that `degrade` writes, white."""
@@ -95,13 +106,37 @@ def _frame_noise(frame: NDArray[np.float32]) -> tuple[float, float]:
     frame = frame[:height, :width]
     a, b, c, d = frame[::2, ::2], frame[::2, 1::2], frame[1::2, ::2], frame[1::2, 1::2]
     diagonal = _patches((a - b - c + d) / 2)
-    mean = _patches((a + b + c + d) / 4).mean((1, 2))
-    spread = np.sqrt((diagonal**2).mean((1, 2)))
-    margin = np.maximum(3 * spread, 2).min()
-    usable = (mean > margin + 1) & (mean < 254 - margin)
-    if usable.sum() < 4:
-        return float(np.quantile(spread, FLATTEST)) / FLATTEST_BIAS, 0.0
-    return float(np.quantile(spread[usable], FLATTEST)) / FLATTEST_BIAS, float(usable.mean())
+    power, mean = (diagonal**2).mean(1), _patches((a + b + c + d) / 4).mean(1)  # [n, 3]
+    whole = np.sqrt(power.mean(1, keepdims=True))
+    found = _flattest(whole, mean, bias=FLATTEST_BIAS)
+    if found is None:  # no patch is clear of black and white in all of its channels
+        found = _flattest(np.sqrt(power), mean[..., None], bias=FLATTEST_CHANNEL_BIAS)
+    return found or (float(np.quantile(whole, FLATTEST)) / FLATTEST_BIAS, 0.0)
+
+
+def _flattest(
+    spread: NDArray[np.floating], mean: NDArray[np.floating], *, bias: float
+) -> tuple[float, float] | None:
+    """Noise in levels where it is cut off nowhere, and the share of it; None if that is hardly any.
+
+    Args:
+        spread: [n, 1 or 3] of patches, or of channels of patches.
+        mean: [n, 3] or [n, 3, 1] of every channel in each.
+        bias: of the quantile.
+    """
+    certain = _is_unclipped(mean, spread if mean.ndim == 2 else spread[..., None]).all(-1)
+    if certain.sum() < FEWEST_PATCHES:
+        return None
+    values = spread[:, 0] if mean.ndim == 2 else spread
+    usable = _is_unclipped(mean, np.quantile(values[certain], FLATTEST)).all(-1)
+    return float(np.quantile(values[usable], FLATTEST)) / bias, float(usable.mean())
+
+
+def _is_unclipped(mean: NDArray[np.floating], noise: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Where `noise` does not reach black or white from `mean`, all in levels: what is cut off there
+    looks like less noise."""
+    margin = np.clip(REACH * noise, 2, MOST_MARGIN) + 1
+    return (mean > margin) & (mean < 255 - margin)
 
 
 def _patches(x: NDArray[np.floating]) -> NDArray[np.floating]:
