@@ -32,6 +32,7 @@ from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
 from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
+from instantvir_models.run.pace import Pace
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -102,6 +103,10 @@ class Progress:
     """Of the input, an estimate; None where it does not say."""
     seconds: float
     """Since the first frame was asked for."""
+    fps: float | None = None
+    """Of the last minute, warm-up left out; None before enough was measured."""
+    seconds_left: float | None = None
+    """At that pace; None where that, or the length of the input, is not known."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -229,6 +234,8 @@ class Restoration:
             writer = self._writer(stack)
             comparison = self._comparison(stack)
             started, frames_done = time.perf_counter(), itertools.count(1)
+            total_frames = self.reader.info.num_frames
+            pace = Pace(total_frames)
 
             def on_pair(original: Frame, restored: Frame) -> None:
                 if gain is not None:
@@ -236,8 +243,11 @@ class Restoration:
                 if comparison is not None:
                     comparison.add(original, restored)
                 if on_progress is not None:
-                    seconds = time.perf_counter() - started
-                    on_progress(Progress(next(frames_done), self.reader.info.num_frames, seconds))
+                    frames, seconds = next(frames_done), time.perf_counter() - started
+                    pace.note(frames, seconds)
+                    on_progress(
+                        Progress(frames, total_frames, seconds, pace.fps, pace.seconds_left)
+                    )
 
             ran = restore_video(self.frames, self.session, writer, on_pair=on_pair)
             writer.close()
@@ -325,22 +335,30 @@ class Restoration:
 
 
 def planned_jobs(
-    inputs: Sequence[str], output: str | None, plan: RestorePlan, *, overwrite: bool
+    inputs: Sequence[str],
+    output: str | None,
+    plan: RestorePlan,
+    *,
+    overwrite: bool,
+    recursive: bool = False,
 ) -> list[Job]:
-    """One job per input, none of which replaces what it may not; nothing has been written by then.
+    """One job per input; nothing has been written by then. A job that is alone replaces nothing that it
+    may not; of several, each is asked when its turn comes (`batch.attempted`).
 
     Args:
         output: a file, an image pattern or `-`; a folder (with `/`, or existing); None puts each
             result beside its input.
         overwrite: whether files that exist may be replaced.
+        recursive: whether folders inside folders count, too.
 
     Raises:
         UsageError: if several inputs would go to one place, a name is missing, or a file exists.
+        VideoOpenError: if a folder holds no video.
     """
-    jobs = jobs_of(inputs, output)
-    for job in jobs:
+    jobs = jobs_of(inputs, output, recursive=recursive)
+    if len(jobs) == 1:
         refuse_to_overwrite(
-            job, with_comparison=plan.comparison_style is not None, may_overwrite=overwrite
+            jobs[0], with_comparison=plan.comparison_style is not None, may_overwrite=overwrite
         )
     return jobs
 
