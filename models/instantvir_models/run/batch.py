@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from instantvir_models.errors import InstantVIRError
@@ -59,25 +58,19 @@ def attempted(
     job: Job,
     attempt: Callable[[Job], RestoreReport],
     *,
-    overwrite: bool,
     with_comparison: bool = False,
 ) -> BatchRow:
     """What came of one job of many; nothing but an interruption ends the others."""
     row = BatchRow(input=job.source, output=job.destination, outcome=Outcome.FAILED)
-    if job.is_done and not overwrite and not _is_input(job):
+    if job.is_done and not job.may_replace:
         words = "it is older than its input, which has changed" if job.is_outdated else "it is done"
         sentence = f"`{job.destination}` is there already: {words}"
         return replace(row, outcome=Outcome.SKIPPED, sentence=sentence)
     try:
-        refuse_to_overwrite(job, with_comparison=with_comparison, may_overwrite=overwrite)
+        refuse_to_overwrite(job, with_comparison=with_comparison)
         return replace(row, outcome=Outcome.RESTORED, report=attempt(job))
     except InstantVIRError as error:
         return replace(row, error=error, sentence=str(error))
     except Exception as error:
         logger.exception("a bug: `%s` could not be restored", job.source)
         return replace(row, sentence=f"a bug ({type(error).__name__}: {error})")
-
-
-def _is_input(job: Job) -> bool:
-    source, target = Path(job.source), Path(job.destination)
-    return source.exists() and source.samefile(target)

@@ -3,12 +3,14 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
 from instantvir_models.media.names import IMAGE_SUFFIXES
+from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.rule import refuse
 
 WRITABLE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
 """Containers that the output may share with the input; others become .mp4."""
@@ -35,24 +37,27 @@ class Job:
     destination: str
     folder: Path | None = None
     """What the output goes into, to be made if it is not there; None for what has to exist."""
+    may_replace: bool = False
+    """Whether files that exist may be replaced."""
 
     @property
     def is_done(self) -> bool:
         """Whether the output is there, which appears under its name only when it is whole."""
-        return self.destination != "-" and Path(self.destination).is_file()
+        target = written_path(self.destination)
+        return target is not None and target.is_file()
 
     @property
     def is_outdated(self) -> bool:
         """Whether the output is there and the input has changed since."""
-        source = Path(self.source)
-        if not self.is_done or not source.is_file():
+        source, target = Path(self.source), written_path(self.destination)
+        if target is None or not self.is_done or not source.is_file():
             return False
-        return source.stat().st_mtime > Path(self.destination).stat().st_mtime
+        return source.stat().st_mtime > target.stat().st_mtime
 
     @property
     def comparison_paths(self) -> tuple[Path, Path]:
         """Video and sheet of a comparison: beside the output, or in the working folder for a pipe."""
-        path = Path("restored" if self.destination == "-" else self.destination)
+        path = written_path(self.destination) or Path("restored")
         stem = path.stem.replace("%", "")
         return path.with_name(f"{stem}.compare.mp4"), path.with_name(f"{stem}.compare.png")
 
@@ -65,7 +70,13 @@ class _Input:
     root: Path | None = None
 
 
-def jobs_of(inputs: Sequence[str], output: str | None, *, recursive: bool = False) -> list[Job]:
+def jobs_of(
+    inputs: Sequence[str],
+    output: str | None,
+    *,
+    recursive: bool = False,
+    may_replace: bool = False,
+) -> list[Job]:
     """One job per input; patterns of videos stand for all that match, a folder for its videos.
 
     Two inputs that would go to one place, such as `a.avi` and `a.mp4`, keep their whole names.
@@ -74,6 +85,7 @@ def jobs_of(inputs: Sequence[str], output: str | None, *, recursive: bool = Fals
         output: a file, an image pattern or `-`; a folder (with `/`, or existing); None puts each
             result beside its input.
         recursive: whether folders inside folders count, too; the output then has the same ones.
+        may_replace: whether files that exist may be replaced.
 
     Raises:
         UsageError: if several inputs would go to one place, or a name is missing.
@@ -88,11 +100,14 @@ def jobs_of(inputs: Sequence[str], output: str | None, *, recursive: bool = Fals
             f"{len(found)} inputs need a folder to go to",
             hint="give `-o FOLDER/`, with the slash",
         )
-    jobs = [_job(one, output, folder, keeps_suffix=False) for one in found]
-    times = Counter(job.destination for job in jobs)
+    short = [_job(one, output, folder, keeps_suffix=False) for one in found]
+    times = Counter(job.destination for job in short)
     jobs = [
-        _job(one, output, folder, keeps_suffix=True) if times[job.destination] > 1 else job
-        for one, job in zip(found, jobs, strict=True)
+        replace(
+            _job(one, output, folder, keeps_suffix=True) if times[job.destination] > 1 else job,
+            may_replace=may_replace,
+        )
+        for one, job in zip(found, short, strict=True)
     ]
     taken: set[str] = set()
     for job in jobs:
@@ -119,21 +134,16 @@ def make_folder_of(job: Job) -> None:
         ) from error
 
 
-def refuse_to_overwrite(job: Job, *, with_comparison: bool, may_overwrite: bool) -> None:
-    """UsageError if the output is the input itself, or exists already and may not be replaced."""
-    if job.destination == "-":
-        return
-    target = Path(job.destination)
-    if job.source != "-" and _is_same_file(target, Path(job.source)):
-        raise UsageError(f"`{target}` is the input itself", hint="choose another name with `-o`")
-    written = [target, *(job.comparison_paths if with_comparison else ())]
-    for path in written:
-        if path.exists() and not path.is_dir() and not may_overwrite:
-            raise UsageError(f"`{path}` exists already", hint="give `--overwrite`, or another `-o`")
+def refuse_to_overwrite(job: Job, *, with_comparison: bool, reads: Iterable[object] = ()) -> None:
+    """UsageError if the output is read itself, or exists already and may not be replaced.
 
-
-def _is_same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+    Args:
+        reads: what is read besides the input: masks, a reference.
+    """
+    target = written_path(job.destination)
+    written = [] if target is None else [target]
+    for path in [*written, *(job.comparison_paths if with_comparison else ())]:
+        refuse(path, reads=(job.source, *reads), may_replace=job.may_replace)
 
 
 def _expanded(text: str, *, recursive: bool, leave_out: Path | None) -> list[_Input]:
@@ -175,7 +185,8 @@ def _files_in(folder: Path, *, recursive: bool, leave_out: Path | None) -> Itera
 
 
 def _is_same_place(place: str, name: str, other: Path | None) -> bool:
-    return other is not None and _is_same_file(Path(place) / name, other)
+    folder = Path(place) / name
+    return other is not None and other.is_dir() and folder.samefile(other)
 
 
 def _folder(output: str | None, *, is_wanted: bool) -> Path | None:
