@@ -39,7 +39,7 @@ def restore_batch(jobs: Sequence[Job], plan: library.RestorePlan, request: Resto
     statuses: list[ExitStatus] = []
     outcomes: Counter[Outcome] = Counter()
     with shown_progress(len(jobs)) as shown, _table(request.as_json) as table:
-        for row in _rows(jobs, replace(plan, also_reads=sources), request, shown):
+        for row in _rows(jobs, plan, request, shown):
             _say(row)
             table.add(row)
             statuses.append(status_of(row))

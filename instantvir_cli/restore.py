@@ -68,6 +68,7 @@ class RestoreRequest:
             output_format=self.encoding.output_format,
             reference=self.comparison.reference,
             comparison_style=self.comparison.compare_style if self.comparison.compare else None,
+            must_go_on=self.batch.resume,
         )
 
 

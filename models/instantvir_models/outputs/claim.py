@@ -73,6 +73,11 @@ class Claim:
         """Whether the name still belongs to this run."""
         return self._lock is not None
 
+    @property
+    def has_kept(self) -> bool:
+        """Whether `folder` is there to be adopted by a later run."""
+        return (self.folder / KEPT).exists()
+
     def keep(self) -> None:
         """From now on `folder` outlives this run: the next one that claims the name can adopt it.
 
@@ -82,6 +87,10 @@ class Claim:
         with told(self.path):
             (self.folder / KEPT).touch()
             sync_folder(self.folder)
+
+    def keep_no_more(self) -> None:
+        """Take `keep` back: `folder` ends with this run."""
+        (self.folder / KEPT).unlink(missing_ok=True)
 
     def commit(self, made: Sequence[Path] = ()) -> None:
         """Give what was made its name, for good, and release the claim.
