@@ -115,11 +115,16 @@ def test_another_input_of_the_same_name_begins_anew(begun, tmp_path):
         restored(clip, target)
 
 
-@pytest.mark.parametrize("harm", ["cut", "note", "memory"])
+@pytest.mark.parametrize("harm", ["cut", "times", "note", "memory"])
 def test_a_piece_that_is_not_whole_is_not_trusted(begun, tmp_path, harm):
     """Disks that lose what they said was written are rare, and still no reason for a wrong film."""
     clip, target = begun
-    broken = {"cut": "00001.h264", "note": "00000.json", "memory": "00001.safetensors"}[harm]
+    broken = {
+        "cut": "00001.h264",
+        "times": "00000.times",
+        "note": "00000.json",
+        "memory": "00001.safetensors",
+    }[harm]
     path = hidden(target) / broken
     path.write_bytes(path.read_bytes()[:-9])
     restored(clip, target)
@@ -195,3 +200,14 @@ def test_killed_at_random_it_is_equal_to_the_bit(one_thread, tmp_path):
 def test_fifty_kills(one_thread, tmp_path, suffix):
     """25 for each container; `benchmarks/resume.py` shows them."""
     KilledRuns(tmp_path, suffix, frames=200, segment=SEGMENT, seed=2).kill(25)
+
+
+def test_a_kill_while_it_gets_its_name_leaves_nothing_for_ever(begun, tmp_path, monkeypatch):
+    """The output is there then, so nobody would ever go on with the pieces."""
+    clip, target = begun
+    with monkeypatch.context() as patched:
+        patched.setattr("instantvir_models.outputs.claim._remove", lambda folder: None)
+        restored(clip, target)
+    assert hidden(target).exists()
+    restored(clip, tmp_path / "other.mp4", duration=0.5)
+    assert sorted(os.listdir(tmp_path)) == ["in.mkv", "other.mp4", "out.mp4"]

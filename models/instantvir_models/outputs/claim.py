@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 ENDING = ".instantvir"
 """How the names of the hidden folders end."""
 
-LOCK, KEPT = "lock", "kept"
+LOCK, KEPT, PLACING = "lock", "kept", "placing"
+"""Files in it that are not made to get a name. The last says which one is just getting its."""
 
 _LONGEST_NAME_BYTES = 255
 """What file systems allow."""
@@ -65,7 +66,7 @@ class Claim:
 
     def made(self) -> list[Path]:
         """The files in `folder`, `unfinished` last: what a muxer writes may be several."""
-        files = [path for path in self.folder.iterdir() if path.name not in (LOCK, KEPT)]
+        files = [path for path in self.folder.iterdir() if path.name not in (LOCK, KEPT, PLACING)]
         return sorted(files, key=lambda path: (path == self.unfinished, path.name))
 
     @property
@@ -76,7 +77,7 @@ class Claim:
     @property
     def has_kept(self) -> bool:
         """Whether `folder` is there to be adopted by a later run."""
-        return (self.folder / KEPT).exists()
+        return _is_kept(self.folder)
 
     def keep(self) -> None:
         """From now on `folder` outlives this run: the next one that claims the name can adopt it.
@@ -113,7 +114,13 @@ class Claim:
         with told(self.path):
             for file in files:
                 sync_file(file)
-            self._moved(files)
+            if self.has_kept:
+                (self.folder / PLACING).write_bytes(os.fsencode(files[-1].name))
+            try:
+                self._moved(files)
+            except OSError:
+                (self.folder / PLACING).unlink(missing_ok=True)
+                raise
             sync_folder(self.path.parent)
 
     def _moved(self, files: Sequence[Path]) -> None:
@@ -160,7 +167,7 @@ class Claim:
             return
         lock, self._lock = self._lock, None
         try:
-            if for_good or not (self.folder / KEPT).exists():
+            if for_good or not self.has_kept:
                 _remove(self.folder)
         finally:
             os.close(lock)
@@ -195,7 +202,7 @@ def claim(path: Path, *, may_replace: bool = False, adopts: bool = False) -> Cla
     with told(path):
         lock = _held(folder, path)
         try:
-            is_kept = (folder / KEPT).exists()
+            is_kept = _is_kept(folder)
             if not (adopts and is_kept):
                 _clear(folder, path)
         except BaseException:
@@ -270,9 +277,21 @@ def sweep(folder: Path, *, leaving: Path | None = None) -> None:
             if entry.name.startswith(".") and entry.name.endswith(ENDING)
         ]
         for orphan in found:
-            if orphan != leaving and not (orphan / KEPT).exists():
+            if orphan != leaving and not _is_kept(orphan):
                 with suppress(OSError, VideoWriteError):
                     _swept(orphan)
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether it is there to be adopted: not if what was made of it has got its name already, and the
+    run was killed before it could take the folder away."""
+    if not (folder / KEPT).exists():
+        return False
+    try:
+        name = os.fsdecode((folder / PLACING).read_bytes())
+    except OSError:
+        return True
+    return (folder / Path(name).name).exists()
 
 
 def _swept(orphan: Path) -> None:

@@ -229,7 +229,7 @@ def _remove_but(held: Claim, before: Progressed | None) -> None:
         last = len(before.segments) - 1
         wanted = {held.folder / NOTE, _tensors(held.folder, last)}
         for index, segment in enumerate(before.segments):
-            wanted |= {segment.path, _note(held.folder, index)}
+            wanted |= {segment.path, segment.notes_path, _note(held.folder, index)}
     with told(held.path):
         for path in held.made():
             if path not in wanted:
