@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from instantvir_models import __version__
+from instantvir_models.cpu import cores
 from instantvir_models.errors import UsageError
 from instantvir_models.media.segments import Segment, ffmpeg_versions
 from instantvir_models.outputs.claim import Claim, told
@@ -75,7 +76,7 @@ def of_program() -> dict[str, str]:
         "FFmpeg": ffmpeg_versions(),
         "OpenCV": cv2.__version__,
         "NumPy": np.__version__,
-        "the number of threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
+        "the number of threads": f"{torch.get_num_threads()} of {cores()}",
     }
 
 

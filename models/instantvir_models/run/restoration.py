@@ -216,7 +216,10 @@ class Restoration:
     def is_copied(self) -> bool:
         """Whether nothing is to be done and nothing else is wanted, so that the file is copied."""
         is_plain = self.plan == replace(
-            RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits
+            RestorePlan(),
+            wanted=self.plan.wanted,
+            limits=self.plan.limits,
+            must_go_on=self.plan.must_go_on,
         )
         source, destination = Path(self.job.source), written_path(self.job.destination)
         is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
@@ -254,7 +257,7 @@ class Restoration:
             first = 1 + (self.session.frames_out if kept else 0)
             started, frames_done = time.perf_counter(), itertools.count(first)
             total_frames = self.reader.info.num_frames
-            pace = Pace(total_frames)
+            pace = Pace(total_frames, frames_per_block=self.session.frames_per_block)
 
             def on_pair(original: Frame, restored: Frame) -> None:
                 if gain is not None:
