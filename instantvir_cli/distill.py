@@ -29,6 +29,7 @@ def distill_recipe(
     only_plan: bool,
 ) -> None:
     """Train by the recipe `name`, or continue the run in `folder`."""
+    from instantvir_cli.training_view import watched
     from instantvir_distill.launch import distill
 
     material = _material(clips, measurements, operator)
@@ -45,7 +46,8 @@ def distill_recipe(
         f"{config.steps} steps, {config.workers} workers; progress in {folder / 'log.jsonl'}; "
         "stop and run again at will"
     )
-    made = distill(config, clips=material, photos=photos, measured_by=operator, folder=folder)
+    with watched(folder, steps=config.steps):
+        made = distill(config, clips=material, photos=photos, measured_by=operator, folder=folder)
     console.say(f"wrote {made}")
 
 

@@ -198,21 +198,25 @@ def _launched(tmp_path, name, *command):
     return load_file(tmp_path / name / "student.safetensors")
 
 
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_a_killed_worker_is_started_again_and_the_result_is_the_same(tmp_path):
-    """By the same command, and by `torchrun`, which starts them on other machines, too."""
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("killed", ()), pytest.param("torchrun", TORCHRUN, marks=pytest.mark.slow)],
+)
+def test_workers_come_to_the_same_when_one_is_killed_or_torchrun_starts_them(
+    tmp_path, name, command
+):
     (tmp_path / "clips").mkdir()
-    for name in ("a.mp4", "b.mp4"):
-        make_clip(tmp_path / "clips" / name, width=80, height=64)
+    for clip_name in ("a.mp4", "b.mp4"):
+        make_clip(tmp_path / "clips" / clip_name, width=80, height=64)
     whole = _launched(tmp_path, "whole")
-    killed = _launched(tmp_path, "killed")
-    by_torchrun = _launched(
-        tmp_path, "torchrun", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
-    )
-    assert (tmp_path / "killed" / "was-killed").exists()
-    for other in (killed, by_torchrun):
-        for name, weight in whole.items():
-            torch.testing.assert_close(other[name], weight, rtol=0, atol=0)
+    other = _launched(tmp_path, name, *command)
+    assert (tmp_path / name / "was-killed").exists() == (name == "killed")
+    for weight, value in whole.items():
+        torch.testing.assert_close(other[weight], value, rtol=0, atol=0)
 
 
 def test_training_lowers_the_loss_on_one_example(tmp_path):
