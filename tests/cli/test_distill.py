@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from instantvir_cli.app import app
+from instantvir_cli.training_view import rows_of, shown
 from instantvir_models.checkpoints.load import load_student
 from tests.media_clips import make_clip
 
@@ -69,3 +70,15 @@ def test_a_plan_is_shown_and_nothing_starts(recipe, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "TFLOP a step" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_view_of_a_run_shows_losses_and_nothing_else(tmp_path):
+    log = tmp_path / "log.jsonl"
+    assert rows_of(log) == []
+    rows = [
+        {"step": 50 * i, "rate": 1.0, "spikes": 0, "norm": 0.1, "denoise": 1 / i, "sr": 0.5}
+        for i in (1, 2, 4)
+    ]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 200, "cut')
+    assert rows_of(log) == rows
+    assert shown(rows) == "denoise 0.25 █▃▁  sr 0.5 ▁▁▁"
