@@ -162,7 +162,8 @@ def create_segmented_video(
     """An open writer to a file that is made in pieces, of which some may be there already.
 
     Args:
-        held: the name of the file, held by this run; pieces go into its folder.
+        held: the name of the file, held by this run, which commits it when the writer is closed;
+            pieces go into its folder.
         finished: the pieces that are there, which the frames to be written follow.
         info_of, width, height, settings, output_format: as `create_video` takes them.
 

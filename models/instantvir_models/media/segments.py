@@ -27,7 +27,6 @@ from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
 from instantvir_models.media.limits import MATROSKA_FORMATS, MOV_FORMATS
 from instantvir_models.media.timeline import RisingTimes
-from instantvir_models.outputs.claim import Claim
 
 SEGMENTED_FORMATS = MOV_FORMATS | MATROSKA_FORMATS
 """Containers whose packets do not depend on where they are in the file."""
@@ -292,9 +291,6 @@ class SegmentedWriter(ContainerWriter):
                 assert self._container is not None
                 self._container.mux(packet)
         along.carry_rest()
-
-    def _give_name(self, held: Claim) -> None:
-        held.commit()  # the pieces beside it go
 
     @property
     def _num_frames(self) -> int:

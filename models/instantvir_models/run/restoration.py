@@ -281,6 +281,8 @@ class Restoration:
                 seconds_before=kept.seconds_before if kept else 0.0,
             )
             writer.close()
+            if journal is not None:
+                journal.held.commit()  # and the pieces go
             if (written := written_path(self.job.destination)) is not None:
                 forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
