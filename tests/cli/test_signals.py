@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 
 import cv2
@@ -44,7 +45,7 @@ def command(*words, errors=None):
 
     def work():
         if errors is not None:
-            os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+            sys.stderr = errors.open("w")
         app([str(word) for word in words])
 
     return work
