@@ -45,7 +45,7 @@ def cost(folder: Path, size: str = "64x48", num_frames: str = "500") -> None:
     )
     usual = restoration.frames_per_segment
     print("| | CPU s | wall s |\n|---|---|---|")
-    for turn in range(3):
+    for turn in range(2):
         for name, frames in (("at once", 10**9), ("in pieces", usual(height, width))):
             restoration.frames_per_segment = lambda h, w, frames=frames: frames  # type: ignore[misc]
             cpu, wall = time.process_time(), time.perf_counter()
