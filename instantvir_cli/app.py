@@ -215,7 +215,7 @@ def control(
 def degrade(
     *,
     source: Annotated[str, typer.Argument(help="Clean video", metavar="IN")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
     operator: Annotated[str, typer.Option(help="Such as `blur:sigma=3+noise:std=5`")],
     seed: Annotated[int, typer.Option(help="Of the noise and of random masks")] = 0,
     part: SourceOptions,

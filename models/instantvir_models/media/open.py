@@ -108,7 +108,7 @@ def create_video(
     Args:
         destination: a path, a pattern for images (`out_%05d.png`) or one image for one frame, `-`
             for standard output, an address (`rtmp://...`), a binary file object, or a name that
-            `outputs.claim` holds already.
+            `outputs.claim` holds already, and whose holder commits what was made.
         info_of: the reader whose times, colours, metadata, chapters, audio and subtitles the output
             takes over; it must be open, and is best attached before its frames are read.
         width, height: of the frames to be written.

@@ -64,8 +64,10 @@ class Claim:
         return self.folder / self.path.name
 
     def made(self) -> list[Path]:
-        """The files in `folder`, `unfinished` last: what a muxer writes may be several."""
-        files = [path for path in self.folder.iterdir() if path.name not in (LOCK, KEPT)]
+        """The files in `folder`, not those in folders in it, `unfinished` last: what a muxer writes
+        may be several."""
+        entries = [path for path in self.folder.iterdir() if path.name not in (LOCK, KEPT)]
+        files = [path for path in entries if path.is_file()]
         return sorted(files, key=lambda path: (path == self.unfinished, path.name))
 
     @property

@@ -26,7 +26,7 @@ from instantvir_models.media import (
 )
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.operators.measurement import LEVEL, Degradation
-from instantvir_models.operators.sidecar import forget_sidecar
+from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
 from instantvir_models.outputs.claim import new_file
 from instantvir_models.outputs.names import written_path
 from instantvir_models.run.comparison import Comparison, check_style
@@ -276,13 +276,22 @@ class Restoration:
             output_psnr=gain.output_psnr if gain else None,
             model=self.solver.name,
             model_sha256=self.solver.sha256,
-            damage=self.reader.damage.message if ran else None,
+            damage=self._damage(ran) if ran else None,
             not_carried_over=writer.losses if writer else None,
             is_silent=writer.is_silent if writer else None,
             findings=diagnosis.findings if diagnosis else (),
             command=diagnosis.command if diagnosis else None,
             is_unchanged=self.resolved.is_nothing_to_do,
         )
+
+    def _damage(self, ran: PipelineReport) -> str | None:
+        """What could not be read, and what the note of the measurement says that there was."""
+        found = self.reader.damage.message
+        noted = None if self.resolved.note is None else noted_frames(Path(self.job.source))
+        is_whole = self.plan.start_seconds is None and self.plan.duration_seconds is None
+        if found is None and is_whole and noted is not None and noted != ran.frames:
+            return f"its note promises {noted} frames, {ran.frames} could be read"
+        return found
 
     def _gain(self, stack: ExitStack) -> Gain | None:
         if self.plan.reference is None:
