@@ -1,7 +1,6 @@
 """`instantvir restore`: plan -> restore -> say what came of it."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from instantvir_cli.options import (
     FileDegradationOptions,
     ModelOptions,
 )
+from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
 from instantvir_models.outputs.rule import refuse
@@ -86,7 +86,7 @@ def restore_all(request: RestoreRequest) -> None:
     reports = [_restore_one(job, plan, solver, request) for job in jobs]
     if request.as_json:
         summaries = [asdict(report) for report in reports]
-        typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
+        put(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
     if any(report.damage or report.is_silent for report in reports):
         raise typer.Exit(ExitStatus.PARTIAL)
 
@@ -144,7 +144,7 @@ def _progress() -> Iterator[library.OnProgress]:
         TextColumn("{task.fields[fps]}"),
         TimeRemainingColumn(),
         console=console.console,
-        disable=console.console.quiet or not sys.stderr.isatty(),
+        disable=console.console.quiet or not console.console.file.isatty(),
         transient=True,
     )
     with bar:
