@@ -31,7 +31,9 @@ from instantvir_cli.options import (
     SourceOptions,
     completed,
 )
+from instantvir_cli.shortage import shortage_behind
 from instantvir_cli.signals import ended_by_signals
+from instantvir_cli.standard_streams import occupy_closed
 from instantvir_models.errors import InstantVIRError
 
 
@@ -39,6 +41,7 @@ class Commands(TyperGroup):
     """Turns an expected error into a sentence, a hint and an exit status; lets bugs traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        occupy_closed()
         try:
             with ended_by_signals():
                 return super().invoke(ctx)
@@ -54,6 +57,14 @@ class Commands(TyperGroup):
             left = notes_of(error) or ("no unfinished file was left behind",)
             fail("; ".join((what, *left)), None)
             raise typer.Exit(STATUS_OF_SIGNAL.get(str(error), ExitStatus.INTERRUPTED)) from None
+        except (MemoryError, ImportError, OSError, RuntimeError) as error:
+            from instantvir_cli.console import fail
+
+            shortage = shortage_behind(error)
+            if shortage is None:
+                raise
+            fail(*shortage)
+            raise typer.Exit(ExitStatus.FAILURE) from error
 
 
 _INTERRUPTIONS = {"SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}

@@ -18,6 +18,7 @@ from instantvir_cli.options import (
     ModelOptions,
 )
 from instantvir_cli.progress import shown_progress
+from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
 from instantvir_models.outputs.rule import refuse
@@ -100,7 +101,7 @@ def restore_all(request: RestoreRequest) -> None:
     with shown_progress() as shown, shown.file() as on_progress:
         report = restore_one(jobs[0], plan, solver, request, on_progress)
     if request.as_json:
-        typer.echo(json.dumps(asdict(report), indent=2))
+        put(json.dumps(asdict(report), indent=2))
     if report.damage or report.is_silent:
         raise typer.Exit(ExitStatus.PARTIAL)
 

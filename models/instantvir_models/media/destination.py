@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.names import Destination, as_address, is_image_file, is_image_pattern
 from instantvir_models.outputs.claim import Claim, claim, told
 from instantvir_models.outputs.names import written_path
@@ -53,5 +54,9 @@ def stream_of(destination: Destination) -> str | BinaryIO:
         return as_address(str(destination.path))
     if isinstance(destination, (str, Path)):
         text = str(destination)
-        return sys.stdout.buffer if text == "-" else as_address(text)
+        if text != "-":
+            return as_address(text)
+        if sys.stdout is None:
+            raise VideoWriteError("standard output is closed", hint="give `-o FILE`")
+        return sys.stdout.buffer
     return destination

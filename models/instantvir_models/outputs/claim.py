@@ -8,6 +8,7 @@ unless it was kept on purpose, to go on from.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import logging
@@ -51,13 +52,12 @@ class Claim:
         is_adopted: whether `folder` holds what an earlier run kept.
     """
 
-    def __init__(
-        self, path: Path, folder: Path, lock: int, *, may_replace: bool, is_adopted: bool
-    ) -> None:
+    def __init__(self, path: Path, folder: Path, lock: int, *, may_replace: bool) -> None:
         self.path, self.folder, self.may_replace = path, folder, may_replace
-        self.is_adopted = is_adopted
+        self.is_adopted = False
         self._lock: int | None = lock
         self._owner = os.getpid()
+        _held_now.add(self)
 
     @property
     def unfinished(self) -> Path:
@@ -168,6 +168,7 @@ class Claim:
         if self._lock is None or os.getpid() != self._owner:  # a fork holds nothing
             return
         lock, self._lock = self._lock, None
+        _held_now.discard(self)
         try:
             if for_good or not self.has_kept:
                 _remove(self.folder)
@@ -201,16 +202,32 @@ def claim(path: Path, *, may_replace: bool = False, adopts: bool = False) -> Cla
     check_writable(path)
     folder = hidden_folder(path)
     sweep(path.parent, leaving=folder)
-    with told(path):
-        lock = _held(folder, path)
-        try:
-            is_kept = _is_kept(folder)
-            if not (adopts and is_kept):
+    held = None
+    try:
+        with told(path):
+            held = Claim(path, folder, _held(folder, path), may_replace=may_replace)
+            held.is_adopted = adopts and _is_kept(folder)
+            if not held.is_adopted:
                 _clear(folder, path)
-        except BaseException:
-            os.close(lock)
-            raise
-    return Claim(path, folder, lock, may_replace=may_replace, is_adopted=adopts and is_kept)
+            return held
+    except BaseException:  # an interruption, too, leaves nothing
+        if held is not None:
+            held.release()
+        elif not _is_kept(folder):
+            with suppress(OSError, VideoWriteError):
+                _swept(folder)
+        raise
+
+
+_held_now: set[Claim] = set()
+
+
+@atexit.register
+def _release_all() -> None:
+    """What was interrupted between a claim and the place that would have released it."""
+    for held in tuple(_held_now):
+        with suppress(OSError):
+            held.release()
 
 
 @contextmanager
