@@ -68,7 +68,8 @@ def summary(outcomes: Counter[Outcome]) -> str:
         Outcome.FAILED: "failed",
     }
     parts = [f"{outcomes[outcome]} {words[outcome]}" for outcome in words if outcomes[outcome]]
-    return f"{outcomes.total()} inputs: {', '.join(parts)}"
+    inputs = "input" if outcomes.total() == 1 else "inputs"
+    return f"{outcomes.total()} {inputs}: {', '.join(parts)}"
 
 
 def _rows(
