@@ -64,6 +64,8 @@ class Account:
         self._first_keyframe_seconds: Fraction | None = None
         self._before_keyframe: list[Fraction | None] = []
         self._corrupt: list[Fraction | None] = []
+        self._contradicted: list[Fraction | None] = []
+        self._damaged_sound: dict[int, list[Fraction | None]] = {}
         self._other_sizes: dict[tuple[int, int], list[Fraction | None]] = {}
 
     @property
@@ -130,6 +132,14 @@ class Account:
         """A picture of another size than the first was scaled to it."""
         self._other_sizes.setdefault((width, height), []).append(seconds)
 
+    def note_contradicted(self, seconds: Fraction | None) -> None:
+        """The data of a picture do not fit their own check sums."""
+        self._contradicted.append(seconds)
+
+    def note_damaged_sound(self, stream_index: int, seconds: Fraction | None) -> None:
+        """A packet of sound is one that decoders refuse."""
+        self._damaged_sound.setdefault(stream_index, []).append(seconds)
+
     def note_delivered(self, picture: av.VideoFrame) -> None:
         """A picture was given out."""
         if picture.is_corrupt:
@@ -161,11 +171,19 @@ class Account:
         if self._corrupt:
             guessed = f"{counted(len(self._corrupt), 'frame')} had to be guessed in part"
             parts.append(f"{guessed}{_times(self._corrupt)}")
+        if self._contradicted:
+            wrong = f"{counted(len(self._contradicted), 'frame')} with a wrong check sum"
+            parts.append(f"{wrong}{_times(self._contradicted)}")
+        for index, times in self._damaged_sound.items():
+            broken = f"{counted(len(times), 'damaged packet')} of sound (stream {index})"
+            parts.append(f"{broken}{_times(times)}")
         for (width, height), times in self._other_sizes.items():
             scaled = f"{counted(len(times), 'frame')} of {width}x{height} scaled to the first size"
             parts.append(f"{scaled}{_times(times)}")
         return Damage(
-            self.undecodable_packets + missing, len(self._corrupt), "; ".join(parts) or None
+            self.undecodable_packets + missing,
+            len(self._corrupt) + len(self._contradicted),
+            "; ".join(parts) or None,
         )
 
     def _missing_frames(self) -> int:

@@ -13,10 +13,12 @@ from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.attached import NOTHING_ATTACHED, Attached, is_cover
+from instantvir_models.media.check_sums import SliceCheckSums
 from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
+from instantvir_models.media.sound import SoundCheck
 from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,10 @@ class Demuxer:
         self.codings = CodingNotes(
             video.codec_context.codec.canonical_name, bytes(video.codec_context.extradata or b"")
         )
+        self._check_sums = SliceCheckSums(video.codec_context.codec.canonical_name)
+        self._sound_checks = {
+            stream.index: SoundCheck(stream) for stream in others if stream.type == "audio"
+        }
         self._is_past_the_span = False
         tells_decoding_only = container.format.name in DECODING_TIMES_ONLY
         self._decoding_times = DecodingTimes() if tells_decoding_only else None
@@ -116,11 +122,13 @@ class Demuxer:
         """Every frame that decodes, in presentation order."""
         for packet in self._packets():
             if packet.stream_index != self.video.index:
+                self._check_sound(packet)
                 self.waiting.append(packet)
                 self.on_companion()
             elif not self._is_past_the_span:
                 for wanted in self._from_the_start(packet):
                     self.codings.note_packet(wanted)
+                    self._check(wanted)
                     yield from self._decode(wanted)
             if self._is_past_the_span and self._is_after_the_span(packet):
                 return
@@ -242,6 +250,21 @@ class Demuxer:
             time = picture.pts
             self.account.note_decoded(None if time is None else time * self.time_base)
         return pictures
+
+    def _check(self, packet: av.Packet[Stream]) -> None:
+        """What a decoder says to its log alone: that check sums do not fit."""
+        if self._check_sums.has_any:
+            for seconds in self._check_sums.contradicted(bytes(packet), self._shown(packet)):
+                self.account.note_contradicted(seconds)
+
+    def _check_sound(self, packet: av.Packet[Stream]) -> None:
+        check = self._sound_checks.get(packet.stream_index)
+        if check is not None and not check.is_whole(packet):
+            self.account.note_damaged_sound(packet.stream_index, self._shown(packet))
+
+    def _shown(self, packet: av.Packet[Stream]) -> Fraction | None:
+        time = packet.pts if packet.pts is not None else packet.dts
+        return None if time is None else time * Fraction(packet.time_base or self.time_base)
 
     def _note_undecodable(self, packet: av.Packet[Stream] | None) -> None:
         time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
