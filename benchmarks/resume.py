@@ -1,6 +1,6 @@
 """What stopping costs: kills of a run at random moments, the price of keeping, a long film's memory.
 
-python benchmarks/resume.py kills          # 25 for MP4, 25 for MKV, 200 frames with sound
+python benchmarks/resume.py kills [SUFFIX] [TIMES] [SEED]    # of 200 frames with sound
 python benchmarks/resume.py cost [SIZE]    # CPU seconds with pieces and without
 python benchmarks/resume.py long [FRAMES]  # memory and pace of 20,000 frames of 32x24
 """
@@ -23,17 +23,17 @@ SHORT_SEGMENT = 30
 """Frames of a piece of the small films that are killed."""
 
 
-def kills(folder: Path) -> None:
+def kills(folder: Path, suffix: str = ".mp4", times: str = "25", seed: str = "2") -> None:
     """A table of when each run was killed, and what was kept then."""
-    for suffix in (".mp4", ".mkv"):
-        place = folder / suffix[1:]
-        place.mkdir()
-        runs = KilledRuns(place, suffix, frames=200, segment=SHORT_SEGMENT, seed=2)
-        runs.kill(25)
-        print(f"{suffix}: {runs.seconds:.2f} CPU s uninterrupted; all {len(runs.rows)} equal")
-        print("| killed at CPU s | frames kept |\n|---|---|")
-        for seconds, frames in runs.rows:
-            print(f"| {seconds:.2f} | {frames} |")
+    runs = KilledRuns(folder, suffix, frames=200, segment=SHORT_SEGMENT, seed=int(seed))
+    runs.kill(int(times))
+    print(
+        f"{suffix}: {runs.seconds:.2f} CPU s uninterrupted; killed {len(runs.rows)} times, each "
+        f"file equal to the bit, nothing left; {runs.computed} frames restored in all"
+    )
+    print("| killed at CPU s | frames kept |\n|---|---|")
+    for seconds, frames in runs.rows:
+        print(f"| {seconds:.2f} | {frames} |")
 
 
 def cost(folder: Path, size: str = "64x48", num_frames: str = "500") -> None:
