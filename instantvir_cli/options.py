@@ -276,6 +276,26 @@ class ComparisonOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """Many inputs, and what was begun."""
+
+    PANEL: ClassVar = "Batch"
+
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Of a folder, also the videos in its folders")
+    ] = False
+    jobs: Annotated[
+        int, typer.Option(min=1, max=64, help="Videos restored side by side, in processes")
+    ] = 1
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what was begun, and end where that cannot be gone on with"
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class LiveSourceOptions:
     """A source that does not wait."""
 

@@ -151,16 +151,7 @@ class ContainerWriter(VideoWriter):
             is_hdr=info is not None and info.color.transfer in (PQ, HLG) and info.bit_depth > 8,
             has_alpha=info is not None and info.has_alpha,
         )
-        encoder = VideoEncoder(
-            container,
-            choice,
-            width=self._width,
-            height=self._height,
-            frame_rate=self._frame_rate,
-            info_of=self._reader,
-            is_live=self._is_live,
-            is_prompt=self._is_live or self._settings.low_latency,
-        )
+        encoder = self._new_encoder(container)
         for loss in encoder.losses:
             logger.warning("not carried over: %s", loss)
         self._carry_companions(container)
@@ -169,6 +160,20 @@ class ContainerWriter(VideoWriter):
             self._companions.write_covers()
         logger.info("writing %s as %s %s", self._name, choice.codec, choice.pix_fmt)
         return encoder
+
+    def _new_encoder(self, container: OutputContainer) -> VideoEncoder:
+        """An encoder as chosen, with a stream of its own in a container that was not begun yet."""
+        assert self._choice is not None
+        return VideoEncoder(
+            container,
+            self._choice,
+            width=self._width,
+            height=self._height,
+            frame_rate=self._frame_rate,
+            info_of=self._reader,
+            is_live=self._is_live,
+            is_prompt=self._is_live or self._settings.low_latency,
+        )
 
     def _carry_companions(self, container: OutputContainer) -> None:
         if self._reader is None or self._reader.demuxer is None:
@@ -197,14 +202,23 @@ class ContainerWriter(VideoWriter):
         if self._pipe is not None and hasattr(self._pipe, "flush"):
             self._pipe.flush()
 
+    def _mux_all(self) -> None:
+        """Hand over what is still to come of frames and of what comes along."""
+        if self._num_frames:
+            self._mux(self._encoder.last_packets())
+            self._write_waiting_companions()
+
+    @property
+    def _num_frames(self) -> int:
+        return self._encoder.num_frames
+
     def _finish(self) -> None:
         assert self._container is not None
-        if self._encoder.num_frames == 0:
+        self._mux_all()
+        if self._num_frames == 0:
             raise VideoWriteError(
                 f"no frame was written to {self._name}", hint="the input gave none"
             )
-        self._mux(self._encoder.last_packets())
-        self._write_waiting_companions()
         if self._companions is not None:
             self._companions.finish()
         self._container.close()

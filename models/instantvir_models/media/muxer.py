@@ -80,7 +80,8 @@ def open_muxer(
 
 
 def _options(output_format: str | None, suffix: str, *, is_whole: bool) -> dict[str, str]:
-    options = {} if is_whole else {"flush_packets": "1"}
+    # Without bitexact Matroska draws random numbers, and two runs differ.
+    options = {"fflags": "+bitexact"} if is_whole else {"flush_packets": "1"}
     if output_format in MOV_FORMATS or (output_format is None and suffix in _MOV_SUFFIXES):
         # use_metadata_tags would keep unknown keys but hides the standard ones from players.
         whole = "+faststart"
