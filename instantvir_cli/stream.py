@@ -78,6 +78,7 @@ class StreamRequest:
             reconnect=capture.reconnect,
             silence=capture.silence,
             follow=capture.follow,
+            rules=capture.rules(),
         )
         return StreamPlan(
             name=self.source,

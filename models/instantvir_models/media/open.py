@@ -21,6 +21,7 @@ from instantvir_models.media.names import (
     is_image_pattern,
     source_name,
 )
+from instantvir_models.media.reach import USUAL_RULES, InputRules
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE, Trim, as_fraction
@@ -39,6 +40,7 @@ def open_video(
     is_live: bool = False,
     timeout_seconds: float | None = None,
     fields: FieldChoice | None = None,
+    rules: InputRules = USUAL_RULES,
 ) -> VideoReader:
     """An open reader: the frames of one video, each once, in presentation order.
 
@@ -59,6 +61,8 @@ def open_video(
         timeout_seconds: give up on a network source that is silent for so long.
         fields: how the pictures of an interlaced video become whole; None, and images, take pictures
             as they are. Looks at the first pictures where the order is to be found.
+        rules: how far the source may reach, and how large its pictures may be: a file opens only
+            itself, an address only addresses.
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
@@ -76,6 +80,7 @@ def open_video(
             trim=trim,
             frame_rate=frame_rate,
             may_change_size=is_live,
+            rules=rules,
         )
     assert isinstance(source, (str, os.PathLike)) or hasattr(source, "read")
     opened_from = ContainerSource(
@@ -84,6 +89,7 @@ def open_video(
         input_options=input_options,
         is_live=is_live,
         timeout_seconds=timeout_seconds,
+        rules=rules,
     )
     return ContainerReader(
         opened_from, trim=trim, threads=threads, other_streams=other_streams, fields=fields

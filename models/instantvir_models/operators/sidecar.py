@@ -15,6 +15,7 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import Part, Specification, parse_degradation, save_mask
 
 FORMAT = "instantvir-operator-1"
+LARGEST_NOTE_BYTES = 2**16
 
 
 def sidecar_path(video: Path) -> Path:
@@ -49,7 +50,7 @@ def forget_sidecar(video: Path) -> None:
     path = sidecar_path(video)
     try:
         is_ours = json.loads(path.read_text())["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     if is_ours:
         path.unlink(missing_ok=True)
@@ -61,23 +62,51 @@ def _saved_mask(mask: Mask, video: Path, index: int) -> Path:
     return save_mask(mask.mask, video.with_name(f"{video.name}{number}"))
 
 
-def read_sidecar(video: Path) -> Degradation | None:
+def read_sidecar(video: Path, *, follow_references: bool = False) -> Degradation | None:
     """The degradation noted beside `video`, or None without a note.
 
+    Args:
+        follow_references: whether it may name files outside the folder of the video.
+
     Raises:
-        UsageError: if the note is not one of ours or its mask is missing.
+        UsageError: if the note is not one of ours, reaches further, or its mask is missing.
     """
     path = sidecar_path(video)
     if not path.is_file():
         return None
     try:
+        if path.stat().st_size > LARGEST_NOTE_BYTES:
+            raise ValueError(f"it is larger than {LARGEST_NOTE_BYTES} bytes")
         note = json.loads(path.read_text())
         if note["format"] != FORMAT:
             raise ValueError(f"format is {note['format']!r}, expected {FORMAT!r}")
         spec = str(note["operator"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"`{path}` is not an operator note of ours ({error})",
             hint="remove it, or say `--operator` yourself",
         ) from error
+    if not follow_references:
+        _refuse_to_reach(spec, path)
     return parse_degradation(spec, base=video.parent)
+
+
+def _refuse_to_reach(spec: str, note: Path) -> None:
+    """UsageError if a note, which comes with a video of others, names what lies elsewhere."""
+    folder = note.parent.resolve()
+    for part in Specification.read(spec).parts:
+        named = part.values.get("path")
+        if named is not None and not _lies_in(folder, named):
+            raise UsageError(
+                f"the note `{note}` names `{named}`, which is not in the folder of the video",
+                hint="put it there, say `--operator` yourself, or give `--follow-references` if you "
+                "trust the note",
+            )
+
+
+def _lies_in(folder: Path, named: str) -> bool:
+    try:
+        (folder / named).exists()  # raises where no file can be called so
+        return (folder / named).resolve().is_relative_to(folder)
+    except (OSError, ValueError, RuntimeError):  # a null byte, a circle of links
+        return False

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
+    InputRules,
     VideoReader,
     create_video,
     open_video,
@@ -18,6 +19,7 @@ from instantvir_models.media import (
     to_unit,
 )
 from instantvir_models.media.color import as_uint8
+from instantvir_models.media.reach import MOST_PIXELS
 from instantvir_models.operators.compose import masked
 from instantvir_models.operators.measurement import Degradation, noisy
 from instantvir_models.operators.sidecar import write_sidecar
@@ -56,6 +58,8 @@ def degrade(
     seed: int = 0,
     start: float | None = None,
     duration: float | None = None,
+    follow_references: bool = False,
+    max_pixels: int = MOST_PIXELS,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -71,6 +75,8 @@ def degrade(
         operator: what is to happen to it, such as `blur:sigma=3+noise:std=5`.
         seed: of the noise, and of random masks that name none.
         start, duration: seconds of the input to skip and to take.
+        follow_references: whether files and addresses that the input names are opened, too.
+        max_pixels: of the largest picture that is decoded.
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         overwrite: whether a file that exists may be replaced.
 
@@ -87,7 +93,8 @@ def degrade(
     if codec is None and holds_lossless:
         codec = "ffv1"
     settings = EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
-    with open_video(source, start_seconds=start, duration_seconds=duration) as reader:
+    rules = InputRules(follow_references=follow_references, max_pixels=max_pixels)
+    with open_video(source, start_seconds=start, duration_seconds=duration, rules=rules) as reader:
         said = Specification.read(operator).seeded(seed)
         height, width = _cropped(said.factor, reader)
         degradation = said.degradation(
@@ -108,6 +115,7 @@ def degrade(
                 frame_rate=reader.info.frame_rate,
                 start_seconds=start,
                 duration_seconds=duration,
+                rules=rules,
             )
             with masks_along(degradation.operator, fit) as masks:
                 for frame in measured(masks.along(cropped), degradation, seed=seed):
