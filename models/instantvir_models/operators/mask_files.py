@@ -43,7 +43,7 @@ def read_packed(path: Path) -> NDArray[np.uint8]:
             packed = _array(stored, "known.npy", np.dtype(np.uint8), most=-(-num_pixels // 8))
         if len(packed) != -(-num_pixels // 8):
             raise ValueError(f"{len(packed)} bytes for {num_pixels} pixels")
-        return np.unpackbits(packed, count=num_pixels).reshape(frames, height, width)
+        return np.unpackbits(packed.view(np.uint8), count=num_pixels).reshape(frames, height, width)
     except _DAMAGE as error:
         raise UsageError(
             f"`{path}` is not a mask of ours ({error})",
