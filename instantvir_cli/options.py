@@ -213,8 +213,16 @@ class SourceOptions(InputOptions):
 
     PANEL: ClassVar = "Source"
 
+    sandbox: Annotated[
+        bool,
+        typer.Option("--sandbox", help="Decode in a process of its own that can reach nothing"),
+    ] = False
     start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None
     duration: Annotated[float | None, typer.Option(help="Seconds to take")] = None
+
+    def rules(self) -> InputRules:
+        """As `InputOptions.rules`, with the sandbox."""
+        return replace(super().rules(), sandbox=self.sandbox)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+from instantvir_models.errors import UsageError
 from instantvir_models.media.base import VideoReader, VideoWriter
 from instantvir_models.media.container_reader import ContainerReader
 from instantvir_models.media.container_writer import ContainerWriter
@@ -73,6 +75,16 @@ def open_video(
     """
     trim = Trim.of(start_seconds, duration_seconds)
     images = image_files(source)
+    if rules.sandbox:
+        return _walled(
+            source if images is None else images,
+            trim=trim,
+            frame_rate=None if frame_rate is None else as_fraction(frame_rate),
+            threads=threads,
+            other_streams=other_streams,
+            fields=fields,
+            rules=rules,
+        )
     if images is not None:
         return ImageReader(
             images,
@@ -94,6 +106,15 @@ def open_video(
     return ContainerReader(
         opened_from, trim=trim, threads=threads, other_streams=other_streams, fields=fields
     )
+
+
+def _walled(source: Source | list[Path], **how: Any) -> VideoReader:
+    """The video that a child decodes, which is slow to load and seldom wanted."""
+    from instantvir_models.media.walled import WalledReader
+
+    if not isinstance(source, (str, Path, list)):
+        raise UsageError("`sandbox` decodes files and standard input", hint="give a path")
+    return WalledReader(source, **how)
 
 
 def create_video(

@@ -39,8 +39,15 @@ class InputRules:
     where it is one or a file."""
     max_pixels: int = MOST_PIXELS
     """Of a picture that is decoded."""
+    sandbox: bool = False
+    """Whether a process of its own decodes it, behind walls."""
 
     def __post_init__(self) -> None:
+        if self.sandbox and self.follow_references:
+            raise UsageError(
+                "`--follow-references` reaches out of what `--sandbox` walls in",
+                hint="give one of the two",
+            )
         if not 1 <= self.max_pixels <= 2**31 - 1:
             raise UsageError(
                 f"`--max-pixels` is {self.max_pixels}; it is a whole number from 1 to {2**31 - 1}"
