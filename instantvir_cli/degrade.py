@@ -28,6 +28,7 @@ def degrade_file(
         duration=part.duration,
         follow_references=rules.follow_references,
         max_pixels=rules.max_pixels,
+        sandbox=rules.sandbox,
         codec=encoding.codec,
         crf=encoding.crf,
         preset=encoding.preset,

@@ -91,6 +91,22 @@ def test_what_comes_along_comes_along(tmp_path, clip):
             np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "bgra", "yuva444p10le"])
+def test_pictures_beside_subtitles_are_the_same_to_the_bit(tmp_path, pix_fmt):
+    """They go through another container."""
+    clip = make_clip(
+        tmp_path / "clip.mkv",
+        num_frames=2,
+        codec="ffv1",
+        pix_fmt=pix_fmt,
+        subtitles=[(0, 0.1, "a")],
+    )
+    with open_video(clip) as plain, open_video(clip, rules=SANDBOX) as walled_in:
+        for one, other in zip(plain, walled_in, strict=True):
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+            assert one.alpha is None or (one.alpha == other.alpha).all()
+
+
 def test_a_sentence_stays_a_sentence(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(bytes(range(256)) * 9)
     with pytest.raises(VideoOpenError, match=r"bad.mp4` is not a video"):

@@ -61,7 +61,7 @@ class _AVStream(ctypes.Structure):
 
 def _of_no_name(kinds: type[Type], value: object) -> Type:
     """The kind of side data for which PyAV has no name, such as 31, EXIF, in PyAV 18."""
-    kind = object.__new__(kinds)
+    kind: Type = object.__new__(kinds)
     kind._name_, kind._value_ = f"KIND_{value}", value
     return kind
 

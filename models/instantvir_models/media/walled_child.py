@@ -12,7 +12,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,23 @@ from instantvir_models.media.walls import Limits, allow_cpu_seconds, raise_walls
 CPU_SECONDS = 120
 """For opening, and for each picture."""
 
-PIX_FMTS = {(8, False): "rgb24", (8, True): "rgba", (16, False): "rgb48le", (16, True): "rgba64le"}
-"""By bits of a number, and whether there is opacity."""
+ENCODERS = {
+    "nut": EncoderSettings(codec="rawvideo"),
+    "matroska": EncoderSettings(codec="ffv1"),
+}
+"""By container, what loses nothing and costs least; Matroska refuses raw RGB."""
+
+PIX_FMTS = {
+    ("nut", 8, False): "rgb24",
+    ("nut", 8, True): "rgba",
+    ("nut", 16, False): "rgb48le",
+    ("nut", 16, True): "rgba64le",
+    ("matroska", 8, False): "bgr0",
+    ("matroska", 8, True): "bgra",
+    ("matroska", 16, False): "gbrp16le",
+    ("matroska", 16, True): "gbrap16le",
+}
+"""By container, bits of a number, and whether there is opacity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +101,12 @@ def _hand_on(wanted: Wanted, pictures: int, tell: Callable[..., None]) -> None:
         tell(**told)
         if first is not None:
             depth = 8 * first.pixels.itemsize
-            settings = EncoderSettings(
-                codec="rawvideo", pix_fmt=PIX_FMTS[depth, first.alpha is not None]
-            )
+            pix_fmt = PIX_FMTS[container, depth, first.alpha is not None]
+            settings = replace(ENCODERS[container], pix_fmt=pix_fmt)
             with (
                 os.fdopen(pictures, "wb", buffering=0) as pipe,
                 create_video(
-                    pipe,  # type: ignore[arg-type]
+                    pipe,
                     info_of=reader,
                     width=info.width,
                     height=info.height,

@@ -60,6 +60,7 @@ def degrade(
     duration: float | None = None,
     follow_references: bool = False,
     max_pixels: int = MOST_PIXELS,
+    sandbox: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -77,6 +78,7 @@ def degrade(
         start, duration: seconds of the input to skip and to take.
         follow_references: whether files and addresses that the input names are opened, too.
         max_pixels: of the largest picture that is decoded.
+        sandbox: whether a process of its own decodes the input, which can reach nothing else.
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         overwrite: whether a file that exists may be replaced.
 
@@ -93,7 +95,9 @@ def degrade(
     if codec is None and holds_lossless:
         codec = "ffv1"
     settings = EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
-    rules = InputRules(follow_references=follow_references, max_pixels=max_pixels)
+    rules = InputRules(
+        follow_references=follow_references, max_pixels=max_pixels, sandbox=sandbox
+    )
     with open_video(source, start_seconds=start, duration_seconds=duration, rules=rules) as reader:
         said = Specification.read(operator).seeded(seed)
         height, width = _cropped(said.factor, reader)

@@ -498,6 +498,7 @@ def restore(
     same_rate: bool = False,
     follow_references: bool = False,
     max_pixels: int = MOST_PIXELS,
+    sandbox: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -537,6 +538,7 @@ def restore(
         same_rate: one frame for two fields, instead of one for each at twice the rate.
         follow_references: whether files and addresses that the input names are opened, too.
         max_pixels: of the largest picture that is decoded or made.
+        sandbox: whether a process of its own decodes the input, which can reach nothing else.
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
@@ -561,7 +563,9 @@ def restore(
         start_seconds=start,
         duration_seconds=duration,
         fields=FieldChoice(fields=fields, each_field=not same_rate),
-        rules=InputRules(follow_references=follow_references, max_pixels=max_pixels),
+        rules=InputRules(
+            follow_references=follow_references, max_pixels=max_pixels, sandbox=sandbox
+        ),
         encoder=EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt),
         output_format=output_format,
         reference=None if reference is None else Path(reference),
