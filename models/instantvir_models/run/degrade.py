@@ -95,9 +95,7 @@ def degrade(
     if codec is None and holds_lossless:
         codec = "ffv1"
     settings = EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
-    rules = InputRules(
-        follow_references=follow_references, max_pixels=max_pixels, sandbox=sandbox
-    )
+    rules = InputRules(follow_references=follow_references, max_pixels=max_pixels, sandbox=sandbox)
     with open_video(source, start_seconds=start, duration_seconds=duration, rules=rules) as reader:
         said = Specification.read(operator).seeded(seed)
         height, width = _cropped(said.factor, reader)
