@@ -12,6 +12,7 @@ from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import EncoderSettings, InputRules, create_video, open_video, walled
 from instantvir_models.media.plain import from_plain, to_plain
 from instantvir_models.media.timeline import Trim
+from instantvir_models.run.restoration import restore
 from tests.media_clips import make_clip
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes with limits")
@@ -188,6 +189,25 @@ def test_the_child_reads_its_file_and_can_do_nothing_else(clip, caplog):
         pytest.skip("this kernel has no Landlock")
     assert set(done.values()) == {"PermissionError"}, done
     assert clip.exists()
+
+
+def test_what_is_found_and_restored_is_the_same(tmp_path):
+    """Told nothing: how the codec stored each frame comes through the walls, too."""
+    clip = make_clip(tmp_path / "clip.mp4", width=64, height=48, num_frames=8, audio=True)
+    reports = {}
+    for name, sandbox in (("plain", False), ("walled", True)):
+        out = tmp_path / f"{name}.mkv"
+        report = restore(clip, out, task="denoise", sandbox=sandbox, codec="ffv1")
+        reports[name] = (report.operator, report.estimates, report.frames, report.is_silent)
+    assert reports["walled"] == reports["plain"]
+    with (
+        open_video(tmp_path / "plain.mkv") as plain,
+        open_video(tmp_path / "walled.mkv") as walled_in,
+    ):
+        assert walled_in.info == plain.info
+        for one, other in zip(plain, walled_in, strict=True):
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+            assert one.pts == other.pts
 
 
 def test_only_files_are_decoded_in_the_sandbox():

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
 
-MOST_IMAGE_PIXELS = 2**26
-"""Of a still mask, or of a point spread."""
+MOST_IMAGE_PIXELS = 2**25
+"""Of a still mask, or of a point spread: those of 8K."""
 
 MOST_PACKED_PIXELS = 2**27
 """Of all masks in an `.npz`, whatever its size: 64 frames of 1920x1080."""
