@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import cast
 
 import av
 import av.container.core
@@ -62,8 +61,9 @@ class _AVStream(ctypes.Structure):
 
 def _of_no_name(kinds: type[Type], value: object) -> Type:
     """The kind of side data for which PyAV has no name, such as 31, EXIF, in PyAV 18."""
-    kind = cast(Type, object.__new__(kinds))
-    kind._name_, kind._value_ = f"KIND_{value}", value
+    kind = object.__new__(kinds)
+    kind._name_ = f"KIND_{value}"
+    kind._value_ = value  # type: ignore[assignment]
     return kind
 
 
