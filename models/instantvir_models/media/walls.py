@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,11 @@ def raise_walls(limits: Limits, readable: Sequence[Path]) -> tuple[str, ...]:
     """
     walls = [*_limited(limits), *_without_new_rights()]
     if sys.platform == "linux":
+        seccomp = (
+            _seccomp()
+        )  # looks for its library with programs, which are not run any more later
         walls += _landlocked([*readable, *_own_folders()])
-        walls += _without_calls()
+        walls += [] if seccomp is None else _without_calls(seccomp)
     return tuple(walls)
 
 
@@ -153,16 +157,21 @@ _CALLS_NOBODY_DECODES_WITH = (
 )  # fmt: skip
 
 
-def _without_calls() -> list[str]:
-    """Calls of the kernel: no network, no programs, no other process, no change of any file."""
+def _seccomp() -> Any:
+    """The package, or None."""
     try:
         import pyseccomp
     except (ImportError, OSError, RuntimeError):  # no package, or no libseccomp
-        return []
-    calls = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+        return None
+    return pyseccomp
+
+
+def _without_calls(seccomp: Any) -> list[str]:
+    """Calls of the kernel: no network, no programs, no other process, no change of any file."""
+    calls = seccomp.SyscallFilter(seccomp.ALLOW)
     for name in _CALLS_NOBODY_DECODES_WITH:
         with suppress(RuntimeError, ValueError, OSError):  # of a call this machine does not have
-            calls.add_rule(pyseccomp.ERRNO(errno.EPERM), name)
+            calls.add_rule(seccomp.ERRNO(errno.EPERM), name)
     try:
         calls.load()
     except (RuntimeError, OSError):
