@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from instantvir_models.errors import UsageError, VideoOpenError
-from instantvir_models.media.names import scheme_of
+from instantvir_models.outputs.names import scheme_of
 
 MOST_PIXELS = 2**26
 """Of a picture, unless more are asked for: twice those of 8K."""

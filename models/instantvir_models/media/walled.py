@@ -35,12 +35,13 @@ from instantvir_models.media.damage import Damage
 from instantvir_models.media.fields import FieldChoice, Fields
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
-from instantvir_models.media.names import scheme_of, source_name
+from instantvir_models.media.names import source_name
 from instantvir_models.media.plain import from_plain, to_plain
 from instantvir_models.media.reach import InputRules
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import Trim
 from instantvir_models.media.walled_child import Wanted
+from instantvir_models.outputs.names import scheme_of
 
 logger = logging.getLogger(__name__)
 
