@@ -18,7 +18,7 @@ from instantvir_models.tasks import TASKS, TaskOptions, either, parse_tasks
 if TYPE_CHECKING:
     import torch
 
-    from instantvir_models.media import EncoderSettings
+    from instantvir_models.media import EncoderSettings, InputRules
     from instantvir_models.media.fields import FieldChoice
     from instantvir_models.run.opening import OpenedSolver, SessionLimits
 
@@ -182,13 +182,47 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
+class InputOptions:
+    """How far an input may reach, and what it may cost."""
+
+    PANEL: ClassVar = "Source"
+
+    follow_references: Annotated[
+        bool,
+        typer.Option(
+            "--follow-references", help="Open files and addresses that the input names, too"
+        ),
+    ] = False
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Of the largest picture; usually 67 million")
+    ] = None
+
+    def rules(self) -> InputRules:
+        """The same as the library takes it; UsageError for a number that cannot be."""
+        from instantvir_models.media.reach import MOST_PIXELS, InputRules
+
+        return InputRules(
+            follow_references=self.follow_references,
+            max_pixels=MOST_PIXELS if self.max_pixels is None else self.max_pixels,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(InputOptions):
     """Which part of the input."""
 
     PANEL: ClassVar = "Source"
 
+    sandbox: Annotated[
+        bool,
+        typer.Option("--sandbox", help="Decode in a process of its own that can reach nothing"),
+    ] = False
     start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None
     duration: Annotated[float | None, typer.Option(help="Seconds to take")] = None
+
+    def rules(self) -> InputRules:
+        """As `InputOptions.rules`, with the sandbox."""
+        return replace(super().rules(), sandbox=self.sandbox)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +330,7 @@ class BatchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveSourceOptions:
+class LiveSourceOptions(InputOptions):
     """A source that does not wait."""
 
     PANEL: ClassVar = "Source"

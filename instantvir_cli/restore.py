@@ -66,6 +66,7 @@ class RestoreRequest:
             start_seconds=self.part.start,
             duration_seconds=self.part.duration,
             fields=self.part.choice(),
+            rules=self.part.rules(),
             encoder=self.encoding.settings(),
             output_format=self.encoding.output_format,
             reference=self.comparison.reference,

@@ -77,6 +77,7 @@ class StreamRequest:
             reconnect=capture.reconnect,
             silence=capture.silence,
             follow=capture.follow,
+            rules=capture.rules(),
         )
         return StreamPlan(
             name=self.source,

@@ -18,6 +18,7 @@ from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
+from instantvir_models.media.reach import USUAL_RULES
 from instantvir_models.media.sound import SoundCheck
 from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
 
@@ -36,6 +37,7 @@ class Demuxer:
     Args:
         trim: what is wanted of the source.
         read_errors_allowed: damaged places in a row before the source counts as lost.
+        largest_packet_bytes: what is larger is taken for damage.
         open_next: opens the next piece of a source that is read in pieces, with the same streams
             and one count of time; None when there is none. The first container stays open: it is
             what describes the source, and its decoder decodes all of them.
@@ -50,9 +52,11 @@ class Demuxer:
         attached: Attached = NOTHING_ATTACHED,
         trim: Trim,
         read_errors_allowed: int = 0,
+        largest_packet_bytes: int = USUAL_RULES.largest_packet_bytes,
         open_next: Callable[[], InputContainer | None] = lambda: None,
     ) -> None:
         self._read_errors_allowed, self._open_next = read_errors_allowed, open_next
+        self._largest_packet_bytes = largest_packet_bytes
         self._later_piece: InputContainer | None = None
         self._has_input_ended = False
         self.container = container
@@ -187,6 +191,9 @@ class Demuxer:
             errors_in_a_row = 0
             # Not `packet.dts is None`: Matroska's first B-frame packets have no dts.
             if packet.size == 0:
+                continue
+            if packet.size > self._largest_packet_bytes:
+                self.account.note_undecodable(None)
                 continue
             self.account.note_end(packet)
             self._place(packet)

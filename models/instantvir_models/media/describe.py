@@ -182,7 +182,9 @@ def _carried_side_data(
 
 
 def _unwritable(first: av.VideoFrame, *, says_alpha: bool) -> tuple[str, ...]:
-    found = [words for name, words in _UNWRITABLE.items() if first.side_data.get(name) is not None]
+    found = [
+        words for name, words in _UNWRITABLE.items() if picture_side_data(first, name) is not None
+    ]
     if says_alpha:
         found.append("the transparency (alpha) of the video, which its decoder does not read")
     return tuple(dict.fromkeys(found))

@@ -19,8 +19,10 @@ from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import (
+    USUAL_RULES,
     EncoderSettings,
     Frame,
+    InputRules,
     VideoInfo,
     VideoReader,
     VideoWriter,
@@ -30,6 +32,7 @@ from instantvir_models.media import (
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.media.names import image_files
 from instantvir_models.media.open import create_segmented_video
+from instantvir_models.media.reach import MOST_PIXELS
 from instantvir_models.media.segments import SegmentedWriter, can_be_segmented
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
@@ -89,6 +92,8 @@ class RestorePlan:
     """How much of it to take; None for all."""
     fields: FieldChoice = field(default_factory=FieldChoice)
     """How the pictures of interlaced inputs become whole."""
+    rules: InputRules = USUAL_RULES
+    """How far inputs may reach, and how large their pictures may be."""
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     output_format: str | None = None
     """FFmpeg's name of the container, where no name tells it."""
@@ -107,6 +112,7 @@ class RestorePlan:
             frame_rate=info.frame_rate,
             start_seconds=self.start_seconds,
             duration_seconds=self.duration_seconds,
+            rules=self.rules,
         )
 
     def __post_init__(self) -> None:
@@ -220,6 +226,7 @@ class Restoration:
             wanted=self.plan.wanted,
             limits=self.plan.limits,
             must_go_on=self.plan.must_go_on,
+            rules=self.plan.rules,
         )
         source, destination = Path(self.job.source), written_path(self.job.destination)
         is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
@@ -342,7 +349,9 @@ class Restoration:
     def _gain(self, stack: ExitStack) -> Gain | None:
         if self.plan.reference is None:
             return None
-        gain = Gain(self.plan.reference, start_seconds=self.plan.start_seconds)
+        gain = Gain(
+            self.plan.reference, start_seconds=self.plan.start_seconds, rules=self.plan.rules
+        )
         stack.callback(gain.close)
         return gain
 
@@ -579,11 +588,13 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
         start_seconds=plan.start_seconds,
         duration_seconds=plan.duration_seconds,
         fields=plan.fields,
+        rules=plan.rules,
     ) as reader:
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
         resolved = _resolved(job, plan, reader.info, first)
         degradation = resolved.degradation
+        _refuse_to_enlarge_too_far(reader.info, degradation, plan.rules)
         if resolved.is_nothing_to_do:
             solver = open_solver(UNCHANGED)
         made = solver.new_session(
@@ -610,16 +621,32 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             )
 
 
+def _refuse_to_enlarge_too_far(
+    info: VideoInfo, degradation: Degradation, rules: InputRules
+) -> None:
+    """UsageError if the restored pictures would be larger than a picture may be."""
+    height, width = degradation.operator.clean_size(info.height, info.width)
+    if height * width > rules.max_pixels:
+        raise UsageError(
+            f"{info.width}x{info.height} would become {width}x{height}; "
+            f"a picture has at most {rules.max_pixels} pixels",
+            hint=f"enlarge less, or give `--max-pixels {height * width}`",
+        )
+
+
 def _resolved(job: Job, plan: RestorePlan, info: VideoInfo, first: Sequence[Frame]) -> Resolved:
     """The degradation of one input whose first frames were read."""
     is_lossy, start = not info.is_lossless, plan.start_seconds
-    if not needs_to_be_looked_at(job.source, plan.wanted):
-        is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy)
-        sample = first_sample(job.source, first, start_seconds=start) if is_seen else None
-        return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy)
+    rules = plan.rules
+    if not needs_to_be_looked_at(job.source, plan.wanted, rules):
+        is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy, rules=rules)
+        sample = (
+            first_sample(job.source, first, start_seconds=start, rules=rules) if is_seen else None
+        )
+        return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy, rules=rules)
     samples = (
-        first_sample(job.source, first[:FRAMES_PER_PLACE], start_seconds=start),
-        *later_samples(job.source, info, start_seconds=start),
+        first_sample(job.source, first[:FRAMES_PER_PLACE], start_seconds=start, rules=plan.rules),
+        *later_samples(job.source, info, start_seconds=start, rules=plan.rules),
     )
     return resolve_by_looking(job.source, samples, is_lossy=is_lossy)
 
@@ -687,6 +714,9 @@ def restore(
     duration: float | None = None,
     fields: str = "auto",
     same_rate: bool = False,
+    follow_references: bool = False,
+    max_pixels: int = MOST_PIXELS,
+    sandbox: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -725,6 +755,9 @@ def restore(
         fields: of an interlaced video, which comes first: `top`, `bottom`, `telecine` (film at 3:2),
             `none` for whole pictures; `auto` finds out.
         same_rate: one frame for two fields, instead of one for each at twice the rate.
+        follow_references: whether files and addresses that the input names are opened, too.
+        max_pixels: of the largest picture that is decoded or made.
+        sandbox: whether a process of its own decodes the input, which can reach nothing else.
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
@@ -750,6 +783,9 @@ def restore(
         start_seconds=start,
         duration_seconds=duration,
         fields=FieldChoice(fields=fields, each_field=not same_rate),
+        rules=InputRules(
+            follow_references=follow_references, max_pixels=max_pixels, sandbox=sandbox
+        ),
         encoder=EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt),
         output_format=output_format,
         reference=None if reference is None else Path(reference),
