@@ -17,15 +17,18 @@ SAMPLE_RATE = 48_000
 
 
 def with_sound(
-    path, codec, *, channels=2, seconds=0.4, late_seconds=Fraction(0), video="libx264", **clip
-):
-    """A clip with a sine in `codec` that begins `late_seconds` after the picture."""
-    suffix = path.suffix if video in ("flv", "qtrle") else ".mkv"
+    path, codec, *, channels=2, seconds=0.4, late_seconds=Fraction(0), clock_seconds=0,
+    video="libx264", **clip,
+):  # fmt: skip
+    """A clip with a sine in `codec` that begins `late_seconds` after time 0, which the file's clock
+    calls `clock_seconds`."""
+    suffix = path.suffix if video in ("flv", "qtrle", "wmv2") else ".mkv"
     silent = make_clip(
         path.with_name(f"silent{suffix}"), **{"num_frames": 10, "codec": video} | clip
     )
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
     with av.open(str(silent)) as source, av.open(str(path), "w") as target:
+        target.metadata.update(source.metadata)
         copied = target.add_stream_from_template(source.streams.video[0], opaque=True)
         sound = target.add_stream(codec, rate=SAMPLE_RATE, bit_rate=128_000)
         sound.codec_context.layout = layout
@@ -37,6 +40,13 @@ def with_sound(
         for packet in sorted(
             [*pictures, *encoded], key=lambda p: float((p.dts or 0) * p.time_base)
         ):
+            if clock_seconds:
+                packet.pts += round(clock_seconds / packet.time_base)
+                packet.dts = (
+                    packet.pts
+                    if packet.dts is None
+                    else (packet.dts + round(clock_seconds / packet.time_base))
+                )
             target.mux(packet)
     return path
 

@@ -141,6 +141,11 @@ def alpha_of(frame: av.VideoFrame) -> Opacity | None:
     return np.ascontiguousarray(_uint8_array(frame.reformat(format="rgba", threads=1))[..., 3])
 
 
+def is_transparent(alpha: Opacity | None) -> bool:
+    """Whether something shows through a picture of this opacity."""
+    return alpha is not None and int(alpha.min()) < np.iinfo(alpha.dtype).max
+
+
 def writable(tags: ColorTags, *, height: int) -> ColorTags:
     """The same colours with a matrix that `from_rgb` writes."""
     if tags.matrix not in OTHER_MATRICES:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +16,7 @@ from av.video.stream import VideoStream
 
 from instantvir_models.media import color
 from instantvir_models.media.base import VideoReader
-from instantvir_models.media.companions import kept_metadata
+from instantvir_models.media.companions import kept_metadata_of
 from instantvir_models.media.field_flags import FieldMarker, field_options, says_fields
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
@@ -31,6 +33,8 @@ from instantvir_models.media.settings import ResolvedEncoder
 from instantvir_models.media.side_data import SideData, give_side_data
 from instantvir_models.media.timecode import later_timecode
 from instantvir_models.media.timeline import OutputTimeline
+
+logger = logging.getLogger(__name__)
 
 Packets: TypeAlias = "list[av.Packet[VideoStream]]"
 
@@ -79,7 +83,7 @@ class VideoEncoder:
         self._fields = (
             FieldMarker(is_top_first=info.is_top_field_first) if info and info.has_fields else None
         )
-        self._palette = Palette(width, height) if choice.pix_fmt == "pal8" else None
+        self._palette = Palette() if choice.pix_fmt == "pal8" else None
 
         def new_stream(output: OutputContainer) -> VideoStream:
             return _new_stream(output, choice, width, height, frame_rate, time_base, info)
@@ -91,7 +95,8 @@ class VideoEncoder:
         if choice.codec in _HEVC_ENCODERS and format_name in MOV_FORMATS:
             self._stream.codec_context.codec_tag = "hvc1"  # Apple's programs open no `hev1`
         self.losses = _losses(info, choice, format_name, says_all) if info else ()
-        """What of the source's pictures the output cannot be given, in words."""
+        """What of the source's pictures the output cannot be given, in words, as far as it is known
+        now."""
         if info_of is not None:
             _describe_like(info_of, self._stream, format_name, frame_rate)
         self.num_frames = 0
@@ -122,9 +127,17 @@ class VideoEncoder:
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         if self._palette is not None:
-            return self._palette.picture(frame.pixels)
+            return self._palette.picture(frame.pixels, frame.alpha)
+        self._note_opacity(frame)
         picture = color.from_rgb(frame.pixels, self._choice.pix_fmt, self._tags, frame.alpha)
         return picture if self._fields is None else self._fields.marked(picture)
+
+    def _note_opacity(self, frame: Frame) -> None:
+        """Name the loss of an opacity that begins behind the first picture."""
+        loss = _lost_opacity(self._choice)
+        if loss and loss not in self.losses and color.is_transparent(frame.alpha):
+            logger.warning("not carried over: %s", loss)
+            self.losses = (*self.losses, loss)
 
     def _repeated(self, pts: int) -> Iterator[Packets]:
         """The last picture again, for each place before `pts` that holds none."""
@@ -173,6 +186,8 @@ def _new_stream(
     info: VideoInfo | None,
 ) -> VideoStream:
     options = dict(choice.options)
+    if choice.codec == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # else it writes pages to standard error
     said: list[tuple[str, str]] = []
     if info is not None and info.hdr is not None:
         said += info.hdr.encoder_options(choice.codec)
@@ -234,10 +249,8 @@ def _losses(
 ) -> tuple[str, ...]:
     """What of the source's pictures this encoder and container cannot be given, in words."""
     losses = list(info.unwritable)
-    if info.has_alpha and not color.has_alpha(choice.pix_fmt):
-        losses.append(
-            f"the transparency (alpha), which {choice.codec} {choice.pix_fmt} cannot hold"
-        )
+    if info.is_transparent and (loss := _lost_opacity(choice)):
+        losses.append(loss)
     aspect = info.sample_aspect_ratio
     if aspect and aspect != 1 and not keeps_pixel_shape(format_name, choice.codec):
         losses.append(f"the pixel shape {aspect}, which {choice.codec} cannot carry here")
@@ -253,6 +266,13 @@ def _losses(
     return tuple(losses)
 
 
+def _lost_opacity(choice: ResolvedEncoder) -> str | None:
+    """The loss in words; None where the encoder's format holds it, as a palette does in part."""
+    if color.has_alpha(choice.pix_fmt) or choice.pix_fmt == "pal8":
+        return None
+    return f"the transparency (alpha), which {choice.codec} {choice.pix_fmt} cannot hold"
+
+
 def _describe_like(
     reader: VideoReader, stream: VideoStream, format_name: str, frame_rate: Fraction
 ) -> None:
@@ -263,7 +283,7 @@ def _describe_like(
     if reader.demuxer is None:
         return
     video = reader.demuxer.video
-    stream.metadata.update(kept_metadata(dict(video.metadata)))
+    stream.metadata.update(kept_metadata_of(video, format_name))
     stream.disposition = video.disposition
     if reader.info.timecode and format_name in TIMECODE_FORMATS:
         skipped = reader.span.begin_seconds - reader.demuxer.first_seconds if reader.span else 0
