@@ -174,10 +174,11 @@ def _lengths(container: InputContainer, index: int) -> Iterator[float]:
 def differences(before: Facts, after: Facts, target: str, losses: Sequence[str]) -> list[str]:
     """What two files say differently, less what is named as lost, in words."""
     found = []
+    rounded = PICTURE_SECONDS / 2 if target == ".avi" else 0.0
     if len(before.shown) != len(after.shown):
         found.append(f"{len(before.shown)} pictures become {len(after.shown)}")
     elif any(
-        abs((b - before.shown[0]) - (a - after.shown[0])) > WITHIN_SECONDS
+        abs((b - before.shown[0]) - (a - after.shown[0])) > WITHIN_SECONDS + rounded
         for b, a in zip(before.shown, after.shown, strict=True)
     ):
         found.append("times of pictures differ")

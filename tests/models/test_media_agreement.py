@@ -42,7 +42,7 @@ class Kind:
     video: str
     sound: str
     shown_milliseconds: tuple[int, ...]
-    b_frames: int
+    b_frames: int | None
     late_milliseconds: int
     """How much later than the first picture the sound begins, or earlier."""
     clock_seconds: int
@@ -69,7 +69,7 @@ def kind_of(seed):
         video,
         str(random.choice(sounds)),
         tuple(np.cumsum([0, *steps]).tolist()),
-        int(random.integers(0, 3)) if has_b_frames else 0,
+        int(random.integers(0, 3)) if has_b_frames else None,
         late,
         int(random.choice(CLOCKS_SECONDS)) if is_stream else 0,
         is_stream and random.random() < 0.3,
@@ -92,7 +92,7 @@ def file_of(kind, folder):
         clip["pts"] = [t // 40 for t in clip["pts"]]
     if kind.video == "libx265":
         clip["options"] = {"x265-params": "log-level=error"}
-    elif kind.b_frames:
+    elif kind.b_frames is not None:
         clip["options"] = {"bf": str(kind.b_frames)}
     path = with_sound(
         folder / f"in{kind.suffix}", kind.sound, video=kind.video,

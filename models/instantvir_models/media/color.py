@@ -121,6 +121,16 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     return _yuv_to_rgb(frame, tags)
 
 
+def luma_of(picture: av.VideoFrame) -> NDArray[np.uint8]:
+    """[H, W] in full range, 0..255, for looking at."""
+    matrix = picture.colorspace
+    if int(matrix) in OTHER_MATRICES:
+        picture.colorspace = MATRIX_UNSPECIFIED  # swscale refuses them
+    gray = picture.reformat(format="gray", threads=1)
+    picture.colorspace = matrix
+    return _uint8_array(gray)
+
+
 def alpha_of(frame: av.VideoFrame) -> Opacity | None:
     """[H, W] opacity in the full range of its type, which is that of `to_rgb`; None without one."""
     name = frame.format.name

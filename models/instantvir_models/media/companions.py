@@ -7,6 +7,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from instantvir_models.media.demux import Demuxer
 from instantvir_models.media.limits import (
     CHAPTER_FORMATS,
     MOV_FORMATS,
+    NO_LANGUAGE_FORMATS,
     TAGS_OF_FORMAT,
     TEXT_SUBTITLE_OF_FORMAT,
     VIDEO_FIRST_FORMATS,
@@ -213,6 +215,8 @@ class Companions:
         if carried is None:
             self._lose(f"the {described(stream)}, which {self._output.format.name} cannot hold")
             return
+        if stream.language not in (None, "und") and self._output.format.name in NO_LANGUAGE_FORMATS:
+            self._lose(f"the language of {described(stream)}")
         track, target = carried
         target.metadata.update(kept_metadata_of(stream, self._output.format.name))
         target.disposition = stream.disposition
@@ -420,10 +424,19 @@ def _try_alone(
     """ValueError or FFmpegError if a container of this format cannot begin with such a stream."""
     if container_format.no_file:
         return
-    with av.open(io.BytesIO(), "w", format=container_format.name) as container:
+    container = av.open(io.BytesIO(), "w", format=container_format.name)
+    try:
         if container_format.name in VIDEO_FIRST_FORMATS:
-            picture = container.add_stream("mpeg2video", rate=25, width=720, height=576)
-            assert isinstance(picture, av.VideoStream)
-            picture.codec_context.pix_fmt = "yuv420p"
+            _add_a_video(container)
         add(container)
         container.start_encoding()
+    finally:
+        with suppress(av.FFmpegError):  # some cannot end without a packet
+            container.close()
+
+
+def _add_a_video(container: OutputContainer) -> None:
+    codec = "dvvideo" if container.format.name == "dv" else "mpeg2video"
+    stream = container.add_stream(codec, rate=25, width=720, height=576)
+    assert isinstance(stream, av.VideoStream)
+    stream.codec_context.pix_fmt = "yuv420p"

@@ -21,6 +21,7 @@ from instantvir_models.media.field_flags import FieldMarker, field_options, says
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
 from instantvir_models.media.limits import (
+    CONSTANT_RATE_CODECS,
     CONSTANT_RATE_FORMATS,
     GAPLESS_FORMATS,
     MOV_FORMATS,
@@ -69,7 +70,8 @@ class VideoEncoder:
         info = info_of.info if info_of else None
         self._tags = _output_tags(info, pix_fmt=choice.pix_fmt, height=height)
         format_name = container.format.name
-        has_constant_rate = format_name in CONSTANT_RATE_FORMATS
+        is_counted = choice.codec in CONSTANT_RATE_CODECS
+        has_constant_rate = format_name in CONSTANT_RATE_FORMATS or is_counted
         if has_constant_rate and info and info.fastest_rate and frame_rate == info.frame_rate:
             frame_rate = info.fastest_rate  # at the average one pictures would leave their places
         time_base = info.time_base if info and not has_constant_rate else 1 / frame_rate
@@ -77,6 +79,7 @@ class VideoEncoder:
             time_base,
             span=info_of.span if info_of else None,
             has_constant_rate=has_constant_rate,
+            may_begin_late=format_name not in CONSTANT_RATE_FORMATS | GAPLESS_FORMATS,
             is_live=is_live,
         )
         self._repeats = format_name in GAPLESS_FORMATS
@@ -103,6 +106,9 @@ class VideoEncoder:
         """Encoded so far."""
         self._last: av.VideoFrame | None = None
         self._held: Packets = []
+        self._adds_up = format_name in MOV_FORMATS
+        self._delay: int | None = None
+        """From decoding the first packet to showing it."""
 
     def encode(self, frame: Frame) -> Packets:
         """The packets that are ready now, maybe of earlier frames; ValueError for a frame that is
@@ -123,7 +129,20 @@ class VideoEncoder:
             # x265 4.2 takes the dts of so short a video from uninitialised memory.
             for packet in packets:
                 packet.dts = packet.pts
-        return self._with_durations(packets, is_end=True)
+        packets = self._with_durations(packets, is_end=True)
+        if self._adds_up and packets:
+            self._close(packets[-1])
+        return packets
+
+    def _close(self, last: av.Packet[VideoStream]) -> None:
+        """Let the last packet end with the last picture, which may be another one: MP4 says how long
+        a video is by the sum of the times between packets."""
+        end = self._timeline.end_pts
+        if self._delay is None or end is None or last.pts is None or last.dts is None:
+            return
+        last.dts = max(last.dts, last.pts - self._delay)
+        if (rest := end - last.dts - self._delay) > 0:
+            last.duration = rest
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         if self._palette is not None:
@@ -151,6 +170,8 @@ class VideoEncoder:
         """Packets of which it is known how long they are shown: encoders put in one frame period,
         so the last picture so far waits for the next one, or for the end."""
         ready, self._held = self._held + packets, []
+        if self._delay is None and ready and ready[0].dts is not None:
+            self._delay = (ready[0].pts or 0) - ready[0].dts
         for packet in ready:
             packet.duration = self._timeline.duration_of(packet.pts, packet.duration)
         if is_end or self._is_prompt or not ready or ready[-1].pts != self._timeline.last_pts:

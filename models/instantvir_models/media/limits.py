@@ -19,13 +19,16 @@ CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 DECODING_TIMES_ONLY = frozenset({"avi"})
 """Containers that tell when pictures are decoded, and not when they are shown."""
 
-GAPLESS_FORMATS = frozenset({"yuv4mpegpipe", "rawvideo"})
-"""Those of them that cannot say that a picture stays: it is written again."""
+CONSTANT_RATE_CODECS = frozenset({"mpeg1video", "mpeg2video", "dvvideo"})
+"""Encoders that count pictures instead of taking their times."""
+
+GAPLESS_FORMATS = frozenset({"yuv4mpegpipe", "rawvideo", "mxf", "dv"})
+"""Containers that cannot say that a picture stays: it is written again."""
 
 SIDE_DATA_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "webm"})
 """Containers that say a projection, stereo and a mastering display."""
 
-VIDEO_FIRST_FORMATS = frozenset({"mxf", "gxf"})
+VIDEO_FIRST_FORMATS = frozenset({"mxf", "gxf", "dv"})
 """Containers that begin with nothing but a video."""
 
 TIMECODE_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "mxf", "gxf", "avi"})
@@ -85,6 +88,7 @@ _HOLDS = {
     "mxf": Holds(
         frozenset({"pcm_s16le", "pcm_s24le"}), "pcm_s16le", "pcm_s16le", sample_rates=(48_000,)
     ),
+    "dv": Holds(frozenset({"pcm_s16le"}), "pcm_s16le", "pcm_s16le", sample_rates=(48_000,)),
     "asf": Holds(
         frozenset({"wmav1", "wmav2", "wmapro", "mp3", "ac3", "pcm_s16le"}), "wmav2", "wmav2",
         sample_rates=(44_100, 48_000), subtitles=_NO_CODEC,
@@ -119,6 +123,9 @@ TEXT_SUBTITLE_OF_FORMAT = {
 }
 """The text subtitles that a container holds best."""
 
+
+NO_LANGUAGE_FORMATS = frozenset({"avi", "flv", "mxf", "dv", "mpeg", "vob", "dvd", "svcd"})
+"""Containers whose tracks do not say in which language they are."""
 
 CHAPTER_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "webm", "asf", "ogg", "ogv", "nut"})
 
