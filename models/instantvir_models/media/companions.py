@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import re
@@ -55,6 +56,8 @@ _PLAIN_NAME = {
 
 _COVER_OF_MIMETYPE = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 _REFUSALS = (ValueError, av.FFmpegError)
+_OF_THE_SYSTEM = frozenset(errno.errorcode) - {errno.EINVAL}
+"""What is no fault of a packet, such as a full disk."""
 _LONGEST_PRIMING_SECONDS = Fraction(1, 10)
 """Sound that a decoder needs before the first sample that is heard."""
 
@@ -200,7 +203,9 @@ class Companions:
         """Hand over a packet; one too damaged for the container costs itself, not the output."""
         try:
             self._output.mux(packet)
-        except (av.error.InvalidDataError, av.error.ArgumentError):
+        except av.FFmpegError as error:
+            if error.errno in _OF_THE_SYSTEM:
+                raise
             if not self._has_refused:
                 self._lose("damaged packets of sound or subtitles")
             self._has_refused = True
@@ -251,8 +256,9 @@ class Companions:
         )
         if target is None:
             return None
+        held = "it as it is" if codec_of(target) == codec else codec
         logger.warning("the sound becomes %s: %s cannot hold %s", codec_of(target),
-                       self._output.format.name, codec)  # fmt: skip
+                       self._output.format.name, held)  # fmt: skip
         converter = SoundConverter(stream, target, shares_decoder=self._is_live)  # type: ignore[arg-type]
         return converter, target
 
