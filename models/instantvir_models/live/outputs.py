@@ -15,7 +15,7 @@ from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter, create_video
 from instantvir_models.media.connection import Connection, can_connect
 from instantvir_models.media.live_io import StandardOutput
-from instantvir_models.media.muxer import pieces_of, writes_several
+from instantvir_models.media.muxer import pieces_of, suffix_tells_format, writes_several
 from instantvir_models.media.names import is_network_address
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE
 from instantvir_models.outputs.names import identity_of, scheme_of, written_path
@@ -23,10 +23,8 @@ from instantvir_models.outputs.rule import check_writable, refuse
 
 CAMERA = "camera:"
 DEFAULT_PIPE_FORMAT = "nut"
+_ONLY_FORMAT_OF_SCHEME = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp"}
 _FORMAT_OF_SCHEME = {
-    "rtmp": "flv",
-    "rtmps": "flv",
-    "rtsp": "rtsp",
     "udp": "mpegts",
     "tcp": "mpegts",
     "http": "mpegts",
@@ -61,7 +59,9 @@ def check_outputs(plan: OutputPlan, source: str) -> None:
         taken.add(place)
         if path is not None:
             refuse(path, reads=(source,), may_replace=plan.overwrite)
-            for piece in pieces_of(path) if writes_several(plan.output_format, path) else ():
+            for piece in (
+                pieces_of(path) if writes_several(_format_of(destination, plan), path) else ()
+            ):
                 refuse(piece, may_replace=plan.overwrite)
             check_writable(path)
 
@@ -176,8 +176,14 @@ def _fps(plan: OutputPlan, stream: LiveStream) -> float:
 
 
 def _format_of(destination: str | StandardOutput | Connection, plan: OutputPlan) -> str | None:
-    """FFmpeg's name of the container; None where the name of a file tells."""
+    """FFmpeg's name of the container; None where the name of a file tells. What the plan asks for is
+    for outputs whose names do not tell: `-o live.mkv -o - --format nut` are two containers."""
     if isinstance(destination, StandardOutput):
         return plan.output_format or DEFAULT_PIPE_FORMAT
     address = destination.name if isinstance(destination, Connection) else destination
-    return plan.output_format or _FORMAT_OF_SCHEME.get(scheme_of(address) or "")
+    scheme = scheme_of(address) or ""
+    if scheme in _ONLY_FORMAT_OF_SCHEME:
+        return _ONLY_FORMAT_OF_SCHEME[scheme]
+    if _local_path(address) is not None and suffix_tells_format(address):
+        return None
+    return plan.output_format or _FORMAT_OF_SCHEME.get(scheme)

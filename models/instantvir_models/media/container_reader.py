@@ -49,8 +49,8 @@ LATER_PLACES = (0.35, 0.7)
 SHORTEST_SECONDS = 4
 """A file that is shorter is looked at once."""
 
-LIVE_READ_ERRORS = 100
-"""Damaged places in a row that a live source may have before it counts as lost."""
+READ_ERRORS_ALLOWED = 1000
+"""Damaged places in a row, of up to 64 KiB each, behind which nothing more is expected."""
 
 _USUAL_THREADS = 4
 
@@ -274,7 +274,7 @@ class _Opening:
             else (),
             attached=attached_to(container) if self.other_streams else NOTHING_ATTACHED,
             trim=self.trim,
-            read_errors_allowed=LIVE_READ_ERRORS if self.source.is_live else 0,
+            read_errors_allowed=READ_ERRORS_ALLOWED,
             largest_packet_bytes=rules.largest_packet_bytes,
             open_next=self.source.open_next_piece,
         )

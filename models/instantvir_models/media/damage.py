@@ -49,6 +49,8 @@ class Account:
         """End of the video, or of the whole, according to the header; None where it says nothing."""
         self.read_error: str | None = None
         """Why reading ended before the container did."""
+        self.packets_of_later_streams = 0
+        """Of streams that were not there when the container was opened, and are left out."""
         self.has_read_all = False
         """Whether the source was read from its beginning to its end."""
         self._packets = 0
@@ -177,6 +179,9 @@ class Account:
         for index, times in self._damaged_sound.items():
             broken = f"{counted(len(times), 'damaged packet')} of sound (stream {index})"
             parts.append(f"{broken}{_times(times)}")
+        if self.packets_of_later_streams:
+            left_out = counted(self.packets_of_later_streams, "packet")
+            parts.append(f"{left_out} of streams that begin later are left out")
         for (width, height), times in self._other_sizes.items():
             scaled = f"{counted(len(times), 'frame')} of {width}x{height} scaled to the first size"
             parts.append(f"{scaled}{_times(times)}")
