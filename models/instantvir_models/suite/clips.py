@@ -1,6 +1,6 @@
 """Clean clips of a suite: those of a folder, or the bundled ones, all of one size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import open_video
+from instantvir_models.media.frame import Pixels
 from instantvir_models.suite.results import Film, Frames, load_film
 
 BUNDLED_FOLDER = Path(__file__).parent / "clips"
@@ -92,17 +93,21 @@ def _read(folder: Path, num_frames: int, crop: tuple[int, int] | None) -> Iterat
         try:
             with open_video(path, other_streams=False) as reader:
                 rate = float(reader.info.frame_rate or 25)
-                frames = np.stack([frame.pixels for frame in islice(reader, num_frames)])
-        except (VideoOpenError, ValueError):
+                pixels = [frame.pixels for frame in islice(reader, num_frames)]
+        except VideoOpenError:
             continue  # something else lies there too
-        if frames.dtype != np.uint8:
-            frames = (frames // 257).astype(np.uint8)
+        frames = eight_bits(pixels)
         if len(frames) < num_frames:
             raise UsageError(
                 f"`{path.name}` has {len(frames)} frames, {num_frames} are asked for",
                 hint=f"`--length {len(frames)}`",
             )
         yield CleanClip(path.stem, _cropped(frames, crop, path.name), rate)
+
+
+def eight_bits(frames: Sequence[Pixels]) -> Frames:
+    """[T, H, W, 3] uint8 of frames in 8 or 16 bits."""
+    return np.stack([f if f.dtype == np.uint8 else (f // 257).astype(np.uint8) for f in frames])
 
 
 def _cropped(frames: Frames, crop: tuple[int, int] | None, name: str) -> Frames:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
+from instantvir_models.suite.clips import eight_bits
 from instantvir_models.suite.results import Frames, SuiteSolver
 
 PLACES = ("{in}", "{out}", "{task}")
@@ -112,8 +111,8 @@ def _read(path: Path, shape: tuple[int, ...]) -> Frames:
             frames = [frame.pixels for frame in reader]
     except VideoOpenError as error:
         raise PeerError(f"what it wrote cannot be read: {error}") from error
-    found = np.stack(frames) if frames else np.zeros((0, *shape[1:]), np.uint8)
-    if found.dtype != np.uint8 or found.shape != shape:
-        sizes = [f"{s[0]} frames of {s[2]}x{s[1]}" for s in (found.shape, shape)]
+    found = (len(frames), *(frames[0].shape if frames else (0, 0, 3)))
+    if found != shape:
+        sizes = [f"{s[0]} frames of {s[2]}x{s[1]}" for s in (found, shape)]
         raise PeerError(f"it wrote {sizes[0]}, not {sizes[1]}")
-    return found
+    return eight_bits(frames)

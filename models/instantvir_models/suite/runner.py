@@ -1,6 +1,7 @@
 """The suite itself: every solver on every task and clip, row by row, each kept as soon as it is known."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,14 +131,22 @@ def _begun(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, meter: Meter) -
     return dataclasses.replace(fresh, rows=tuple(rows))
 
 
+CHEAP, DEAR = 60, 500
+"""Network evaluations of a frame up to which a solver is done on every clip at once, and from which it
+waits for all others."""
+
+
 def _order(plan: SuitePlan) -> Iterator[tuple[str, str, str]]:
-    """Keys of all rows: cheap solvers first; the dear ones clip by clip, so each task gets some early."""
-    cost = {system.about.name: system.cost for system in plan.systems}
-    names = [system.about.name for system in plan.systems] + [peer.name for peer in plan.peers]
-    for name in sorted(names, key=lambda name: cost.get(name, 0)):
+    """Keys of all rows: cheap solvers first, the others clip by clip, the dear ones at the end."""
+    costs = [(system.about.name, system.cost) for system in plan.systems]
+    costs += [(peer.name, CHEAP) for peer in plan.peers]
+    costs.sort(key=lambda named: named[1])
+    for low, high in ((-1, CHEAP), (CHEAP, DEAR), (DEAR, math.inf)):
+        names = [name for name, cost in costs if low < cost <= high]
         for clip in plan.clips:
-            for task in plan.tasks:
-                yield name, task.name, clip.name
+            for name in names:
+                for task in plan.tasks:
+                    yield name, task.name, clip.name
 
 
 def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip: str) -> Row:

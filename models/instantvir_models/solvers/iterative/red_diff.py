@@ -48,6 +48,6 @@ class RedDiff(Solver[None]):
                 fidelity = left(prior.decode(mu), measurement).square().mean() / 2
                 loss = fidelity + self.weight * (towards * mu).mean()
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
         return prior.decode(mu.detach())
