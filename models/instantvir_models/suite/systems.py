@@ -34,7 +34,10 @@ STARTS_GREY = (
     "as the prediction and no evaluation"
 )
 TRUE_ADJOINT = "A^T is the adjoint; the released code has another matrix in its place"
-DAMPED = "where the measurement has noise, conjugate gradients are damped by it; the paper has none"
+DAMPED = (
+    "where the measurement has noise, conjugate gradients are damped by it over the prior's error; the "
+    "paper has no noise"
+)
 
 
 @dataclass(frozen=True)
