@@ -24,8 +24,8 @@ from instantvir_models.suite.results import SuiteSolver
 STUDENT = "instantvir"
 """Name of the student's row."""
 
-TEACHER = "teacher.safetensors"
-"""The prior inside the package, among the weights."""
+TEACHER = WEIGHTS_FOLDER / "teacher.safetensors"
+"""The prior inside the package."""
 
 ONE_PASS, ITERATIVE, CLASSICAL, PEER = "one pass", "iterative", "classical", "peer"
 
@@ -79,7 +79,7 @@ def open_priors(path: Path | None) -> Priors:
     Raises:
         CheckpointError: if there is none.
     """
-    found = path or WEIGHTS_FOLDER / TEACHER
+    found = path or TEACHER
     if not found.is_file():
         raise CheckpointError(
             f"there is no prior `{found.name}` here, which the iterative solvers ask",
