@@ -328,6 +328,26 @@ def info(
     show_info(model, as_json=json_summary)
 
 
+@app.command(cls=Verb, epilog="instantvir export runs/mine -o mine/ --push me/mine")
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, or a student's file or folder", metavar="SRC"),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make")],
+    push: Annotated[
+        str | None, typer.Option(help="ORG/REPO on the Hub to upload it to", metavar="REPO")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a student that was trained ready for the Hub: weights, configuration, card."""
+    from instantvir_cli import console
+    from instantvir_cli.export import export_student
+
+    console.set_up(quiet=quiet)
+    export_student(source, output, push=push)
+
+
 @app.command(cls=Verb, epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine")
 def distill(
     output: Annotated[
@@ -347,7 +367,7 @@ def distill(
         typer.Option(
             help="`tiny` (from scratch, if there are clips); of a given student `refine`, `enlarge` "
             "(its branch for x4), `calibrate`, `sharpen`, `adapt` (if there are measurements); "
-            "`tiny-teacher`, and what it teaches",
+            "`tiny-teacher`, and what it teaches; `wan-1.3b-lean`, the paper's",
             autocompletion=completed(RECIPES),
             show_default=False,
         ),

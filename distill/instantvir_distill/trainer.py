@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,8 +35,12 @@ class Objective(Protocol):
     def prepare(self, step: int) -> None:
         """Called once at the start of each step."""
 
-    def ask(self, name: str, step: int, update: int) -> tuple[Tensor, ...]:
-        """The loss of network `name` at its update number `update` of a step, and more to remember."""
+    def ask(self, name: str, step: int, update: int, part: int) -> tuple[Tensor, ...]:
+        """The loss of network `name` at its update number `update` of a step, and more to remember.
+
+        Args:
+            part: of the step's samples, one of `RunConfig.accumulate` equal ones.
+        """
 
     def shown(self, name: str, asked: tuple[Tensor, ...]) -> dict[str, float]:
         """What of it goes into the log, by name."""
@@ -89,9 +94,11 @@ class Trainer:
 
     def _learned(self, name: str, learner: Learner, update: int, rate: float) -> dict[str, float]:
         try:
-            asked = learner.learn(
-                lambda: self.objective.ask(name, self.step, update), rate=rate, step=self.step
-            )
+            asks = [
+                partial(self.objective.ask, name, self.step, update, part)
+                for part in range(self.config.accumulate)
+            ]
+            asked = learner.learn(asks, rate=rate, step=self.step)
         except FloatingPointError as error:
             good = last_checkpoint(self.folder)
             raise TrainingError(

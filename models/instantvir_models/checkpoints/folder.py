@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -231,11 +231,11 @@ def files_of(config: WanCheckpoint, part: str) -> list[str]:
     )
 
 
-def damaged_files(folder: Path, config: WanCheckpoint) -> list[str]:
+def damaged_files(folder: Path, sha256: Mapping[str, str]) -> list[str]:
     """Names of the weight files that are missing or differ from their digest."""
     return [
         name
-        for name, digest in config.sha256.items()
+        for name, digest in sha256.items()
         if not (folder / name).is_file() or sha256_of(folder / name) != digest
     ]
 
