@@ -31,6 +31,8 @@ from instantvir_cli.options import (
     SuiteOptions,
     completed,
 )
+from instantvir_cli.shortage import shortage_behind
+from instantvir_cli.standard_streams import occupy_closed
 from instantvir_models.errors import InstantVIRError
 
 
@@ -38,6 +40,7 @@ class Commands(TyperGroup):
     """Turns an expected error into a sentence, a hint and an exit status; lets bugs traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        occupy_closed()
         try:
             return super().invoke(ctx)
         except InstantVIRError as error:
@@ -50,6 +53,14 @@ class Commands(TyperGroup):
 
             fail("interrupted; no unfinished file was left behind", None)
             raise typer.Exit(ExitStatus.INTERRUPTED) from None
+        except (MemoryError, ImportError, OSError, RuntimeError) as error:
+            from instantvir_cli.console import fail
+
+            shortage = shortage_behind(error)
+            if shortage is None:
+                raise
+            fail(*shortage)
+            raise typer.Exit(ExitStatus.FAILURE) from error
 
 
 app = typer.Typer(
@@ -216,7 +227,7 @@ def control(
 def degrade(
     *,
     source: Annotated[str, typer.Argument(help="Clean video", metavar="IN")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
     operator: Annotated[str, typer.Option(help="Such as `blur:sigma=3+noise:std=5`")],
     seed: Annotated[int, typer.Option(help="Of the noise and of random masks")] = 0,
     part: SourceOptions,

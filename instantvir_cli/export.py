@@ -59,7 +59,7 @@ def _found(source: Path) -> Path:
 
 def _copy_folder(made: Path, output: Path) -> None:
     names = [CONFIG_NAME, "README.md", *read_config(made).sha256]
-    with written_at_once(output) as unfinished:
+    with written_at_once(output, CONFIG_NAME) as unfinished:
         for name in names:
             if (made / name).is_file():
                 shutil.copyfile(made / name, unfinished / name)

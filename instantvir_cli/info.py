@@ -9,6 +9,7 @@ import typer
 
 from instantvir_cli import console
 from instantvir_cli.exit_status import ExitStatus
+from instantvir_cli.standard_streams import put
 from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint
 from instantvir_models.checkpoints.folder import (
     AUTOENCODER,
@@ -33,10 +34,10 @@ def show_info(model: str, *, as_json: bool) -> None:
     located = locate(model)
     summary = _of_folder(located) if located.path.is_dir() else _of_file(model, located)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        put(json.dumps(summary, indent=2))
     else:
         for name, value in summary.items():
-            typer.echo(f"{name:<18}{_plain(value)}")
+            put(f"{name:<18}{_plain(value)}")
     if damaged := summary.get("damaged"):
         missing = [name for name in damaged if not (located.path / name).is_file()]
         differing = [name for name in damaged if name not in missing]

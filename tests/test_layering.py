@@ -18,17 +18,19 @@ LAYERS = list(FOLDERS)
 
 ROOMS: dict[str, set[str]] = {
     # room of instantvir_models: the rooms it may import, all of them further up in this table
-    "operators": set(),
+    "outputs": set(),
+    "operators": {"outputs"},
     "tasks": {"operators"},
-    "media": set(),
-    "diagnosis": {"media", "operators"},
+    "media": {"outputs"},
+    "diagnosis": {"outputs", "media", "operators"},
     "autoencoders": set(),
     "students": {"operators", "autoencoders"},
     "priors": {"operators", "autoencoders", "students"},
-    "checkpoints": {"students", "autoencoders", "priors"},
+    "checkpoints": {"outputs", "students", "autoencoders", "priors"},
     "metrics": {"operators"},
     "solvers": {"media", "operators", "students", "priors"},
     "run": {
+        "outputs",
         "media",
         "operators",
         "tasks",
@@ -40,6 +42,7 @@ ROOMS: dict[str, set[str]] = {
         "solvers",
     },
     "suite": {
+        "outputs",
         "media",
         "operators",
         "tasks",
@@ -51,6 +54,7 @@ ROOMS: dict[str, set[str]] = {
         "run",
     },
     "live": {
+        "outputs",
         "media",
         "operators",
         "tasks",

@@ -1,7 +1,6 @@
 """Kinds of students under training: what is learned of them, how methods ask them, how they are kept."""
 
 import copy
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import PROMPT_NAME, save_folder, save_prompt
 from instantvir_models.checkpoints.load import load_student, save_student
 from instantvir_models.errors import UsageError
+from instantvir_models.outputs.claim import new_file
 from instantvir_models.students.fused import FusedConfig, FusedStudent
 from instantvir_models.students.wan.student import WanStudent
 from instantvir_models.students.wan.transformer import WanTransformer
@@ -81,9 +81,9 @@ class FusedPupil:
         """`student.safetensors`."""
         averaged = FusedStudent(self.student.config, seen=self.student.seen)
         averaged.load_state_dict(average)
-        partial = folder / "student.part"
-        save_student(averaged, partial, dtype=torch.float32)
-        os.replace(partial, folder / f"{FULL_SIZE_NAME}.safetensors")
+        weights = folder / f"{FULL_SIZE_NAME}.safetensors"
+        with new_file(weights, may_replace=True) as unfinished:
+            save_student(averaged, unfinished, dtype=torch.float32)
 
 
 @dataclass(frozen=True)

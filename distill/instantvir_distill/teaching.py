@@ -1,6 +1,5 @@
 """How a tiny video prior is made: clean clips, noise of every kind, one denoiser."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from instantvir_distill.learner import Learner, Rates
 from instantvir_distill.parallel import rank, world_size
 from instantvir_models.checkpoints.prior import load_prior, save_prior
 from instantvir_models.cpu import fastest_dtype
+from instantvir_models.outputs.claim import new_file
 from instantvir_models.priors.base import ErrorTable, Prior
 from instantvir_models.priors.flow import SIGNAL_STD, FlowNetwork, FlowPrior
 from instantvir_models.priors.noise import NoiseLevel, PixelNoise, PooledNoise, white
@@ -106,9 +106,8 @@ class Teaching:
         network.load_state_dict(average)
         prior = FlowPrior(network.eval().requires_grad_(False), ErrorTable((1.0,), (1.0,)))
         errors = measured_errors(prior, self._validation())
-        partial = folder / "teacher.part"
-        save_prior(FlowPrior(network, errors), partial)
-        os.replace(partial, folder / WEIGHTS)
+        with new_file(folder / WEIGHTS, may_replace=True) as unfinished:
+            save_prior(FlowPrior(network, errors), unfinished)
 
     def _validation(self) -> list[Tensor]:
         """The same few clean crops each time."""

@@ -16,6 +16,7 @@ from instantvir_distill.learner import Learner
 from instantvir_distill.parallel import rank
 from instantvir_distill.saved import claim, last_checkpoint, load_checkpoint, save_checkpoint
 from instantvir_models.errors import InstantVIRError
+from instantvir_models.outputs.claim import write_whole
 
 SAVE_EVERY_SECONDS = 120
 LOG_EVERY_STEPS = 50
@@ -160,4 +161,4 @@ class Trainer:
             return
         rows = [row for row in log.read_text().splitlines() if row.endswith("}")]
         kept = [row for row in rows if json.loads(row)["step"] <= self.step]
-        log.write_text("".join(row + "\n" for row in kept))
+        write_whole(log, "".join(row + "\n" for row in kept), may_replace=True)

@@ -96,8 +96,9 @@ def export(*args):
 
 def test_what_a_run_made_is_exported_and_is_a_model(tmp_path):
     run_folder = tmp_path / "run"
-    trainer(SMALL, [clip("a_1")], run_folder).save()
+    made = trainer(SMALL, [clip("a_1")], run_folder)
     claim(SMALL, run_folder)
+    made.save()
     row = {"sha256": "0", "psnr": {"noise 10": 33.25}}
     (run_folder / "validation.jsonl").write_text(json.dumps(row) + "\n")
     made = export(run_folder, "-o", tmp_path / "out")

@@ -66,7 +66,7 @@ def save_small(
     Raises:
         VideoWriteError: if it cannot be written.
     """
-    with written_at_once(folder) as unfinished:
+    with written_at_once(folder, WEIGHTS_NAME) as unfinished:
         shutil.copyfile(weights, unfinished / WEIGHTS_NAME)
         config = SmallCheckpoint(
             recipe=json.dumps(recipe) if recipe else "",

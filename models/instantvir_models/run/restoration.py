@@ -14,7 +14,7 @@ from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.errors import UsageError
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
@@ -26,7 +26,9 @@ from instantvir_models.media import (
 )
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.operators.measurement import LEVEL, Degradation
-from instantvir_models.operators.sidecar import forget_sidecar
+from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
+from instantvir_models.outputs.claim import new_file
+from instantvir_models.outputs.names import written_path
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
@@ -192,23 +194,17 @@ class Restoration:
         is_plain = self.plan == replace(
             RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits
         )
-        source, destination = Path(self.job.source), Path(self.job.destination)
-        is_alike = source.is_file() and source.suffix.lower() == destination.suffix.lower()
-        return self.resolved.is_nothing_to_do and is_plain and is_alike
+        source, destination = Path(self.job.source), written_path(self.job.destination)
+        is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
+        return self.resolved.is_nothing_to_do and is_plain and is_alike and source.is_file()
 
     def _copied(self) -> RestoreReport:
         """What came of copying the file, which appears under its name whole."""
         make_folder_of(self.job)
-        target = Path(self.job.destination)
-        unfinished = target.with_name(f".{target.name}.unfinished")
-        try:
+        target = written_path(self.job.destination)
+        assert target is not None
+        with new_file(target, may_replace=self.job.may_replace) as unfinished:
             shutil.copyfile(self.job.source, unfinished)
-            unfinished.replace(target)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise VideoWriteError(
-                f"cannot write `{target}`: {error.strerror}", hint="choose another name with `-o`"
-            ) from error
         forget_sidecar(target)
         return replace(self.report(), output=self.job.destination)
 
@@ -241,8 +237,8 @@ class Restoration:
 
             ran = restore_video(self.frames, self.session, writer, on_pair=on_pair)
             writer.close()
-            if self.job.destination != "-":
-                forget_sidecar(Path(self.job.destination))  # that of a file that was there before
+            if (written := written_path(self.job.destination)) is not None:
+                forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
             return self.report(ran, gain, writer)
@@ -280,13 +276,22 @@ class Restoration:
             output_psnr=gain.output_psnr if gain else None,
             model=self.solver.name,
             model_sha256=self.solver.sha256,
-            damage=self.reader.damage.message if ran else None,
+            damage=self._damage(ran) if ran else None,
             not_carried_over=writer.losses if writer else None,
             is_silent=writer.is_silent if writer else None,
             findings=diagnosis.findings if diagnosis else (),
             command=diagnosis.command if diagnosis else None,
             is_unchanged=self.resolved.is_nothing_to_do,
         )
+
+    def _damage(self, ran: PipelineReport) -> str | None:
+        """What could not be read, and what the note of the measurement says that there was."""
+        found = self.reader.damage.message
+        noted = None if self.resolved.note is None else noted_frames(Path(self.job.source))
+        is_whole = self.plan.start_seconds is None and self.plan.duration_seconds is None
+        if found is None and is_whole and noted is not None and noted != ran.frames:
+            return f"its note promises {noted} frames, {ran.frames} could be read"
+        return found
 
     def _gain(self, stack: ExitStack) -> Gain | None:
         if self.plan.reference is None:
@@ -305,6 +310,7 @@ class Restoration:
             height=height,
             settings=self.plan.encoder,
             output_format=self.plan.output_format,
+            overwrite=self.job.may_replace,
         )
         stack.callback(writer.abort)
         return writer
@@ -319,6 +325,7 @@ class Restoration:
             height=height,
             style=self.plan.comparison_style,
             frame_rate=self.reader.info.frame_rate,
+            may_replace=self.job.may_replace,
         )
         stack.callback(comparison.abort)
         return comparison
@@ -337,10 +344,12 @@ def planned_jobs(
     Raises:
         UsageError: if several inputs would go to one place, a name is missing, or a file exists.
     """
-    jobs = jobs_of(inputs, output)
+    jobs = jobs_of(inputs, output, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
-            job, with_comparison=plan.comparison_style is not None, may_overwrite=overwrite
+            job,
+            with_comparison=plan.comparison_style is not None,
+            reads=(*(other.source for other in jobs), plan.wanted.mask, plan.reference),
         )
     return jobs
 
