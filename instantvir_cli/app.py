@@ -29,6 +29,7 @@ from instantvir_cli.options import (
     QuietOption,
     ServingOptions,
     SourceOptions,
+    SuiteOptions,
     completed,
 )
 from instantvir_cli.shortage import shortage_behind
@@ -273,6 +274,7 @@ def degrade(
     epilog="""\
 instantvir benchmark --size 832x480
 instantvir benchmark clip.mp4 --task sr --json
+instantvir benchmark --suite paper -o results
 instantvir benchmark --roofline""",
 )
 @takes_groups
@@ -282,6 +284,7 @@ def benchmark(
         str | None, typer.Argument(help="Video; generated if not given", metavar="[CLIP]")
     ] = None,
     measuring: MeasuringOptions,
+    suite: SuiteOptions,
     model: ModelOptions,
     roofline: Annotated[
         bool,
@@ -290,16 +293,22 @@ def benchmark(
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure the whole command, decode to encode: FPS by stage, delay per block, memory."""
+    """Measure the whole command, decode to encode: FPS by stage, delay per block, memory; or compare systems."""
     if roofline:
         from instantvir_cli.roofline import run_roofline
 
         run_roofline(size=measuring.size, as_json=json_summary)
         return
     from instantvir_cli import console
-    from instantvir_cli.benchmark import run_benchmark
 
     console.set_up(quiet=quiet)
+    if suite.suite is not None:
+        from instantvir_cli.suite import run_suite_command
+
+        run_suite_command(suite, model, as_json=json_summary)
+        return
+    from instantvir_cli.benchmark import run_benchmark
+
     run_benchmark(clip, measuring, model, as_json=json_summary)
 
 

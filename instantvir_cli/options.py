@@ -414,6 +414,57 @@ class MeasuringOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuiteOptions:
+    """Which systems are compared, and on what."""
+
+    PANEL: ClassVar = "Suite"
+
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: every system of its table, on the same clips and prior; slow, goes on where "
+            "it was",
+            autocompletion=completed(("paper",)),
+        ),
+    ] = None
+    clips: Annotated[Path | None, typer.Option(help="Folder of clean videos; some are bundled")] = (
+        None
+    )
+    length: Annotated[int, typer.Option(help="Frames of each of them", min=1)] = 5
+    crop: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the middle that is taken of each")
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the results; suite/ if not given"),
+    ] = None
+    prior: Annotated[
+        Path | None, typer.Option(help="Weights that iterative solvers ask, instead of the bundled")
+    ] = None
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another program: NAME=COMMAND with {in}, {out} and {task}; may be repeated"
+        ),
+    ] = None
+
+    def crop_size(self) -> tuple[int, int] | None:
+        """(height, width); None for whole frames.
+
+        Raises:
+            UsageError: if it is no size.
+        """
+        if self.crop is None:
+            return None
+        width, x, height = self.crop.partition("x")
+        if not (x and width.isdigit() and height.isdigit()):
+            from instantvir_models.errors import UsageError
+
+            raise UsageError(f"`--crop` is `{self.crop}`", hint="it is WIDTHxHEIGHT, such as 96x64")
+        return int(height), int(width)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConversionOptions:
     """What is said of the weights that are converted."""
 
