@@ -27,6 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "priors": {"operators", "autoencoders", "students"},
     "checkpoints": {"students", "autoencoders", "priors"},
     "metrics": {"operators"},
+    "report": set(),
     "solvers": {"media", "operators", "students", "priors"},
     "run": {
         "media",
@@ -37,6 +38,7 @@ ROOMS: dict[str, set[str]] = {
         "students",
         "checkpoints",
         "metrics",
+        "report",
         "solvers",
     },
     "suite": {
@@ -47,6 +49,7 @@ ROOMS: dict[str, set[str]] = {
         "checkpoints",
         "priors",
         "metrics",
+        "report",
         "solvers",
         "run",
     },
