@@ -28,6 +28,7 @@ from instantvir_cli.options import (
     QuietOption,
     ServingOptions,
     SourceOptions,
+    SweptModelOptions,
     completed,
 )
 from instantvir_models.errors import InstantVIRError
@@ -244,6 +245,8 @@ def degrade(
     epilog="""\
 instantvir benchmark --size 832x480
 instantvir benchmark clip.mp4 --task sr --json
+instantvir benchmark clip.mp4 --task sr --baseline before.json
+instantvir benchmark --size 424x240,832x480 --threads 1,2 --report speed.html
 instantvir benchmark --roofline""",
 )
 @takes_groups
@@ -253,7 +256,7 @@ def benchmark(
         str | None, typer.Argument(help="Video; generated if not given", metavar="[CLIP]")
     ] = None,
     measuring: MeasuringOptions,
-    model: ModelOptions,
+    model: SweptModelOptions,
     roofline: Annotated[
         bool,
         typer.Option("--roofline", help="Predict the large student on cards; measure nothing"),
@@ -261,7 +264,11 @@ def benchmark(
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure the whole command, decode to encode: FPS by stage, delay per block, memory."""
+    """Measure the whole command, decode to encode: FPS by stage, delay per block, memory, energy.
+
+    What restores something else than it does in float32 gets no speed. Values with commas between are
+    measured one after the other.
+    """
     if roofline:
         from instantvir_cli.roofline import run_roofline
 

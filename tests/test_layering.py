@@ -41,6 +41,16 @@ ROOMS: dict[str, set[str]] = {
         "report",
         "solvers",
     },
+    "speed": {
+        "media",
+        "operators",
+        "tasks",
+        "students",
+        "checkpoints",
+        "report",
+        "solvers",
+        "run",
+    },
     "suite": {
         "media",
         "operators",

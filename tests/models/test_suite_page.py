@@ -122,6 +122,14 @@ def test_what_failed_is_missing_or_a_papers_own_is_said(text):
     assert "its adjoint" in text
 
 
+def test_where_time_goes_is_shown_in_shares(text):
+    bars = [item for item in content(text)["items"] if item["kind"] == "Bars"]
+    assert [item["title"] for item in bars] == ["denoise", "sr"]
+    assert bars[0]["names"] == [OURS, "SVI"]
+    assert [part["label"] for part in bars[0]["parts"]] == ["prior", "rest"]
+    assert [round(part["values"][0], 3) for part in bars[0]["parts"]] == [66.667, 33.333]
+
+
 def test_every_restoration_is_a_view_beside_measurement_and_truth(text):
     (player,) = [item for item in content(text)["items"] if item["kind"] == "Player"]
     assert [scene["keys"] for scene in player["scenes"]] == [

@@ -202,7 +202,7 @@ def _stages(suite: Suite) -> Iterator[Item]:
         shares = {
             solver.name: share
             for solver in suite.solvers
-            if (share := _shares(_done(suite, solver.name, task)))
+            if (share := _shares(_done(suite, solver.name, task.name)))
         }
         if shares:
             stages = dict.fromkeys(stage for share in shares.values() for stage in share)
