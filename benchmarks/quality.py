@@ -30,7 +30,7 @@ from rivals import RIVALS, Rival
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.media import open_video, to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
-from instantvir_models.metrics import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session

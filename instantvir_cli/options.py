@@ -366,6 +366,33 @@ class SweptModelOptions:
         str | None, typer.Option(help="CPU threads; or several, such as 1,2", metavar="N[,N]")
     ] = None
 
+    def one(self) -> ModelOptions:
+        """The same where nothing may have several values.
+
+        Raises:
+            UsageError: if something has.
+        """
+        from instantvir_models.speed.plan import parsed_numbers
+
+        latencies = parsed_numbers(self.latency, "--latency")
+        threads = parsed_numbers(self.threads, "--threads")
+        if self.window is not None or "," in self.device or len(latencies) > 1 or len(threads) > 1:
+            from instantvir_models.errors import UsageError
+
+            raise UsageError(
+                "a suite takes no `--window`, and one device, latency and thread count"
+            )
+        return ModelOptions(
+            model=self.model,
+            solver=self.solver,
+            device=self.device,
+            prompt=self.prompt,
+            vram=self.vram,
+            tile=self.tile,
+            latency=latencies[0],
+            threads=threads[0],
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuringOptions:
@@ -397,8 +424,60 @@ class MeasuringOptions:
         float, typer.Option(min=0, max=1, help="Part of the baseline's FPS that may be lost")
     ] = 0.1
     report: Annotated[
-        Path | None, typer.Option(help="Also write a page: OUT.html", metavar="OUT.html")
+        Path | None,
+        typer.Option(help="Also write a page (of a suite: report.html)", metavar="OUT.html"),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteOptions:
+    """Which systems are compared, and on what."""
+
+    PANEL: ClassVar = "Suite"
+
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: every system of its table, on the same clips and prior; slow, goes on where "
+            "it was",
+            autocompletion=completed(("paper",)),
+        ),
+    ] = None
+    clips: Annotated[Path | None, typer.Option(help="Folder of clean videos; some are bundled")] = (
+        None
+    )
+    length: Annotated[int, typer.Option(help="Frames of each of them", min=1)] = 5
+    crop: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the middle that is taken of each")
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the results; suite/ if not given"),
+    ] = None
+    prior: Annotated[
+        Path | None, typer.Option(help="Weights that iterative solvers ask, instead of the bundled")
+    ] = None
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another program: NAME=COMMAND with {in}, {out} and {task}; may be repeated"
+        ),
+    ] = None
+
+    def crop_size(self) -> tuple[int, int] | None:
+        """(height, width); None for whole frames.
+
+        Raises:
+            UsageError: if it is no size.
+        """
+        if self.crop is None:
+            return None
+        width, x, height = self.crop.partition("x")
+        if not (x and width.isdigit() and height.isdigit()):
+            from instantvir_models.errors import UsageError
+
+            raise UsageError(f"`--crop` is `{self.crop}`", hint="it is WIDTHxHEIGHT, such as 96x64")
+        return int(height), int(width)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,14 +184,14 @@ class FakeNvml(SimpleNamespace):
     def __init__(self):
         super().__init__(asked=[], millijoules=0)
 
-    def nvmlInit(self):  # noqa: N802 - NVML's names
+    def nvmlInit(self):
         pass
 
-    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
+    def nvmlDeviceGetHandleByUUID(self, uuid):
         self.asked.append(uuid)
         return uuid
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
         self.millijoules += 5000
         return self.millijoules
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
 from instantvir_models.media import Frame, open_video
-from instantvir_models.metrics import psnr
+from instantvir_models.metrics.fidelity import psnr
 
 
 class Gain:

@@ -26,12 +26,15 @@ from instantvir_models.report.strips import Strips, fitted_strips, heat_strip, l
 from instantvir_models.suite.results import (
     Curve,
     Frames,
+    Measure,
     MeasuredClip,
     Row,
     Suite,
     SuiteClip,
     load_film,
 )
+from instantvir_models.suite.systems import STUDENT
+from instantvir_models.suite.tables import DIGITS, Mean, losses, means
 
 BUDGET_BYTES = 3_400_000
 """Text that the pictures of a page may take; with maps, tables and Chart.js a page stays below 5 MB."""
@@ -44,9 +47,6 @@ QUALITY = "psnr"
 
 MEASUREMENT, TRUTH = "measurement", "truth"
 """Names of views beside those of solvers."""
-
-ONE_PASS = "one pass"
-"""The family of solvers that others are compared with."""
 
 
 def suite_page(suite: Suite, folder: Path) -> Page:
@@ -116,83 +116,82 @@ def _results(suite: Suite, task: str) -> Iterator[Item]:
 
 
 def _means(suite: Suite, task: str) -> Table:
-    """Means over clips, a row for each solver that did any."""
-    measured = [m for m in suite.measures if any(m.name in row.metrics for row in suite.rows)]
-    fastest = _seconds(suite, task, _one_pass(suite))
+    """A row for each solver that did any clip, and one for what nobody has restored."""
+    measured = _measured(suite)
     columns = (
         Column(label="solver"),
         *(
             Column(
                 label=m.label,
-                digits=_digits(suite, m.name),
+                digits=DIGITS.get(m.name, 2),
                 best="high" if m.is_higher_better else "low",
             )
             for m in measured
         ),
-        Column(label="s/frame", digits=3, best="low"),
-        Column(label="CPU s/frame", digits=3, best="low"),
+        Column(label="CPU s/frame", digits=4, best="low"),
         Column(label="evaluations/frame", digits=1),
-        Column(label=f"x time of {_one_pass(suite)}", digits=1),
+        Column(label="x the student's time", digits=1),
         Column(label="clips", digits=0),
     )
-    rows = []
-    for solver in suite.solvers:
-        done = _done(suite, solver.name, task)
-        if not done:
-            continue
-        seconds = _mean(row.seconds_per_frame for row in done)
-        rows.append(
-            (
-                solver.name,
-                *(_mean(row.metrics.get(m.name) for row in done) for m in measured),
-                seconds,
-                _mean(row.cpu_seconds_per_frame for row in done),
-                _mean(row.evaluations_per_frame for row in done),
-                seconds / fastest if seconds and fastest else None,
-                float(len(done)),
-            )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            mean.solver,
+            *(mean.metrics.get(m.name) for m in measured),
+            _cost(mean),
+            mean.evaluations_per_frame,
+            mean.times_slower,
+            mean.clips,
         )
-    rows = [_of_measurement(suite, task, columns), *rows]
-    refused = sorted({r.solver for r in suite.rows if r.task == task and r.is_refused})
-    note = (
-        f"Means over clips. Not for this task: {', '.join(refused)}."
-        if refused
-        else "Means over clips."
+        for mean in means(suite)
+        if mean.task == task and mean.clips
+    ]
+    refused = [m.solver for m in means(suite) if m.task == task and m.is_refused]
+    note = "Measures are means over clips, times medians. Ahead of the student: "
+    return Table(
+        title="",
+        columns=columns,
+        rows=(*_of_measurement(suite, task), *rows),
+        note=note
+        + " ".join(losses(suite, task))
+        + (f" Not for this task: {', '.join(refused)}." if refused else ""),
     )
-    return Table(title="", columns=columns, rows=tuple(row for row in rows if row), note=note)
 
 
-def _of_measurement(suite: Suite, task: str, columns: Sequence[Column]) -> tuple[Cell, ...]:
-    """The row of what nobody has restored; empty where there is no truth to compare it with."""
+def _measured(suite: Suite) -> list[Measure]:
+    """Measures that some row has."""
+    there = {name for row in suite.rows for name in row.metrics}
+    return [measure for measure in suite.measures if measure.name in there]
+
+
+def _cost(mean: Mean) -> float | None:
+    """Seconds a frame: of the CPU, or of a peer the whole command."""
+    return mean.cpu_seconds_per_frame or mean.seconds_per_frame
+
+
+def _of_measurement(suite: Suite, task: str) -> Iterator[tuple[Cell, ...]]:
+    """The row of what nobody has restored; none where there is no truth to compare it with."""
     clips = [m for m in suite.measured if m.task == task and m.metrics]
-    if not clips:
-        return ()
-    by_label = {m.label: _mean(clip.metrics.get(m.name) for clip in clips) for m in suite.measures}
-    return (
-        MEASUREMENT,
-        *(by_label.get(column.label) for column in columns[1:-1]),
-        float(len(clips)),
-    )
+    if clips:
+        values = ([c.metrics.get(m.name) for c in clips] for m in _measured(suite))
+        yield (MEASUREMENT, *(_mean(of) for of in values), None, None, None, len(clips))
 
 
 def _cloud(suite: Suite, task: str) -> Scatter:
     names = [measure.name for measure in suite.measures]
     quality = QUALITY if QUALITY in names else (names or [QUALITY])[0]
     labels = {measure.name: measure.label for measure in suite.measures}
-    points = []
-    for solver in suite.solvers:
-        done = _done(suite, solver.name, task)
-        seconds = _mean(row.seconds_per_frame for row in done)
-        value = _mean(row.metrics.get(quality) for row in done)
-        if seconds and value is not None:
-            points.append(Point(label=solver.name, x=seconds, y=value, group=solver.family))
+    families = {solver.name: solver.family for solver in suite.solvers}
     return Scatter(
         title="Speed against quality",
-        x_label="seconds a frame",
+        x_label="CPU seconds a frame",
         y_label=labels.get(quality, quality),
-        points=tuple(points),
+        points=tuple(
+            Point(label=mean.solver, x=cost, y=mean.metrics[quality], group=families[mean.solver])
+            for mean in means(suite)
+            if mean.task == task and quality in mean.metrics and (cost := _cost(mean))
+        ),
         is_x_logarithmic=True,
-        note="Each step to the left is a multiple of speed. Shapes are families of solvers.",
+        note="Left and high is good; a step to the left is a multiple of speed. Shapes are families.",
     )
 
 
@@ -292,7 +291,7 @@ def _scene(
     views = [view(MEASUREMENT, measured), *(view(row.solver, row) for row in done)]
     if truth is not None:
         views.append(view(TRUTH, None))
-    ours = _one_pass(suite)
+    ours = _student(suite)
     return Scene(
         keys={"clip": clip.name, "task": task},
         width=clip.width,
@@ -317,7 +316,7 @@ def _error_levels(film: Frames, truth: Frames) -> NDArray[np.float32]:
 
 def _view_facts(suite: Suite, of: MeasuredClip | Row) -> dict[str, str]:
     facts = {
-        m.label: f"{of.metrics[m.name]:.{_digits(suite, m.name)}f}"
+        m.label: f"{of.metrics[m.name]:.{DIGITS.get(m.name, 2)}f}"
         for m in suite.measures
         if m.name in of.metrics
     }
@@ -382,26 +381,16 @@ def _receipt(suite: Suite) -> dict[str, str]:
     }
 
 
-def _one_pass(suite: Suite) -> str:
-    """The solver that others are compared with: the first of one pass, else the first of all."""
-    ours = [solver.name for solver in suite.solvers if solver.family == ONE_PASS]
-    return (ours or [solver.name for solver in suite.solvers] or [""])[0]
+def _student(suite: Suite) -> str:
+    """The solver that others are compared with: ours, else the first of all."""
+    names = [solver.name for solver in suite.solvers]
+    return STUDENT if STUDENT in names else (names or [""])[0]
 
 
 def _done(suite: Suite, solver: str, task: str) -> list[Row]:
     return [r for r in suite.rows if (r.solver, r.task) == (solver, task) and r.failure is None]
 
 
-def _seconds(suite: Suite, task: str, solver: str) -> float | None:
-    return _mean(row.seconds_per_frame for row in _done(suite, solver, task))
-
-
-def _mean(values: Iterator[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def _digits(suite: Suite, measure: str) -> int:
-    """Decimals that tell solvers apart: two of decibels, four of what is below one."""
-    values = [abs(row.metrics[measure]) for row in suite.rows if measure in row.metrics]
-    return 2 if max(values, default=0) > 2 else 4

@@ -303,9 +303,13 @@ def load_film(film: Film, folder: Path) -> Frames:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a dataclass as JSON, complete or not at all."""
+    save_text(path, json.dumps(dataclasses.asdict(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text, complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dataclasses.asdict(value), indent=1, ensure_ascii=False)
-    _write(path, (text + "\n").encode())
+    _write(path, text.encode())
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import CheckpointError
-from instantvir_models.lpips import Lpips, installed_lpips, load_lpips
+from instantvir_models.metrics.perceptual import Lpips, installed_lpips, load_lpips
 
 CHANNELS = (3, 64, 192, 384, 256, 256)
 SIDES = (11, 5, 3, 3, 3)
@@ -66,7 +66,7 @@ class Harmful:
         return print, ("harm",)
 
 
-@pytest.mark.parametrize("content", [Harmful(), {"AlexNet_0": {}}])
+@pytest.mark.parametrize("content", [Harmful(), {"AlexNet_0": {}}, {}])
 def test_what_is_no_lpips_is_refused(tmp_path, capsys, content):
     path = tmp_path / "alexnet.ckpt"
     path.write_bytes(pickle.dumps(content))

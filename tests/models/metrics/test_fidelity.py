@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from instantvir_models.metrics import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
 
 
 @pytest.fixture
