@@ -75,17 +75,26 @@ class Lpips:
             _tensor(weights[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]).reshape(1, -1, 1, 1)
             for i in range(len(self._backbone.read))
         ]
+        self._clean: tuple[Frames, list[list[Tensor]]] | None = None
 
     @torch.inference_mode()
     def __call__(self, restored: Frames, clean: Frames) -> NDArray[np.float64]:
-        """Distance of each frame, [T]; 0 for equal ones. Frames are [T, H, W, 3] RGB integers."""
-        return np.array([self._distance(a, b) for a, b in zip(restored, clean, strict=True)])
+        """Distance of each frame, [T]; 0 for equal ones. Frames are [T, H, W, 3] RGB integers.
 
-    def _distance(self, a: Frames, b: Frames) -> float:
-        pair = self._features(torch.cat([_unit(a), _unit(b)]))
+        What it sees in the clean frames is kept until others come: many are held against them.
+        """
+        pairs = zip(restored, self._features_of_clean(clean), strict=True)
+        return np.array([self._distance(self._features(_unit(a)), b) for a, b in pairs])
+
+    def _features_of_clean(self, clean: Frames) -> list[list[Tensor]]:
+        if self._clean is None or not np.array_equal(self._clean[0], clean):
+            self._clean = clean.copy(), [self._features(_unit(frame)) for frame in clean]
+        return self._clean[1]
+
+    def _distance(self, a: list[Tensor], b: list[Tensor]) -> float:
         return sum(
-            float((head * (f[:1] - f[1:]).square()).sum(1).mean())
-            for head, f in zip(self._heads, pair, strict=True)
+            float((head * (f - g).square()).sum(1).mean())
+            for head, f, g in zip(self._heads, a, b, strict=True)
         )
 
     def _features(self, x: Tensor) -> list[Tensor]:

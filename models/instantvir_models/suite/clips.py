@@ -96,13 +96,12 @@ def _read(folder: Path, num_frames: int, crop: tuple[int, int] | None) -> Iterat
                 pixels = [frame.pixels for frame in islice(reader, num_frames)]
         except VideoOpenError:
             continue  # something else lies there too
-        frames = eight_bits(pixels)
-        if len(frames) < num_frames:
+        if len(pixels) < num_frames:
             raise UsageError(
-                f"`{path.name}` has {len(frames)} frames, {num_frames} are asked for",
-                hint=f"`--length {len(frames)}`",
+                f"`{path.name}` has {len(pixels)} frames, {num_frames} are asked for",
+                hint=f"`--length {len(pixels)}`" if pixels else None,
             )
-        yield CleanClip(path.stem, _cropped(frames, crop, path.name), rate)
+        yield CleanClip(path.stem, _cropped(eight_bits(pixels), crop, path.name), rate)
 
 
 def eight_bits(frames: Sequence[Pixels]) -> Frames:

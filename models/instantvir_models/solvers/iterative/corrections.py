@@ -76,8 +76,8 @@ class Prox(PixelCorrection):
 class Conjugate(PixelCorrection):
     """`steps` of conjugate gradients on A^T A x = A^T y from x_0, stopped early (SVI, VISION-XL).
 
-    One step length for the whole clip. Noise of y is not thought of, unless `is_damped`: then it is
-    A^T A + q^2 / r^2.
+    One step length for the whole clip. Noise of y is not thought of, unless `is_damped`: then
+    (A^T A + d) x = A^T y + d x_0 is solved, d = q^2 over the prior's squared error at r.
     """
 
     steps: int
@@ -89,7 +89,8 @@ class Conjugate(PixelCorrection):
         operator, measurement = step.measurement.operator, step.measurement
         weight = 0.0
         if self.is_damped and measurement.noise_std > 0:
-            weight = noise_variance(measurement) / step.prediction.std**2
+            error = step.prior.error_std(step.prediction.std)
+            weight = noise_variance(measurement) / error**2
         x = conjugate_gradients(
             lambda v: operator.A_adjoint(operator.A(v)) + weight * v,
             operator.A_adjoint(measurement.y) + weight * x,
