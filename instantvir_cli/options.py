@@ -275,6 +275,12 @@ class ComparisonOptions:
     compare_style: Annotated[
         str, typer.Option(help=either(STYLES), autocompletion=completed(STYLES))
     ] = "side"
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a page: a wipe, what was found, how long it took", metavar="OUT.html"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

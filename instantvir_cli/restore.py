@@ -64,6 +64,7 @@ class RestoreRequest:
             output_format=self.encoding.output_format,
             reference=self.comparison.reference,
             comparison_style=self.comparison.compare_style if self.comparison.compare else None,
+            page=self.comparison.report,
         )
 
 

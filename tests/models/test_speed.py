@@ -31,7 +31,7 @@ def told(notices):
 def run_of(wall_seconds=2.0, **seconds):
     session = SessionReport(
         frames_in=4, frames_out=4, estimate_seconds=0.1, student_seconds=1.0, consistency_seconds=0.2,
-        convert_seconds=0.1, block_seconds=(0.7, 0.7), residual=0.1, frames_guarded=0,
+        convert_seconds=0.1, block_seconds=(0.7, 0.7), frame_std=(0.1,) * 4, residual=0.1, frames_guarded=0,
         frames_replaced=0, guarded=(),
     )  # fmt: skip
     pipeline = PipelineReport(

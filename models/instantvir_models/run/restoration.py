@@ -27,11 +27,14 @@ from instantvir_models.media import (
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import forget_sidecar
+from instantvir_models.report.page import save_page
+from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
 from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
+from instantvir_models.run.page import restored_page
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -77,6 +80,8 @@ class RestorePlan:
     """The clean video, to measure the gain against."""
     comparison_style: str | None = None
     """`side` or `wipe`: also write a comparison beside the output; None does not."""
+    page: Path | None = None
+    """Where a page of what came of it goes; None writes none."""
 
     def masks_for(self, info: VideoInfo) -> MasksFor:
         """What masks that come along with a video have to fit."""
@@ -190,7 +195,7 @@ class Restoration:
     def is_copied(self) -> bool:
         """Whether nothing is to be done and nothing else is wanted, so that the file is copied."""
         is_plain = self.plan == replace(
-            RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits
+            RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits, page=self.plan.page
         )
         source, destination = Path(self.job.source), Path(self.job.destination)
         is_alike = source.is_file() and source.suffix.lower() == destination.suffix.lower()
@@ -210,7 +215,10 @@ class Restoration:
                 f"cannot write `{target}`: {error.strerror}", hint="choose another name with `-o`"
             ) from error
         forget_sidecar(target)
-        return replace(self.report(), output=self.job.destination)
+        report = replace(self.report(), output=self.job.destination)
+        if self.plan.page is not None:
+            save_page(restored_page(report), self.plan.page)
+        return report
 
     def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
         """What came of it, once; on any failure nothing is left under a final name.
@@ -228,6 +236,7 @@ class Restoration:
             gain = self._gain(stack)
             writer = self._writer(stack)
             comparison = self._comparison(stack)
+            album = None if self.plan.page is None else Album(self.resolved.degradation)
             started, frames_done = time.perf_counter(), itertools.count(1)
 
             def on_pair(original: Frame, restored: Frame) -> None:
@@ -235,6 +244,8 @@ class Restoration:
                     gain.add(original, restored)
                 if comparison is not None:
                     comparison.add(original, restored)
+                if album is not None:
+                    album.add(original, restored, None if gain is None else gain.clean)
                 if on_progress is not None:
                     seconds = time.perf_counter() - started
                     on_progress(Progress(next(frames_done), self.reader.info.num_frames, seconds))
@@ -245,7 +256,17 @@ class Restoration:
                 forget_sidecar(Path(self.job.destination))  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
-            return self.report(ran, gain, writer)
+            report = self.report(ran, gain, writer)
+            if self.plan.page is not None and album is not None:
+                page = restored_page(
+                    report,
+                    ran,
+                    moments=album.moments(),
+                    frames_per_second=album.frames_per_second,
+                    gain=gain,
+                )
+                save_page(page, self.plan.page)
+            return report
 
     def report(
         self,
@@ -338,11 +359,24 @@ def planned_jobs(
         UsageError: if several inputs would go to one place, a name is missing, or a file exists.
     """
     jobs = jobs_of(inputs, output)
+    _refuse_page(plan.page, jobs, may_overwrite=overwrite)
     for job in jobs:
         refuse_to_overwrite(
             job, with_comparison=plan.comparison_style is not None, may_overwrite=overwrite
         )
     return jobs
+
+
+def _refuse_page(page: Path | None, jobs: Sequence[Job], *, may_overwrite: bool) -> None:
+    """UsageError if a page would be of several videos, or replace what it may not."""
+    if page is None:
+        return
+    if len(jobs) > 1:
+        raise UsageError("`--report` shows one video", hint="give one input")
+    if str(page) == jobs[0].destination or (page.exists() and page.samefile(jobs[0].source)):
+        raise UsageError(f"`{page}` is a video", hint="a page is called such as `out.html`")
+    if page.exists() and not may_overwrite:
+        raise UsageError(f"`{page}` exists already", hint="give `--overwrite`, or another name")
 
 
 @contextmanager
@@ -474,6 +508,7 @@ def restore(
     output_format: str | None = None,
     reference: str | Path | None = None,
     compare_style: str | None = None,
+    report: str | Path | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> RestoreReport:
@@ -507,6 +542,7 @@ def restore(
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
+        report: where a page goes that shows it: a wipe, what was found, how long it took.
         overwrite: whether files that exist may be replaced.
         on_progress: called after every frame; what it raises ends the run and leaves no file.
 
@@ -532,6 +568,7 @@ def restore(
         output_format=output_format,
         reference=None if reference is None else Path(reference),
         comparison_style=compare_style,
+        page=None if report is None else Path(report),
     )
     jobs = planned_jobs(
         [str(source)], None if destination is None else str(destination), plan, overwrite=overwrite
