@@ -32,6 +32,8 @@ from instantvir_cli.options import (
     SweptModelOptions,
     completed,
 )
+from instantvir_cli.shortage import shortage_behind
+from instantvir_cli.standard_streams import occupy_closed
 from instantvir_models.errors import InstantVIRError
 
 
@@ -39,6 +41,7 @@ class Commands(TyperGroup):
     """Turns an expected error into a sentence, a hint and an exit status; lets bugs traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        occupy_closed()
         try:
             return super().invoke(ctx)
         except InstantVIRError as error:
@@ -51,6 +54,14 @@ class Commands(TyperGroup):
 
             fail("interrupted; no unfinished file was left behind", None)
             raise typer.Exit(ExitStatus.INTERRUPTED) from None
+        except (MemoryError, ImportError, OSError, RuntimeError) as error:
+            from instantvir_cli.console import fail
+
+            shortage = shortage_behind(error)
+            if shortage is None:
+                raise
+            fail(*shortage)
+            raise typer.Exit(ExitStatus.FAILURE) from error
 
 
 app = typer.Typer(
@@ -217,7 +228,7 @@ def control(
 def degrade(
     *,
     source: Annotated[str, typer.Argument(help="Clean video", metavar="IN")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
     operator: Annotated[str, typer.Option(help="Such as `blur:sigma=3+noise:std=5`")],
     seed: Annotated[int, typer.Option(help="Of the noise and of random masks")] = 0,
     part: SourceOptions,
@@ -335,6 +346,26 @@ def info(
     show_info(model, as_json=json_summary)
 
 
+@app.command(cls=Verb, epilog="instantvir export runs/mine -o mine/ --push me/mine")
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, or a student's file or folder", metavar="SRC"),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make")],
+    push: Annotated[
+        str | None, typer.Option(help="ORG/REPO on the Hub to upload it to", metavar="REPO")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a student that was trained ready for the Hub: weights, configuration, card."""
+    from instantvir_cli import console
+    from instantvir_cli.export import export_student
+
+    console.set_up(quiet=quiet)
+    export_student(source, output, push=push)
+
+
 @app.command(cls=Verb, epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine")
 def distill(
     output: Annotated[
@@ -354,7 +385,7 @@ def distill(
         typer.Option(
             help="`tiny` (from scratch, if there are clips); of a given student `refine`, `enlarge` "
             "(its branch for x4), `calibrate`, `sharpen`, `adapt` (if there are measurements); "
-            "`tiny-teacher`, and what it teaches",
+            "`tiny-teacher`, and what it teaches; `wan-1.3b-lean`, the paper's",
             autocompletion=completed(RECIPES),
             show_default=False,
         ),

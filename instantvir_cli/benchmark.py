@@ -15,8 +15,9 @@ from rich.table import Table
 from instantvir_cli import console
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.options import MeasuringOptions, SweptModelOptions
+from instantvir_cli.standard_streams import put
 from instantvir_models.errors import InstantVIRError
-from instantvir_models.report.page import save_page
+from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.speed.baseline import Ratio, compared, read_baseline
 from instantvir_models.speed.measure import Bench, Failed, Speed, Spread
 from instantvir_models.speed.page import speed_page
@@ -31,6 +32,8 @@ def run_benchmark(
     clip: str | None, measuring: MeasuringOptions, model: SweptModelOptions, *, as_json: bool
 ) -> None:
     """Measure, print tables or JSON, and fail if a speed is missing or lower than it was."""
+    if measuring.report is not None:
+        check_page_name(measuring.report)
     plans = planned(clip, measuring, model)
     baseline = None if measuring.baseline is None else read_baseline(measuring.baseline)
     with Bench(console.tell) as bench:
@@ -38,11 +41,11 @@ def run_benchmark(
     speeds = [result for result in results if isinstance(result, Speed)]
     if as_json:
         found = [asdict(result) for result in results]
-        typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2))
+        put(json.dumps(found[0] if len(found) == 1 else found, indent=2))
     else:
         _print_tables(speeds)
     if measuring.report is not None:
-        save_page(speed_page(results, _command()), measuring.report)
+        save_page(speed_page(results, _command()), measuring.report, may_replace=True)
         console.say(f"the page: {measuring.report}")
     if baseline is not None:
         _judge(compared(speeds, baseline), measuring.tolerance)

@@ -1,7 +1,6 @@
 """`instantvir restore`: plan -> restore -> say what came of it."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,8 +25,10 @@ from instantvir_cli.options import (
     FileDegradationOptions,
     ModelOptions,
 )
+from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
 from instantvir_models.run.jobs import Job
@@ -78,13 +79,15 @@ def restore_all(request: RestoreRequest) -> None:
         raise UsageError("standard output cannot hold both the video and `--json`")
     if request.picture is not None and len(jobs) > 1:
         raise UsageError("`--picture` shows one video", hint="give one input")
+    if request.picture is not None:
+        refuse(request.picture, reads=request.inputs, may_replace=request.may_overwrite)
     use_threads(request.model.threads)
     solver = request.model.open()
     console.tell(solver.notices)
     reports = [_restore_one(job, plan, solver, request) for job in jobs]
     if request.as_json:
         summaries = [asdict(report) for report in reports]
-        typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
+        put(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
     if any(report.damage or report.is_silent for report in reports):
         raise typer.Exit(ExitStatus.PARTIAL)
 
@@ -95,7 +98,7 @@ def _restore_one(
     with library.prepared(job, plan, solver) as restoration:
         _describe(restoration)
         if request.picture is not None:
-            _draw(restoration, request.picture)
+            _draw(restoration, request.picture, overwrite=request.may_overwrite)
         if request.is_dry_run:
             return restoration.report()
         with _progress() as advance:
@@ -104,14 +107,14 @@ def _restore_one(
         return report
 
 
-def _draw(restoration: library.Restoration, path: Path) -> None:
+def _draw(restoration: library.Restoration, path: Path, *, overwrite: bool) -> None:
     """A picture of what was found."""
     diagnosis = restoration.resolved.diagnosis
     if diagnosis is None:
         raise UsageError(
             "`--picture` shows what is found where nothing is told", hint="leave `--task` out"
         )
-    diagnosis.save_picture(path)
+    diagnosis.save_picture(path, overwrite=overwrite)
     console.say(f"picture of what was found: {path}")
 
 
@@ -142,7 +145,7 @@ def _progress() -> Iterator[library.OnProgress]:
         TextColumn("{task.fields[fps]}"),
         TimeRemainingColumn(),
         console=console.console,
-        disable=console.console.quiet or not sys.stderr.isatty(),
+        disable=console.console.quiet or not console.console.file.isatty(),
         transient=True,
     )
     with bar:

@@ -18,7 +18,7 @@ from rich.table import Table
 from instantvir_cli import __version__, console
 from instantvir_cli.options import ModelOptions, SuiteOptions
 from instantvir_models.errors import UsageError
-from instantvir_models.report.page import save_page
+from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.speed.meters import hardware
 from instantvir_models.suite.clips import CleanClip, bundled_clips, clips_of
 from instantvir_models.suite.page import suite_page
@@ -39,6 +39,8 @@ def run_suite_command(
     """Do what is missing of the suite, write its tables, and print them."""
     if asked.suite not in SUITES:
         raise UsageError(f"there is no suite called `{asked.suite}`", hint=f"there is {SUITES[0]}")
+    if report is not None:
+        check_page_name(report)
     threads = model.threads or 1
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
@@ -53,7 +55,7 @@ def run_suite_command(
     folder = asked.output or Path("suite")
     suite = run_suite(plan, folder, _receipt(threads), say=console.say)
     write_tables(suite, folder)
-    save_page(suite_page(suite, folder), report or folder / "report.html")
+    save_page(suite_page(suite, folder), report or folder / "report.html", may_replace=True)
     if as_json:
         typer.echo((folder / "results.json").read_text(encoding="utf-8"), nl=False)
     else:

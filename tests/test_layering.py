@@ -18,18 +18,20 @@ LAYERS = list(FOLDERS)
 
 ROOMS: dict[str, set[str]] = {
     # room of instantvir_models: the rooms it may import, all of them further up in this table
-    "operators": set(),
+    "outputs": set(),
+    "operators": {"outputs"},
     "tasks": {"operators"},
-    "media": set(),
-    "diagnosis": {"media", "operators"},
+    "media": {"outputs"},
+    "diagnosis": {"outputs", "media", "operators"},
     "autoencoders": set(),
     "students": {"operators", "autoencoders"},
     "priors": {"operators", "autoencoders", "students"},
-    "checkpoints": {"students", "autoencoders", "priors"},
+    "checkpoints": {"outputs", "students", "autoencoders", "priors"},
     "metrics": {"operators"},
-    "report": set(),
+    "report": {"outputs"},
     "solvers": {"media", "operators", "students", "priors"},
     "run": {
+        "outputs",
         "media",
         "operators",
         "tasks",
@@ -64,6 +66,7 @@ ROOMS: dict[str, set[str]] = {
         "run",
     },
     "live": {
+        "outputs",
         "media",
         "operators",
         "tasks",

@@ -3,12 +3,13 @@
 import base64
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.report.page import (
     Column,
     Line,
@@ -19,6 +20,7 @@ from instantvir_models.report.page import (
     Section,
     Table,
     View,
+    check_page_name,
     html,
     save_page,
 )
@@ -138,8 +140,17 @@ def test_a_page_may_ask_nobody_for_anything():
     assert not re.search(r'(src|href)="', text)
 
 
-def test_a_page_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
-    with pytest.raises(VideoWriteError, match="cannot write"):
+def test_a_page_is_whole_or_not_there_and_replaces_nothing_unasked(tmp_path):
+    with pytest.raises(VideoWriteError, match="does not exist"):
         save_page(page_of(), tmp_path / "nowhere" / "out.html")
     save_page(page_of(), tmp_path / "out.html")
     assert [path.name for path in tmp_path.iterdir()] == ["out.html"]
+    with pytest.raises(UsageError, match="exists already"):
+        save_page(page_of(), tmp_path / "out.html")
+    save_page(page_of(), tmp_path / "out.html", may_replace=True)
+
+
+def test_a_page_takes_the_place_of_no_video():
+    with pytest.raises(UsageError, match="`--report` is `clip.mp4`"):
+        check_page_name(Path("clip.mp4"))
+    check_page_name(Path("OUT.HTML"))

@@ -13,7 +13,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.errors import UsageError
+from instantvir_models.outputs.claim import write_whole
 from instantvir_models.report.strips import Strip
 
 Cell = str | float | None
@@ -173,20 +174,20 @@ POLICY = (
 """A page may run what is in it, and ask nobody for anything."""
 
 
-def save_page(page: Page, path: Path) -> None:
+def check_page_name(path: Path) -> None:
+    """UsageError if `path` is not called as a page is, so that no page takes the place of a video."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"`--report` is `{path}`", hint="a page is called such as `out.html`")
+
+
+def save_page(page: Page, path: Path, *, may_replace: bool = False) -> None:
     """Write the page, whole or not at all.
 
     Raises:
+        UsageError: if it exists and may not be replaced.
         VideoWriteError: if it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_text(html(page), encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise VideoWriteError(
-            f"cannot write `{path}`: {error.strerror}", hint="choose another name for the report"
-        ) from error
+    write_whole(path, html(page), may_replace=may_replace)
 
 
 def html(page: Page) -> str:

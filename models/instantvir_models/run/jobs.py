@@ -1,12 +1,14 @@
 """What is restored to where: inputs as a user names them become pairs of input and output."""
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media.names import IMAGE_SUFFIXES
+from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.rule import refuse
 
 WRITABLE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
 """Containers that the output may share with the input; others become .mp4."""
@@ -20,21 +22,24 @@ class Job:
     destination: str
     folder: Path | None = None
     """What the output goes into, to be made if it is not there; None for what has to exist."""
+    may_replace: bool = False
+    """Whether files that exist may be replaced."""
 
     @property
     def comparison_paths(self) -> tuple[Path, Path]:
         """Video and sheet of a comparison: beside the output, or in the working folder for a pipe."""
-        path = Path("restored" if self.destination == "-" else self.destination)
+        path = written_path(self.destination) or Path("restored")
         stem = path.stem.replace("%", "")
         return path.with_name(f"{stem}.compare.mp4"), path.with_name(f"{stem}.compare.png")
 
 
-def jobs_of(inputs: Sequence[str], output: str | None) -> list[Job]:
+def jobs_of(inputs: Sequence[str], output: str | None, *, may_replace: bool = False) -> list[Job]:
     """One job per input; patterns of videos stand for all that match.
 
     Args:
         output: a file, an image pattern or `-`; a folder (with `/`, or existing); None puts each
             result beside its input.
+        may_replace: whether files that exist may be replaced.
 
     Raises:
         UsageError: if several inputs would go to one place, or a name is missing.
@@ -46,7 +51,9 @@ def jobs_of(inputs: Sequence[str], output: str | None) -> list[Job]:
             f"{len(sources)} inputs need a folder to go to",
             hint="give `-o FOLDER/`, with the slash",
         )
-    jobs = [Job(source, _destination(source, output, folder), folder) for source in sources]
+    jobs = [
+        Job(source, _destination(source, output, folder), folder, may_replace) for source in sources
+    ]
     taken: set[str] = set()
     for job in jobs:
         if job.destination in taken:
@@ -72,21 +79,16 @@ def make_folder_of(job: Job) -> None:
         ) from error
 
 
-def refuse_to_overwrite(job: Job, *, with_comparison: bool, may_overwrite: bool) -> None:
-    """UsageError if the output is the input itself, or exists already and may not be replaced."""
-    if job.destination == "-":
-        return
-    target = Path(job.destination)
-    if job.source != "-" and _is_same_file(target, Path(job.source)):
-        raise UsageError(f"`{target}` is the input itself", hint="choose another name with `-o`")
-    written = [target, *(job.comparison_paths if with_comparison else ())]
-    for path in written:
-        if path.exists() and not path.is_dir() and not may_overwrite:
-            raise UsageError(f"`{path}` exists already", hint="give `--overwrite`, or another `-o`")
+def refuse_to_overwrite(job: Job, *, with_comparison: bool, reads: Iterable[object] = ()) -> None:
+    """UsageError if the output is read itself, or exists already and may not be replaced.
 
-
-def _is_same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+    Args:
+        reads: what is read besides the input: masks, a reference.
+    """
+    target = written_path(job.destination)
+    written = [] if target is None else [target]
+    for path in [*written, *(job.comparison_paths if with_comparison else ())]:
+        refuse(path, reads=(job.source, *reads), may_replace=job.may_replace)
 
 
 def _expanded(text: str) -> list[str]:

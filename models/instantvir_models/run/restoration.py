@@ -14,7 +14,7 @@ from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.errors import UsageError
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
@@ -26,8 +26,11 @@ from instantvir_models.media import (
 )
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.operators.measurement import LEVEL, Degradation
-from instantvir_models.operators.sidecar import forget_sidecar
-from instantvir_models.report.page import save_page
+from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
+from instantvir_models.outputs.claim import new_file
+from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.rule import refuse
+from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
@@ -197,27 +200,21 @@ class Restoration:
         is_plain = self.plan == replace(
             RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits, page=self.plan.page
         )
-        source, destination = Path(self.job.source), Path(self.job.destination)
-        is_alike = source.is_file() and source.suffix.lower() == destination.suffix.lower()
-        return self.resolved.is_nothing_to_do and is_plain and is_alike
+        source, destination = Path(self.job.source), written_path(self.job.destination)
+        is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
+        return self.resolved.is_nothing_to_do and is_plain and is_alike and source.is_file()
 
     def _copied(self) -> RestoreReport:
         """What came of copying the file, which appears under its name whole."""
         make_folder_of(self.job)
-        target = Path(self.job.destination)
-        unfinished = target.with_name(f".{target.name}.unfinished")
-        try:
+        target = written_path(self.job.destination)
+        assert target is not None
+        with new_file(target, may_replace=self.job.may_replace) as unfinished:
             shutil.copyfile(self.job.source, unfinished)
-            unfinished.replace(target)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise VideoWriteError(
-                f"cannot write `{target}`: {error.strerror}", hint="choose another name with `-o`"
-            ) from error
         forget_sidecar(target)
         report = replace(self.report(), output=self.job.destination)
         if self.plan.page is not None:
-            save_page(restored_page(report), self.plan.page)
+            save_page(restored_page(report), self.plan.page, may_replace=self.job.may_replace)
         return report
 
     def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
@@ -252,8 +249,8 @@ class Restoration:
 
             ran = restore_video(self.frames, self.session, writer, on_pair=on_pair)
             writer.close()
-            if self.job.destination != "-":
-                forget_sidecar(Path(self.job.destination))  # that of a file that was there before
+            if (written := written_path(self.job.destination)) is not None:
+                forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
             report = self.report(ran, gain, writer)
@@ -265,7 +262,7 @@ class Restoration:
                     frames_per_second=album.frames_per_second,
                     gain=gain,
                 )
-                save_page(page, self.plan.page)
+                save_page(page, self.plan.page, may_replace=self.job.may_replace)
             return report
 
     def report(
@@ -301,13 +298,22 @@ class Restoration:
             output_psnr=gain.output_psnr if gain else None,
             model=self.solver.name,
             model_sha256=self.solver.sha256,
-            damage=self.reader.damage.message if ran else None,
+            damage=self._damage(ran) if ran else None,
             not_carried_over=writer.losses if writer else None,
             is_silent=writer.is_silent if writer else None,
             findings=diagnosis.findings if diagnosis else (),
             command=diagnosis.command if diagnosis else None,
             is_unchanged=self.resolved.is_nothing_to_do,
         )
+
+    def _damage(self, ran: PipelineReport) -> str | None:
+        """What could not be read, and what the note of the measurement says that there was."""
+        found = self.reader.damage.message
+        noted = None if self.resolved.note is None else noted_frames(Path(self.job.source))
+        is_whole = self.plan.start_seconds is None and self.plan.duration_seconds is None
+        if found is None and is_whole and noted is not None and noted != ran.frames:
+            return f"its note promises {noted} frames, {ran.frames} could be read"
+        return found
 
     def _gain(self, stack: ExitStack) -> Gain | None:
         if self.plan.reference is None:
@@ -326,6 +332,7 @@ class Restoration:
             height=height,
             settings=self.plan.encoder,
             output_format=self.plan.output_format,
+            overwrite=self.job.may_replace,
         )
         stack.callback(writer.abort)
         return writer
@@ -340,6 +347,7 @@ class Restoration:
             height=height,
             style=self.plan.comparison_style,
             frame_rate=self.reader.info.frame_rate,
+            may_replace=self.job.may_replace,
         )
         stack.callback(comparison.abort)
         return comparison
@@ -358,25 +366,25 @@ def planned_jobs(
     Raises:
         UsageError: if several inputs would go to one place, a name is missing, or a file exists.
     """
-    jobs = jobs_of(inputs, output)
-    _refuse_page(plan.page, jobs, may_overwrite=overwrite)
+    jobs = jobs_of(inputs, output, may_replace=overwrite)
+    _refuse_page(plan, jobs, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
-            job, with_comparison=plan.comparison_style is not None, may_overwrite=overwrite
+            job,
+            with_comparison=plan.comparison_style is not None,
+            reads=(*(other.source for other in jobs), plan.wanted.mask, plan.reference),
         )
     return jobs
 
 
-def _refuse_page(page: Path | None, jobs: Sequence[Job], *, may_overwrite: bool) -> None:
+def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
     """UsageError if a page would be of several videos, or replace what it may not."""
-    if page is None:
+    if plan.page is None:
         return
+    check_page_name(plan.page)
     if len(jobs) > 1:
         raise UsageError("`--report` shows one video", hint="give one input")
-    if str(page) == jobs[0].destination or (page.exists() and page.samefile(jobs[0].source)):
-        raise UsageError(f"`{page}` is a video", hint="a page is called such as `out.html`")
-    if page.exists() and not may_overwrite:
-        raise UsageError(f"`{page}` exists already", hint="give `--overwrite`, or another name")
+    refuse(plan.page, reads=(jobs[0].source, plan.reference), may_replace=may_replace)
 
 
 @contextmanager
