@@ -151,6 +151,6 @@ def test_a_page_is_whole_or_not_there_and_replaces_nothing_unasked(tmp_path):
 
 
 def test_a_page_takes_the_place_of_no_video():
-    with pytest.raises(UsageError, match="`--report` is `clip.mp4`"):
+    with pytest.raises(UsageError, match=r"`--report` is `clip\.mp4`"):
         check_page_name(Path("clip.mp4"))
     check_page_name(Path("OUT.HTML"))
