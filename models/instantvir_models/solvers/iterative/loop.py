@@ -105,6 +105,11 @@ class Renoising:
         return (1 - next_level) * z_c + next_level * noise
 
 
+STREAM = 1 << 31
+"""Added to seeds, of which the generator sees 32 bits: the noise of a measurement with the same seed is
+another."""
+
+
 class Draws:
     """The random numbers of one restoration.
 
@@ -113,7 +118,7 @@ class Draws:
     """
 
     def __init__(self, seed: int, *, is_shared: bool) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(STREAM + seed)
         self._is_shared = is_shared
 
     def fresh(self, like: Tensor) -> Tensor:

@@ -16,12 +16,13 @@ from instantvir_models.solvers.classical.frames import restored
 
 @dataclass(frozen=True, kw_only=True)
 class OneEvaluation(Solver[None]):
-    """E[x | y] in one evaluation where the measurement is a look at coefficients; elsewhere the initial
-    estimate, denoised at `noise_std` and made consistent with y."""
+    """E[x | y] in one evaluation where y is x with noise. Elsewhere the initial estimate, taken for x with
+    white errors, is denoised: known better where y is a look at coefficients, made consistent with y after
+    it where it is not."""
 
     prior: Prior
     noise_std: float = 0.06
-    """What the initial estimate of a blurred video is off, in the [-1, 1] range, about."""
+    """What the initial estimate is off, in the [-1, 1] range, about."""
 
     @property
     def frames_per_block(self) -> int:
@@ -33,8 +34,9 @@ class OneEvaluation(Solver[None]):
     def solved(self, measurement: Measurement) -> Tensor:
         """Frames [B, T, 3, H, W]."""
         prior, x = self.prior, initial_estimate(measurement)
-        nothing = x.new_full((len(x),), prior.largest_std)
-        look = combined_look(0 * x, nothing, measurement) if prior.accepts_maps else None
+        is_seen_once = measurement.operator.is_identity  # the initial estimate is y
+        std = x.new_full((len(x),), prior.largest_std if is_seen_once else self.noise_std)
+        look = combined_look(x, std, measurement) if prior.accepts_maps else None
         if look is not None:
             return prior.decode(prior.denoise(look.z, look.noise))
         z = prior.encode(x)

@@ -102,12 +102,17 @@ def diffpir(prior: Prior, degradation: Degradation, *, levels: int = DIFFPIR_LEV
     )
 
 
-def pigdm(prior: Prior, *, levels: int = 100, signal_std: float = 1.0) -> Iterative:
-    """Pseudoinverse-guided diffusion (Song et al., ICLR 2023), as a guided flow."""
+def pigdm(prior: Prior, *, levels: int = 100, as_released: bool = True) -> Iterative:
+    """Pseudoinverse-guided diffusion (Song et al., ICLR 2023), as a guided flow.
+
+    Args:
+        as_released: guidance falls off with 1 + r^2, as its code has it; else as in the paper, which
+            reaches the posterior of white signals.
+    """
     return Iterative(
         prior=prior,
         levels=uniform(levels),
-        correction=Guidance(signal_std),
+        correction=Guidance(1.0, falls_off=as_released),
         renoising=Renoising("refit"),
     )
 
