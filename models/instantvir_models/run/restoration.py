@@ -39,6 +39,8 @@ from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
 from instantvir_models.outputs.claim import claim, new_file
 from instantvir_models.outputs.names import written_path
 from instantvir_models.outputs.rule import refuse
+from instantvir_models.report.page import check_page_name, save_page
+from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
@@ -54,6 +56,7 @@ from instantvir_models.run.kept import KeptMemory
 from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
 from instantvir_models.run.pace import Pace
+from instantvir_models.run.page import restored_page
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -104,6 +107,8 @@ class RestorePlan:
     must_go_on: bool = False
     """Whether what an earlier run has begun is to be gone on with, or nothing is done. Without it, it
     is gone on with where that was the same command."""
+    page: Path | None = None
+    """Where a page of what came of it goes; None writes none."""
 
     def masks_for(self, info: VideoInfo) -> MasksFor:
         """What masks that come along with a video have to fit."""
@@ -227,6 +232,7 @@ class Restoration:
             limits=self.plan.limits,
             must_go_on=self.plan.must_go_on,
             rules=self.plan.rules,
+            page=self.plan.page,
         )
         source, destination = Path(self.job.source), written_path(self.job.destination)
         is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
@@ -240,7 +246,10 @@ class Restoration:
         with new_file(target, may_replace=self.job.may_replace) as unfinished:
             shutil.copyfile(self.job.source, unfinished)
         forget_sidecar(target)
-        return replace(self.report(), output=self.job.destination)
+        report = replace(self.report(), output=self.job.destination)
+        if self.plan.page is not None:
+            save_page(restored_page(report), self.plan.page, may_replace=self.job.may_replace)
+        return report
 
     def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
         """What came of it, once; on any failure nothing is left under a final name.
@@ -265,12 +274,15 @@ class Restoration:
             started, frames_done = time.perf_counter(), itertools.count(first)
             total_frames = self.reader.info.num_frames
             pace = Pace(total_frames, frames_per_block=self.session.frames_per_block)
+            album = None if self.plan.page is None else Album(self.resolved.degradation)
 
             def on_pair(original: Frame, restored: Frame) -> None:
                 if gain is not None:
                     gain.add(original, restored)
                 if comparison is not None:
                     comparison.add(original, restored)
+                if album is not None:
+                    album.add(original, restored, None if gain is None else gain.clean)
                 if on_progress is not None:
                     frames, seconds = next(frames_done), time.perf_counter() - started
                     pace.note(frames, seconds)
@@ -294,7 +306,17 @@ class Restoration:
                 forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
-            return self.report(ran, gain, writer)
+            report = self.report(ran, gain, writer)
+            if self.plan.page is not None and album is not None:
+                page = restored_page(
+                    report,
+                    ran,
+                    moments=album.moments(),
+                    frames_per_second=album.frames_per_second,
+                    gain=gain,
+                )
+                save_page(page, self.plan.page, may_replace=self.job.may_replace)
+            return report
 
     def report(
         self,
@@ -377,7 +399,7 @@ class Restoration:
             return "only MP4, MOV, MKV and WebM without transparency are made in pieces"
         if path.exists() and not path.is_file():
             return "the output is no file"
-        if plan.reference is not None or plan.comparison_style is not None:
+        if plan.reference is not None or plan.comparison_style is not None or plan.page is not None:
             return "a comparison has to see all frames"
         if not _input_files(self.job.source):
             return "the input is no file, and cannot be read again"
@@ -565,6 +587,7 @@ def planned_jobs(
         VideoOpenError: if a folder holds no video.
     """
     jobs = jobs_of(inputs, output, recursive=recursive, may_replace=overwrite)
+    _refuse_page(plan, jobs, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
             replace(job, may_replace=overwrite or len(jobs) > 1),
@@ -572,6 +595,16 @@ def planned_jobs(
             reads=(*(other.source for other in jobs), plan.wanted.mask, plan.reference),
         )
     return jobs
+
+
+def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
+    """UsageError if a page would be of several videos, or replace what it may not."""
+    if plan.page is None:
+        return
+    check_page_name(plan.page)
+    if len(jobs) > 1:
+        raise UsageError("`--report` shows one video", hint="give one input")
+    refuse(plan.page, reads=(jobs[0].source, plan.reference), may_replace=may_replace)
 
 
 @contextmanager
@@ -724,6 +757,7 @@ def restore(
     output_format: str | None = None,
     reference: str | Path | None = None,
     compare_style: str | None = None,
+    report: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     on_progress: OnProgress | None = None,
@@ -761,6 +795,7 @@ def restore(
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
+        report: where a page goes that shows it: a wipe, what was found, how long it took.
         overwrite: whether files that exist may be replaced.
         resume: whether what was begun has to be gone on with; else it is where this is the same call.
         on_progress: called after every frame; what it raises ends the run and leaves no file.
@@ -791,6 +826,7 @@ def restore(
         reference=None if reference is None else Path(reference),
         comparison_style=compare_style,
         must_go_on=resume,
+        page=None if report is None else Path(report),
     )
     jobs = planned_jobs(
         [str(source)], None if destination is None else str(destination), plan, overwrite=overwrite
