@@ -24,7 +24,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.outputs.rule import refuse
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
-from instantvir_models.run.jobs import Job
+from instantvir_models.run.jobs import Job, is_batch
 from instantvir_models.run.opening import OpenedSolver
 
 
@@ -51,11 +51,6 @@ class RestoreRequest:
     def jobs(self) -> int:
         """Videos restored side by side."""
         return self.batch.jobs
-
-    @property
-    def has_folder(self) -> bool:
-        """Whether a folder stands for its videos."""
-        return any(Path(text).is_dir() for text in self.inputs)
 
     def plan(self) -> library.RestorePlan:
         """The same as the library takes it; UsageError where it makes no sense."""
@@ -92,7 +87,7 @@ def restore_all(request: RestoreRequest) -> None:
         raise UsageError("`--picture` shows one video", hint="give one input")
     if request.picture is not None:
         refuse(request.picture, reads=request.inputs, may_replace=request.may_overwrite)
-    if len(jobs) > 1 or request.has_folder:
+    if is_batch(request.inputs, jobs):
         from instantvir_cli.batch import restore_batch
 
         restore_batch(jobs, plan, request)

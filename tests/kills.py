@@ -18,7 +18,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Not forked from here: a child of a process whose libraries have threads may wait for them for ever.
-_CONTEXT.set_forkserver_preload(["tests.preloaded"])
+_CONTEXT.set_forkserver_preload(["tests.loaded"])
 
 
 def cpu_seconds(pid: int) -> float:
@@ -59,11 +59,11 @@ def ended(
 
 def restore_counted(clip: Path, target: Path, counts: Path, segment: int) -> None:
     """In a child: a restoration in pieces of `segment` frames; `counts` grows by a byte a frame."""
-    from tests import preloaded
+    from tests import loaded
 
-    preloaded.segments_of(segment)
+    loaded.segments_of(segment)
     with counts.open("ab", buffering=0) as file:
-        preloaded.restore(
+        loaded.restore(
             clip, target, operator="noise:std=3", on_progress=lambda progress: file.write(b".")
         )
 
@@ -72,12 +72,12 @@ def run_command(words: tuple[str, ...], segment: int, said: Path | None = None) 
     """In a child: the command, with what it says in the file `said`."""
     import sys
 
-    from tests import preloaded
+    from tests import loaded
 
-    preloaded.segments_of(segment)
+    loaded.segments_of(segment)
     if said is not None:
         sys.stderr = said.open("w")
-    preloaded.app(list(words))
+    loaded.app(list(words))
 
 
 class KilledRuns:

@@ -43,7 +43,7 @@ from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
-from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
+from instantvir_models.run.jobs import Job, is_batch, jobs_of, make_folder_of, refuse_to_overwrite
 from instantvir_models.run.journal import (
     Fingerprint,
     Journal,
@@ -590,7 +590,7 @@ def planned_jobs(
     _refuse_page(plan, jobs, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
-            replace(job, may_replace=overwrite or len(jobs) > 1),
+            replace(job, may_replace=overwrite or is_batch(inputs, jobs)),
             with_comparison=plan.comparison_style is not None,
             reads=(*(other.source for other in jobs), plan.wanted.mask, plan.reference),
         )
