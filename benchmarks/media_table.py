@@ -330,9 +330,8 @@ def rows(scratch: Path) -> Iterator[Row]:
     done_file = scratch / "rows.jsonl"
     done = {}
     for line in done_file.read_text(encoding="utf-8").splitlines() if done_file.exists() else ():
-        row = Row(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
-        )
+        known = json.loads(line)
+        row = Row(**{**known, "outcomes": tuple(known["outcomes"])})
         done[row.suffix, row.video, row.sound, row.subtitles] = row
     for container in SOURCES:
         for kinds in combinations(container):

@@ -292,6 +292,14 @@ class LiveEncodingOptions(EncodingOptions):
     pix_fmt: Annotated[
         str | None, typer.Option("--output-pix-fmt", help="Pixel format of the output")
     ] = None
+    next_file: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="After a pause that is longer, files go on in the next, out.2.mkv; else it stays a gap",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,7 @@ class StreamRequest:
                 reconnect=capture.reconnect,
                 silence_seconds=source.silence_seconds,
                 overwrite=self.may_overwrite,
+                next_file_seconds=self.encoding.next_file,
             ),
             wanted=self.degradation.read(),
             limits=self.model.limits(),

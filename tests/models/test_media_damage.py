@@ -339,3 +339,20 @@ def test_a_hole_in_a_transport_stream_is_read_past(tmp_path):
     frames, damage = read(damaged)
     assert len(frames) > 15
     assert "could not be decoded" in damage.message
+
+
+def test_avi_that_ends_in_places_without_a_picture_is_whole(tmp_path):
+    """FFmpeg shows no empty places, so a long tail of them looked like a file that was cut."""
+    clip = make_clip(tmp_path / "in.avi", codec="mpeg4", pts=[0, 1, 2, 3, 49])
+    data = bytearray(clip.read_bytes())
+    last = data.rindex(b"00dc", 0, data.index(b"idx1"))
+    size = int.from_bytes(data[last + 4 : last + 8], "little")
+    rest = size + size % 2 - 8
+    data[last + 4 : last + 16] = bytes(4) + b"JUNK" + rest.to_bytes(4, "little")
+    entry = data.rindex(b"00dc")
+    data[entry + 12 : entry + 16] = bytes(4)
+    clip.write_bytes(data)
+    frames, damage = read(clip)
+    assert damage.message is None
+    assert [round(f.pts_seconds, 3) for f in frames] == [0, 0.04, 0.08, 0.12]
+    assert frames[-1].pts_seconds + float(frames[-1].duration * frames[-1].time_base) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from instantvir_models.errors import UsageError
 from instantvir_models.live.network_sink import NetworkSink
+from instantvir_models.live.next_file import FileOfEachStretch, numbered
 from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.sink import LiveSink
 from instantvir_models.live.stream import LiveStream
@@ -45,6 +46,8 @@ class OutputPlan:
     silence_seconds: float
     """A server that takes nothing for so long counts as lost."""
     overwrite: bool
+    next_file_seconds: float | None = None
+    """After a pause that is longer, files go on in a next one; None goes on in the same."""
 
 
 def check_outputs(plan: OutputPlan, source: str) -> None:
@@ -129,6 +132,14 @@ def _new_output(
             new_writer=partial(_open_writer, plan=plan, stream=stream, height=height, width=width),
         )
     if (path := _local_path(destination)) is not None:
+        if plan.next_file_seconds is not None:
+            open_sink = partial(
+                FileOfEachStretch,
+                lambda number: _open_writer(
+                    str(numbered(path, number)), plan, stream, height, width
+                ),
+                pause_seconds=plan.next_file_seconds,
+            )
         opened.append((path, open_sink()))
         open_sink = partial(_take, [opened[-1][1]])
     return LiveOutput(
