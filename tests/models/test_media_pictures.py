@@ -4,6 +4,7 @@ import struct
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
@@ -346,3 +347,16 @@ def test_a_container_of_constant_rate_shows_a_picture_again(tmp_path):
     assert len(shown) == 7
     assert all(np.array_equal(shown[1], again) for again in shown[2:5])
     assert not np.array_equal(shown[1], shown[5])
+
+
+def test_a_photograph_is_read_and_turned_upright(tmp_path):
+    """PyAV 18 has no name for EXIF, and would tell nothing at all of a picture that has some."""
+    encoded, jpeg = cv2.imencode(".jpg", np.full((16, 32, 3), 90, np.uint8))
+    assert encoded
+    one_entry = struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)  # orientation: a quarter turn
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + one_entry
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    (tmp_path / "a1.jpg").write_bytes(jpeg.tobytes()[:2] + segment + jpeg.tobytes()[2:])
+    with open_video(str(tmp_path / "a%d.jpg")) as reader:
+        assert (reader.info.width, reader.info.height) == (16, 32)
+        assert len(list(reader)) == 1
