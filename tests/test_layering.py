@@ -74,6 +74,7 @@ ROOMS: dict[str, set[str]] = {
         "students",
         "checkpoints",
         "solvers",
+        "report",
         "run",
     },
 }
