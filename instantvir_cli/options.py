@@ -405,6 +405,10 @@ class ServingOptions:
     json_lines: Annotated[
         Path | None, typer.Option(help="File that gets the status, once a second")
     ] = None
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Page of delays, losses and outputs, in the end", metavar="OUT.html"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

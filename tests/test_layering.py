@@ -75,6 +75,7 @@ ROOMS: dict[str, set[str]] = {
         "students",
         "checkpoints",
         "solvers",
+        "report",
         "run",
     },
 }

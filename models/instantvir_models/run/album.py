@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import cv2
 import numpy as np
@@ -119,8 +120,8 @@ def _moment(triples: Sequence[_Triple], first_frame: int, degradation: Degradati
 def _residual_levels(
     triples: Sequence[_Triple], first_frame: int, degradation: Degradation
 ) -> NDArray[np.float32]:
-    y = to_unit(np.stack([triple.before.pixels for triple in triples]))
-    x = to_unit(np.stack([triple.after.pixels for triple in triples]))
+    y = to_unit(_pixels([triple.before for triple in triples]))
+    x = to_unit(_pixels([triple.after for triple in triples]))
     operator, shown = degradation.at_frame(first_frame).operator, None
     if any(triple.before.known is not None for triple in triples):
         shown = torch.from_numpy(np.stack([_known(triple.before) for triple in triples])[:, None])
@@ -132,6 +133,11 @@ def _residual_levels(
 
 def _known(frame: Frame) -> NDArray[np.bool_]:
     return np.ones(frame.pixels.shape[:2], np.bool_) if frame.known is None else frame.known
+
+
+def _pixels(frames: Sequence[Frame]) -> Any:
+    """[T, H, W, 3], of as many bits as the frames have."""
+    return np.stack([frame.pixels for frame in frames])
 
 
 def _stacked(frames: Sequence[Frame]) -> Frames:
