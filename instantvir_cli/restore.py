@@ -61,11 +61,13 @@ class RestoreRequest:
             start_seconds=self.part.start,
             duration_seconds=self.part.duration,
             fields=self.part.choice(),
+            rules=self.part.rules(),
             encoder=self.encoding.settings(),
             output_format=self.encoding.output_format,
             reference=self.comparison.reference,
             comparison_style=self.comparison.compare_style if self.comparison.compare else None,
             must_go_on=self.batch.resume,
+            page=self.comparison.report,
         )
 
 

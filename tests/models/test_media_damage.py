@@ -13,7 +13,7 @@ from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.names import as_address
 from instantvir_models.outputs.names import scheme_of
 from tests.media_clips import make_clip, picture
-from tests.models.test_media_companions import restored
+from tests.models.test_media_companions import restored, with_sound
 
 
 def with_a_flipped_bit(path, kind, number, seed):
@@ -308,3 +308,51 @@ def test_a_partial_file_has_no_longer_name_than_file_systems_allow(tmp_path):
         for frame in reader:
             writer.write(frame)
     assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_wrong_bytes_in_a_transport_stream_cost_what_they_hit(tmp_path, seed):
+    """Some made times of two hours, packets of streams that are not there (a traceback), or packets
+    of sound for which the muxer gave up the film."""
+    clip = with_sound(tmp_path / "in.ts", "aac", num_frames=25, seconds=1.0)
+    random = np.random.default_rng(seed)
+    data = np.frombuffer(clip.read_bytes() * 3, np.uint8).copy()
+    places = random.choice(np.arange(188 * 8, len(data)), 600, replace=False)
+    data[places] = random.integers(0, 256, 600)
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(data.tobytes())
+    restored(damaged, tmp_path / "out.mp4")
+    frames, _ = read(tmp_path / "out.mp4")
+    _, damage = read(damaged)
+    assert len(frames) > 20
+    assert frames[-1].pts_seconds < 15  # one wrong time may be taken for a gap, of 10 s at most
+    assert damage.message is not None
+
+
+def test_a_hole_in_a_transport_stream_is_read_past(tmp_path):
+    """FFmpeg looks for a packet in 64 KiB at a time, and then asks to be called again."""
+    clip = make_clip(tmp_path / "in.ts", options={"g": "5", "bf": "0"}, num_frames=20)
+    data = clip.read_bytes()
+    middle = len(data) // 188 // 2 * 188
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(data[:middle] + bytes(300_000) + data[middle:])
+    frames, damage = read(damaged)
+    assert len(frames) > 15
+    assert "could not be decoded" in damage.message
+
+
+def test_avi_that_ends_in_places_without_a_picture_is_whole(tmp_path):
+    """FFmpeg shows no empty places, so a long tail of them looked like a file that was cut."""
+    clip = make_clip(tmp_path / "in.avi", codec="mpeg4", pts=[0, 1, 2, 3, 49])
+    data = bytearray(clip.read_bytes())
+    last = data.rindex(b"00dc", 0, data.index(b"idx1"))
+    size = int.from_bytes(data[last + 4 : last + 8], "little")
+    rest = size + size % 2 - 8
+    data[last + 4 : last + 16] = bytes(4) + b"JUNK" + rest.to_bytes(4, "little")
+    entry = data.rindex(b"00dc")
+    data[entry + 12 : entry + 16] = bytes(4)
+    clip.write_bytes(data)
+    frames, damage = read(clip)
+    assert damage.message is None
+    assert [round(f.pts_seconds, 3) for f in frames] == [0, 0.04, 0.08, 0.12]
+    assert frames[-1].pts_seconds + float(frames[-1].duration * frames[-1].time_base) == 2

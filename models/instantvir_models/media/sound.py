@@ -26,10 +26,20 @@ def is_lossless(codec: str) -> bool:
     return codec in _LOSSLESS or (codec.startswith("pcm_") and codec not in _LOSSY_PCM)
 
 
-def add_sound(output: OutputContainer, codec: str, source: AudioCodecContext) -> AudioStream:
-    """A stream of `codec` for sound like `source`; ValueError or FFmpegError if that cannot be."""
+def add_sound(
+    output: OutputContainer,
+    codec: str,
+    source: AudioCodecContext,
+    sample_rates: tuple[int, ...] | None = None,
+) -> AudioStream:
+    """A stream of `codec` for sound like `source`; ValueError or FFmpegError if that cannot be.
+
+    Args:
+        sample_rates: what the container holds; None for all.
+    """
     encoder = av.Codec(codec, "w")
-    rate = _nearest(source.sample_rate or 48_000, encoder.audio_rates)
+    allowed = encoder.audio_rates if sample_rates is None else list(sample_rates)
+    rate = _nearest(source.sample_rate or 48_000, allowed)
     layout = source.layout.name if source.layout.nb_channels else "stereo"
     if " channels" in layout:  # a number without places: those that are usual for it
         layout = _USUAL_LAYOUTS.get(source.layout.nb_channels, "stereo")
