@@ -242,7 +242,8 @@ def _times(seconds: list[Fraction | None]) -> str:
     if not stretches:
         return ""
     texts = [
-        f"{float(a):.2f}" if a == b else f"{float(a):.2f}-{float(b):.2f}" for a, b in stretches
+        f"{float(a):.2f}" if a == b else f"{float(a):.2f}{'-' if a >= 0 else ' to '}{float(b):.2f}"
+        for a, b in stretches
     ]
     more = ", and later" if len(texts) > 5 else ""
     return f" (at {', '.join(texts[:5])} s{more})"
