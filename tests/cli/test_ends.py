@@ -33,7 +33,7 @@ def shell(line, folder, **environment):
 
 @pytest.fixture
 def folder(tmp_path):
-    make_clip(tmp_path / "in.mp4", num_frames=3)
+    make_clip(tmp_path / "in.mp4", num_frames=3, width=64, height=64)
     return tmp_path
 
 
