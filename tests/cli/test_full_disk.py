@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from instantvir_cli.exit_status import ExitStatus
+from instantvir_models.media import open_video
 from tests.media_clips import make_clip
 from tests.wan_small import small_autoencoder
 from tests.warm import Warm
@@ -132,3 +133,15 @@ def test_a_summary_that_cannot_be_said_is_an_error(warm, tmp_path, material, ver
     assert ended.status == ExitStatus.BAD_OUTPUT, ended.stderr
     assert "standard output cannot take" in ended.stderr
     assert (folder / "out.mkv").exists() == (verb == "restore"), "the video is safe"
+
+
+def test_lines_of_a_stream_that_cannot_be_kept_are_an_error(warm, tmp_path, material):
+    folder = tmp_path / "work"
+    shutil.copytree(material, folder)
+    command = [*COMMANDS["stream"], "--json-lines", "lines.jsonl"]
+    ended = warm.run(*command, folder=folder, full=("lines.jsonl", 10))
+    assert ended.status == ExitStatus.BAD_OUTPUT, ended.stderr
+    assert "the JSON lines are not complete" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    with open_video(folder / "out.mkv") as reader:
+        assert len(list(reader)) == 6
