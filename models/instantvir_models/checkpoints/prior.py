@@ -21,9 +21,10 @@ MOST, MOST_LAYERS = 4096, 64
 """Channels, and layers, of a prior that somebody else may ask for."""
 
 
-def save_prior(prior: FlowPrior, path: Path) -> None:
-    """Write `prior` to `path`, float32."""
-    tensors = {k: v.detach().float().contiguous() for k, v in prior.network.state_dict().items()}
+def save_prior(prior: FlowPrior, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write `prior` to `path`, its weights in `dtype`; they are read as float32 again."""
+    weights = prior.network.state_dict()
+    tensors = {name: weight.detach().to(dtype).contiguous() for name, weight in weights.items()}
     metadata = {
         "format": FORMAT,
         "config": json.dumps(asdict(prior.network.config)),

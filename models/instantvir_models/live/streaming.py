@@ -300,6 +300,7 @@ def stream(
     pix_fmt: str | None = None,
     output_format: str | None = None,
     overwrite: bool = False,
+    next_file: float | None = None,
     on_pair: Callable[[Frame, Frame], None] | None = None,
     on_event: Callable[[str], None] | None = None,
 ) -> LiveStatus:
@@ -321,6 +322,8 @@ def stream(
         follow_references, max_pixels: as `restore` takes them.
         codec, crf, preset, pix_fmt, output_format: of the outputs, as the command names them.
         overwrite: whether files that exist may be replaced.
+        next_file: after a pause of so many seconds a file goes on in the next one, `live.2.mkv`;
+            None leaves the pause in the file.
         on_pair: called in this thread with each measured frame and what is shown of it; what it
             raises ends the stream.
         on_event: called from any thread with a sentence when something happens; None logs it.
@@ -354,6 +357,7 @@ def stream(
             reconnect=reconnect,
             silence_seconds=settings.silence_seconds,
             overwrite=overwrite,
+            next_file_seconds=next_file,
         ),
         wanted=TaskOptions(
             tasks=parse_tasks((task,) if isinstance(task, str) else task),

@@ -49,8 +49,8 @@ LATER_PLACES = (0.35, 0.7)
 SHORTEST_SECONDS = 4
 """A file that is shorter is looked at once."""
 
-LIVE_READ_ERRORS = 100
-"""Damaged places in a row that a live source may have before it counts as lost."""
+READ_ERRORS_ALLOWED = 1000
+"""Damaged places in a row, of up to 64 KiB each, behind which nothing more is expected."""
 
 _USUAL_THREADS = 4
 
@@ -80,7 +80,8 @@ class ContainerReader(VideoReader):
         other_streams: bool,
         fields: FieldChoice | None = None,
     ) -> None:
-        decoding = _Opening(source, trim, threads, other_streams).decoding()
+        self._opening = _Opening(source, trim, threads, other_streams)
+        decoding = self._opening.decoding()
         self.demuxer = decoding.demuxer
         try:
             first = decoding.first_picture()
@@ -121,6 +122,10 @@ class ContainerReader(VideoReader):
     def damage(self) -> Damage:
         """What could not be read so far; complete once the last frame was delivered."""
         return self.demuxer.account.damage(self._name)
+
+    def again(self) -> Demuxer:
+        """The same source opened once more, at its beginning."""
+        return self._opening.demuxer(self._opening.source.open())
 
     def end_input(self) -> None:
         """Read no more of an endless source; frames already read still come. From any thread."""
@@ -233,7 +238,7 @@ class _Opening:
 
     def _begun(self, container: InputContainer, *, seek: bool) -> _Decoding:
         try:
-            demuxer = self._demuxer(container)
+            demuxer = self.demuxer(container)
             if seek:
                 demuxer.seek_to_start()
             return _Decoding.begin(
@@ -243,7 +248,8 @@ class _Opening:
             container.close()
             raise
 
-    def _demuxer(self, container: InputContainer) -> Demuxer:
+    def demuxer(self, container: InputContainer) -> Demuxer:
+        """What reads an open container."""
         video = main_video_stream(container)
         if video is None:
             raise VideoOpenError(
@@ -268,7 +274,7 @@ class _Opening:
             else (),
             attached=attached_to(container) if self.other_streams else NOTHING_ATTACHED,
             trim=self.trim,
-            read_errors_allowed=LIVE_READ_ERRORS if self.source.is_live else 0,
+            read_errors_allowed=READ_ERRORS_ALLOWED,
             largest_packet_bytes=rules.largest_packet_bytes,
             open_next=self.source.open_next_piece,
         )

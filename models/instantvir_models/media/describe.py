@@ -150,6 +150,7 @@ def _described(
         is_top_field_first=stored_order in _TOP_FIRST
         or (stored_order not in _BOTTOM_FIRST and codec_name != "dvvideo"),
         has_alpha=color.has_alpha(pix_fmt),
+        is_transparent=color.is_transparent(color.alpha_of(first)),
         hdr=hdr_metadata_of(first),
         fastest_rate=fastest_rate,
         timecode=timecode,

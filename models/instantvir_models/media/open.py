@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from instantvir_models.media.names import (
     source_name,
 )
 from instantvir_models.media.reach import USUAL_RULES, InputRules
+from instantvir_models.media.segments import Segment, SegmentedWriter
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE, Trim, as_fraction
@@ -173,6 +174,43 @@ def create_video(
         output_format=output_format,
         is_live=is_live,
         may_replace=overwrite,
+    )
+
+
+def create_segmented_video(
+    held: Claim,
+    *,
+    info_of: VideoReader,
+    width: int,
+    height: int,
+    settings: EncoderSettings | None = None,
+    output_format: str | None = None,
+    finished: Sequence[Segment] = (),
+) -> SegmentedWriter:
+    """An open writer to a file that is made in pieces, of which some may be there already.
+
+    Args:
+        held: the name of the file, held by this run, which commits it when the writer is closed;
+            pieces go into its folder.
+        finished: the pieces that are there, which the frames to be written follow.
+        info_of, width, height, settings, output_format: as `create_video` takes them.
+
+    Raises:
+        VideoWriteError: as `create_video`.
+    """
+    return SegmentedWriter(
+        held,
+        info_of=info_of,
+        width=width,
+        height=height,
+        settings=settings or EncoderSettings(),
+        frame_rate=_output_rate(info_of, None),
+        output_format=output_format,
+        is_live=False,
+        may_replace=held.may_replace,
+        folder=held.folder,
+        finished=finished,
+        again=info_of.again,
     )
 
 
