@@ -178,6 +178,7 @@ def instead(wanted, pictures, tell):
 @pytest.mark.skipif(sys.platform != "linux", reason="Landlock")
 def test_the_child_reads_its_file_and_can_do_nothing_else(clip, caplog, monkeypatch):
     monkeypatch.setenv("A_TOKEN", "secret")
+    walled._say_walls.cache_clear()
     (clip.parent / "secret").write_text("secret")
     with socket.create_server(("127.0.0.1", 0)) as server:
         program = TRIES.replace("PORT", str(server.getsockname()[1]))

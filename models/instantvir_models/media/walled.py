@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -347,7 +348,7 @@ class _Child:
                 if not isinstance(said, dict) or self._has_ended.is_set():
                     return
                 if "walls" in said:
-                    logger.info("walls of the sandbox: %s", ", ".join(map(str, said["walls"])))
+                    _say_walls(", ".join(map(str, said["walls"])))
                 elif said.keys() & _ENDINGS:
                     self.ending = said
                 else:
@@ -358,6 +359,12 @@ class _Child:
             with suppress(queue.Full):
                 self._lines.put(said, timeout=0.5)
                 return
+
+
+@cache
+def _say_walls(walls: str) -> None:
+    """Once, though each video and each look at one has a child of its own."""
+    logger.info("walls of the sandbox: %s", walls)
 
 
 def _import_folders() -> list[str]:
