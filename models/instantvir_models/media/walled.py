@@ -222,7 +222,7 @@ class _Child:
                  json.dumps(to_plain(wanted)), str(pictures), str(words)],
                 pass_fds=(pictures, words),
                 stdin=None if "-" in wanted.source else subprocess.DEVNULL,
-                env={name: os.environ[name] for name in _TOLD if name in os.environ},
+                env={name: value for name, value in os.environ.items() if name in _TOLD},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )  # fmt: skip
