@@ -27,7 +27,6 @@ import torch
 from numpy.typing import NDArray
 from rivals import RIVALS, Rival
 
-from instantvir_cli.benchmark import hardware
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.media import open_video, to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
@@ -37,6 +36,7 @@ from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Solver
+from instantvir_models.speed.meters import hardware
 from instantvir_models.tasks import TASKS
 
 SEED = 0

@@ -16,10 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from instantvir_cli import __version__, console
-from instantvir_cli.benchmark import hardware
 from instantvir_cli.options import ModelOptions, SuiteOptions
 from instantvir_models.errors import UsageError
+from instantvir_models.report.page import check_page_name, save_page
+from instantvir_models.speed.meters import hardware
 from instantvir_models.suite.clips import CleanClip, bundled_clips, clips_of
+from instantvir_models.suite.page import suite_page
 from instantvir_models.suite.peers import Peer
 from instantvir_models.suite.results import Suite, SuiteReceipt, save_text
 from instantvir_models.suite.runner import PAPER_TASKS, SuitePlan, run_suite
@@ -31,10 +33,14 @@ SUITES = ("paper",)
 SEED = 0
 
 
-def run_suite_command(asked: SuiteOptions, model: ModelOptions, *, as_json: bool) -> None:
+def run_suite_command(
+    asked: SuiteOptions, model: ModelOptions, *, report: Path | None, as_json: bool
+) -> None:
     """Do what is missing of the suite, write its tables, and print them."""
     if asked.suite not in SUITES:
         raise UsageError(f"there is no suite called `{asked.suite}`", hint=f"there is {SUITES[0]}")
+    if report is not None:
+        check_page_name(report)
     threads = model.threads or 1
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
@@ -49,11 +55,15 @@ def run_suite_command(asked: SuiteOptions, model: ModelOptions, *, as_json: bool
     folder = asked.output or Path("suite")
     suite = run_suite(plan, folder, _receipt(threads), say=console.say)
     write_tables(suite, folder)
+    save_page(suite_page(suite, folder), report or folder / "report.html", may_replace=True)
     if as_json:
         typer.echo((folder / "results.json").read_text(encoding="utf-8"), nl=False)
     else:
         _print(suite)
-        console.say(f"written to {folder}: results.json, results.csv, results.md, and the films")
+        page = "report.html, " if report is None else ""
+        console.say(
+            f"written to {folder}: {page}results.json, results.csv, results.md, and the films"
+        )
 
 
 def write_tables(suite: Suite, folder: Path) -> None:

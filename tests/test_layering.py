@@ -28,6 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "priors": {"operators", "autoencoders", "students"},
     "checkpoints": {"outputs", "students", "autoencoders", "priors"},
     "metrics": {"operators"},
+    "report": {"outputs"},
     "solvers": {"media", "operators", "students", "priors"},
     "run": {
         "outputs",
@@ -39,7 +40,18 @@ ROOMS: dict[str, set[str]] = {
         "students",
         "checkpoints",
         "metrics",
+        "report",
         "solvers",
+    },
+    "speed": {
+        "media",
+        "operators",
+        "tasks",
+        "students",
+        "checkpoints",
+        "report",
+        "solvers",
+        "run",
     },
     "suite": {
         "outputs",
@@ -50,6 +62,7 @@ ROOMS: dict[str, set[str]] = {
         "checkpoints",
         "priors",
         "metrics",
+        "report",
         "solvers",
         "run",
     },
@@ -62,6 +75,7 @@ ROOMS: dict[str, set[str]] = {
         "students",
         "checkpoints",
         "solvers",
+        "report",
         "run",
     },
 }

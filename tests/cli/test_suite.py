@@ -58,6 +58,7 @@ def test_a_suite_prints_tables_and_writes_files(tmp_path, clips, without_network
     assert failed == {("copy", "sr")}  # small frames are no enlarged ones
     stored = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert len(stored["means"]) == 4 * 2
+    assert "suite paper</h1>" in (out / "report.html").read_text(encoding="utf-8")
     assert "| instantvir |" in (out / "results.md").read_text(encoding="utf-8")
     again = invoke(*words, "--json")
     assert json.loads(again.stdout)["suite"]["rows"][0] == stored["suite"]["rows"][0]
