@@ -105,9 +105,13 @@ def shown(value: float | None, digits: int) -> str:
 DIGITS = {"ssim": 4, "lpips_alex": 4, "lpips_vgg": 4}
 
 
-def header(suite: Suite) -> list[str]:
+IN_SHORT = ("psnr", "lpips_alex", "frame_difference_psnr")
+"""Measures for a terminal; a page has room for all."""
+
+
+def header(suite: Suite, *, in_short: bool = False) -> list[str]:
     """Columns of a task's table."""
-    measured = [measure.label for measure in _shown_measures(suite)]
+    measured = [measure.label for measure in _shown_measures(suite, in_short)]
     return [
         "solver",
         *measured,
@@ -119,16 +123,20 @@ def header(suite: Suite) -> list[str]:
     ]
 
 
-def cells(suite: Suite, mean: Mean) -> list[str]:
-    """A line of a task's table."""
+def cells(suite: Suite, mean: Mean, *, in_short: bool = False) -> list[str]:
+    """A line of a task's table, as `header` has its columns."""
     if mean.clips == 0:
         said = "cannot undo it" if mean.is_refused else f"failed: {mean.failure}"
-        return [mean.solver, said, *[""] * (len(header(suite)) - 3), f"0/{len(suite.clips)}"]
+        empty = [""] * (len(header(suite, in_short=in_short)) - 3)
+        return [mean.solver, said, *empty, f"0/{len(suite.clips)}"]
     slower = "" if mean.times_slower is None else f"{mean.times_slower:.3g}"
     cost = mean.cpu_seconds_per_frame or mean.seconds_per_frame
     return [
         mean.solver,
-        *(shown(mean.metrics.get(m.name), DIGITS.get(m.name, 2)) for m in _shown_measures(suite)),
+        *(
+            shown(mean.metrics.get(m.name), DIGITS.get(m.name, 2))
+            for m in _shown_measures(suite, in_short)
+        ),
         "" if mean.psnr_ahead is None else f"{mean.psnr_ahead:+.2f}",
         shown(mean.evaluations_per_frame, 1).removesuffix(".0"),
         "" if cost is None else f"{cost:.3g}",
@@ -137,9 +145,10 @@ def cells(suite: Suite, mean: Mean) -> list[str]:
     ]
 
 
-def _shown_measures(suite: Suite) -> list[Measure]:
+def _shown_measures(suite: Suite, in_short: bool) -> list[Measure]:
     """Those that some row has."""
     there = {name for row in suite.rows for name in row.metrics}
+    there &= set(IN_SHORT) if in_short else there
     return [measure for measure in suite.measures if measure.name in there]
 
 
