@@ -66,7 +66,7 @@ def suite_page(suite: Suite, folder: Path) -> Page:
 
 
 def _facts(suite: Suite) -> dict[str, str]:
-    failed = sum(row.failure is not None for row in suite.rows)
+    failed = sum(row.failure is not None and not row.is_refused for row in suite.rows)
     facts = {
         "clips": str(len(suite.clips)),
         "tasks": str(len(suite.tasks)),
@@ -74,7 +74,7 @@ def _facts(suite: Suite) -> dict[str, str]:
         "restorations": f"{len(suite.rows)} of {suite.rows_wanted}",
     }
     if failed:
-        facts["not done, and why is said"] = str(failed)
+        facts["of these failed"] = str(failed)
     return facts
 
 
@@ -208,6 +208,7 @@ def _stages(suite: Suite) -> Iterator[Item]:
             yield Bars(
                 title=task.name,
                 value_label="% of the time of a frame",
+                most=100,
                 names=tuple(shares),
                 parts=tuple(
                     Line(
@@ -337,20 +338,24 @@ def _curves(suite: Suite, curves: Sequence[Curve], shown: slice) -> tuple[Line, 
 
 
 def _published(suite: Suite) -> Table:
+    """A row for each system, a column for each measure of each task."""
+    keys = list(dict.fromkeys((figure.measure, figure.task) for figure in suite.published))
+    systems = dict.fromkeys(figure.system for figure in suite.published)
+    by = {(f.system, f.measure, f.task): f for f in suite.published}
+
+    def figure(system: str, measure: str, task: str) -> str:
+        found = by.get((system, measure, task))
+        return "" if found is None else f"{'< ' if found.is_below else ''}{found.value:g}"
+
     return Table(
         title="",
         columns=(
-            Column(label="system"),
-            Column(label="task"),
-            Column(label="measure"),
-            Column(label="the paper's value", digits=2),
-            Column(label="paper"),
+            Column(label="system (the paper's figures)"),
+            *(Column(label=f"{measure} {task}".replace("_", " ")) for measure, task in keys),
         ),
-        rows=tuple(
-            (p.system, p.task, f"{p.measure}{' below' if p.is_below else ''}", p.value, p.source)
-            for p in suite.published
-        ),
-        note="As their authors give them: other clips, sizes, weights and machines than above.",
+        rows=tuple((system, *(figure(system, *key) for key in keys)) for system in systems),
+        note=f"{'; '.join(dict.fromkeys(f.source for f in suite.published))}. Not measured here: other "
+        "clips, sizes, weights and machines than above.",
     )
 
 
