@@ -18,7 +18,7 @@ from instantvir_models.tasks import TASKS, TaskOptions, either, parse_tasks
 if TYPE_CHECKING:
     import torch
 
-    from instantvir_models.media import EncoderSettings
+    from instantvir_models.media import EncoderSettings, InputRules
     from instantvir_models.media.fields import FieldChoice
     from instantvir_models.run.opening import OpenedSolver, SessionLimits
 
@@ -184,13 +184,47 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
+class InputOptions:
+    """How far an input may reach, and what it may cost."""
+
+    PANEL: ClassVar = "Source"
+
+    follow_references: Annotated[
+        bool,
+        typer.Option(
+            "--follow-references", help="Open files and addresses that the input names, too"
+        ),
+    ] = False
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Of the largest picture; usually 67 million")
+    ] = None
+
+    def rules(self) -> InputRules:
+        """The same as the library takes it; UsageError for a number that cannot be."""
+        from instantvir_models.media.reach import MOST_PIXELS, InputRules
+
+        return InputRules(
+            follow_references=self.follow_references,
+            max_pixels=MOST_PIXELS if self.max_pixels is None else self.max_pixels,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(InputOptions):
     """Which part of the input."""
 
     PANEL: ClassVar = "Source"
 
+    sandbox: Annotated[
+        bool,
+        typer.Option("--sandbox", help="Decode in a process of its own that can reach nothing"),
+    ] = False
     start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None
     duration: Annotated[float | None, typer.Option(help="Seconds to take")] = None
+
+    def rules(self) -> InputRules:
+        """As `InputOptions.rules`, with the sandbox."""
+        return replace(super().rules(), sandbox=self.sandbox)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +292,14 @@ class LiveEncodingOptions(EncodingOptions):
     pix_fmt: Annotated[
         str | None, typer.Option("--output-pix-fmt", help="Pixel format of the output")
     ] = None
+    next_file: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="After a pause that is longer, files go on in the next, out.2.mkv; else it stays a gap",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +326,27 @@ class ComparisonOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveSourceOptions:
+class BatchOptions:
+    """Many inputs, and what was begun."""
+
+    PANEL: ClassVar = "Batch"
+
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Of a folder, also the videos in its folders")
+    ] = False
+    jobs: Annotated[
+        int, typer.Option(min=1, max=64, help="Videos restored side by side, in processes")
+    ] = 1
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what was begun, and end where that cannot be gone on with"
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveSourceOptions(InputOptions):
     """A source that does not wait."""
 
     PANEL: ClassVar = "Source"

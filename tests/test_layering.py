@@ -54,6 +54,7 @@ ROOMS: dict[str, set[str]] = {
         "run",
     },
     "suite": {
+        "outputs",
         "media",
         "operators",
         "tasks",

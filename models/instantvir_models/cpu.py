@@ -34,10 +34,7 @@ def use_threads(threads: int | None) -> None:
     if threads is not None and not 1 <= threads <= 256:
         raise UsageError(f"`--threads` is {threads}; it is a number from 1 to 256")
     keep_freed_memory()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    torch.set_num_threads(threads or cores)
+    torch.set_num_threads(threads or cores())
     cv2.setNumThreads(1)
 
 
@@ -53,3 +50,10 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         mallopt(_M_TRIM_THRESHOLD, 2**30)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

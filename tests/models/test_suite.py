@@ -151,6 +151,13 @@ def test_a_folder_of_another_suite_is_refused(tmp_path):
         run(plan(initial(), clips=(clip("b", 1),)), tmp_path)
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "results.md").write_text("mine")
+    with pytest.raises(UsageError, match="but no suite"):
+        run(plan(initial()), tmp_path)
+    assert (tmp_path / "results.md").read_text() == "mine"
+
+
 def test_all_solvers_get_the_same_measurement():
     first, again = (case_of(DENOISE, clip(), 0) for _ in range(2))
     np.testing.assert_array_equal(first.y, again.y)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
-from instantvir_models.media import Frame, open_video
+from instantvir_models.media import USUAL_RULES, Frame, InputRules, open_video
 from instantvir_models.metrics.fidelity import psnr
 
 
@@ -19,10 +19,15 @@ class Gain:
     Args:
         reference: the clean video, with frames of the size of the output.
         start_seconds: where in the reference the first pair lies.
+        rules: how far it may reach.
     """
 
-    def __init__(self, reference: Path, *, start_seconds: float | None) -> None:
-        self._reader = open_video(reference, start_seconds=start_seconds, other_streams=False)
+    def __init__(
+        self, reference: Path, *, start_seconds: float | None, rules: InputRules = USUAL_RULES
+    ) -> None:
+        self._reader = open_video(
+            reference, start_seconds=start_seconds, other_streams=False, rules=rules
+        )
         self._frames: Iterator[Frame] = iter(self._reader)
         self._path = reference
         self.before: list[float] = []

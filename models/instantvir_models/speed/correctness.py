@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -81,7 +81,8 @@ def _restored(
         session = opened.new_session(
             degradation, height=height, width=width, limits=plan.limits
         ).session
-        frames = np.stack([f.pixels for f in islice(reader, _frames_to_check(session))])
+        taken = islice(reader, _frames_to_check(session))
+        frames = cast(Pixels, np.stack([frame.pixels for frame in taken]))
     restored = np.concatenate([session.push(frames), session.flush()])
     expected = (len(frames), *session.output_size, 3)
     if restored.shape != expected:

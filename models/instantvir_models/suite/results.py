@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
+from instantvir_models.outputs.claim import write_whole
 
 SCHEMA = 1
 """Version of the folder. It rises when a field changes its meaning or goes away."""
@@ -284,7 +285,7 @@ def save_film(frames: Frames, folder: Path, *names: str) -> Film:
     strip = frames.reshape(count * height, width, 3)[..., ::-1]
     done, data = cv2.imencode(".png", np.ascontiguousarray(strip))
     assert done
-    _write(target, data.tobytes())
+    write_whole(target, data.tobytes(), may_replace=True)
     return Film(path=path, frames=count, height=height, width=width)
 
 
@@ -309,13 +310,7 @@ def write_json(path: Path, value: Any) -> None:
 def save_text(path: Path, text: str) -> None:
     """Write a text, complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, text.encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
+    write_whole(path, text, may_replace=True)
 
 
 T = TypeVar("T")

@@ -113,6 +113,7 @@ def _begun(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, meter: Meter) -
         missing=meter.missing,
     )
     if not (folder / SUITE_FILE).is_file():
+        _refuse_other_files(folder)
         _write_clips(plan, folder)
         fresh = dataclasses.replace(fresh, measured=_measured_clips(plan, folder, meter))
         save_suite(fresh, folder)
@@ -129,6 +130,18 @@ def _begun(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, meter: Meter) -
     fresh = dataclasses.replace(fresh, measured=before.measured, receipt=before.receipt)
     save_suite(fresh, folder)
     return dataclasses.replace(fresh, rows=tuple(rows))
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """A folder that holds something, but no suite, is not ours; films alone are of one that was stopped."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"`{folder}` is no folder", hint="`--output` is a folder of its own")
+    others = [p.name for p in folder.glob("[!.]*") if p.name != FILMS_FOLDER]
+    if others:
+        raise UsageError(
+            f"`{folder}` holds `{others[0]}`, but no suite",
+            hint="`--output` is a new folder, or that of a suite to go on with",
+        )
 
 
 CHEAP, DEAR = 60, 500
