@@ -26,6 +26,8 @@ class Mean:
     cpu_seconds_per_frame: float | None
     times_slower: float | None
     """CPU seconds of it over those of the student on the same clips; wall seconds of a peer."""
+    psnr_ahead: float | None
+    """By how much its PSNR is above the student's, in dB, over the clips that both did."""
     failure: str | None
     """The first one, where it did no clip."""
     is_refused: bool = False
@@ -54,6 +56,7 @@ def _mean(suite: Suite, solver: str, task: str) -> Mean:
         seconds_per_frame=_median(rows, lambda row: row.seconds_per_frame),
         cpu_seconds_per_frame=_median(rows, lambda row: row.cpu_seconds_per_frame),
         times_slower=_slower(suite, rows),
+        psnr_ahead=_psnr_ahead(suite, rows),
         failure=None if rows or failed is None else failed.failure,
         is_refused=not rows and failed is not None and failed.is_refused,
     )
@@ -80,6 +83,16 @@ def _slower(suite: Suite, rows: list[Row]) -> float | None:
     return float(np.median([mine / theirs for mine, theirs in known])) if known else None
 
 
+def _psnr_ahead(suite: Suite, rows: list[Row]) -> float | None:
+    leads = [
+        row.metrics["psnr"] - student.metrics["psnr"]
+        for row in rows
+        if (student := suite.row(STUDENT, row.task, row.clip)) is not None
+        and "psnr" in student.metrics
+    ]
+    return float(np.mean(leads)) if leads else None
+
+
 def _cost(row: Row) -> float | None:
     return row.cpu_seconds_per_frame or row.seconds_per_frame
 
@@ -98,6 +111,7 @@ def header(suite: Suite) -> list[str]:
     return [
         "solver",
         *measured,
+        "dB ahead of student",
         "evaluations/frame",
         "CPU s/frame",
         "x the student's time",
@@ -115,6 +129,7 @@ def cells(suite: Suite, mean: Mean) -> list[str]:
     return [
         mean.solver,
         *(shown(mean.metrics.get(m.name), DIGITS.get(m.name, 2)) for m in _shown_measures(suite)),
+        "" if mean.psnr_ahead is None else f"{mean.psnr_ahead:+.2f}",
         shown(mean.evaluations_per_frame, 1).removesuffix(".0"),
         "" if cost is None else f"{cost:.3g}",
         slower,
@@ -196,7 +211,13 @@ def _line(row: list[str]) -> str:
 
 def _introduction(suite: Suite) -> list[str]:
     receipt, clip = suite.receipt, suite.clips[0]
-    done = "" if suite.is_complete else f" Of {suite.rows_wanted} rows {len(suite.rows)} are there."
+    done = ""
+    if not suite.is_complete:
+        done = (
+            f" **{len(suite.rows)} of {suite.rows_wanted} rows are there**: a mean is over the clips "
+            "that its last column tells, so compare solvers by `dB ahead of student`, which is over the "
+            "same clips, where they did not do all."
+        )
     return [
         f"{len(suite.clips)} clips of {clip.frames} frames of {clip.width}x{clip.height}, seed "
         f"{receipt.seed}, every measurement stored as 8 bits and the same for all.{done}",
