@@ -128,6 +128,7 @@ def _means(suite: Suite, task: str) -> Table:
             )
             for m in measured
         ),
+        Column(label="dB ahead of student", digits=2),
         Column(label="CPU s/frame", digits=4, best="low"),
         Column(label="evaluations/frame", digits=1),
         Column(label="x the student's time", digits=1),
@@ -137,6 +138,7 @@ def _means(suite: Suite, task: str) -> Table:
         (
             mean.solver,
             *(mean.metrics.get(m.name) for m in measured),
+            mean.psnr_ahead,
             _cost(mean),
             mean.evaluations_per_frame,
             mean.times_slower,
@@ -173,7 +175,7 @@ def _of_measurement(suite: Suite, task: str) -> Iterator[tuple[Cell, ...]]:
     clips = [m for m in suite.measured if m.task == task and m.metrics]
     if clips:
         values = ([c.metrics.get(m.name) for c in clips] for m in _measured(suite))
-        yield (MEASUREMENT, *(_mean(of) for of in values), None, None, None, len(clips))
+        yield (MEASUREMENT, *(_mean(of) for of in values), None, None, None, None, len(clips))
 
 
 def _cloud(suite: Suite, task: str) -> Scatter:
