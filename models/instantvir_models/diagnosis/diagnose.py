@@ -22,6 +22,7 @@ from instantvir_models.diagnosis.remedy import SHARPENED, Remedy, remedy_for
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.media import open_video
+from instantvir_models.media.fields import WEAVE, FieldChoice, Fields
 from instantvir_models.operators.compose import Identity
 
 LEVELS = "levels of 255"
@@ -56,6 +57,8 @@ class Diagnosis:
     sample: Sample
     """The frames of its beginning."""
     remedy: Remedy
+    fields: Fields | None = None
+    """How its rows came about; None where nobody looked."""
 
     def picture(self) -> NDArray[np.uint8]:
         """[H, W, 3] RGB: a frame, what changes in it, how noisy it is where, its codec's blocks."""
@@ -104,24 +107,37 @@ def diagnose(
         duration_seconds=duration_seconds,
         other_streams=False,
         threads=1,
+        fields=FieldChoice(),
     ) as reader:
         first = Sample.of(list(itertools.islice(reader, FRAMES_PER_PLACE)))
-        later = later_samples(str(source), reader.info, start_seconds=start_seconds)
+        fields = reader.fields
+        later = later_samples(
+            str(source),
+            reader.info,
+            start_seconds=start_seconds,
+            fields=fields.choice if fields else WEAVE,
+        )
         is_lossy = not reader.info.is_lossless
-    return diagnose_samples(str(source), (first, *later), is_lossy=is_lossy)
+    return diagnose_samples(str(source), (first, *later), is_lossy=is_lossy, fields=fields)
 
 
-def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) -> Diagnosis:
-    """What is wrong with a video of which these samples were taken."""
+def diagnose_samples(
+    source: str, samples: Sequence[Sample], *, is_lossy: bool, fields: Fields | None = None
+) -> Diagnosis:
+    """What is wrong with a video of which these samples were taken.
+
+    Args:
+        fields: how its rows came about; the samples are of whole pictures.
+    """
     traces = tuple(traces_of(sample.frames, sample.codings) for sample in samples)
     seen = [(t, s) for t, s in zip(traces, samples, strict=True) if shows_something(t)]
-    findings: list[Finding] = []
+    findings = field_findings(fields)
     notes: list[str] = []
     blur = BlurJudgement(operator=Identity())
     if seen:
         error, note = error_finding([trace for trace, _ in seen])
         notes += [note] if note else []
-        findings = [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
+        findings += [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
         findings += [*blur.findings, *sharpening_findings(seen[0][0])]
         notes += blur.notes
@@ -135,6 +151,7 @@ def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) 
         traces=traces,
         sample=samples[0],
         remedy=remedy_for(findings, blur, is_lossy=is_lossy, codec_name=traces[0].codec_name),
+        fields=fields,
     )
 
 
@@ -142,6 +159,24 @@ def shows_something(traces: Traces) -> bool:
     """Whether there is enough of a picture to judge."""
     is_flat = traces.texture < FLAT_TEXTURE
     return not (traces.is_small or is_flat or traces.clipped > MOST_CLIPPED)
+
+
+def field_findings(fields: Fields | None) -> list[Finding]:
+    """That its pictures are made of fields, if they are: which part of what moves shows it."""
+    if fields is None or fields.first is None:
+        return []
+    whole, *woven = fields.votes
+    share = 1.0 if fields.scan == "telecined" else max(woven) / max(1, whole + sum(woven))
+    finding = Finding(
+        kind="fields",
+        value=share,
+        unit="of the pictures that tell",
+        low=share,
+        high=1.0,
+        confidence="high",
+        sentence=fields.sentence,
+    )
+    return [finding]
 
 
 def error_finding(places: Sequence[Traces]) -> tuple[Finding, str | None]:

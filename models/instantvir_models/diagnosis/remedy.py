@@ -35,12 +35,15 @@ SMALLEST_LOSSLESS_ERROR = 1.5
 """The same where no codec lost anything."""
 
 
+WHOLE = "make whole frames of its fields"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
     """What would be done about a video."""
 
     degradation: Degradation | None
-    """To be undone; None where nothing is sure enough to be changed."""
+    """To be undone, besides fields; None where nothing is sure enough to be changed."""
     sentence: str
 
     @property
@@ -103,24 +106,26 @@ def remedy_for(
     """
     by_kind: dict[Kind, Finding] = {finding.kind: finding for finding in findings}
     error = by_kind.get("error")
+    has_fields = "fields" in by_kind
     if error is None or error.confidence == "low":
-        return _nothing("what is wrong could not be told")
+        return _nothing("what is wrong could not be told", has_fields=has_fields)
     if is_halo(by_kind):
-        return _nothing("edges were sharpened, and that would only become more visible")
+        why = "edges were sharpened, and that would only become more visible"
+        return _nothing(why, has_fields=has_fields)
     smallest = SMALLEST_ERROR if is_lossy else SMALLEST_LOSSLESS_ERROR
     operator = blur.operator
     levels = careful_levels(error)
     if (codec := by_kind.get("codec")) is not None:
         levels *= removable_part(codec_name, error.value, codec.value)
-    steps = []
+    steps = [WHOLE] if has_fields else []
     if not operator.is_identity:
         levels = error.value
         steps.append(f"undo the blur ({operator.spec})")
     if levels >= smallest:
         what = "compression damage and noise" if is_lossy else "noise"
         steps.append(f"take away {what} ({levels:.1f} levels)")
-    if not steps:
-        return _nothing("it is nearly clean")
+    if operator.is_identity and levels < smallest:
+        return _nothing("it is nearly clean", has_fields=has_fields)
     noise_std = told_noise_std(levels, is_lossy=is_lossy, is_inverted=not operator.is_identity)
     said = Degradation(operator=operator, noise_std=noise_std).spec
     return Remedy(
@@ -130,5 +135,6 @@ def remedy_for(
     )
 
 
-def _nothing(why: str) -> Remedy:
-    return Remedy(degradation=None, sentence=f"to do: nothing, for {why}")
+def _nothing(why: str, *, has_fields: bool) -> Remedy:
+    what = f"{WHOLE}, and nothing else" if has_fields else "nothing"
+    return Remedy(degradation=None, sentence=f"to do: {what}, for {why}")

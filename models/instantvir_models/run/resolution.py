@@ -20,6 +20,7 @@ from instantvir_models.diagnosis.remedy import removable_part, told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.errors import UsageError
+from instantvir_models.media.fields import Fields
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
@@ -83,16 +84,21 @@ class Resolved:
 
     @property
     def is_nothing_to_do(self) -> bool:
-        """Whether the video is better left as it is."""
+        """Whether the video is better left as it is, but for its fields."""
         return self.diagnosis is not None and self.diagnosis.remedy.degradation is None
 
 
-def resolve_by_looking(source: str, samples: Sequence[Sample], *, is_lossy: bool) -> Resolved:
+def resolve_by_looking(
+    source: str, samples: Sequence[Sample], *, is_lossy: bool, fields: Fields | None = None
+) -> Resolved:
     """The degradation of a video of which nothing is told, where one is sure to be undone well.
 
     Where none is, it is the one that changes nothing.
+
+    Args:
+        fields: what was found of them; the samples are of whole pictures.
     """
-    diagnosis = diagnose_samples(source, samples, is_lossy=is_lossy)
+    diagnosis = diagnose_samples(source, samples, is_lossy=is_lossy, fields=fields)
     unchanged = Degradation(operator=Identity(), noise_std=0.0)
     return Resolved(
         degradation=diagnosis.remedy.degradation or unchanged,
