@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from instantvir_models.diagnosis.dust import find_dust
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.operators.spots import dusty
-from instantvir_models.run.dust import find_dust
 from tests.cli.test_restore import assert_fails, frames_of, run
 from tests.media_clips import make_clip
 from tests.models.test_dust import panning

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.diagnosis.blur import BlurJudgement, judged_blur
+from instantvir_models.diagnosis.dust import dust_in
 from instantvir_models.diagnosis.error_model import (
     Expected,
     expected_codec_error,
@@ -140,6 +141,8 @@ def diagnose_samples(
         findings += [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
         findings += [*blur.findings, *sharpening_findings(seen[0][0])]
+        if fields is None or fields.first is None:
+            findings += dust_findings([sample for _, sample in seen])
         notes += blur.notes
     else:
         notes.append("too little can be seen in it: it is tiny, or black, white or one colour")
@@ -256,6 +259,26 @@ def sharpening_findings(traces: Traces) -> list[Finding]:
         high=1.2 * traces.sharpness,
         confidence="medium",
         sentence="edges look sharpened",
+    )
+    return [finding]
+
+
+def dust_findings(samples: Sequence[Sample]) -> list[Finding]:
+    """That dust lies on it, if all places show some; the cleanest counts."""
+    least = math.inf
+    for sample in samples:
+        found = dust_in(sample.frames)
+        if not found.is_dust:
+            return []
+        least = min(least, found.spots_per_frame)
+    finding = Finding(
+        kind="dust",
+        value=least,
+        unit="spots a frame",
+        low=0.5 * least,
+        high=3 * least,
+        confidence="medium",
+        sentence=f"dust or scratches, about {least:.0f} spots a frame",
     )
     return [finding]
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 from instantvir_models.diagnosis.blur import BlurJudgement
 from instantvir_models.diagnosis.findings import Finding, Kind
+from instantvir_models.operators.base import Operator
+from instantvir_models.operators.compose import Composition
+from instantvir_models.operators.mask import Dust
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, Degradation
 from instantvir_models.operators.spec import parse_degradation
 
@@ -113,20 +116,31 @@ def remedy_for(
         why = "edges were sharpened, and that would only become more visible"
         return _nothing(why, has_fields=has_fields)
     smallest = SMALLEST_ERROR if is_lossy else SMALLEST_LOSSLESS_ERROR
-    operator = blur.operator
+    has_dust = "dust" in by_kind
     levels = careful_levels(error)
     if (codec := by_kind.get("codec")) is not None:
         levels *= removable_part(codec_name, error.value, codec.value)
     steps = [WHOLE] if has_fields else []
-    if not operator.is_identity:
+    if has_dust:
+        steps.append("fill dust and scratches")
+    is_inverted = not blur.operator.is_identity
+    if is_inverted:
         levels = error.value
-        steps.append(f"undo the blur ({operator.spec})")
-    if levels >= smallest:
+        steps.append(f"undo the blur ({blur.operator.spec})")
+    is_noisy = levels >= smallest
+    if is_noisy:
         what = "compression damage and noise" if is_lossy else "noise"
         steps.append(f"take away {what} ({levels:.1f} levels)")
-    if operator.is_identity and levels < smallest:
+    if not (is_noisy or is_inverted or has_dust):
         return _nothing("it is nearly clean", has_fields=has_fields)
-    noise_std = told_noise_std(levels, is_lossy=is_lossy, is_inverted=not operator.is_identity)
+    if not (is_noisy or is_inverted):
+        levels = 0.0
+    noise_std = told_noise_std(levels, is_lossy=is_lossy, is_inverted=is_inverted)
+    parts: list[Operator] = [
+        *([blur.operator] if is_inverted else []),
+        *([Dust()] if has_dust else []),
+    ]
+    operator = Composition(parts) if len(parts) > 1 else next(iter(parts), blur.operator)
     said = Degradation(operator=operator, noise_std=noise_std).spec
     return Remedy(
         # as it is read back, so that the command does the same to the bit

@@ -406,18 +406,14 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             )
 
 
-def _resolved(
-    job: Job, plan: RestorePlan, reader: VideoReader, first: Sequence[Frame]
-) -> Resolved:
+def _resolved(job: Job, plan: RestorePlan, reader: VideoReader, first: Sequence[Frame]) -> Resolved:
     """The degradation of one input whose first frames were read."""
     is_lossy, start = not reader.info.is_lossless, plan.start_seconds
     fields = _found_again(reader.fields, plan.fields)
     if not needs_to_be_looked_at(job.source, plan.wanted):
         is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy)
         sample = (
-            first_sample(job.source, first, start_seconds=start, fields=fields)
-            if is_seen
-            else None
+            first_sample(job.source, first, start_seconds=start, fields=fields) if is_seen else None
         )
         return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy)
     samples = (
