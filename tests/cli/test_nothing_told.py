@@ -92,7 +92,7 @@ def test_a_file_whose_beginning_cannot_be_read_is_restored_from_where_it_can(cle
 def test_a_file_of_which_nothing_can_be_read_is_refused_in_a_sentence(clean, tmp_path):
     path = written(tmp_path / "lost.mkv", clean, *H264)
     path.write_bytes(np.random.default_rng(0).bytes(5000))
-    assert_fails(run("restore", path), 3, "is no video")
+    assert_fails(run("restore", path), 3, "is not a video")
 
 
 def test_whole_frames_are_made_of_fields_even_if_nothing_else_is_wrong(tmp_path):

@@ -16,7 +16,7 @@ from instantvir_models.diagnosis.diagnose import (
 )
 from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
 from instantvir_models.diagnosis.findings import Finding
-from instantvir_models.diagnosis.remedy import removable_part, told_noise_std
+from instantvir_models.diagnosis.remedy import removable_part, shows_noise, told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.errors import UsageError
@@ -267,7 +267,8 @@ class _Look:
         levels = error.low if is_unsure else error.value
         if self.is_lossy and not is_inverted:
             share = expected_codec_error(self.traces).value
-            levels *= removable_part(self.traces.codec_name, error.value, share)
+            is_noisy = shows_noise(self.traces, error.value, share)
+            levels *= removable_part(self.traces.codec_name, is_noisy=is_noisy)
         told = told_noise_std(levels, is_lossy=self.is_lossy, is_inverted=is_inverted)
         return told, EstimatedParameter(
             name="noise and compression" if self.is_lossy else "noise",
