@@ -171,7 +171,7 @@ def test_eight_and_sixteen_bits_leave_the_same_traces(clean):
 
 def test_a_wide_bar_or_strange_traces_are_never_called_high():
     assert confidence_of(Expected(5, 4, 6.5, is_familiar=True)) == "high"
-    assert confidence_of(Expected(5, 4, 6.5, is_familiar=True, is_by_bytes=True)) == "medium"
+    assert confidence_of(Expected(5, 4, 6.5, is_familiar=True, is_indirect=True)) == "medium"
     assert confidence_of(Expected(5, 2, 12, is_familiar=True)) == "low"
     assert confidence_of(Expected(5, 4.9, 5.1, is_familiar=False)) == "low"
 

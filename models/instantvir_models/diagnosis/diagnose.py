@@ -298,7 +298,7 @@ def confidence_of(expected: Expected) -> Confidence:
     """High where the bar is narrow, such traces were seen before and the codec says its steps."""
     if not expected.is_familiar:
         return "low"
-    if expected.spread <= HIGH_SPREAD and not expected.is_by_bytes:
+    if expected.spread <= HIGH_SPREAD and not expected.is_indirect:
         return "high"
     return "medium" if expected.spread <= MEDIUM_SPREAD else "low"
 
