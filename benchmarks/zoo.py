@@ -83,6 +83,8 @@ class Kind:
     """How much smaller the file is than the clean clip."""
     frames_per_picture: int = 1
     """2 where a picture holds fields of two moments."""
+    pictures: int = FRAMES
+    """In the file."""
     made: Callable[[Frames], Frames] | None = None
     """What makes the clean picture of the clip; None where that is it."""
 
@@ -124,7 +126,7 @@ class Case:
     @cached_property
     def clean(self) -> Frames:
         """What is to be had: all frames, large."""
-        frames = clean_frames(self.clip, FRAMES * self.kind.frames_per_picture)
+        frames = clean_frames(self.clip, self.kind.pictures * self.kind.frames_per_picture)
         return frames if self.kind.made is None else self.kind.made(frames)
 
     @cached_property
@@ -283,7 +285,7 @@ KINDS = (
     Kind("over-sharpened", sharpened, h264(25)),
     Kind("x2 bicubic", half, h264(24), ("down:factor=2,kernel=bicubic",), 2),
     Kind("x4 area", quarter, h264(24), ("down:factor=4,kernel=area",), 4),
-    Kind("interlaced", woven, h264(20), frames_per_picture=2),
+    Kind("interlaced", woven, h264(20), frames_per_picture=2, pictures=12),
     Kind("clean crf 16", kept, h264(16)),
     Kind("lossless noise 10", lambda x, rng: stored(white(x, 10, rng)), LOSSLESS),
     Kind("cartoon crf 28", kept, h264(28), made=cartoon),

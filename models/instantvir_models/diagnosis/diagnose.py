@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instantvir_models.diagnosis.blur import BlurJudgement, judged_blur
+from instantvir_models.diagnosis.blur import LARGEST_STEP, BlurJudgement, judged_blur
 from instantvir_models.diagnosis.dust import dust_in
 from instantvir_models.diagnosis.error_model import (
     Expected,
@@ -147,7 +147,7 @@ def diagnose_samples(
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
         findings += [*blur.findings, *sharpening_findings(seen[0][0])]
         if fields is None or fields.first is None:
-            findings += dust_findings([sample for _, sample in seen])
+            findings += dust_findings(seen)
         notes += blur.notes
     else:
         notes.append("too little can be seen in it: it is tiny, or black, white or one colour")
@@ -274,10 +274,12 @@ def sharpening_findings(traces: Traces) -> list[Finding]:
     return [finding]
 
 
-def dust_findings(samples: Sequence[Sample]) -> list[Finding]:
+def dust_findings(places: Sequence[tuple[Traces, Sample]]) -> list[Finding]:
     """That dust lies on it, if all places show some; the cleanest counts."""
+    if not all(shows_spots(trace) for trace, _ in places):
+        return []
     least = math.inf
-    for sample in samples:
+    for _, sample in places:
         found = dust_in(sample.frames)
         if not found.is_dust:
             return []
@@ -292,6 +294,11 @@ def dust_findings(samples: Sequence[Sample]) -> list[Finding]:
         sentence=f"dust or scratches, about {least:.0f} spots a frame",
     )
     return [finding]
+
+
+def shows_spots(traces: Traces) -> bool:
+    """Whether a codec is so fine that it makes no spots of noise, as far as it says."""
+    return traces.is_lossless or (traces.step is not None and traces.step <= LARGEST_STEP)
 
 
 def confidence_of(expected: Expected) -> Confidence:

@@ -32,8 +32,6 @@ NOISE_SHOWS, CHANGE_SHOWS = 1.1, 0.08
 """Factor from the codec's own error to that of the file, and levels of what changes along the motion,
 from which on, together, there is noise besides the codec's error."""
 
-NOISE_SHOWS_IN_ONE_FRAME = 1.2
-
 MUCH_CHANGE = 0.5
 """Levels of that change which show noise by themselves: 7 in 100 files without noise have so much, and
 60 to 80 in 100 with noise of 8 to 16 levels (1400 files of training clips)."""
@@ -58,6 +56,9 @@ at this and loses at all of it."""
 SMALLEST_LOSSLESS_ERROR = 1.5
 """The same where no codec lost anything."""
 
+
+NEARLY_CLEAN = 4.5
+"""Levels of what a codec lost below which nobody sees that it did."""
 
 WHOLE = "make whole frames of its fields"
 
@@ -102,12 +103,10 @@ def careful_levels(error: Finding) -> float:
 
 
 def shows_noise(traces: Traces, error_levels: float, codec_levels: float) -> bool:
-    """Whether noise has come through a codec."""
+    """Whether noise has come through a codec; never in one frame, where texture looks the same."""
     if traces.is_lossless:
         return True
     ratio = error_levels / max(codec_levels, 0.1)
-    if traces.num_frames < 2:
-        return ratio >= NOISE_SHOWS_IN_ONE_FRAME
     change = traces.changing_fine
     return change >= MUCH_CHANGE or (change >= CHANGE_SHOWS and ratio >= NOISE_SHOWS)
 
@@ -154,7 +153,7 @@ def remedy_for(
         what = "compression damage and noise" if is_lossy else "noise"
         steps.append(f"take away {what} ({levels:.1f} levels)")
     if not undone and not is_large:
-        is_clean = not is_lost or error is None or error.value < smallest
+        is_clean = not is_lost or error is None or error.value < NEARLY_CLEAN
         why = "it is nearly clean" if is_clean else f"what {codec_name} lost does not come back"
         return _nothing(doubt or why, has_fields="fields" in by_kind)
     told_levels = levels if is_large or is_inverted else 0.0
