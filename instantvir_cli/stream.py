@@ -78,6 +78,8 @@ class StreamRequest:
             reconnect=capture.reconnect,
             silence=capture.silence,
             follow=capture.follow,
+            fields=capture.fields,
+            same_rate=capture.same_rate,
         )
         return StreamPlan(
             name=self.source,

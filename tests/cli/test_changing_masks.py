@@ -171,3 +171,18 @@ def test_an_interlaced_video_comes_back_at_the_rate_of_its_fields(tmp_path):
     with open_video(tmp_path / "out.mkv") as reader:
         assert (reader.info.frame_rate, reader.info.is_interlaced) == (50, False)
         assert [round(frame.pts_seconds * 50) for frame in reader] == list(range(12))
+
+
+@pytest.mark.parametrize(("extra", "rate"), [(["--fields", "bottom"], 50), ([], 25)])
+def test_a_stream_makes_whole_frames_of_fields_where_it_is_told(tmp_path, extra, rate):
+    frames = panning_fields(12)
+    written_fields(tmp_path / "in.mkv", woven(frames, "bottom"))
+    target = tmp_path / "out.mkv"
+    result = run(
+        "stream", tmp_path / "in.mkv", "--operator", "identity", "--noise", 0, "--solver",
+        "as_measured", "--codec", "ffv1", *extra, "-o", target,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    with open_video(target) as reader:
+        shown = [round(frame.pts_seconds * rate) for frame in reader]
+    assert shown == list(range(len(frames) * rate // 50))

@@ -23,6 +23,7 @@ from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import EncoderSettings, Frame
+from instantvir_models.media.fields import FieldChoice
 from instantvir_models.operators.mask import Dust, MaskFile
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.masks import MasksFor, masks_along
@@ -82,6 +83,8 @@ def source_settings(
     reconnect: bool = False,
     silence: float | None = None,
     follow: float | None = None,
+    fields: str = "none",
+    same_rate: bool = False,
 ) -> SourceSettings:
     """What to open, with FFmpeg's names for cameras and raw frames.
 
@@ -91,6 +94,7 @@ def source_settings(
         size: WIDTHxHEIGHT of raw frames or a camera.
         pix_fmt, fps: of raw frames or a camera.
         silence, follow: seconds; see `SourceSettings`.
+        fields, same_rate: as `FieldChoice` takes them.
 
     Raises:
         UsageError: if they do not go together.
@@ -128,6 +132,7 @@ def source_settings(
         reconnect=reconnect,
         silence_seconds=SILENCE_SECONDS if silence is None else silence,
         follow_seconds=follow,
+        fields=FieldChoice(fields=fields, each_field=not same_rate),
     )
 
 
@@ -285,6 +290,8 @@ def stream(
     size: str | None = None,
     input_pix_fmt: str | None = None,
     fps: float | None = None,
+    fields: str = "none",
+    same_rate: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -309,6 +316,9 @@ def stream(
         follow: the file is growing; it ends after so many still seconds.
         input_format, input_options: FFmpeg's names.
         size, input_pix_fmt, fps: of raw frames or a camera; `size` is WIDTHxHEIGHT.
+        fields: of an interlaced source, which comes first: `top`, `bottom` or `telecine`; `auto`
+            waits for 24 pictures and finds out; `none` takes pictures as they are.
+        same_rate: one frame for two fields, instead of one for each at twice the rate.
         codec, crf, preset, pix_fmt, output_format: of the outputs, as the command names them.
         overwrite: whether files that exist may be replaced.
         on_pair: called in this thread with each measured frame and what is shown of it; what it
@@ -328,6 +338,8 @@ def stream(
         reconnect=reconnect,
         silence=silence,
         follow=follow,
+        fields=fields,
+        same_rate=same_rate,
     )
     destinations = (outputs,) if isinstance(outputs, str | Path) else outputs
     plan = StreamPlan(
