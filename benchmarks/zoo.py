@@ -60,14 +60,15 @@ TOLD_NOISE = (2, 4, 6.5, 10, 15)
 
 FFDNET_NOISE = (3, 6, 11)
 FILTERS: dict[str, tuple[tuple[str, str], ...]] = {
-    "hqdn3d=4": (("hqdn3d", "4"),),
-    "hqdn3d=8": (("hqdn3d", "8"),),
-    "fftdnoiz=6": (("fftdnoiz", "sigma=6"),),
+    "fftdnoiz=4": (("fftdnoiz", "sigma=4"),),
+    "fftdnoiz=8": (("fftdnoiz", "sigma=8"),),
     "nlmeans=3": (("nlmeans", "s=3:p=5:r=9"),),
+    "dctdnoiz=6": (("dctdnoiz", "6"),),
     "deblock": (("deblock", "filter=strong"),),
     "unsharp": (("unsharp", "5:5:0.8"),),
 }
-"""What people use, of those that give out a frame for each that they take."""
+"""What people use, of those that give out a frame for each that they take and that PyAV's FFmpeg has
+(not hqdn3d, spp and pp7, which are under the GPL)."""
 
 
 @dataclass(frozen=True)
