@@ -9,10 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from instantvir_cli import __version__
-from instantvir_cli.exit_status import STATUS_OF, ExitStatus
+from instantvir_cli.exit_status import STATUS_OF, STATUS_OF_SIGNAL, ExitStatus
 from instantvir_cli.groups import Verb, takes_groups
 from instantvir_cli.options import (
     RECIPES,
+    BatchOptions,
     ComparisonOptions,
     ConversionOptions,
     DegradationOptions,
@@ -28,9 +29,12 @@ from instantvir_cli.options import (
     QuietOption,
     ServingOptions,
     SourceOptions,
+    SuiteOptions,
+    SweptModelOptions,
     completed,
 )
 from instantvir_cli.shortage import shortage_behind
+from instantvir_cli.signals import ended_by_signals
 from instantvir_cli.standard_streams import occupy_closed
 from instantvir_models.errors import InstantVIRError
 
@@ -41,17 +45,20 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         occupy_closed()
         try:
-            return super().invoke(ctx)
+            with ended_by_signals():
+                return super().invoke(ctx)
         except InstantVIRError as error:
             from instantvir_cli.console import fail
 
-            fail(str(error), error.hint)
+            fail("; ".join((str(error), *notes_of(error))), error.hint)
             raise typer.Exit(STATUS_OF.get(type(error), ExitStatus.FAILURE)) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             from instantvir_cli.console import fail
 
-            fail("interrupted; no unfinished file was left behind", None)
-            raise typer.Exit(ExitStatus.INTERRUPTED) from None
+            what = _INTERRUPTIONS.get(str(error), "interrupted")
+            left = notes_of(error) or ("no unfinished file was left behind",)
+            fail("; ".join((what, *left)), None)
+            raise typer.Exit(STATUS_OF_SIGNAL.get(str(error), ExitStatus.INTERRUPTED)) from None
         except (MemoryError, ImportError, OSError, RuntimeError) as error:
             from instantvir_cli.console import fail
 
@@ -60,6 +67,14 @@ class Commands(TyperGroup):
                 raise
             fail(*shortage)
             raise typer.Exit(ExitStatus.FAILURE) from error
+
+
+_INTERRUPTIONS = {"SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
+
+
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """What was added to an error on its way, such as what of the work is kept."""
+    return tuple(getattr(error, "__notes__", ()))
 
 
 app = typer.Typer(
@@ -95,6 +110,7 @@ instantvir restore old.mp4 --dry-run --picture found.png
 instantvir restore old.mp4 --task deblur
 instantvir restore small.mkv --task sr --scale 2 --task denoise -o large.mkv
 instantvir restore *.mp4 --task deblur -o restored/ --json
+instantvir restore tapes/ --recursive -o restored/ --jobs 2
 instantvir restore film.mp4 --dust --task denoise
 ffmpeg -i in.mp4 -f nut - | instantvir restore - --task denoise -o - --format nut | ffplay -""",
 )
@@ -102,7 +118,8 @@ ffmpeg -i in.mp4 -f nut - | instantvir restore - --task denoise -o - --format nu
 def restore(
     *,
     inputs: Annotated[
-        list[str], typer.Argument(help="Videos, image patterns, or `-`", metavar="IN...")
+        list[str],
+        typer.Argument(help="Videos, folders of videos, image patterns, or `-`", metavar="IN..."),
     ],
     output: Annotated[
         str | None,
@@ -113,6 +130,7 @@ def restore(
     part: FieldOptions,
     encoding: EncodingOptions,
     comparison: ComparisonOptions,
+    batch: BatchOptions,
     overwrite: OverwriteOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing")
@@ -145,6 +163,8 @@ def restore(
             is_dry_run=dry_run,
             picture=picture,
             as_json=json_summary,
+            batch=batch,
+            is_quiet=quiet,
         )
     )
 
@@ -255,6 +275,9 @@ def degrade(
     epilog="""\
 instantvir benchmark --size 832x480
 instantvir benchmark clip.mp4 --task sr --json
+instantvir benchmark clip.mp4 --task sr --baseline before.json
+instantvir benchmark --size 424x240,832x480 --threads 1,2 --report speed.html
+instantvir benchmark --suite paper -o results
 instantvir benchmark --roofline""",
 )
 @takes_groups
@@ -264,7 +287,8 @@ def benchmark(
         str | None, typer.Argument(help="Video; generated if not given", metavar="[CLIP]")
     ] = None,
     measuring: MeasuringOptions,
-    model: ModelOptions,
+    suite: SuiteOptions,
+    model: SweptModelOptions,
     roofline: Annotated[
         bool,
         typer.Option("--roofline", help="Predict the large student on cards; measure nothing"),
@@ -272,16 +296,26 @@ def benchmark(
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure the whole command, decode to encode: FPS by stage, delay per block, memory."""
+    """Measure the whole command, decode to encode, or compare systems.
+
+    FPS by stage, delay per block, memory, energy; what restores something else than it does in float32
+    gets no speed. Values with commas between are measured one after the other.
+    """
     if roofline:
         from instantvir_cli.roofline import run_roofline
 
         run_roofline(size=measuring.size, as_json=json_summary)
         return
     from instantvir_cli import console
-    from instantvir_cli.benchmark import run_benchmark
 
     console.set_up(quiet=quiet)
+    if suite.suite is not None:
+        from instantvir_cli.suite import run_suite_command
+
+        run_suite_command(suite, model.one(), report=measuring.report, as_json=json_summary)
+        return
+    from instantvir_cli.benchmark import run_benchmark
+
     run_benchmark(clip, measuring, model, as_json=json_summary)
 
 

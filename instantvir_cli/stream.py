@@ -1,11 +1,9 @@
 """`instantvir stream`: parse -> open -> restore while it runs -> report."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
 
 import typer
 
@@ -20,6 +18,7 @@ from instantvir_cli.options import (
     ModelOptions,
     ServingOptions,
 )
+from instantvir_cli.signals import told_of_signals
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.live.output import LiveOutput
@@ -80,6 +79,7 @@ class StreamRequest:
             follow=capture.follow,
             fields=capture.fields,
             same_rate=capture.same_rate,
+            rules=capture.rules(),
         )
         return StreamPlan(
             name=self.source,
@@ -92,6 +92,7 @@ class StreamRequest:
                 reconnect=capture.reconnect,
                 silence_seconds=source.silence_seconds,
                 overwrite=self.may_overwrite,
+                next_file_seconds=self.encoding.next_file,
             ),
             wanted=self.degradation.read(),
             limits=self.model.limits(),
@@ -107,7 +108,7 @@ def run_stream(request: StreamRequest) -> None:
     use_threads(model.threads)
     solver = model.open()
     console.tell(solver.notices)
-    report = Report(json_lines=serving.json_lines)
+    report = Report(json_lines=serving.json_lines, page=serving.report)
     stream = new_stream(plan, solver, prompt=model.prompt, on_event=report.event)
     with ExitStack() as stack:
         stack.enter_context(_ending_well(stream))
@@ -235,27 +236,8 @@ def _describe(
 @contextmanager
 def _ending_well(stream: LiveStream) -> Iterator[None]:
     """While this lasts the first SIGINT, SIGTERM or SIGHUP ends the stream well, a second at once."""
-
-    def end(number: int, frame: FrameType | None, *, restore: partial[None]) -> None:
-        # Nothing here may take a lock: the interrupted code may hold it.
-        restore()
-        stream.stop()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def restore_handlers() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in numbers:
-        signal.signal(number, partial(end, restore=partial(restore_handlers)))
-    try:
+    with told_of_signals(lambda number: stream.stop()):  # takes no lock
         yield
-    finally:
-        restore_handlers()
 
 
 @contextmanager

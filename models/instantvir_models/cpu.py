@@ -1,9 +1,13 @@
 """What this CPU is good at, and how to keep out of its way."""
 
 import ctypes
+import os
 import sys
 
+import cv2
 import torch
+
+from instantvir_models.errors import UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
@@ -21,6 +25,19 @@ def fastest_dtype(device_type: str = "cpu") -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
+def use_threads(threads: int | None) -> None:
+    """Give torch the cores, and leave OpenCV one thread: it works inside torch's pauses.
+
+    Raises:
+        UsageError: for a number that cannot be.
+    """
+    if threads is not None and not 1 <= threads <= 256:
+        raise UsageError(f"`--threads` is {threads}; it is a number from 1 to 256")
+    keep_freed_memory()
+    torch.set_num_threads(threads or cores())
+    cv2.setNumThreads(1)
+
+
 def keep_freed_memory() -> None:
     """Let the C allocator reuse feature maps instead of returning them to the system each time.
 
@@ -33,3 +50,10 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         mallopt(_M_TRIM_THRESHOLD, 2**30)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -90,14 +91,14 @@ def test_degrade_leaves_a_note_that_restore_picks_up(clip, tmp_path):
     spec = "mask:keep=0.5+noise:std=0"
     assert run("degrade", clip, "-o", measurement, "--operator", spec, "--seed", 4).exit_code == 0
     assert (tmp_path / "y.mkv.operator.json").exists()
-    assert (tmp_path / "y.mkv.png").exists()
+    assert (tmp_path / "y.mkv.mask.png").exists()
     result = run("restore", measurement, "-o", tmp_path / "x.mkv", "--codec", "ffv1",
                  "--reference", clip, "--json")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     summary = json.loads(result.stdout)
     assert summary["is_operator_known"]
     assert summary["output_psnr"] > summary["input_psnr"] + 10
-    known = cv2.imread(str(tmp_path / "y.mkv.png"), cv2.IMREAD_GRAYSCALE) > 0
+    known = cv2.imread(str(tmp_path / "y.mkv.mask.png"), cv2.IMREAD_GRAYSCALE) > 0
     for y, x in zip(frames_of(measurement), frames_of(tmp_path / "x.mkv"), strict=True):
         np.testing.assert_array_equal(x[known], y[known])  # what was measured is kept bit for bit
 
@@ -274,7 +275,7 @@ def test_a_dry_run_draws_what_it_found_and_writes_no_video(photo, tmp_path):
     assert height > 2 * 96
     assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "in.mp4"]
     assert_fails(
-        run("restore", file, "--task", "denoise", "--dry-run", "--picture", drawn),
+        run("restore", file, "--task", "denoise", "--dry-run", "--picture", tmp_path / "no.png"),
         ExitStatus.USAGE,
         "shows what is found where nothing is told",
     )
@@ -455,3 +456,47 @@ def test_a_method_without_weights_restores_a_file(tmp_path):
     )
     assert refused.exit_code == ExitStatus.USAGE
     assert "cannot undo `down:factor=2" in " ".join(refused.stderr.split())
+
+
+def page_of(path):
+    """What the script of a page is given, and its text."""
+    text = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1]), text
+
+
+def test_a_report_shows_before_after_and_how_long_it_took(clip, tmp_path):
+    page = tmp_path / "out.html"
+    result = run(
+        "restore", clip, "--operator", "identity+noise:std=10", "--reference", clip,
+        "--report", page, "-o", tmp_path / "out.mkv",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    content, text = page_of(page)
+    kinds = {item["kind"]: item for item in content["items"]}
+    (scene,) = kinds["Player"]["scenes"]
+    assert [view["name"] for view in scene["views"]] == ["input", "restored", "truth"]
+    assert {view["strip"]["frames"] for view in scene["views"]} == {7}
+    assert scene["views"][1]["heat"]
+    titles = [item["title"] for item in content["items"]]
+    assert "Against the reference" in titles
+    assert "How far the restoration believes to be off" in titles
+    assert "identity+noise:std=10" in text
+    again = run("restore", clip, "--task", "denoise", "--report", page)
+    assert_fails(again, ExitStatus.USAGE, f"`{page}` exists already", "--overwrite")
+
+
+def test_a_report_of_an_enlargement_shows_what_it_leaves_unexplained(clip, tmp_path):
+    page = tmp_path / "out.html"
+    result = run("restore", clip, "--operator", "down:factor=2,kernel=area", "--report", page)
+    assert result.exit_code == 0, result.stderr
+    content, _ = page_of(page)
+    (scene,) = content["items"][0]["scenes"]
+    assert (scene["width"], scene["height"]) == (96, 64)
+    before, after = scene["views"]
+    assert (before["strip"]["width"], after["strip"]["width"]) == (48, 96)
+    assert after["heat"]["width"] == 48
+
+
+def test_a_report_is_of_one_video(clip, tmp_path):
+    result = run("restore", clip, clip, "-o", f"{tmp_path}/", "--task", "sr", "--report", "x.html")
+    assert result.exit_code == ExitStatus.USAGE

@@ -22,7 +22,7 @@ from instantvir_models.diagnosis.picture import drawn, save_picture
 from instantvir_models.diagnosis.remedy import SHARPENED, Remedy, remedy_for, shows_noise
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
-from instantvir_models.media import open_video
+from instantvir_models.media import USUAL_RULES, InputRules, open_video
 from instantvir_models.media.fields import WEAVE, FieldChoice, Fields
 from instantvir_models.operators.compose import Identity
 
@@ -92,12 +92,14 @@ def diagnose(
     *,
     start_seconds: float | None = None,
     duration_seconds: float | None = None,
+    rules: InputRules = USUAL_RULES,
 ) -> Diagnosis:
     """What is wrong with a video, from its beginning and, in a file, two later places.
 
     Args:
         source: a path, an image pattern, or `-` for standard input.
         start_seconds, duration_seconds: the part of it that is wanted.
+        rules: how far it may reach, as `open_video` takes them.
 
     Raises:
         VideoOpenError: if it is no video.
@@ -109,6 +111,7 @@ def diagnose(
         other_streams=False,
         threads=1,
         fields=FieldChoice(),
+        rules=rules,
     ) as reader:
         first = Sample.of(list(itertools.islice(reader, FRAMES_PER_PLACE)))
         fields = reader.fields
@@ -117,6 +120,7 @@ def diagnose(
             reader.info,
             start_seconds=start_seconds,
             fields=fields.choice if fields else WEAVE,
+            rules=rules,
         )
         is_lossy = not reader.info.is_lossless
     return diagnose_samples(str(source), (first, *later), is_lossy=is_lossy, fields=fields)

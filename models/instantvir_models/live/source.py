@@ -12,8 +12,10 @@ from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.interruptions import ContinuedTime, RisingPackets
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import (
+    USUAL_RULES,
     CompanionPacket,
     Frame,
+    InputRules,
     StreamSummary,
     VideoInfo,
     VideoReader,
@@ -44,6 +46,8 @@ class SourceSettings:
     """How the pictures of an interlaced source become whole."""
     follow_seconds: float | None = None
     """The file is still being written; it has ended when it did not grow for so long."""
+    rules: InputRules = USUAL_RULES
+    """How far it may reach, and how large its pictures may be."""
 
     @property
     def is_network(self) -> bool:
@@ -124,6 +128,7 @@ class SourceOpener:
                     is_live=True,
                     fields=settings.fields,
                     timeout_seconds=settings.silence_seconds if settings.is_network else None,
+                    rules=settings.rules,
                 )
         except VideoOpenError as error:
             if pipe is not None and pipe.num_bytes == 0 and not self._stop.is_set():

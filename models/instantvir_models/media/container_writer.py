@@ -76,6 +76,7 @@ class ContainerWriter(VideoWriter):
         self._choice: ResolvedEncoder | None = None
         self._container: OutputContainer | None = None
         self._companions: Companions | None = None
+        self._description_losses: tuple[str, ...] = ()
         self._could_hold_sound = False
         self._claim = claimed(destination, may_replace=may_replace)
         self._is_claim_ours = not isinstance(destination, Claim)
@@ -94,7 +95,7 @@ class ContainerWriter(VideoWriter):
     def losses(self) -> tuple[str, ...]:
         """What of the source the output is not given, in words, as far as it is known now."""
         carried = self._companions.losses if self._companions else ()
-        return (*self._encoder.losses, *carried)
+        return (*self._encoder.losses, *self._description_losses, *carried)
 
     @property
     def is_silent(self) -> bool:
@@ -151,16 +152,7 @@ class ContainerWriter(VideoWriter):
             is_hdr=info is not None and info.color.transfer in (PQ, HLG) and info.bit_depth > 8,
             has_alpha=info is not None and info.has_alpha,
         )
-        encoder = VideoEncoder(
-            container,
-            choice,
-            width=self._width,
-            height=self._height,
-            frame_rate=self._frame_rate,
-            info_of=self._reader,
-            is_live=self._is_live,
-            is_prompt=self._is_live or self._settings.low_latency,
-        )
+        encoder = self._new_encoder(container)
         for loss in encoder.losses:
             logger.warning("not carried over: %s", loss)
         self._carry_companions(container)
@@ -170,11 +162,27 @@ class ContainerWriter(VideoWriter):
         logger.info("writing %s as %s %s", self._name, choice.codec, choice.pix_fmt)
         return encoder
 
+    def _new_encoder(self, container: OutputContainer) -> VideoEncoder:
+        """An encoder as chosen, with a stream of its own in a container that was not begun yet."""
+        assert self._choice is not None
+        return VideoEncoder(
+            container,
+            self._choice,
+            width=self._width,
+            height=self._height,
+            frame_rate=self._frame_rate,
+            info_of=self._reader,
+            is_live=self._is_live,
+            is_prompt=self._is_live or self._settings.low_latency,
+        )
+
     def _carry_companions(self, container: OutputContainer) -> None:
         if self._reader is None or self._reader.demuxer is None:
             return
         demuxer, span = self._reader.demuxer, self._reader.span
-        copy_description(demuxer, container, span)
+        self._description_losses = copy_description(demuxer, container, span)
+        for loss in self._description_losses:
+            logger.warning("not carried over: %s", loss)
         self._companions = Companions(demuxer, container, span, is_live=self._is_live)
         self._could_hold_sound = can_hold_sound(container)
 
@@ -197,14 +205,23 @@ class ContainerWriter(VideoWriter):
         if self._pipe is not None and hasattr(self._pipe, "flush"):
             self._pipe.flush()
 
+    def _mux_all(self) -> None:
+        """Hand over what is still to come of frames and of what comes along."""
+        if self._num_frames:
+            self._mux(self._encoder.last_packets())
+            self._write_waiting_companions()
+
+    @property
+    def _num_frames(self) -> int:
+        return self._encoder.num_frames
+
     def _finish(self) -> None:
         assert self._container is not None
-        if self._encoder.num_frames == 0:
+        self._mux_all()
+        if self._num_frames == 0:
             raise VideoWriteError(
                 f"no frame was written to {self._name}", hint="the input gave none"
             )
-        self._mux(self._encoder.last_packets())
-        self._write_waiting_companions()
         if self._companions is not None:
             self._companions.finish()
         self._container.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -79,8 +81,23 @@ def open_muxer(
         ) from error
 
 
+def suffix_tells_format(name: str) -> bool:
+    """Whether FFmpeg knows a container by the end of this name."""
+    return Path(name).suffix.lower().lstrip(".") in _known_suffixes()
+
+
+@cache
+def _known_suffixes() -> frozenset[str]:
+    found: set[str] = set()
+    for format_name in av.formats_available:
+        with suppress(ValueError):
+            found |= av.ContainerFormat(format_name, "w").extensions
+    return frozenset(found - {""})
+
+
 def _options(output_format: str | None, suffix: str, *, is_whole: bool) -> dict[str, str]:
-    options = {} if is_whole else {"flush_packets": "1"}
+    # Without bitexact Matroska draws random numbers, and two runs differ.
+    options = {"fflags": "+bitexact"} if is_whole else {"flush_packets": "1"}
     if output_format in MOV_FORMATS or (output_format is None and suffix in _MOV_SUFFIXES):
         # use_metadata_tags would keep unknown keys but hides the standard ones from players.
         whole = "+faststart"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
+from instantvir_models.errors import UsageError
 from instantvir_models.media.base import VideoReader, VideoWriter
 from instantvir_models.media.container_reader import ContainerReader
 from instantvir_models.media.container_writer import ContainerWriter
@@ -20,6 +23,8 @@ from instantvir_models.media.names import (
     is_image_pattern,
     source_name,
 )
+from instantvir_models.media.reach import USUAL_RULES, InputRules
+from instantvir_models.media.segments import Segment, SegmentedWriter
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE, Trim, as_fraction
@@ -40,6 +45,7 @@ def open_video(
     is_live: bool = False,
     timeout_seconds: float | None = None,
     fields: FieldChoice | None = None,
+    rules: InputRules = USUAL_RULES,
 ) -> VideoReader:
     """An open reader: the frames of one video, each once, in presentation order.
 
@@ -60,6 +66,8 @@ def open_video(
         timeout_seconds: give up on a network source that is silent for so long.
         fields: how the pictures of an interlaced video become whole; None, and images, take pictures
             as they are. Looks at the first pictures where the order is to be found.
+        rules: how far the source may reach, and how large its pictures may be: a file opens only
+            itself, an address only addresses.
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
@@ -70,6 +78,16 @@ def open_video(
     """
     trim = Trim.of(start_seconds, duration_seconds)
     images = image_files(source)
+    if rules.sandbox:
+        return _walled(
+            source if images is None else images,
+            trim=trim,
+            frame_rate=None if frame_rate is None else as_fraction(frame_rate),
+            threads=threads,
+            other_streams=other_streams,
+            fields=fields,
+            rules=rules,
+        )
     if images is not None:
         return ImageReader(
             images,
@@ -77,6 +95,7 @@ def open_video(
             trim=trim,
             frame_rate=frame_rate,
             may_change_size=is_live,
+            rules=rules,
         )
     assert isinstance(source, (str, os.PathLike)) or hasattr(source, "read")
     opened_from = ContainerSource(
@@ -85,10 +104,20 @@ def open_video(
         input_options=input_options,
         is_live=is_live,
         timeout_seconds=timeout_seconds,
+        rules=rules,
     )
     return ContainerReader(
         opened_from, trim=trim, threads=threads, other_streams=other_streams, fields=fields
     )
+
+
+def _walled(source: Source | list[Path], **how: Any) -> VideoReader:
+    """The video that a child decodes, which is slow to load and seldom wanted."""
+    from instantvir_models.media.walled import WalledReader
+
+    if not isinstance(source, (str, Path, list)):
+        raise UsageError("`sandbox` decodes files and standard input", hint="give a path")
+    return WalledReader(source, **how)
 
 
 def create_video(
@@ -145,6 +174,43 @@ def create_video(
         output_format=output_format,
         is_live=is_live,
         may_replace=overwrite,
+    )
+
+
+def create_segmented_video(
+    held: Claim,
+    *,
+    info_of: VideoReader,
+    width: int,
+    height: int,
+    settings: EncoderSettings | None = None,
+    output_format: str | None = None,
+    finished: Sequence[Segment] = (),
+) -> SegmentedWriter:
+    """An open writer to a file that is made in pieces, of which some may be there already.
+
+    Args:
+        held: the name of the file, held by this run, which commits it when the writer is closed;
+            pieces go into its folder.
+        finished: the pieces that are there, which the frames to be written follow.
+        info_of, width, height, settings, output_format: as `create_video` takes them.
+
+    Raises:
+        VideoWriteError: as `create_video`.
+    """
+    return SegmentedWriter(
+        held,
+        info_of=info_of,
+        width=width,
+        height=height,
+        settings=settings or EncoderSettings(),
+        frame_rate=_output_rate(info_of, None),
+        output_format=output_format,
+        is_live=False,
+        may_replace=held.may_replace,
+        folder=held.folder,
+        finished=finished,
+        again=info_of.again,
     )
 
 

@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 ENDING = ".instantvir"
 """How the names of the hidden folders end."""
 
-LOCK, KEPT = "lock", "kept"
+LOCK, KEPT, PLACING = "lock", "kept", "placing"
+"""Files in it that are not made to get a name. The last says which one is just getting its."""
 
 _LONGEST_NAME_BYTES = 255
 """What file systems allow."""
@@ -66,7 +67,7 @@ class Claim:
     def made(self) -> list[Path]:
         """The files in `folder`, not those in folders in it, `unfinished` last: what a muxer writes
         may be several."""
-        entries = [path for path in self.folder.iterdir() if path.name not in (LOCK, KEPT)]
+        entries = [path for path in self.folder.iterdir() if path.name not in (LOCK, KEPT, PLACING)]
         files = [path for path in entries if path.is_file()]
         return sorted(files, key=lambda path: (path == self.unfinished, path.name))
 
@@ -74,6 +75,11 @@ class Claim:
     def is_held(self) -> bool:
         """Whether the name still belongs to this run."""
         return self._lock is not None
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether `folder` is there to be adopted by a later run."""
+        return _is_kept(self.folder)
 
     def keep(self) -> None:
         """From now on `folder` outlives this run: the next one that claims the name can adopt it.
@@ -84,6 +90,10 @@ class Claim:
         with told(self.path):
             (self.folder / KEPT).touch()
             sync_folder(self.folder)
+
+    def keep_no_more(self) -> None:
+        """Take `keep` back: `folder` ends with this run."""
+        (self.folder / KEPT).unlink(missing_ok=True)
 
     def commit(self, made: Sequence[Path] = ()) -> None:
         """Give what was made its name, for good, and release the claim.
@@ -106,7 +116,13 @@ class Claim:
         with told(self.path):
             for file in files:
                 sync_file(file)
-            self._moved(files)
+            if self.has_kept:
+                (self.folder / PLACING).write_bytes(os.fsencode(files[-1].name))
+            try:
+                self._moved(files)
+            except OSError:
+                (self.folder / PLACING).unlink(missing_ok=True)
+                raise
             sync_folder(self.path.parent)
 
     def _moved(self, files: Sequence[Path]) -> None:
@@ -154,7 +170,7 @@ class Claim:
         lock, self._lock = self._lock, None
         _held_now.discard(self)
         try:
-            if for_good or not (self.folder / KEPT).exists():
+            if for_good or not self.has_kept:
                 _remove(self.folder)
         finally:
             os.close(lock)
@@ -190,14 +206,14 @@ def claim(path: Path, *, may_replace: bool = False, adopts: bool = False) -> Cla
     try:
         with told(path):
             held = Claim(path, folder, _held(folder, path), may_replace=may_replace)
-            held.is_adopted = adopts and (folder / KEPT).exists()
+            held.is_adopted = adopts and _is_kept(folder)
             if not held.is_adopted:
                 _clear(folder, path)
             return held
     except BaseException:  # an interruption, too, leaves nothing
         if held is not None:
             held.release()
-        elif not (folder / KEPT).exists():
+        elif not _is_kept(folder):
             with suppress(OSError, VideoWriteError):
                 _swept(folder)
         raise
@@ -280,9 +296,21 @@ def sweep(folder: Path, *, leaving: Path | None = None) -> None:
             if entry.name.startswith(".") and entry.name.endswith(ENDING)
         ]
         for orphan in found:
-            if orphan != leaving and not (orphan / KEPT).exists():
+            if orphan != leaving and not _is_kept(orphan):
                 with suppress(OSError, VideoWriteError):
                     _swept(orphan)
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether it is there to be adopted: not if what was made of it has got its name already, and the
+    run was killed before it could take the folder away."""
+    if not (folder / KEPT).exists():
+        return False
+    try:
+        name = os.fsdecode((folder / PLACING).read_bytes())
+    except OSError:
+        return True
+    return (folder / Path(name).name).exists()
 
 
 def _swept(orphan: Path) -> None:

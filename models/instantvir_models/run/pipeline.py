@@ -3,13 +3,15 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from instantvir_models.media import Frame
+from instantvir_models.run.kept import KeptMemory
 from instantvir_models.run.session import Session, SessionReport
 from instantvir_models.run.stages import QUEUED_BLOCKS, Link, Stage, Stopped
 
@@ -24,6 +26,24 @@ class FrameSink(Protocol):
         """Take one frame, later than the one before."""
 
 
+class Segments(Protocol):
+    """Keeps what is done in pieces."""
+
+    def is_due(self, frames_out: int) -> bool:
+        """Whether a piece ends with the frame before `frames_out`, at the end of a block."""
+
+    def end(self, memory: KeptMemory, frames_out: int) -> None:
+        """End it, in the thread that writes; `memory` is what the session knew there."""
+
+
+@dataclass(frozen=True)
+class _SegmentEnd:
+    """Stands between the frames of two pieces."""
+
+    memory: KeptMemory
+    frames_out: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class PipelineReport:
     """What a run did and where its time went. Stages overlap, so their sum exceeds the wall time."""
@@ -34,6 +54,10 @@ class PipelineReport:
     """From the start to the first restored frame; None if there was none."""
     decode_seconds: float
     encode_seconds: float
+    input_wait_seconds: float
+    """Seconds in which restoring waited for frames to be read; likewise below."""
+    output_wait_seconds: float
+    """For room to hand over what was restored, and in the end for the last frames to be written."""
 
     @property
     def frames(self) -> int:
@@ -58,12 +82,28 @@ class PipelineReport:
         }
 
 
+class _Waiting:
+    """Seconds that a thread spends waiting for others."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
+
+
 def restore_video(
     frames: Iterable[Frame],
     session: Session,
     sink: FrameSink | None,
     *,
     on_pair: Callable[[Frame, Frame], None] | None = None,
+    segments: Segments | None = None,
+    waiting: Sequence[Frame] = (),
+    seconds_before: float = 0.0,
 ) -> PipelineReport:
     """Every frame of `frames` restored by `session` and written to `sink`, with its own time.
 
@@ -73,17 +113,21 @@ def restore_video(
     Args:
         sink: where restored frames go; None throws them away.
         on_pair: called in the caller's thread with each input frame and its restoration.
+        segments: told at the ends of blocks; None keeps nothing.
+        waiting: frames that the session holds already, where it goes on with an earlier run's.
+        seconds_before: that such a run worked.
 
     Raises:
         Whatever reading, restoring or writing raised first; the other stages have ended by then.
     """
     stop = threading.Event()
     size = QUEUED_BLOCKS * min(session.frames_per_block, MOST_FRAMES)
-    incoming, outgoing = Link[Frame](stop, size), Link[Frame](stop, size)
+    incoming, outgoing = Link[Frame](stop, size), Link[Frame | _SegmentEnd](stop, size)
     decoder = Stage("decode", lambda stage: _read(frames, incoming, stage), stop)
-    encoder = Stage("encode", lambda stage: _write(outgoing, sink, stage), stop)
+    encoder = Stage("encode", lambda stage: _write(outgoing, sink, segments, stage), stop)
     started = time.perf_counter()
     first_frame: float | None = None
+    for_input, for_output = _Waiting(), _Waiting()
 
     def deliver(originals: deque[Frame], pixels: np.ndarray) -> None:
         nonlocal first_frame
@@ -94,19 +138,23 @@ def restore_video(
             restored = replace(original, pixels=restored_pixels, known=None, guessed=None)
             if on_pair is not None:
                 on_pair(original, restored)
-            outgoing.put(restored)
+            with for_output.counted():
+                outgoing.put(restored)
 
     decoder.start()
     encoder.start()
     try:
-        originals: deque[Frame] = deque()
-        while (frame := incoming.get()) is not None:
+        originals = deque(waiting)
+        while (frame := _next(incoming, for_input)) is not None:
             originals.append(frame)
             masks = (None if mask is None else mask[None] for mask in (frame.known, frame.guessed))
             deliver(originals, session.push(frame.pixels[None], *masks))
+            if segments is not None and segments.is_due(session.frames_out):
+                outgoing.put(_SegmentEnd(session.memory(), session.frames_out))
         deliver(originals, session.flush())
-        outgoing.put(None)
-        encoder.join()
+        with for_output.counted():
+            outgoing.put(None)
+            encoder.join()
     except Stopped:
         pass
     finally:
@@ -118,11 +166,18 @@ def restore_video(
             raise stage.failure
     return PipelineReport(
         session=session.report,
-        wall_seconds=time.perf_counter() - started,
+        wall_seconds=seconds_before + time.perf_counter() - started,
         first_frame_seconds=first_frame,
         decode_seconds=decoder.busy_seconds,
         encode_seconds=encoder.busy_seconds,
+        input_wait_seconds=for_input.seconds,
+        output_wait_seconds=for_output.seconds,
     )
+
+
+def _next(incoming: Link[Frame], waiting: _Waiting) -> Frame | None:
+    with waiting.counted():
+        return incoming.get()
 
 
 def _read(frames: Iterable[Frame], incoming: Link[Frame], stage: Stage) -> None:
@@ -136,9 +191,17 @@ def _read(frames: Iterable[Frame], incoming: Link[Frame], stage: Stage) -> None:
             return
 
 
-def _write(outgoing: Link[Frame], sink: FrameSink | None, stage: Stage) -> None:
-    while (frame := outgoing.get()) is not None:
-        if sink is not None:
-            started = time.perf_counter()
-            sink.write(frame)
-            stage.busy_seconds += time.perf_counter() - started
+def _write(
+    outgoing: Link[Frame | _SegmentEnd],
+    sink: FrameSink | None,
+    segments: Segments | None,
+    stage: Stage,
+) -> None:
+    while (item := outgoing.get()) is not None:
+        started = time.perf_counter()
+        if isinstance(item, _SegmentEnd):
+            assert segments is not None
+            segments.end(item.memory, item.frames_out)
+        elif sink is not None:
+            sink.write(item)
+        stage.busy_seconds += time.perf_counter() - started

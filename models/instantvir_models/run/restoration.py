@@ -4,20 +4,25 @@ import itertools
 import logging
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.diagnosis.findings import Finding
-from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
-from instantvir_models.errors import UsageError
+from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, first_sample, later_samples
+from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import (
+    USUAL_RULES,
     EncoderSettings,
     Frame,
+    InputRules,
     VideoInfo,
     VideoReader,
     VideoWriter,
@@ -25,15 +30,33 @@ from instantvir_models.media import (
     open_video,
 )
 from instantvir_models.media.fields import WEAVE, FieldChoice, Fields
+from instantvir_models.media.names import image_files
+from instantvir_models.media.open import create_segmented_video
+from instantvir_models.media.reach import MOST_PIXELS
+from instantvir_models.media.segments import SegmentedWriter, can_be_segmented
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
-from instantvir_models.outputs.claim import new_file
+from instantvir_models.outputs.claim import claim, new_file
 from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.rule import refuse
+from instantvir_models.report.page import check_page_name, save_page
+from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
-from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
+from instantvir_models.run.jobs import Job, is_batch, jobs_of, make_folder_of, refuse_to_overwrite
+from instantvir_models.run.journal import (
+    Fingerprint,
+    Journal,
+    frames_per_segment,
+    of_files,
+    of_program,
+    opened_journal,
+)
+from instantvir_models.run.kept import KeptMemory
 from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
+from instantvir_models.run.pace import Pace
+from instantvir_models.run.page import restored_page
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -72,6 +95,8 @@ class RestorePlan:
     """How much of it to take; None for all."""
     fields: FieldChoice = field(default_factory=FieldChoice)
     """How the pictures of interlaced inputs become whole."""
+    rules: InputRules = USUAL_RULES
+    """How far inputs may reach, and how large their pictures may be."""
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     output_format: str | None = None
     """FFmpeg's name of the container, where no name tells it."""
@@ -79,6 +104,11 @@ class RestorePlan:
     """The clean video, to measure the gain against."""
     comparison_style: str | None = None
     """`side` or `wipe`: also write a comparison beside the output; None does not."""
+    must_go_on: bool = False
+    """Whether what an earlier run has begun is to be gone on with, or nothing is done. Without it, it
+    is gone on with where that was the same command."""
+    page: Path | None = None
+    """Where a page of what came of it goes; None writes none."""
 
     def masks_for(self, info: VideoInfo) -> MasksFor:
         """What masks that come along with a video have to fit."""
@@ -87,6 +117,7 @@ class RestorePlan:
             frame_rate=info.frame_rate,
             start_seconds=self.start_seconds,
             duration_seconds=self.duration_seconds,
+            rules=self.rules,
         )
 
     def __post_init__(self) -> None:
@@ -104,6 +135,10 @@ class Progress:
     """Of the input, an estimate; None where it does not say."""
     seconds: float
     """Since the first frame was asked for."""
+    fps: float | None = None
+    """Of the last minute, warm-up left out; None before enough was measured."""
+    seconds_left: float | None = None
+    """At that pace; None where that, or the length of the input, is not known."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -192,7 +227,12 @@ class Restoration:
     def is_copied(self) -> bool:
         """Whether nothing is to be done and nothing else is wanted, so that the file is copied."""
         is_plain = self.plan == replace(
-            RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits
+            RestorePlan(),
+            wanted=self.plan.wanted,
+            limits=self.plan.limits,
+            must_go_on=self.plan.must_go_on,
+            rules=self.plan.rules,
+            page=self.plan.page,
         )
         source, destination = Path(self.job.source), written_path(self.job.destination)
         is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
@@ -213,7 +253,10 @@ class Restoration:
         with new_file(target, may_replace=self.job.may_replace) as unfinished:
             shutil.copyfile(self.job.source, unfinished)
         forget_sidecar(target)
-        return replace(self.report(), output=self.job.destination)
+        report = replace(self.report(), output=self.job.destination)
+        if self.plan.page is not None:
+            save_page(restored_page(report), self.plan.page, may_replace=self.job.may_replace)
+        return report
 
     def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
         """What came of it, once; on any failure nothing is left under a final name.
@@ -229,26 +272,58 @@ class Restoration:
             return self._copied()
         with ExitStack() as stack:
             gain = self._gain(stack)
-            writer = self._writer(stack)
+            make_folder_of(self.job)
+            journal = self._journal(stack)
+            writer = self._writer(stack, journal)
             comparison = self._comparison(stack)
-            started, frames_done = time.perf_counter(), itertools.count(1)
+            kept = _Kept.to_go_on(journal, writer, self) if journal is not None else None
+            first = 1 + (self.session.frames_out if kept else 0)
+            started, frames_done = time.perf_counter(), itertools.count(first)
+            total_frames = self.reader.info.num_frames
+            pace = Pace(total_frames, frames_per_block=self.session.frames_per_block)
+            album = None if self.plan.page is None else Album(self.resolved.degradation)
 
             def on_pair(original: Frame, restored: Frame) -> None:
                 if gain is not None:
                     gain.add(original, restored)
                 if comparison is not None:
                     comparison.add(original, restored)
+                if album is not None:
+                    album.add(original, restored, None if gain is None else gain.clean)
                 if on_progress is not None:
-                    seconds = time.perf_counter() - started
-                    on_progress(Progress(next(frames_done), self.reader.info.num_frames, seconds))
+                    frames, seconds = next(frames_done), time.perf_counter() - started
+                    pace.note(frames, seconds)
+                    on_progress(
+                        Progress(frames, total_frames, seconds, pace.fps, pace.seconds_left)
+                    )
 
-            ran = restore_video(self.frames, self.session, writer, on_pair=on_pair)
+            ran = restore_video(
+                self.frames,
+                self.session,
+                writer,
+                on_pair=on_pair,
+                segments=kept,
+                waiting=kept.waiting if kept else (),
+                seconds_before=kept.seconds_before if kept else 0.0,
+            )
             writer.close()
+            if journal is not None:
+                journal.held.commit()  # and the pieces go
             if (written := written_path(self.job.destination)) is not None:
                 forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
-            return self.report(ran, gain, writer)
+            report = self.report(ran, gain, writer)
+            if self.plan.page is not None and album is not None:
+                page = restored_page(
+                    report,
+                    ran,
+                    moments=album.moments(),
+                    frames_per_second=album.frames_per_second,
+                    gain=gain,
+                )
+                save_page(page, self.plan.page, may_replace=self.job.may_replace)
+            return report
 
     def report(
         self,
@@ -303,13 +378,82 @@ class Restoration:
     def _gain(self, stack: ExitStack) -> Gain | None:
         if self.plan.reference is None:
             return None
-        gain = Gain(self.plan.reference, start_seconds=self.plan.start_seconds)
+        gain = Gain(
+            self.plan.reference, start_seconds=self.plan.start_seconds, rules=self.plan.rules
+        )
         stack.callback(gain.close)
         return gain
 
-    def _writer(self, stack: ExitStack) -> VideoWriter:
-        make_folder_of(self.job)
+    def _journal(self, stack: ExitStack) -> Journal | None:
+        """Where what is done is kept; None where the run is short, or cannot be gone on with."""
+        path = written_path(self.job.destination)
+        why = self._why_without_journal(path)
+        if why is not None or path is None:
+            if self.plan.must_go_on and why:
+                logger.warning("`--resume` has no effect on `%s`: %s", self.job.source, why)
+            return None
+        refuse(path, may_replace=self.job.may_replace)
+        held = claim(path, may_replace=self.job.may_replace, adopts=True)
+        stack.callback(held.release)
+        journal = opened_journal(held, self._fingerprint(), must_go_on=self.plan.must_go_on)
+        stack.push(partial(_tell_what_is_kept, journal))
+        return journal
+
+    def _why_without_journal(self, path: Path | None) -> str | None:
+        """Why this run cannot be gone on with, in words."""
+        info, plan = self.reader.info, self.plan
+        if path is None or not can_be_segmented(path, plan.output_format, info):
+            return "only MP4, MOV, MKV and WebM without transparency are made in pieces"
+        if path.exists() and not path.is_file():
+            return "the output is no file"
+        if plan.reference is not None or plan.comparison_style is not None or plan.page is not None:
+            return "a comparison has to see all frames"
+        if not _input_files(self.job.source):
+            return "the input is no file, and cannot be read again"
+        if not self.session.can_be_kept:
+            return "the memory of this model is not kept"
+        longest = frames_per_segment(*self.session.output_size)
+        if info.num_frames is not None and info.num_frames <= longest:
+            return "it is so short that it is restored in one piece"
+        return None
+
+    def _fingerprint(self) -> Fingerprint:
+        plan, session = self.plan, self.session
+        mask = plan.wanted.mask
+        height, width = session.output_size
+        return Fingerprint(
+            {
+                "the input": of_files(_input_files(self.job.source)),
+                "the degradation": self.resolved.degradation.spec,
+                "the mask": of_files(_files_of_mask(mask)) if mask is not None else "none",
+                "the model": f"{self.solver.name} {self.solver.sha256 or ''}".strip(),
+                "the device": str(self.solver.device),
+                "the block": f"{session.frames_per_block} frames",
+                "the tiles": str(plan.limits.tile_pixels),
+                "the size": f"{width}x{height}",
+                "the part": f"from {plan.start_seconds or 0} s, {plan.duration_seconds or 'all'}",
+                "the fields": repr(plan.fields),
+                "the encoder": repr(plan.encoder),
+                "the container": str(plan.output_format),
+                "the piece": f"{frames_per_segment(height, width)} frames",
+                **of_program(),
+            }
+        )
+
+    def _writer(self, stack: ExitStack, journal: Journal | None) -> VideoWriter:
         height, width = self.session.output_size
+        if journal is not None:
+            segmented = create_segmented_video(
+                journal.held,
+                info_of=self.reader,
+                width=width,
+                height=height,
+                settings=self.plan.encoder,
+                output_format=self.plan.output_format,
+                finished=journal.before.segments if journal.before else (),
+            )
+            stack.callback(segmented.abort)
+            return segmented
         writer = create_video(
             self.job.destination,
             info_of=self.reader,
@@ -338,27 +482,136 @@ class Restoration:
         return comparison
 
 
+@dataclass(eq=False)
+class _Kept:
+    """Ends pieces where they are due, and notes them."""
+
+    journal: Journal
+    writer: SegmentedWriter
+    every: int
+    waiting: Sequence[Frame]
+    """What the session holds of frames that were read."""
+    seconds_before: float
+    """That an earlier run worked."""
+
+    def __post_init__(self) -> None:
+        self._last_end = self.journal.frames_kept
+        self._started = time.perf_counter()
+
+    @classmethod
+    def to_go_on(cls, journal: Journal, writer: VideoWriter, restoration: Restoration) -> "_Kept":
+        """For a restoration whose session and frames then are where an earlier run left them."""
+        assert isinstance(writer, SegmentedWriter)
+        session, before = restoration.session, journal.before
+        waiting: Sequence[Frame] = ()
+        if before is not None:
+            session.go_on(before.memory)
+            logger.info("going on behind frame %d, which an earlier run came to", before.frames_out)
+            waiting = _passed_over(
+                restoration.frames, before.frames_out + session.frames_held, session.frames_held
+            )
+        return cls(
+            journal,
+            writer,
+            frames_per_segment(*session.output_size),
+            waiting,
+            before.seconds if before else 0.0,
+        )
+
+    def is_due(self, frames_out: int) -> bool:
+        """Whether the piece is long enough."""
+        if frames_out - self._last_end < self.every:
+            return False
+        self._last_end = frames_out
+        return True
+
+    def end(self, memory: KeptMemory, frames_out: int) -> None:
+        """The frames so far are on the disk for good."""
+        segment = self.writer.end_segment()
+        assert segment is not None, "a piece is due when there are frames"
+        seconds = self.seconds_before + time.perf_counter() - self._started
+        self.journal.add(segment, memory, frames_out=frames_out, seconds=seconds)
+
+
+def _passed_over(frames: Iterator[Frame], count: int, wanted: int) -> Sequence[Frame]:
+    """The last `wanted` of the next `count` frames.
+
+    Raises:
+        VideoOpenError: if there are fewer.
+    """
+    read = deque(itertools.islice(frames, count - wanted), maxlen=0)
+    del read
+    last = list(itertools.islice(frames, wanted))
+    if len(last) < wanted:
+        raise VideoOpenError(
+            "the input ends before the frame that an earlier run came to",
+            hint="give `--overwrite` to begin anew",
+        )
+    return last
+
+
+def _tell_what_is_kept(
+    journal: Journal,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """What ends the run says what of it is not lost."""
+    if error is not None and journal.sentence is not None and journal.held.has_kept:
+        error.add_note(journal.sentence)
+
+
+def _input_files(source: str) -> list[Path]:
+    """The files of an input that can be read again; none of a pipe, a device or an address."""
+    files = image_files(source)
+    files = [Path(source.removeprefix("file:"))] if files is None else files
+    return files if source != "-" and all(path.is_file() for path in files) else []
+
+
+def _files_of_mask(mask: Path) -> list[Path]:
+    return sorted(path for path in mask.iterdir() if path.is_file()) if mask.is_dir() else [mask]
+
+
 def planned_jobs(
-    inputs: Sequence[str], output: str | None, plan: RestorePlan, *, overwrite: bool
+    inputs: Sequence[str],
+    output: str | None,
+    plan: RestorePlan,
+    *,
+    overwrite: bool,
+    recursive: bool = False,
 ) -> list[Job]:
-    """One job per input, none of which replaces what it may not; nothing has been written by then.
+    """One job per input; nothing has been written by then. A job that is alone replaces nothing that it
+    may not; of several, each is asked when its turn comes (`batch.attempted`).
 
     Args:
         output: a file, an image pattern or `-`; a folder (with `/`, or existing); None puts each
             result beside its input.
         overwrite: whether files that exist may be replaced.
+        recursive: whether folders inside folders count, too.
 
     Raises:
         UsageError: if several inputs would go to one place, a name is missing, or a file exists.
+        VideoOpenError: if a folder holds no video.
     """
-    jobs = jobs_of(inputs, output, may_replace=overwrite)
+    jobs = jobs_of(inputs, output, recursive=recursive, may_replace=overwrite)
+    _refuse_page(plan, jobs, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
-            job,
+            replace(job, may_replace=overwrite or is_batch(inputs, jobs)),
             with_comparison=plan.comparison_style is not None,
             reads=(*(other.source for other in jobs), plan.wanted.mask, plan.reference),
         )
     return jobs
+
+
+def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
+    """UsageError if a page would be of several videos, or replace what it may not."""
+    if plan.page is None:
+        return
+    check_page_name(plan.page)
+    if len(jobs) > 1:
+        raise UsageError("`--report` shows one video", hint="give one input")
+    refuse(plan.page, reads=(jobs[0].source, plan.reference), may_replace=may_replace)
 
 
 @contextmanager
@@ -375,11 +628,13 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
         start_seconds=plan.start_seconds,
         duration_seconds=plan.duration_seconds,
         fields=plan.fields,
+        rules=plan.rules,
     ) as reader:
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
         resolved = _resolved(job, plan, reader, first)
         degradation = resolved.degradation
+        _refuse_to_enlarge_too_far(reader.info, degradation, plan.rules)
         if resolved.is_nothing_to_do:
             solver = open_solver(UNCHANGED)
         made = solver.new_session(
@@ -406,19 +661,34 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             )
 
 
+def _refuse_to_enlarge_too_far(
+    info: VideoInfo, degradation: Degradation, rules: InputRules
+) -> None:
+    """UsageError if the restored pictures would be larger than a picture may be."""
+    height, width = degradation.operator.clean_size(info.height, info.width)
+    if height * width > rules.max_pixels:
+        raise UsageError(
+            f"{info.width}x{info.height} would become {width}x{height}; "
+            f"a picture has at most {rules.max_pixels} pixels",
+            hint=f"enlarge less, or give `--max-pixels {height * width}`",
+        )
+
+
 def _resolved(job: Job, plan: RestorePlan, reader: VideoReader, first: Sequence[Frame]) -> Resolved:
     """The degradation of one input whose first frames were read."""
-    is_lossy, start = not reader.info.is_lossless, plan.start_seconds
+    is_lossy, start, rules = not reader.info.is_lossless, plan.start_seconds, plan.rules
     fields = _found_again(reader.fields, plan.fields)
-    if not needs_to_be_looked_at(job.source, plan.wanted):
-        is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy)
-        sample = (
-            first_sample(job.source, first, start_seconds=start, fields=fields) if is_seen else None
-        )
-        return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy)
+
+    def first_of(frames: Sequence[Frame]) -> Sample:
+        return first_sample(job.source, frames, start_seconds=start, fields=fields, rules=rules)
+
+    if not needs_to_be_looked_at(job.source, plan.wanted, rules):
+        is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy, rules=rules)
+        sample = first_of(first) if is_seen else None
+        return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy, rules=rules)
     samples = (
-        first_sample(job.source, first[:FRAMES_PER_PLACE], start_seconds=start, fields=fields),
-        *later_samples(job.source, reader.info, start_seconds=start, fields=fields),
+        first_of(first[:FRAMES_PER_PLACE]),
+        *later_samples(job.source, reader.info, start_seconds=start, fields=fields, rules=rules),
     )
     return resolve_by_looking(job.source, samples, is_lossy=is_lossy, fields=reader.fields)
 
@@ -493,6 +763,9 @@ def restore(
     duration: float | None = None,
     fields: str = "auto",
     same_rate: bool = False,
+    follow_references: bool = False,
+    max_pixels: int = MOST_PIXELS,
+    sandbox: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -500,7 +773,9 @@ def restore(
     output_format: str | None = None,
     reference: str | Path | None = None,
     compare_style: str | None = None,
+    report: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> RestoreReport:
     """What came of restoring one video into a file: `instantvir restore` as a call.
@@ -530,10 +805,15 @@ def restore(
         fields: of an interlaced video, which comes first: `top`, `bottom`, `telecine` (film at 3:2),
             `none` for whole pictures; `auto` finds out.
         same_rate: one frame for two fields, instead of one for each at twice the rate.
+        follow_references: whether files and addresses that the input names are opened, too.
+        max_pixels: of the largest picture that is decoded or made.
+        sandbox: whether a process of its own decodes the input, which can reach nothing else.
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
+        report: where a page goes that shows it: a wipe, what was found, how long it took.
         overwrite: whether files that exist may be replaced.
+        resume: whether what was begun has to be gone on with; else it is where this is the same call.
         on_progress: called after every frame; what it raises ends the run and leaves no file.
 
     Raises:
@@ -554,10 +834,15 @@ def restore(
         start_seconds=start,
         duration_seconds=duration,
         fields=FieldChoice(fields=fields, each_field=not same_rate),
+        rules=InputRules(
+            follow_references=follow_references, max_pixels=max_pixels, sandbox=sandbox
+        ),
         encoder=EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt),
         output_format=output_format,
         reference=None if reference is None else Path(reference),
         comparison_style=compare_style,
+        must_go_on=resume,
+        page=None if report is None else Path(report),
     )
     jobs = planned_jobs(
         [str(source)], None if destination is None else str(destination), plan, overwrite=overwrite
