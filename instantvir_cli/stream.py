@@ -77,6 +77,8 @@ class StreamRequest:
             reconnect=capture.reconnect,
             silence=capture.silence,
             follow=capture.follow,
+            fields=capture.fields,
+            same_rate=capture.same_rate,
             rules=capture.rules(),
         )
         return StreamPlan(
