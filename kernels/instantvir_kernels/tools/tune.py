@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instantvir_kernels import reference, tiles
+from instantvir_kernels.machine import import_problem
 from instantvir_kernels.tiles import Tile
 from instantvir_kernels.tools.gate import TOLERANCE, head_by_head
 
@@ -185,6 +186,9 @@ def main() -> int:
         print(
             "there is no NVIDIA card of compute capability 8.x, 9.x or 10.x here", file=sys.stderr
         )
+        return 1
+    if (problem := import_problem()) is not None:
+        print(problem, file=sys.stderr)
         return 1
     table = {key: {k: dict(d) for k, d in row.items()} for key, row in tiles.table().items()}
     faster = tiles.faster_than_sdpa()
