@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 CLIP = Path(__file__).parents[1] / "examples" / "flower-blurred.mp4"
+PART = ("--task", "denoise", "--noise", "3", "--duration", "0.2")
+"""Five frames of 832x480: what is measured is the way to a file, not the student."""
 MEGABYTE = 1e6
 
 
@@ -52,7 +54,7 @@ def measured(wheel: Path, torch: Sequence[str], python: str, scratch: Path) -> C
     downloading = _timed([*pip, "download", "--dest", str(downloads), *wanted])
     installing = _timed([*pip, "install", "--no-index", "--find-links", str(downloads), *wanted])
     command = [str(environment / "bin" / "instantvir"), "restore", str(CLIP)]
-    restoring = _timed([*command, "--task", "deblur", "-o", str(scratch / "restored.mp4")])
+    restoring = _timed([*command, *PART, "-o", str(scratch / "restored.mp4")])
     sizes = {path.name.split("-")[0]: _megabytes(path) for path in downloads.iterdir()}
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
     return Cost(

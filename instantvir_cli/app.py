@@ -17,6 +17,7 @@ from instantvir_cli.options import (
     ConversionOptions,
     DegradationOptions,
     EncodingOptions,
+    FarmOptions,
     FieldOptions,
     FileDegradationOptions,
     JsonOption,
@@ -85,6 +86,8 @@ instantvir restore old.mp4 --task deblur
 instantvir restore small.mkv --task sr --scale 2 --task denoise -o large.mkv
 instantvir restore *.mp4 --task deblur -o restored/ --json
 instantvir restore film.mp4 --dust --task denoise
+instantvir restore tapes/*.mkv --task denoise -o /shared/restored/ --cluster auto
+instantvir restore tapes/*.mkv --task denoise -o /shared/restored/ --shard 0/3
 ffmpeg -i in.mp4 -f nut - | instantvir restore - --task denoise -o - --format nut | ffplay -""",
 )
 @takes_groups
@@ -102,6 +105,7 @@ def restore(
     part: FieldOptions,
     encoding: EncodingOptions,
     comparison: ComparisonOptions,
+    farm: FarmOptions,
     overwrite: OverwriteOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing")
@@ -130,6 +134,7 @@ def restore(
             part=part,
             encoding=encoding,
             comparison=comparison,
+            farm=farm,
             may_overwrite=overwrite,
             is_dry_run=dry_run,
             picture=picture,

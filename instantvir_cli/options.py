@@ -259,6 +259,27 @@ class LiveEncodingOptions(EncodingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FarmOptions:
+    """Who restores which of many videos."""
+
+    PANEL: ClassVar = "Machines"
+
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Restore share i of n, such as 0/3; auto asks SLURM or torchrun", metavar="I/N"
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Restore on a Ray cluster: auto for the one that runs here, or ray://HOST",
+            metavar="ADDRESS",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComparisonOptions:
     """What shows how well it went."""
 

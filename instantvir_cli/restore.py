@@ -22,6 +22,7 @@ from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.options import (
     ComparisonOptions,
     EncodingOptions,
+    FarmOptions,
     FieldOptions,
     FileDegradationOptions,
     ModelOptions,
@@ -30,7 +31,7 @@ from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
-from instantvir_models.run.jobs import Job
+from instantvir_models.run.jobs import Job, jobs_of
 from instantvir_models.run.opening import OpenedSolver
 
 
@@ -45,6 +46,7 @@ class RestoreRequest:
     part: FieldOptions
     encoding: EncodingOptions
     comparison: ComparisonOptions
+    farm: FarmOptions
     may_overwrite: bool
     is_dry_run: bool
     picture: Path | None
@@ -70,6 +72,9 @@ class RestoreRequest:
 def restore_all(request: RestoreRequest) -> None:
     """Restore every input; the exit status says whether all went well."""
     plan = request.plan()
+    if request.farm.shard or request.farm.cluster:
+        _restore_batch(plan, request)
+        return
     jobs = library.planned_jobs(
         request.inputs, request.output, plan, overwrite=request.may_overwrite
     )
@@ -86,6 +91,20 @@ def restore_all(request: RestoreRequest) -> None:
         typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
     if any(report.damage or report.is_silent for report in reports):
         raise typer.Exit(ExitStatus.PARTIAL)
+
+
+def _restore_batch(plan: library.RestorePlan, request: RestoreRequest) -> None:
+    from instantvir_cli.farm import restore_batch
+
+    if request.is_dry_run or request.picture is not None:
+        raise UsageError(
+            "`--dry-run` and `--picture` look at one machine's videos",
+            hint="leave `--shard` and `--cluster` out",
+        )
+    restore_batch(
+        jobs_of(request.inputs, request.output), plan, request.model, request.farm,
+        may_overwrite=request.may_overwrite, as_json=request.as_json,
+    )  # fmt: skip
 
 
 def _restore_one(
