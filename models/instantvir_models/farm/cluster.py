@@ -255,10 +255,14 @@ def workers_of(nodes: list[dict[str, Any]], threads: int | None) -> tuple[int, d
     if cards:
         return cards, {"num_gpus": 1.0, "num_cpus": 1.0}
     cores = [int(resources.get("CPU", 0)) for resources in found if resources.get("CPU", 0) >= 1]
-    if not cores:
-        raise ClusterError("the cluster has neither a card nor a core", hint="see `ray status`")
-    each = threads or min(CORES_PER_WORKER, *cores)
-    return sum(count // each for count in cores), {"num_cpus": float(each)}
+    each = threads or min(CORES_PER_WORKER, *(cores or [1]))
+    size = sum(count // each for count in cores)
+    if not size:
+        raise ClusterError(
+            f"no machine of the cluster has {each} free cores, or a card",
+            hint="see `ray status`, or give fewer `--threads`",
+        )
+    return size, {"num_cpus": float(each)}
 
 
 def _is_death(ray: Any, error: Exception) -> bool:
