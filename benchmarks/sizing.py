@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from instantvir_models.farm.work import Death, Outcome, Status, worked_off
+from instantvir_models.farm.work import Death, Ended, worked_off
+from instantvir_models.run.batch import BatchRow, Outcome
 from instantvir_models.run.jobs import Job
 
 DAY_SECONDS = 86_400.0
@@ -84,11 +85,12 @@ class SimulatedPool:
         heapq.heappush(self._ends, (end, self._count, slowness, job, fails))
         self.busy_seconds += min(seconds, until_failure)
 
-    def wait(self) -> list[Outcome | Death]:
+    def wait(self) -> list[Ended | Death]:
         self.clock, _, slowness, job, fails = heapq.heappop(self._ends)
         self._idle.append(slowness)
         if not fails:
-            return [Outcome(job=job, status=Status.DONE, worker="")]
+            row = BatchRow(input=job.source, output=job.destination, outcome=Outcome.RESTORED)
+            return [Ended(row, "")]
         self.deaths += 1
         self.busy_seconds += self._farm.restart_seconds
         return [Death(job, "", "the machine failed")]
@@ -114,7 +116,7 @@ def simulated(farm: Farm, workers: int, *, seed: int = 0, longest_first: bool = 
     pool = SimulatedPool(farm, workers, seed + 1)
     jobs = [Job(str(seconds), f"{index}") for index, seconds in enumerate(videos)]
     ended = list(worked_off(jobs, pool))
-    lost = sum(outcome.status is Status.SET_ASIDE for outcome in ended)
+    lost = sum(each.row.outcome is Outcome.FAILED for each in ended)
     days = pool.clock / DAY_SECONDS
     return Run(days, pool.busy_seconds / (workers * pool.clock), pool.deaths, lost)
 

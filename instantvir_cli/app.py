@@ -9,10 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from instantvir_cli import __version__
-from instantvir_cli.exit_status import STATUS_OF, ExitStatus
+from instantvir_cli.exit_status import STATUS_OF, STATUS_OF_SIGNAL, ExitStatus
 from instantvir_cli.groups import Verb, takes_groups
 from instantvir_cli.options import (
     RECIPES,
+    BatchOptions,
     ComparisonOptions,
     ConversionOptions,
     DegradationOptions,
@@ -31,6 +32,7 @@ from instantvir_cli.options import (
     SourceOptions,
     completed,
 )
+from instantvir_cli.signals import ended_by_signals
 from instantvir_models.errors import InstantVIRError
 
 
@@ -39,17 +41,28 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with ended_by_signals():
+                return super().invoke(ctx)
         except InstantVIRError as error:
             from instantvir_cli.console import fail
 
-            fail(str(error), error.hint)
+            fail("; ".join((str(error), *notes_of(error))), error.hint)
             raise typer.Exit(STATUS_OF.get(type(error), ExitStatus.FAILURE)) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             from instantvir_cli.console import fail
 
-            fail("interrupted; no unfinished file was left behind", None)
-            raise typer.Exit(ExitStatus.INTERRUPTED) from None
+            what = _INTERRUPTIONS.get(str(error), "interrupted")
+            left = notes_of(error) or ("no unfinished file was left behind",)
+            fail("; ".join((what, *left)), None)
+            raise typer.Exit(STATUS_OF_SIGNAL.get(str(error), ExitStatus.INTERRUPTED)) from None
+
+
+_INTERRUPTIONS = {"SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
+
+
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """What was added to an error on its way, such as what of the work is kept."""
+    return tuple(getattr(error, "__notes__", ()))
 
 
 app = typer.Typer(
@@ -85,6 +98,7 @@ instantvir restore old.mp4 --dry-run --picture found.png
 instantvir restore old.mp4 --task deblur
 instantvir restore small.mkv --task sr --scale 2 --task denoise -o large.mkv
 instantvir restore *.mp4 --task deblur -o restored/ --json
+instantvir restore tapes/ --recursive -o restored/ --jobs 2
 instantvir restore film.mp4 --dust --task denoise
 instantvir restore tapes/*.mkv --task denoise -o /shared/restored/ --cluster auto
 instantvir restore tapes/*.mkv --task denoise -o /shared/restored/ --shard 0/3
@@ -94,7 +108,8 @@ ffmpeg -i in.mp4 -f nut - | instantvir restore - --task denoise -o - --format nu
 def restore(
     *,
     inputs: Annotated[
-        list[str], typer.Argument(help="Videos, image patterns, or `-`", metavar="IN...")
+        list[str],
+        typer.Argument(help="Videos, folders of videos, image patterns, or `-`", metavar="IN..."),
     ],
     output: Annotated[
         str | None,
@@ -105,6 +120,7 @@ def restore(
     part: FieldOptions,
     encoding: EncodingOptions,
     comparison: ComparisonOptions,
+    batch: BatchOptions,
     farm: FarmOptions,
     overwrite: OverwriteOption = False,
     dry_run: Annotated[
@@ -139,6 +155,8 @@ def restore(
             is_dry_run=dry_run,
             picture=picture,
             as_json=json_summary,
+            batch=batch,
+            is_quiet=quiet,
         )
     )
 

@@ -23,7 +23,9 @@ class ExitStatus(IntEnum):
     PARTIAL = 5
     """The input was damaged, and the output holds what could be decoded; or its sound was lost."""
     BAD_OUTPUT = 6
+    HUNG_UP = 129  # 128 + SIGHUP
     INTERRUPTED = 130  # 128 + SIGINT
+    TERMINATED = 143  # 128 + SIGTERM
 
 
 STATUS_OF: dict[type[InstantVIRError], ExitStatus] = {
@@ -32,3 +34,6 @@ STATUS_OF: dict[type[InstantVIRError], ExitStatus] = {
     CheckpointError: ExitStatus.NO_CHECKPOINT,
     VideoWriteError: ExitStatus.BAD_OUTPUT,
 }
+
+STATUS_OF_SIGNAL = {"SIGHUP": ExitStatus.HUNG_UP, "SIGTERM": ExitStatus.TERMINATED}
+"""By the names of the signals that end it; others count as SIGINT."""

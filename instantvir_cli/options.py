@@ -278,6 +278,11 @@ class FarmOptions:
         ),
     ] = None
 
+    @property
+    def are_asked_for(self) -> bool:
+        """Whether this machine is one of several."""
+        return self.shard is not None or self.cluster is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonOptions:
@@ -294,6 +299,26 @@ class ComparisonOptions:
     compare_style: Annotated[
         str, typer.Option(help=either(STYLES), autocompletion=completed(STYLES))
     ] = "side"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """Many inputs, and what was begun."""
+
+    PANEL: ClassVar = "Batch"
+
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Of a folder, also the videos in its folders")
+    ] = False
+    jobs: Annotated[
+        int, typer.Option(min=1, max=64, help="Videos restored side by side, in processes")
+    ] = 1
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with what was begun, and end where that cannot be gone on with"
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,25 +1,17 @@
 """`instantvir restore`: plan -> restore -> say what came of it."""
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from instantvir_cli import console
 from instantvir_cli.degradation import describe_resolution
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.options import (
+    BatchOptions,
     ComparisonOptions,
     EncodingOptions,
     FarmOptions,
@@ -27,11 +19,13 @@ from instantvir_cli.options import (
     FileDegradationOptions,
     ModelOptions,
 )
+from instantvir_cli.progress import shown_progress
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
+from instantvir_models.farm.shards import parse_shard
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
-from instantvir_models.run.jobs import Job, jobs_of
+from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import OpenedSolver
 
 
@@ -52,6 +46,26 @@ class RestoreRequest:
     picture: Path | None
     """Where a picture of what was found goes."""
     as_json: bool
+    batch: BatchOptions
+    is_quiet: bool
+
+    @property
+    def jobs(self) -> int:
+        """Videos restored side by side."""
+        return self.batch.jobs
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the results, if they go into one."""
+        if self.output is None or self.output == "-":
+            return None
+        is_one = self.output.endswith("/") or Path(self.output).is_dir()
+        return Path(self.output) if is_one or self.has_folder else None
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether a folder stands for its videos."""
+        return any(Path(text).is_dir() for text in self.inputs)
 
     def plan(self) -> library.RestorePlan:
         """The same as the library takes it; UsageError where it makes no sense."""
@@ -66,58 +80,58 @@ class RestoreRequest:
             output_format=self.encoding.output_format,
             reference=self.comparison.reference,
             comparison_style=self.comparison.compare_style if self.comparison.compare else None,
+            must_go_on=self.batch.resume,
         )
 
 
 def restore_all(request: RestoreRequest) -> None:
     """Restore every input; the exit status says whether all went well."""
     plan = request.plan()
-    if request.farm.shard or request.farm.cluster:
-        _restore_batch(plan, request)
-        return
     jobs = library.planned_jobs(
-        request.inputs, request.output, plan, overwrite=request.may_overwrite
+        request.inputs,
+        request.output,
+        plan,
+        overwrite=request.may_overwrite,
+        recursive=request.batch.recursive,
     )
     if request.as_json and any(job.destination == "-" for job in jobs):
         raise UsageError("standard output cannot hold both the video and `--json`")
     if request.picture is not None and len(jobs) > 1:
         raise UsageError("`--picture` shows one video", hint="give one input")
+    num_all = len(jobs)
+    if request.farm.shard is not None:
+        jobs = parse_shard(request.farm.shard, os.environ).of(jobs)
+    if num_all > 1 or request.has_folder or request.farm.are_asked_for:
+        from instantvir_cli.batch import restore_batch
+
+        restore_batch(jobs, plan, request)
+        return
     use_threads(request.model.threads)
     solver = request.model.open()
     console.tell(solver.notices)
-    reports = [_restore_one(job, plan, solver, request) for job in jobs]
+    with shown_progress() as shown, shown.file() as on_progress:
+        report = restore_one(jobs[0], plan, solver, request, on_progress)
     if request.as_json:
-        summaries = [asdict(report) for report in reports]
-        typer.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2))
-    if any(report.damage or report.is_silent for report in reports):
+        typer.echo(json.dumps(asdict(report), indent=2))
+    if report.damage or report.is_silent:
         raise typer.Exit(ExitStatus.PARTIAL)
 
 
-def _restore_batch(plan: library.RestorePlan, request: RestoreRequest) -> None:
-    from instantvir_cli.farm import restore_batch
-
-    if request.is_dry_run or request.picture is not None:
-        raise UsageError(
-            "`--dry-run` and `--picture` look at one machine's videos",
-            hint="leave `--shard` and `--cluster` out",
-        )
-    restore_batch(
-        jobs_of(request.inputs, request.output), plan, request.model, request.farm,
-        may_overwrite=request.may_overwrite, as_json=request.as_json,
-    )  # fmt: skip
-
-
-def _restore_one(
-    job: Job, plan: library.RestorePlan, solver: OpenedSolver, request: RestoreRequest
+def restore_one(
+    job: Job,
+    plan: library.RestorePlan,
+    solver: OpenedSolver,
+    request: RestoreRequest,
+    on_progress: library.OnProgress,
 ) -> library.RestoreReport:
+    """What came of one input, said to a person on the way."""
     with library.prepared(job, plan, solver) as restoration:
         _describe(restoration)
         if request.picture is not None:
             _draw(restoration, request.picture)
         if request.is_dry_run:
             return restoration.report()
-        with _progress() as advance:
-            report = restoration.run(advance)
+        report = restoration.run(on_progress)
         _say(report)
         return report
 
@@ -148,30 +162,6 @@ def _describe(restoration: library.Restoration) -> None:
         f"({width}x{height}); operator {resolved.degradation.spec} ({knowledge}); "
         f"model {restoration.solver.name} on {restoration.solver.device.type}"
     )
-
-
-@contextmanager
-def _progress() -> Iterator[library.OnProgress]:
-    """A live line on a terminal, nothing elsewhere."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[fps]}"),
-        TimeRemainingColumn(),
-        console=console.console,
-        disable=console.console.quiet or not sys.stderr.isatty(),
-        transient=True,
-    )
-    with bar:
-        line = bar.add_task("restoring", total=None, fps="")
-
-        def advance(progress: library.Progress) -> None:
-            bar.update(line, completed=progress.frames, total=progress.total_frames)
-            speed = bar.tasks[line].speed
-            bar.update(line, fps=f"{speed:.1f} FPS" if speed else "")
-
-        yield advance
 
 
 def _say(report: library.RestoreReport) -> None:

@@ -1,11 +1,9 @@
 """`instantvir stream`: parse -> open -> restore while it runs -> report."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
 
 import typer
 
@@ -20,6 +18,7 @@ from instantvir_cli.options import (
     ModelOptions,
     ServingOptions,
 )
+from instantvir_cli.signals import told_of_signals
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.live.output import LiveOutput
@@ -233,27 +232,8 @@ def _describe(
 @contextmanager
 def _ending_well(stream: LiveStream) -> Iterator[None]:
     """While this lasts the first SIGINT, SIGTERM or SIGHUP ends the stream well, a second at once."""
-
-    def end(number: int, frame: FrameType | None, *, restore: partial[None]) -> None:
-        # Nothing here may take a lock: the interrupted code may hold it.
-        restore()
-        stream.stop()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def restore_handlers() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in numbers:
-        signal.signal(number, partial(end, restore=partial(restore_handlers)))
-    try:
+    with told_of_signals(lambda number: stream.stop()):  # takes no lock
         yield
-    finally:
-        restore_handlers()
 
 
 @contextmanager

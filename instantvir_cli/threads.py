@@ -14,8 +14,12 @@ def use_threads(threads: int | None) -> None:
     if threads is not None and not 1 <= threads <= 256:
         raise UsageError(f"`--threads` is {threads}; it is a number from 1 to 256")
     keep_freed_memory()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    torch.set_num_threads(threads or cores)
+    torch.set_num_threads(threads or cores())
     cv2.setNumThreads(1)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

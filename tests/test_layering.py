@@ -18,16 +18,18 @@ LAYERS = list(FOLDERS)
 
 ROOMS: dict[str, set[str]] = {
     # room of instantvir_models: the rooms it may import, all of them further up in this table
-    "operators": set(),
+    "outputs": set(),
+    "operators": {"outputs"},
     "tasks": {"operators"},
-    "media": set(),
-    "diagnosis": {"media", "operators"},
+    "media": {"outputs"},
+    "diagnosis": {"outputs", "media", "operators"},
     "autoencoders": set(),
     "students": {"operators", "autoencoders"},
     "priors": {"operators", "autoencoders", "students"},
-    "checkpoints": {"students", "autoencoders", "priors"},
+    "checkpoints": {"outputs", "students", "autoencoders", "priors"},
     "solvers": {"media", "operators", "students"},
     "run": {
+        "outputs",
         "media",
         "operators",
         "tasks",
@@ -38,6 +40,7 @@ ROOMS: dict[str, set[str]] = {
         "solvers",
     },
     "live": {
+        "outputs",
         "media",
         "operators",
         "tasks",

@@ -9,7 +9,8 @@ import pytest
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import create_video, open_video
 from instantvir_models.media.ffmpeg_errors import write_error
-from instantvir_models.media.names import as_address, scheme_of
+from instantvir_models.media.names import as_address
+from instantvir_models.outputs.names import scheme_of
 from tests.media_clips import make_clip, picture
 from tests.models.test_media_companions import restored
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from instantvir_models.errors import InstantVIRError, UsageError
-from instantvir_models.farm.work import Death, Outcome
+from instantvir_models.farm.work import Death, Ended
 from instantvir_models.farm.worker import (
     Answer,
     Identity,
@@ -20,7 +20,6 @@ from instantvir_models.farm.worker import (
     Setting,
     Worker,
     difference,
-    forget_unfinished,
     restore_one,
 )
 from instantvir_models.run.jobs import Job
@@ -107,7 +106,7 @@ class RayPool:
         slot = next(slot for slot in self._slots if slot.asked is None)
         slot.job, slot.asked = job, slot.actor.work.remote(job)
 
-    def wait(self) -> list[Outcome | Death]:
+    def wait(self) -> list[Ended | Death]:
         by_reference = {slot.asked: slot for slot in self._slots if slot.asked is not None}
         ready, _ = self._ray.wait(list(by_reference), num_returns=1, timeout=SECONDS_BETWEEN_LOOKS)
         if not ready:
@@ -143,7 +142,7 @@ class RayPool:
         )
         return _Slot(actor, asked=actor.answer.remote(self._token_path))
 
-    def _answered(self, slot: _Slot, reference: Any) -> Outcome | Death | None:
+    def _answered(self, slot: _Slot, reference: Any) -> Ended | Death | None:
         slot.asked = None
         job, slot.job = slot.job, None
         try:
@@ -153,7 +152,7 @@ class RayPool:
         if isinstance(value, Answer):
             self._admit(slot, value)
             return None
-        assert isinstance(value, Outcome)
+        assert isinstance(value, Ended)
         self._deaths_in_a_row = 0
         return value
 
@@ -186,7 +185,6 @@ class RayPool:
         slot.actor, slot.asked, slot.name = fresh.actor, fresh.asked, fresh.name
         if job is None:
             return None
-        forget_unfinished(job)
         return Death(job, name, reason)
 
     def _give_up_if_nobody_comes(self) -> None:

@@ -3,39 +3,27 @@
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
+from instantvir_models.errors import InstantVIRError
+from instantvir_models.run.batch import BatchRow, Outcome
 from instantvir_models.run.jobs import Job
 
 MOST_DEATHS = 2
 """Workers that a job may cost; then it is set aside."""
 
 
-class Status(StrEnum):
-    """What became of a job."""
-
-    DONE = "done"
-    FAILED = "failed"
-    """A sentence says why; trying again would not help."""
-    SET_ASIDE = "set aside"
-    """It killed its worker `MOST_DEATHS` times."""
+class SetAsideError(InstantVIRError):
+    """A video that killed its worker `MOST_DEATHS` times."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of one job."""
+@dataclass(frozen=True)
+class Ended:
+    """What came of a job, and on whom."""
 
-    job: Job
-    status: Status
+    row: BatchRow
     worker: str
-    """Who had it last."""
     seconds: float = 0.0
-    report: dict[str, Any] | None = None
-    """As `--json` prints it; None if there is none."""
-    problem: str | None = None
-    """One sentence, where it is not done."""
-    hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,12 +44,12 @@ class Pool(Protocol):
     def start(self, job: Job) -> None:
         """Give a job to one of these."""
 
-    def wait(self) -> list[Outcome | Death]:
+    def wait(self) -> list[Ended | Death]:
         """What has happened, once something has; empty if only a worker became free."""
 
 
-def worked_off(jobs: Iterable[Job], pool: Pool) -> Iterator[Outcome]:
-    """One outcome for each job, in the order in which they end.
+def worked_off(jobs: Iterable[Job], pool: Pool) -> Iterator[Ended]:
+    """One ending for each job, in the order in which they end.
 
     A job whose worker died is given to another, after all others; one that has cost `MOST_DEATHS` workers
     is set aside.
@@ -72,7 +60,7 @@ def worked_off(jobs: Iterable[Job], pool: Pool) -> Iterator[Outcome]:
         while waiting and pool.free():
             pool.start(waiting.popleft())
         for event in pool.wait():
-            if isinstance(event, Outcome):
+            if isinstance(event, Ended):
                 num_open -= 1
                 yield event
                 continue
@@ -84,11 +72,13 @@ def worked_off(jobs: Iterable[Job], pool: Pool) -> Iterator[Outcome]:
                 yield _set_aside(event)
 
 
-def _set_aside(death: Death) -> Outcome:
-    return Outcome(
-        job=death.job,
-        status=Status.SET_ASIDE,
-        worker=death.worker,
-        problem=f"`{death.job.source}` killed its worker {MOST_DEATHS} times, last: {death.reason}",
+def _set_aside(death: Death) -> Ended:
+    error = SetAsideError(
+        f"set aside: it killed its worker {MOST_DEATHS} times, last: {death.reason}",
         hint="restore it alone, on one machine, to see why",
     )
+    row = BatchRow(
+        input=death.job.source, output=death.job.destination, outcome=Outcome.FAILED,
+        error=error, sentence=str(error),
+    )  # fmt: skip
+    return Ended(row, death.worker)

@@ -1,17 +1,15 @@
 """One worker: proves that it is like its head, then restores one video after the other."""
 
-import glob
 import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from instantvir_models import __version__
-from instantvir_models.errors import InstantVIRError
-from instantvir_models.farm.work import Outcome, Status
-from instantvir_models.media.destination import partial_path
+from instantvir_models.farm.work import Ended
+from instantvir_models.run.batch import attempted
 from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import OpenedSolver, open_chosen
 from instantvir_models.run.restoration import Progress, RestorePlan, RestoreReport, prepared
@@ -127,54 +125,18 @@ class Worker:
         """How far the job at hand is."""
         return self._progress
 
-    def work(self, job: Job) -> Outcome:
-        """What came of a job; an expected error is an outcome, too."""
+    def work(self, job: Job) -> Ended:
+        """What came of a job; an error is that, too."""
         self._progress, started = None, time.perf_counter()
-        try:
-            report = self._restore(job, self._setting.plan, self._solver, self._advance)
-        except InstantVIRError as error:
-            return Outcome(
-                job=job, status=Status.FAILED, worker=self.name, problem=str(error),
-                hint=error.hint, seconds=time.perf_counter() - started,
-            )  # fmt: skip
-        return Outcome(
-            job=job, status=Status.DONE, worker=self.name, report=asdict(report),
-            seconds=time.perf_counter() - started,
-        )  # fmt: skip
+        row = attempted(
+            job,
+            lambda job: self._restore(job, self._setting.plan, self._solver, self._advance),
+            with_comparison=self._setting.plan.comparison_style is not None,
+        )
+        return Ended(row, self.name, time.perf_counter() - started)
 
     def _advance(self, progress: Progress) -> None:
         self._progress = progress
-
-
-class OwnPool:
-    """This process as the only worker: a `Pool` that cannot lose one."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._job: Job | None = None
-
-    def free(self) -> int:
-        return int(self._job is None)
-
-    def start(self, job: Job) -> None:
-        self._job = job
-
-    def wait(self) -> list[Outcome]:
-        assert self._job is not None
-        job, self._job = self._job, None
-        return [self._worker.work(job)]
-
-    def progress(self) -> dict[str, tuple[str, Progress | None]]:
-        """Nothing: this process is asked only between two jobs."""
-        return {}
-
-
-def forget_unfinished(job: Job) -> None:
-    """Remove what a dead worker left of a result, on whichever machine it was."""
-    path = Path(job.destination)
-    start, end = partial_path(path).name.rsplit(str(os.getpid()), 1)
-    for left in path.parent.glob(f"{glob.escape(start)}*{glob.escape(end)}"):
-        left.unlink(missing_ok=True)
 
 
 def _use_threads(threads: int | None) -> None:

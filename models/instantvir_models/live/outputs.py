@@ -1,6 +1,5 @@
 """The outputs of `instantvir stream`: from what the user typed to open sinks."""
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,10 +14,12 @@ from instantvir_models.live.stream import LiveStream
 from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter, create_video
 from instantvir_models.media.connection import Connection, can_connect
-from instantvir_models.media.destination import check_writable
 from instantvir_models.media.live_io import StandardOutput
-from instantvir_models.media.names import is_network_address, scheme_of
+from instantvir_models.media.muxer import pieces_of, writes_several
+from instantvir_models.media.names import is_network_address
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE
+from instantvir_models.outputs.names import identity_of, scheme_of, written_path
+from instantvir_models.outputs.rule import check_writable, refuse
 
 CAMERA = "camera:"
 DEFAULT_PIPE_FORMAT = "nut"
@@ -54,40 +55,20 @@ def check_outputs(plan: OutputPlan, source: str) -> None:
     taken: set[object] = set()
     for destination in plan.destinations:
         path = _local_path(destination)
-        place = _place(path) if _is_file(destination) else destination
+        place = destination if path is None else identity_of(path) or path.resolve()
         if place in taken:
             raise UsageError(f"`{destination}` is given twice as an output")
         taken.add(place)
-        if not _is_file(destination):
-            continue
-        if place == _place_of_input(source):
-            raise UsageError(f"`{path}` is the input itself", hint="choose another name with `-o`")
-        if path.is_file() and not plan.overwrite:
-            raise UsageError(f"`{path}` exists already", hint="give `--overwrite`, or another `-o`")
-        check_writable(path)
+        if path is not None:
+            refuse(path, reads=(source,), may_replace=plan.overwrite)
+            for piece in pieces_of(path) if writes_several(plan.output_format, path) else ():
+                refuse(piece, may_replace=plan.overwrite)
+            check_writable(path)
 
 
-def _local_path(text: str) -> Path:
-    """The file that a path or FFmpeg's `file:PATH` names."""
-    return Path(text.removeprefix("file:"))
-
-
-def _place(path: Path) -> object:
-    """Equal for all names of one file, hard links too."""
-    if not path.is_file():
-        return path.resolve()
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def _place_of_input(source: str) -> object:
-    if source != "-":
-        return _place(_local_path(source))
-    try:
-        status = os.fstat(0)  # a file may be redirected into standard input
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def _local_path(text: str) -> Path | None:
+    """The file that is to be made; None for a pipe, an address or a camera."""
+    return None if text.startswith(CAMERA) else written_path(text)
 
 
 def new_outputs(
@@ -138,8 +119,7 @@ def _new_output(
             fps=_fps(plan, stream),
         )
     else:
-        target = str(_local_path(destination)) if _is_file(destination) else destination
-        open_sink = partial(_open_writer, pipe or target, plan, stream, height, width)
+        open_sink = partial(_open_writer, pipe or destination, plan, stream, height, width)
     if is_network_address(destination) and can_connect(_format_of(destination, plan)):
         open_sink = partial(
             NetworkSink,
@@ -148,8 +128,8 @@ def _new_output(
             given_up=given_up,
             new_writer=partial(_open_writer, plan=plan, stream=stream, height=height, width=width),
         )
-    if _is_file(destination):
-        opened.append((_local_path(destination), open_sink()))
+    if (path := _local_path(destination)) is not None:
+        opened.append((path, open_sink()))
         open_sink = partial(_take, [opened[-1][1]])
     return LiveOutput(
         destination,
@@ -181,6 +161,7 @@ def _open_writer(
             frame_rate=plan.fps,
             output_format=_format_of(destination, plan),
             is_live=True,
+            overwrite=plan.overwrite,
         )
 
 
@@ -200,11 +181,3 @@ def _format_of(destination: str | StandardOutput | Connection, plan: OutputPlan)
         return plan.output_format or DEFAULT_PIPE_FORMAT
     address = destination.name if isinstance(destination, Connection) else destination
     return plan.output_format or _FORMAT_OF_SCHEME.get(scheme_of(address) or "")
-
-
-def _is_file(destination: str) -> bool:
-    return (
-        destination != "-"
-        and not destination.startswith(CAMERA)
-        and not is_network_address(destination)
-    )

@@ -1,7 +1,5 @@
 """Pairs of pictures kept while a stream runs."""
 
-import errno
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -11,10 +9,11 @@ from types import TracebackType
 
 import cv2
 
+from instantvir_models.errors import InstantVIRError
 from instantvir_models.live.controls import Controls
 from instantvir_models.media import Frame
-from instantvir_models.media.destination import partial_path
 from instantvir_models.media.frame import Pixels
+from instantvir_models.outputs.claim import write_whole
 
 MOST_WAITING = 4
 """Pairs that wait to be written; a disk that hangs costs pairs, not memory or delay."""
@@ -68,8 +67,8 @@ class Snapshots:
         while (pair := self._waiting.get()) is not None:
             try:
                 stem = self._write(*pair)
-            except OSError as error:
-                self._on_event(f"cannot keep a pair in `{self._folder}`: {error.strerror}")
+            except InstantVIRError as error:
+                self._on_event(f"cannot keep a pair in `{self._folder}`: {error}")
             else:
                 self._on_event(
                     f"kept `{stem}_original.png` and `{stem}_restored.png` in `{self._folder}`"
@@ -83,9 +82,9 @@ class Snapshots:
         try:
             for name, data in pictures.items():
                 path = self._folder / f"{stem}_{name}.png"
-                write_new(path, data)
+                write_whole(path, data)
                 kept.append(path)
-        except OSError:
+        except InstantVIRError:
             for path in kept:  # half a pair is none
                 path.unlink(missing_ok=True)
             raise
@@ -98,30 +97,6 @@ class Snapshots:
             for candidate in numbered
             if not any((self._folder / f"{candidate}_{name}.png").exists() for name in names)
         )
-
-
-def write_new(path: Path, data: bytes) -> None:
-    """Make a file that appears whole or not at all; FileExistsError if there is one."""
-    partial = partial_path(path)
-    file = partial.open("xb")
-    try:
-        with file:
-            file.write(data)
-        _rename_new(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _rename_new(partial: Path, path: Path) -> None:
-    """Give the file its name; of two that come at once, one gets it."""
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links; nothing there keeps two apart
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        partial.replace(path)
 
 
 def png(pixels: Pixels) -> bytes:

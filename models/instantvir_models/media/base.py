@@ -53,6 +53,11 @@ class VideoReader(ABC):
     def damage(self) -> Damage:
         """What could not be read so far; complete once the last frame was delivered."""
 
+    def again(self) -> Demuxer | None:
+        """The same source opened once more, for what comes along with its pictures; None where nothing
+        does."""
+        return None
+
     @abstractmethod
     def end_input(self) -> None:
         """Read no more of an endless source; frames already read still come. From any thread."""

@@ -120,10 +120,22 @@ class Companions:
     def write_waiting(self) -> None:
         """Mux every packet that the reader has passed so far."""
         for packet in self._demuxer.waiting.drain():
-            if packet.stream.type == "audio" and self._is_wanted(packet):
-                self._sound_given[packet.stream_index] += 1
-            if packet.stream_index in self._tracks and self._is_wanted(packet):
-                self._carry(packet.stream_index, self._moved(packet))
+            self.take(packet)
+
+    def take(self, packet: av.Packet[Stream]) -> None:
+        """Mux a packet as the demuxer read it, or one that reads the same file; others than those
+        that are carried may come, too."""
+        if packet.stream_index not in self._indices or not self._is_wanted(packet):
+            return
+        if packet.stream.type == "audio":
+            self._sound_given[packet.stream_index] += 1
+        if packet.stream_index in self._tracks:
+            self._carry(packet.stream_index, self._moved(packet))
+
+    @property
+    def has_tracks(self) -> bool:
+        """Whether packets are to come."""
+        return bool(self._indices)
 
     def write(self, packets: Iterable[CompanionPacket]) -> None:
         """Mux packets that were taken from the demuxer by someone else."""

@@ -79,7 +79,8 @@ class ContainerReader(VideoReader):
         other_streams: bool,
         fields: FieldChoice | None = None,
     ) -> None:
-        decoding = _Opening(source, trim, threads, other_streams).decoding()
+        self._opening = _Opening(source, trim, threads, other_streams)
+        decoding = self._opening.decoding()
         self.demuxer = decoding.demuxer
         try:
             first = decoding.first_picture()
@@ -120,6 +121,10 @@ class ContainerReader(VideoReader):
     def damage(self) -> Damage:
         """What could not be read so far; complete once the last frame was delivered."""
         return self.demuxer.account.damage(self._name)
+
+    def again(self) -> Demuxer:
+        """The same source opened once more, at its beginning."""
+        return self._opening.demuxer(self._opening.source.open())
 
     def end_input(self) -> None:
         """Read no more of an endless source; frames already read still come. From any thread."""
@@ -232,7 +237,7 @@ class _Opening:
 
     def _begun(self, container: InputContainer, *, seek: bool) -> _Decoding:
         try:
-            demuxer = self._demuxer(container)
+            demuxer = self.demuxer(container)
             if seek:
                 demuxer.seek_to_start()
             return _Decoding.begin(
@@ -242,7 +247,8 @@ class _Opening:
             container.close()
             raise
 
-    def _demuxer(self, container: InputContainer) -> Demuxer:
+    def demuxer(self, container: InputContainer) -> Demuxer:
+        """What reads an open container."""
         video = main_video_stream(container)
         if video is None:
             raise VideoOpenError(

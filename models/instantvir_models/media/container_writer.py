@@ -17,12 +17,12 @@ from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.base import VideoReader, VideoWriter
 from instantvir_models.media.companions import Companions, can_hold_sound, copy_description
 from instantvir_models.media.connection import Connection
-from instantvir_models.media.destination import final_path, move_into_place, partial_path, stream_of
+from instantvir_models.media.destination import claimed, stream_of
 from instantvir_models.media.encoder import VideoEncoder
 from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.hdr import HLG, PQ
-from instantvir_models.media.muxer import open_muxer
+from instantvir_models.media.muxer import open_muxer, writes_several
 from instantvir_models.media.names import (
     Destination,
     as_address,
@@ -36,6 +36,8 @@ from instantvir_models.media.settings import (
     resolve_encoder,
     software_sibling,
 )
+from instantvir_models.outputs.claim import Claim
+from instantvir_models.outputs.moving import sync_file
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class ContainerWriter(VideoWriter):
         frame_rate: Fraction,
         output_format: str | None,
         is_live: bool,
+        may_replace: bool,
     ) -> None:
         super().__init__(destination_name(destination), width=width, height=height)
         self._is_live = is_live
@@ -74,12 +77,17 @@ class ContainerWriter(VideoWriter):
         self._container: OutputContainer | None = None
         self._companions: Companions | None = None
         self._could_hold_sound = False
-        self._final = final_path(destination)
-        self._partial = partial_path(self._final) if self._final and not is_live else None
-        target = as_address(str(self._partial)) if self._partial else stream_of(destination)
+        self._claim = claimed(destination, may_replace=may_replace)
+        self._grows_in_place = is_live and writes_several(output_format, destination)
+        if self._claim is None or self._grows_in_place:
+            target = stream_of(destination)
+        else:
+            target = as_address(str(self._claim.unfinished))
         self._pipe = None if isinstance(target, str) else target
         with self._no_remains():
             self._encoder = self._open(target, output_format)
+            if self._claim is not None and is_live and not self._grows_in_place:
+                self._claim.place()
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -104,7 +112,7 @@ class ContainerWriter(VideoWriter):
     def _open(self, target: str | BinaryIO, output_format: str | None) -> VideoEncoder:
         """Set up the container and all its streams, and begin it; in software where the hardware
         that was asked for is not there."""
-        if output_format is None and self._final is None and not isinstance(target, str):
+        if output_format is None and self._claim is None and not isinstance(target, str):
             raise VideoWriteError(
                 f"{self._name} needs a container format",
                 hint="matroska and nut suit pipes; mp4 is written in fragments",
@@ -129,7 +137,7 @@ class ContainerWriter(VideoWriter):
             target,
             output_format,
             name=self._name,
-            is_whole=self._partial is not None,
+            is_whole=self._claim is not None and not self._is_live,
             is_live=self._is_live,
             says_projection=not kinds.isdisjoint({"spherical", "stereo_3d"}),
         )
@@ -142,16 +150,7 @@ class ContainerWriter(VideoWriter):
             is_hdr=info is not None and info.color.transfer in (PQ, HLG) and info.bit_depth > 8,
             has_alpha=info is not None and info.has_alpha,
         )
-        encoder = VideoEncoder(
-            container,
-            choice,
-            width=self._width,
-            height=self._height,
-            frame_rate=self._frame_rate,
-            info_of=self._reader,
-            is_live=self._is_live,
-            is_prompt=self._is_live or self._settings.low_latency,
-        )
+        encoder = self._new_encoder(container)
         for loss in encoder.losses:
             logger.warning("not carried over: %s", loss)
         self._carry_companions(container)
@@ -160,6 +159,20 @@ class ContainerWriter(VideoWriter):
             self._companions.write_covers()
         logger.info("writing %s as %s %s", self._name, choice.codec, choice.pix_fmt)
         return encoder
+
+    def _new_encoder(self, container: OutputContainer) -> VideoEncoder:
+        """An encoder as chosen, with a stream of its own in a container that was not begun yet."""
+        assert self._choice is not None
+        return VideoEncoder(
+            container,
+            self._choice,
+            width=self._width,
+            height=self._height,
+            frame_rate=self._frame_rate,
+            info_of=self._reader,
+            is_live=self._is_live,
+            is_prompt=self._is_live or self._settings.low_latency,
+        )
 
     def _carry_companions(self, container: OutputContainer) -> None:
         if self._reader is None or self._reader.demuxer is None:
@@ -188,28 +201,44 @@ class ContainerWriter(VideoWriter):
         if self._pipe is not None and hasattr(self._pipe, "flush"):
             self._pipe.flush()
 
+    def _mux_all(self) -> None:
+        """Hand over what is still to come of frames and of what comes along."""
+        if self._num_frames:
+            self._mux(self._encoder.last_packets())
+            self._write_waiting_companions()
+
+    @property
+    def _num_frames(self) -> int:
+        return self._encoder.num_frames
+
     def _finish(self) -> None:
         assert self._container is not None
-        if self._encoder.num_frames == 0:
+        self._mux_all()
+        if self._num_frames == 0:
             raise VideoWriteError(
                 f"no frame was written to {self._name}", hint="the input gave none"
             )
-        self._mux(self._encoder.last_packets())
-        self._write_waiting_companions()
         if self._companions is not None:
             self._companions.finish()
         self._container.close()
         self._flush_pipe()
-        if self._final is not None and self._partial is not None:
-            move_into_place(self._partial, self._final)
+        if self._claim is not None:
+            self._give_name(self._claim)
+
+    def _give_name(self, held: Claim) -> None:
+        if self._is_live:
+            sync_file(held.path)
+            held.release()
+        else:
+            held.commit(held.made())
 
     def _discard(self) -> None:
         if self._container is not None:
             # Closing frees the file; that its end cannot be written does not matter any more.
             with suppress(Exception):
                 self._container.close()
-        if self._partial is not None:
-            self._partial.unlink(missing_ok=True)
+        if self._claim is not None:
+            self._claim.release()
 
     def _sentence(self, error: BaseException) -> VideoWriteError | None:
         return write_error(

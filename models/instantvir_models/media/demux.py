@@ -133,6 +133,13 @@ class Demuxer:
         is_from_the_beginning = self._trim.start_seconds is None
         self.account.has_read_all = is_from_the_beginning and not self._is_past_the_span
 
+    def passed_over(self) -> Iterator[av.Packet[Stream]]:
+        """Every packet up to the end of the span, with its time; none is decoded."""
+        for packet in self._packets():
+            yield packet
+            if self._is_after_the_span(packet):
+                return
+
     def _from_the_start(self, packet: av.Packet[Stream]) -> list[av.Packet[Stream]]:
         """What is to be decoded now: nothing long before the start of the span, and then all since
         the keyframe before the last, for pictures may refer to those before a keyframe."""

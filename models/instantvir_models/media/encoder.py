@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import av
 from av.container import OutputContainer
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.media import color
@@ -119,6 +120,15 @@ class VideoEncoder:
             for packet in packets:
                 packet.dts = packet.pts
         return self._with_durations(packets, is_end=True)
+
+    @property
+    def header(self) -> bytes:
+        """What a decoder has to know before the first packet, once there was one."""
+        return bytes(self._stream.codec_context.extradata or b"")
+
+    def give(self, packet: av.Packet[Stream]) -> None:
+        """Make a packet, encoded elsewhere in the same way, one of this stream."""
+        packet.stream = self._stream
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         if self._palette is not None:

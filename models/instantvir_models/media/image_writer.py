@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,11 +12,13 @@ from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.base import VideoReader, VideoWriter
 from instantvir_models.media.color import as_uint8
 from instantvir_models.media.companions import described
-from instantvir_models.media.destination import check_writable
+from instantvir_models.media.destination import claimed
 from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.frame import Frame
-from instantvir_models.media.names import IMAGE_NUMBER, destination_name, is_image_pattern
+from instantvir_models.media.names import Destination, destination_name, is_image_pattern
 from instantvir_models.media.packets import CompanionPacket
+from instantvir_models.outputs.claim import Claim, told
+from instantvir_models.outputs.names import IMAGE_NUMBER, written_path
 
 logger = logging.getLogger(__name__)
 
@@ -33,35 +32,45 @@ class ImageWriter(VideoWriter):
     frame into a name without a number. A missing folder is made.
 
     Args:
-        pattern: where to.
+        destination: where to.
         info_of: the reader whose streams images cannot hold.
+        may_replace: whether pictures that are there are replaced.
 
     Raises:
         VideoWriteError: whatever goes wrong; no image is left behind then.
     """
 
     def __init__(
-        self, pattern: Path, *, info_of: VideoReader | None = None, width: int, height: int
+        self,
+        destination: Destination,
+        *,
+        info_of: VideoReader | None = None,
+        width: int,
+        height: int,
+        may_replace: bool,
     ) -> None:
-        super().__init__(destination_name(pattern), width=width, height=height)
-        self._pattern, self._is_numbered = pattern, is_image_pattern(pattern)
+        super().__init__(destination_name(destination), width=width, height=height)
         info = info_of.info if info_of else None
         self._losses = () if info_of is None else _losses(info_of)
+        self._claim = self._claimed(destination, may_replace)
+        self._pattern = self._claim.path
+        self._is_numbered = is_image_pattern(self._pattern)
         if not self._is_numbered and info and (info.num_frames or 0) > 1:
+            self._claim.release()
             raise self._too_many(f"{info.num_frames} are to come")
         for loss in self._losses:
             logger.warning("not carried over: %s", loss)
-        self._folder = pattern.parent / f".{pattern.name.replace('%', '')}.part-{os.getpid()}"
-        try:
-            pattern.parent.mkdir(parents=True, exist_ok=True)
-            check_writable(pattern.parent / "image")
-            self._folder.mkdir()
-        except OSError as error:
-            raise VideoWriteError(
-                f"cannot write `{pattern}`: {error.strerror}",
-                hint="check the folder and its permissions",
-            ) from error
         self._names: list[str] = []
+
+    def _claimed(self, destination: Destination, may_replace: bool) -> Claim:
+        path = destination.path if isinstance(destination, Claim) else written_path(destination)
+        assert path is not None
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        held = claimed(destination, may_replace=may_replace)
+        if held is None:
+            raise VideoWriteError(f"`{path}` is no file", hint="name a file that is not there yet")
+        return held
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -84,7 +93,7 @@ class ImageWriter(VideoWriter):
         name = self._pattern.name
         if self._is_numbered:
             name = IMAGE_NUMBER.sub(lambda number: number[0] % (len(self._names) + 1), name)
-        (self._folder / name).write_bytes(data.tobytes())
+        (self._claim.folder / name).write_bytes(data.tobytes())
         self._names.append(name)
 
     def _too_many(self, how_many: str) -> VideoWriteError:
@@ -96,12 +105,10 @@ class ImageWriter(VideoWriter):
         )
 
     def _finish(self) -> None:
-        for name in self._names:
-            os.replace(self._folder / name, self._pattern.parent / name)
-        self._folder.rmdir()
+        self._claim.commit([self._claim.folder / name for name in self._names])
 
     def _discard(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._claim.release()
 
     def _sentence(self, error: BaseException) -> VideoWriteError | None:
         return write_error(error, self._name)

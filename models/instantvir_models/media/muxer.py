@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.connection import Connection
 from instantvir_models.media.limits import MATROSKA_FORMATS, MOV_FORMATS
 from instantvir_models.media.source import USUAL_BUFFER_BYTES
+from instantvir_models.outputs.claim import Claim
 
 _MOV_SUFFIXES = frozenset({".mp4", ".mov", ".m4v"})
 _LIVE_OPTIONS = {"max_interleave_delta": "1000000"}
@@ -21,6 +23,24 @@ _LIVE_OPTIONS = {"max_interleave_delta": "1000000"}
 _LIVE_HLS_OPTIONS = {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments"}
 # RTSP connects by itself, while PyAV holds the interpreter's lock: not for long. Microseconds.
 _LIVE_RTSP_OPTIONS = {"timeout": "5000000"}
+
+_SEVERAL_FILES = frozenset({"hls", "dash", "segment", "stream_segment", "image2", "webm_chunk"})
+_PLAYLIST_SUFFIXES = frozenset({".m3u8", ".mpd"})
+
+
+def writes_several(output_format: str | None, destination: object) -> bool:
+    """Whether it is a playlist, beside which FFmpeg puts files of its own."""
+    path = destination.path if isinstance(destination, Claim) else destination
+    suffix = Path(path).suffix.lower() if isinstance(path, str | Path) else ""
+    return output_format in _SEVERAL_FILES or (
+        output_format is None and suffix in _PLAYLIST_SUFFIXES
+    )
+
+
+def pieces_of(playlist: Path) -> list[Path]:
+    """Files that are there under names that the pieces of a playlist would get."""
+    piece = re.compile(re.escape(playlist.stem) + r"\d+\.(ts|m4s)")
+    return sorted(path for path in playlist.parent.glob("*") if piece.fullmatch(path.name))
 
 
 def open_muxer(
@@ -60,7 +80,8 @@ def open_muxer(
 
 
 def _options(output_format: str | None, suffix: str, *, is_whole: bool) -> dict[str, str]:
-    options = {} if is_whole else {"flush_packets": "1"}
+    # Without bitexact Matroska draws random numbers, and two runs differ.
+    options = {"fflags": "+bitexact"} if is_whole else {"flush_packets": "1"}
     if output_format in MOV_FORMATS or (output_format is None and suffix in _MOV_SUFFIXES):
         # use_metadata_tags would keep unknown keys but hides the standard ones from players.
         whole = "+faststart"

@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from instantvir_models.errors import VideoOpenError
+from instantvir_models.outputs.claim import Claim
+from instantvir_models.outputs.names import IMAGE_NUMBER, pictures_of, scheme_of
 
 Source = str | Path | Sequence[str | Path] | BinaryIO
-Destination = str | Path | BinaryIO
+Destination = str | Path | BinaryIO | Claim
+"""A claim is a name that is held already; see `outputs.claim`."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
-_LOCAL_SCHEMES = frozenset({"file", "pipe", "fd", "concat", "subfile", "data", "cache", "async"})
-IMAGE_NUMBER = re.compile(r"%0?\d*d")
-"""The place of the number in a pattern such as `out_%05d.png`."""
-
-
-def scheme_of(text: str) -> str | None:
-    """The lower-case scheme of something like `rtsp://camera/1` or `file:x.mp4`; None for a path.
-
-    One letter is a drive of Windows, not a scheme, and `Show: part 1.mp4` is a name: what follows a
-    scheme is `//`, unless it is one of those of local things. A file of that name is a path.
-    """
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?", text)
-    if match is None or not (match[2] or match[1].lower() in _LOCAL_SCHEMES):
-        return None
-    return None if _is_there(text) else match[1].lower()
 
 
 def as_address(text: str) -> str:
     """What FFmpeg is to open: it takes every colon in a path for the end of a scheme, unless one
     is in front."""
     return f"file:{text}" if ":" in text and scheme_of(text) is None else text
-
-
-def _is_there(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):
-        return False
 
 
 def is_network_address(text: str) -> bool:
@@ -60,6 +40,8 @@ def source_name(source: Source) -> str:
 
 def destination_name(destination: Destination) -> str:
     """How messages call the destination."""
+    if isinstance(destination, Claim):
+        return f"`{destination.path}`"
     if isinstance(destination, (str, Path)):
         return "standard output" if str(destination) == "-" else f"`{destination}`"
     return _stream_name(destination)
@@ -115,12 +97,9 @@ def _files_of_pattern(text: str) -> list[Path] | None:
 
 
 def _numbered_files(pattern: Path) -> list[Path]:
-    before, after = IMAGE_NUMBER.split(pattern.name, maxsplit=1)
-    number = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    matches = [number.fullmatch(path.name) for path in pattern.parent.glob("*")]
-    found = sorted((int(match[1]), match[0]) for match in matches if match)
+    found = pictures_of(pattern)
     if not found:
         raise VideoOpenError(
             f"no file matches `{pattern}`", hint="check the folder and the number of digits"
         )
-    return [pattern.parent / name for _, name in found]
+    return found

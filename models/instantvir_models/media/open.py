@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 
 from instantvir_models.media.base import VideoReader, VideoWriter
 from instantvir_models.media.container_reader import ContainerReader
@@ -21,9 +20,12 @@ from instantvir_models.media.names import (
     is_image_pattern,
     source_name,
 )
+from instantvir_models.media.segments import Segment, SegmentedWriter
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE, Trim, as_fraction
+from instantvir_models.outputs.claim import Claim
+from instantvir_models.outputs.names import written_path
 
 
 def open_video(
@@ -100,12 +102,14 @@ def create_video(
     frame_rate: float | Fraction | None = None,
     output_format: str | None = None,
     is_live: bool = False,
+    overwrite: bool = True,
 ) -> VideoWriter:
     """An open writer: it takes frames, and the output appears under its name on `close`.
 
     Args:
         destination: a path, a pattern for images (`out_%05d.png`) or one image for one frame, `-`
-            for standard output, an address (`rtmp://...`), or a binary file object.
+            for standard output, an address (`rtmp://...`), a binary file object, or a name that
+            `outputs.claim` holds already.
         info_of: the reader whose times, colours, metadata, chapters, audio and subtitles the output
             takes over; it must be open, and is best attached before its frames are read.
         width, height: of the frames to be written.
@@ -115,8 +119,10 @@ def create_video(
         is_live: of an input without end: a file grows under its own name and is playable at any
             moment, `abort` and failures keep what it holds, time stamps too close together are
             moved apart, and audio comes through `write_companions`.
+        overwrite: whether a file that exists is replaced, when the output is complete.
 
     Raises:
+        UsageError: if a file exists and may not be replaced, or another run writes the same one.
         VideoWriteError: whatever goes wrong with the output, on opening, writing or closing.
             Nothing is left behind then, unless it is live.
 
@@ -125,9 +131,11 @@ def create_video(
     along is copied, or converted to what the container holds, or named in `losses`.
     """
     rate = _output_rate(info_of, frame_rate)
-    if is_image_pattern(destination) or is_image_file(destination):
-        assert isinstance(destination, (str, Path))
-        return ImageWriter(Path(destination), info_of=info_of, width=width, height=height)
+    path = destination.path if isinstance(destination, Claim) else written_path(destination)
+    if is_image_pattern(path) or is_image_file(path):
+        return ImageWriter(
+            destination, info_of=info_of, width=width, height=height, may_replace=overwrite
+        )
     return ContainerWriter(
         destination,
         info_of=info_of,
@@ -137,6 +145,43 @@ def create_video(
         frame_rate=rate,
         output_format=output_format,
         is_live=is_live,
+        may_replace=overwrite,
+    )
+
+
+def create_segmented_video(
+    held: Claim,
+    *,
+    info_of: VideoReader,
+    width: int,
+    height: int,
+    settings: EncoderSettings | None = None,
+    output_format: str | None = None,
+    finished: Sequence[Segment] = (),
+) -> SegmentedWriter:
+    """An open writer to a file that is made in pieces, of which some may be there already.
+
+    Args:
+        held: the name of the file, held by this run; pieces go into its folder.
+        finished: the pieces that are there, which the frames to be written follow.
+        info_of, width, height, settings, output_format: as `create_video` takes them.
+
+    Raises:
+        VideoWriteError: as `create_video`.
+    """
+    return SegmentedWriter(
+        held,
+        info_of=info_of,
+        width=width,
+        height=height,
+        settings=settings or EncoderSettings(),
+        frame_rate=_output_rate(info_of, None),
+        output_format=output_format,
+        is_live=False,
+        may_replace=held.may_replace,
+        folder=held.folder,
+        finished=finished,
+        again=info_of.again,
     )
 
 

@@ -52,8 +52,16 @@ class PacketQueue:
         self._num_bytes = 0
         self._counting = threading.Lock()
         self.has_lost_some = False
+        self._is_refused = False
+
+    def refuse(self) -> None:
+        """Keep nothing from now on: nobody will take it."""
+        self._is_refused = True
+        self._packets.clear()
 
     def append(self, packet: av.Packet[Stream]) -> None:
+        if self._is_refused:
+            return
         if self._num_bytes > MAX_WAITING_BYTES:
             if not self.has_lost_some:
                 logger.debug("nobody takes the audio and subtitle packets; no more are kept")

@@ -14,8 +14,9 @@ from av.container import InputContainer
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.ffmpeg_errors import open_error
-from instantvir_models.media.names import as_address, scheme_of, source_name
+from instantvir_models.media.names import as_address, source_name
 from instantvir_models.media.nut import NutPieces
+from instantvir_models.outputs.names import scheme_of
 
 LIVE_OPTIONS = {"analyzeduration": "200000", "flags": "low_delay"}
 """Microseconds of probing that still find the sound of a transport stream. `fflags=nobuffer` and a

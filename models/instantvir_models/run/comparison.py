@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, create_video
 from instantvir_models.media.color import as_uint8
+from instantvir_models.outputs.claim import write_whole
 
 SHEET_ROWS = 4
 WIPE_SECONDS = 4
@@ -31,6 +32,10 @@ class Comparison:
         width, height: of the restored frames.
         style: `side` puts both beside each other, `wipe` moves a line across them.
         frame_rate: of the video.
+        may_replace: whether files that exist are replaced.
+
+    Raises:
+        VideoWriteError: if either cannot be written; the other is then whole, or not there.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Comparison:
         height: int,
         style: str,
         frame_rate: Fraction | None,
+        may_replace: bool = False,
     ) -> None:
         self._size = (width, height)
         self._style = style
@@ -56,7 +62,9 @@ class Comparison:
             height=height,
             settings=EncoderSettings(),
             frame_rate=frame_rate,
+            overwrite=may_replace,
         )
+        self._may_replace = may_replace
 
     def add(self, original: Frame, restored: Frame) -> None:
         """Take one pair."""
@@ -81,8 +89,8 @@ class Comparison:
         """Finish the video and write the sheet."""
         self._writer.close()
         sheet = np.concatenate([row for _, row in self._sheet])
-        if not cv2.imwrite(str(self._sheet_path), sheet[..., ::-1]):
-            raise VideoWriteError(f"cannot write `{self._sheet_path}`")
+        _, data = cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))
+        write_whole(self._sheet_path, data.tobytes(), may_replace=self._may_replace)
 
     def abort(self) -> None:
         """Leave nothing behind."""

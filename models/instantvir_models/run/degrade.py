@@ -22,6 +22,7 @@ from instantvir_models.operators.compose import masked
 from instantvir_models.operators.measurement import Degradation, noisy
 from instantvir_models.operators.sidecar import write_sidecar
 from instantvir_models.operators.spec import ClipShape, Specification
+from instantvir_models.outputs.names import written_path
 from instantvir_models.run.jobs import Job, refuse_to_overwrite
 from instantvir_models.run.masks import MasksFor, masks_along
 
@@ -78,11 +79,10 @@ def degrade(
         UsageError: if the specification or the output name makes no sense.
         VideoOpenError, VideoWriteError: if a video cannot be read or written.
     """
-    output = Path(destination)
-    is_piped = str(destination) == "-"
-    refuse_to_overwrite(
-        Job(str(source), str(destination)), with_comparison=False, may_overwrite=overwrite
-    )
+    written = written_path(destination)
+    output = written or Path(destination)
+    job = Job(str(source), str(destination), may_replace=overwrite)
+    refuse_to_overwrite(job, with_comparison=False)
     holds_lossless = output.suffix.lower() in LOSSLESS_SUFFIXES or output_format in LOSSLESS_FORMATS
     if codec is None and holds_lossless:
         codec = "ffv1"
@@ -95,12 +95,13 @@ def degrade(
         )
         h, w = degradation.operator.measured_size(height, width)
         with create_video(
-            output,
+            destination,
             info_of=reader,
             width=w,
             height=h,
             settings=settings,
             output_format=output_format,
+            overwrite=overwrite,
         ) as writer:
             cropped = (_crop(frame, height, width) for frame in reader)
             fit = MasksFor(
@@ -114,7 +115,7 @@ def degrade(
                     writer.write(frame)
     return DegradeReport(
         output=output,
-        note=None if is_piped else write_sidecar(output, degradation, seed=seed),
+        note=None if written is None else write_sidecar(output, degradation, seed=seed),
         input_size=(reader.info.width, reader.info.height),
         clean_size=(width, height),
         output_size=(w, h),

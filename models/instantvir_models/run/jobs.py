@@ -1,15 +1,32 @@
 """What is restored to where: inputs as a user names them become pairs of input and output."""
 
 import glob
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
 from instantvir_models.media.names import IMAGE_SUFFIXES
+from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.rule import refuse
 
 WRITABLE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
 """Containers that the output may share with the input; others become .mp4."""
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v", ".m2t",
+        ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mod", ".mov", ".mp4", ".mpeg", ".mpg",
+        ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".ts", ".vob",
+        ".webm", ".wmv", ".wtv", ".y4m",
+    }
+)  # fmt: skip
+"""What is a video in a folder; a file that is named may be called as it likes."""
+
+MADE_HERE = (".restored", ".compare")
+"""Ends of the stems of what a restoration writes: in a folder these are no inputs."""
 
 
 @dataclass(frozen=True)
@@ -20,33 +37,78 @@ class Job:
     destination: str
     folder: Path | None = None
     """What the output goes into, to be made if it is not there; None for what has to exist."""
+    may_replace: bool = False
+    """Whether files that exist may be replaced."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the output is there, which appears under its name only when it is whole."""
+        target = written_path(self.destination)
+        return target is not None and target.is_file()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the output is there and the input has changed since."""
+        source, target = Path(self.source), written_path(self.destination)
+        if target is None or not self.is_done or not source.is_file():
+            return False
+        return source.stat().st_mtime > target.stat().st_mtime
 
     @property
     def comparison_paths(self) -> tuple[Path, Path]:
         """Video and sheet of a comparison: beside the output, or in the working folder for a pipe."""
-        path = Path("restored" if self.destination == "-" else self.destination)
+        path = written_path(self.destination) or Path("restored")
         stem = path.stem.replace("%", "")
         return path.with_name(f"{stem}.compare.mp4"), path.with_name(f"{stem}.compare.png")
 
 
-def jobs_of(inputs: Sequence[str], output: str | None) -> list[Job]:
-    """One job per input; patterns of videos stand for all that match.
+@dataclass(frozen=True)
+class _Input:
+    """An input as a user named it, and the folder it was found in where it was a folder that was."""
+
+    path: str
+    root: Path | None = None
+
+
+def jobs_of(
+    inputs: Sequence[str],
+    output: str | None,
+    *,
+    recursive: bool = False,
+    may_replace: bool = False,
+) -> list[Job]:
+    """One job per input; patterns of videos stand for all that match, a folder for its videos.
+
+    Two inputs that would go to one place, such as `a.avi` and `a.mp4`, keep their whole names.
 
     Args:
         output: a file, an image pattern or `-`; a folder (with `/`, or existing); None puts each
             result beside its input.
+        recursive: whether folders inside folders count, too; the output then has the same ones.
+        may_replace: whether files that exist may be replaced.
 
     Raises:
         UsageError: if several inputs would go to one place, or a name is missing.
+        VideoOpenError: if a folder holds no video.
     """
-    sources = [path for text in inputs for path in _expanded(text)]
-    folder = _folder(output)
-    if len(sources) > 1 and folder is None:
+    folder = _folder(output, is_wanted=any(Path(text).is_dir() for text in inputs))
+    found = [
+        one for text in inputs for one in _expanded(text, recursive=recursive, leave_out=folder)
+    ]
+    if len(found) > 1 and folder is None and output is not None:
         raise UsageError(
-            f"{len(sources)} inputs need a folder to go to",
+            f"{len(found)} inputs need a folder to go to",
             hint="give `-o FOLDER/`, with the slash",
         )
-    jobs = [Job(source, _destination(source, output, folder), folder) for source in sources]
+    short = [_job(one, output, folder, keeps_suffix=False) for one in found]
+    times = Counter(job.destination for job in short)
+    jobs = [
+        replace(
+            _job(one, output, folder, keeps_suffix=True) if times[job.destination] > 1 else job,
+            may_replace=may_replace,
+        )
+        for one, job in zip(found, short, strict=True)
+    ]
     taken: set[str] = set()
     for job in jobs:
         if job.destination in taken:
@@ -72,48 +134,87 @@ def make_folder_of(job: Job) -> None:
         ) from error
 
 
-def refuse_to_overwrite(job: Job, *, with_comparison: bool, may_overwrite: bool) -> None:
-    """UsageError if the output is the input itself, or exists already and may not be replaced."""
-    if job.destination == "-":
-        return
-    target = Path(job.destination)
-    if job.source != "-" and _is_same_file(target, Path(job.source)):
-        raise UsageError(f"`{target}` is the input itself", hint="choose another name with `-o`")
-    written = [target, *(job.comparison_paths if with_comparison else ())]
-    for path in written:
-        if path.exists() and not path.is_dir() and not may_overwrite:
-            raise UsageError(f"`{path}` exists already", hint="give `--overwrite`, or another `-o`")
+def refuse_to_overwrite(job: Job, *, with_comparison: bool, reads: Iterable[object] = ()) -> None:
+    """UsageError if the output is read itself, or exists already and may not be replaced.
+
+    Args:
+        reads: what is read besides the input: masks, a reference.
+    """
+    target = written_path(job.destination)
+    written = [] if target is None else [target]
+    for path in [*written, *(job.comparison_paths if with_comparison else ())]:
+        refuse(path, reads=(job.source, *reads), may_replace=job.may_replace)
 
 
-def _is_same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
-
-
-def _expanded(text: str) -> list[str]:
+def _expanded(text: str, *, recursive: bool, leave_out: Path | None) -> list[_Input]:
     """Files that `text` stands for; image patterns and addresses stay as they are."""
+    if Path(text).is_dir():
+        return _videos_in(Path(text), recursive=recursive, leave_out=leave_out)
     is_glob = any(c in text for c in "*?[") and not Path(text).exists()
     if not is_glob or Path(text).suffix.lower() in IMAGE_SUFFIXES:
-        return [text]
+        return [_Input(text)]
     found = sorted(glob.glob(text))
     if not found:
         raise UsageError(f"no file matches `{text}`")
-    return found
+    return [_Input(path) for path in found if not Path(path).is_dir()]
 
 
-def _folder(output: str | None) -> Path | None:
+def _videos_in(folder: Path, *, recursive: bool, leave_out: Path | None) -> list[_Input]:
+    """The videos of a folder in the order of their names, without what a restoration made of them."""
+    found = [
+        path
+        for path in sorted(_files_in(folder, recursive=recursive, leave_out=leave_out))
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.stem.endswith(MADE_HERE)
+    ]
+    if not found:
+        raise VideoOpenError(
+            f"the directory `{folder}` holds no video",
+            hint=f"for folders inside it give `--recursive`, for images '{folder}/*.png'",
+        )
+    return [_Input(str(path), folder) for path in found]
+
+
+def _files_in(folder: Path, *, recursive: bool, leave_out: Path | None) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if recursive and not name.startswith(".") and not _is_same_place(place, name, leave_out)
+        ]
+        yield from (Path(place) / name for name in names if not name.startswith("."))
+
+
+def _is_same_place(place: str, name: str, other: Path | None) -> bool:
+    folder = Path(place) / name
+    return other is not None and other.is_dir() and folder.samefile(other)
+
+
+def _folder(output: str | None, *, is_wanted: bool) -> Path | None:
     """`output` where results go into it, not to it."""
-    if output is not None and (output.endswith("/") or Path(output).is_dir()):
+    if output is None or output == "-":
+        return None
+    if output.endswith("/") or Path(output).is_dir() or (is_wanted and not Path(output).suffix):
         return Path(output)
     return None
 
 
-def _destination(source: str, output: str | None, folder: Path | None) -> str:
+def _job(one: _Input, output: str | None, folder: Path | None, *, keeps_suffix: bool) -> Job:
+    below = folder
+    if folder is not None and one.root is not None:
+        below = folder / Path(one.path).parent.relative_to(one.root)
+    return Job(one.path, _destination(one.path, output, below, keeps_suffix=keeps_suffix), below)
+
+
+def _destination(
+    source: str, output: str | None, folder: Path | None, *, keeps_suffix: bool
+) -> str:
     if output is not None and folder is None:
         return output
     if source == "-":
         raise UsageError("standard input has no name to derive one from", hint="give `-o FILE`")
     path = Path(source)
     suffix = path.suffix.lower() if path.suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
-    stem = path.stem.replace("*", "").replace("%", "").strip("_-.") or "frames"
+    whole = path.name if keeps_suffix else path.stem
+    stem = whole.replace("*", "").replace("%", "").strip("_-.") or "frames"
     name = f"{stem}.restored{suffix}"
     return str(folder / name if folder else path.with_name(name))

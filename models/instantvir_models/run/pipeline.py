@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from instantvir_models.media import Frame
+from instantvir_models.run.kept import KeptMemory
 from instantvir_models.run.session import Session, SessionReport
 from instantvir_models.run.stages import QUEUED_BLOCKS, Link, Stage, Stopped
 
@@ -22,6 +23,24 @@ class FrameSink(Protocol):
 
     def write(self, frame: Frame) -> None:
         """Take one frame, later than the one before."""
+
+
+class Segments(Protocol):
+    """Keeps what is done in pieces."""
+
+    def is_due(self, frames_out: int) -> bool:
+        """Whether a piece ends with the frame before `frames_out`, at the end of a block."""
+
+    def end(self, memory: KeptMemory, frames_out: int) -> None:
+        """End it, in the thread that writes; `memory` is what the session knew there."""
+
+
+@dataclass(frozen=True)
+class _SegmentEnd:
+    """Stands between the frames of two pieces."""
+
+    memory: KeptMemory
+    frames_out: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +83,9 @@ def restore_video(
     sink: FrameSink | None,
     *,
     on_pair: Callable[[Frame, Frame], None] | None = None,
+    segments: Segments | None = None,
+    waiting: Sequence[Frame] = (),
+    seconds_before: float = 0.0,
 ) -> PipelineReport:
     """Every frame of `frames` restored by `session` and written to `sink`, with its own time.
 
@@ -73,15 +95,18 @@ def restore_video(
     Args:
         sink: where restored frames go; None throws them away.
         on_pair: called in the caller's thread with each input frame and its restoration.
+        segments: told at the ends of blocks; None keeps nothing.
+        waiting: frames that the session holds already, where it goes on with an earlier run's.
+        seconds_before: that such a run worked.
 
     Raises:
         Whatever reading, restoring or writing raised first; the other stages have ended by then.
     """
     stop = threading.Event()
     size = QUEUED_BLOCKS * min(session.frames_per_block, MOST_FRAMES)
-    incoming, outgoing = Link[Frame](stop, size), Link[Frame](stop, size)
+    incoming, outgoing = Link[Frame](stop, size), Link[Frame | _SegmentEnd](stop, size)
     decoder = Stage("decode", lambda stage: _read(frames, incoming, stage), stop)
-    encoder = Stage("encode", lambda stage: _write(outgoing, sink, stage), stop)
+    encoder = Stage("encode", lambda stage: _write(outgoing, sink, segments, stage), stop)
     started = time.perf_counter()
     first_frame: float | None = None
 
@@ -99,11 +124,13 @@ def restore_video(
     decoder.start()
     encoder.start()
     try:
-        originals: deque[Frame] = deque()
+        originals = deque(waiting)
         while (frame := incoming.get()) is not None:
             originals.append(frame)
             masks = (None if mask is None else mask[None] for mask in (frame.known, frame.guessed))
             deliver(originals, session.push(frame.pixels[None], *masks))
+            if segments is not None and segments.is_due(session.frames_out):
+                outgoing.put(_SegmentEnd(session.memory(), session.frames_out))
         deliver(originals, session.flush())
         outgoing.put(None)
         encoder.join()
@@ -118,7 +145,7 @@ def restore_video(
             raise stage.failure
     return PipelineReport(
         session=session.report,
-        wall_seconds=time.perf_counter() - started,
+        wall_seconds=seconds_before + time.perf_counter() - started,
         first_frame_seconds=first_frame,
         decode_seconds=decoder.busy_seconds,
         encode_seconds=encoder.busy_seconds,
@@ -136,9 +163,17 @@ def _read(frames: Iterable[Frame], incoming: Link[Frame], stage: Stage) -> None:
             return
 
 
-def _write(outgoing: Link[Frame], sink: FrameSink | None, stage: Stage) -> None:
-    while (frame := outgoing.get()) is not None:
-        if sink is not None:
-            started = time.perf_counter()
-            sink.write(frame)
-            stage.busy_seconds += time.perf_counter() - started
+def _write(
+    outgoing: Link[Frame | _SegmentEnd],
+    sink: FrameSink | None,
+    segments: Segments | None,
+    stage: Stage,
+) -> None:
+    while (item := outgoing.get()) is not None:
+        started = time.perf_counter()
+        if isinstance(item, _SegmentEnd):
+            assert segments is not None
+            segments.end(item.memory, item.frames_out)
+        elif sink is not None:
+            sink.write(item)
+        stage.busy_seconds += time.perf_counter() - started

@@ -4,17 +4,20 @@ import itertools
 import logging
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
@@ -25,13 +28,29 @@ from instantvir_models.media import (
     open_video,
 )
 from instantvir_models.media.fields import FieldChoice
+from instantvir_models.media.names import image_files
+from instantvir_models.media.open import create_segmented_video
+from instantvir_models.media.segments import SegmentedWriter, can_be_segmented
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import forget_sidecar
+from instantvir_models.outputs.claim import claim, new_file
+from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
+from instantvir_models.run.journal import (
+    Fingerprint,
+    Journal,
+    frames_per_segment,
+    of_files,
+    of_program,
+    opened_journal,
+)
+from instantvir_models.run.kept import KeptMemory
 from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
+from instantvir_models.run.pace import Pace
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -77,6 +96,9 @@ class RestorePlan:
     """The clean video, to measure the gain against."""
     comparison_style: str | None = None
     """`side` or `wipe`: also write a comparison beside the output; None does not."""
+    must_go_on: bool = False
+    """Whether what an earlier run has begun is to be gone on with, or nothing is done. Without it, it
+    is gone on with where that was the same command."""
 
     def masks_for(self, info: VideoInfo) -> MasksFor:
         """What masks that come along with a video have to fit."""
@@ -102,6 +124,10 @@ class Progress:
     """Of the input, an estimate; None where it does not say."""
     seconds: float
     """Since the first frame was asked for."""
+    fps: float | None = None
+    """Of the last minute, warm-up left out; None before enough was measured."""
+    seconds_left: float | None = None
+    """At that pace; None where that, or the length of the input, is not known."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -192,23 +218,17 @@ class Restoration:
         is_plain = self.plan == replace(
             RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits
         )
-        source, destination = Path(self.job.source), Path(self.job.destination)
-        is_alike = source.is_file() and source.suffix.lower() == destination.suffix.lower()
-        return self.resolved.is_nothing_to_do and is_plain and is_alike
+        source, destination = Path(self.job.source), written_path(self.job.destination)
+        is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
+        return self.resolved.is_nothing_to_do and is_plain and is_alike and source.is_file()
 
     def _copied(self) -> RestoreReport:
         """What came of copying the file, which appears under its name whole."""
         make_folder_of(self.job)
-        target = Path(self.job.destination)
-        unfinished = target.with_name(f".{target.name}.unfinished")
-        try:
+        target = written_path(self.job.destination)
+        assert target is not None
+        with new_file(target, may_replace=self.job.may_replace) as unfinished:
             shutil.copyfile(self.job.source, unfinished)
-            unfinished.replace(target)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise VideoWriteError(
-                f"cannot write `{target}`: {error.strerror}", hint="choose another name with `-o`"
-            ) from error
         forget_sidecar(target)
         return replace(self.report(), output=self.job.destination)
 
@@ -226,9 +246,15 @@ class Restoration:
             return self._copied()
         with ExitStack() as stack:
             gain = self._gain(stack)
-            writer = self._writer(stack)
+            make_folder_of(self.job)
+            journal = self._journal(stack)
+            writer = self._writer(stack, journal)
             comparison = self._comparison(stack)
-            started, frames_done = time.perf_counter(), itertools.count(1)
+            kept = _Kept.to_go_on(journal, writer, self) if journal is not None else None
+            first = 1 + (self.session.frames_out if kept else 0)
+            started, frames_done = time.perf_counter(), itertools.count(first)
+            total_frames = self.reader.info.num_frames
+            pace = Pace(total_frames)
 
             def on_pair(original: Frame, restored: Frame) -> None:
                 if gain is not None:
@@ -236,13 +262,24 @@ class Restoration:
                 if comparison is not None:
                     comparison.add(original, restored)
                 if on_progress is not None:
-                    seconds = time.perf_counter() - started
-                    on_progress(Progress(next(frames_done), self.reader.info.num_frames, seconds))
+                    frames, seconds = next(frames_done), time.perf_counter() - started
+                    pace.note(frames, seconds)
+                    on_progress(
+                        Progress(frames, total_frames, seconds, pace.fps, pace.seconds_left)
+                    )
 
-            ran = restore_video(self.frames, self.session, writer, on_pair=on_pair)
+            ran = restore_video(
+                self.frames,
+                self.session,
+                writer,
+                on_pair=on_pair,
+                segments=kept,
+                waiting=kept.waiting if kept else (),
+                seconds_before=kept.seconds_before if kept else 0.0,
+            )
             writer.close()
-            if self.job.destination != "-":
-                forget_sidecar(Path(self.job.destination))  # that of a file that was there before
+            if (written := written_path(self.job.destination)) is not None:
+                forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
             return self.report(ran, gain, writer)
@@ -295,9 +332,76 @@ class Restoration:
         stack.callback(gain.close)
         return gain
 
-    def _writer(self, stack: ExitStack) -> VideoWriter:
-        make_folder_of(self.job)
+    def _journal(self, stack: ExitStack) -> Journal | None:
+        """Where what is done is kept; None where the run is short, or cannot be gone on with."""
+        path = written_path(self.job.destination)
+        why = self._why_without_journal(path)
+        if why is not None or path is None:
+            if self.plan.must_go_on and why:
+                logger.warning("`--resume` has no effect on `%s`: %s", self.job.source, why)
+            return None
+        refuse(path, may_replace=self.job.may_replace)
+        held = claim(path, may_replace=self.job.may_replace, adopts=True)
+        stack.callback(held.release)
+        journal = opened_journal(held, self._fingerprint(), must_go_on=self.plan.must_go_on)
+        stack.push(partial(_tell_what_is_kept, journal))
+        return journal
+
+    def _why_without_journal(self, path: Path | None) -> str | None:
+        """Why this run cannot be gone on with, in words."""
+        info, plan = self.reader.info, self.plan
+        if path is None or not can_be_segmented(path, plan.output_format, info):
+            return "only MP4, MOV, MKV and WebM without transparency are made in pieces"
+        if path.exists() and not path.is_file():
+            return "the output is no file"
+        if plan.reference is not None or plan.comparison_style is not None:
+            return "a comparison has to see all frames"
+        if not _input_files(self.job.source):
+            return "the input is no file, and cannot be read again"
+        if not self.session.can_be_kept:
+            return "the memory of this model is not kept"
+        longest = frames_per_segment(*self.session.output_size)
+        if info.num_frames is not None and info.num_frames <= longest:
+            return "it is so short that it is restored in one piece"
+        return None
+
+    def _fingerprint(self) -> Fingerprint:
+        plan, session = self.plan, self.session
+        mask = plan.wanted.mask
+        height, width = session.output_size
+        return Fingerprint(
+            {
+                "the input": of_files(_input_files(self.job.source)),
+                "the degradation": self.resolved.degradation.spec,
+                "the mask": of_files(_files_of_mask(mask)) if mask is not None else "none",
+                "the model": f"{self.solver.name} {self.solver.sha256 or ''}".strip(),
+                "the device": str(self.solver.device),
+                "the block": f"{session.frames_per_block} frames",
+                "the tiles": str(plan.limits.tile_pixels),
+                "the size": f"{width}x{height}",
+                "the part": f"from {plan.start_seconds or 0} s, {plan.duration_seconds or 'all'}",
+                "the fields": repr(plan.fields),
+                "the encoder": repr(plan.encoder),
+                "the container": str(plan.output_format),
+                "the piece": f"{frames_per_segment(height, width)} frames",
+                **of_program(),
+            }
+        )
+
+    def _writer(self, stack: ExitStack, journal: Journal | None) -> VideoWriter:
         height, width = self.session.output_size
+        if journal is not None:
+            segmented = create_segmented_video(
+                journal.held,
+                info_of=self.reader,
+                width=width,
+                height=height,
+                settings=self.plan.encoder,
+                output_format=self.plan.output_format,
+                finished=journal.before.segments if journal.before else (),
+            )
+            stack.callback(segmented.abort)
+            return segmented
         writer = create_video(
             self.job.destination,
             info_of=self.reader,
@@ -305,6 +409,7 @@ class Restoration:
             height=height,
             settings=self.plan.encoder,
             output_format=self.plan.output_format,
+            overwrite=self.job.may_replace,
         )
         stack.callback(writer.abort)
         return writer
@@ -319,28 +424,129 @@ class Restoration:
             height=height,
             style=self.plan.comparison_style,
             frame_rate=self.reader.info.frame_rate,
+            may_replace=self.job.may_replace,
         )
         stack.callback(comparison.abort)
         return comparison
 
 
+@dataclass(eq=False)
+class _Kept:
+    """Ends pieces where they are due, and notes them."""
+
+    journal: Journal
+    writer: SegmentedWriter
+    every: int
+    waiting: Sequence[Frame]
+    """What the session holds of frames that were read."""
+    seconds_before: float
+    """That an earlier run worked."""
+
+    def __post_init__(self) -> None:
+        self._last_end = self.journal.frames_kept
+        self._started = time.perf_counter()
+
+    @classmethod
+    def to_go_on(cls, journal: Journal, writer: VideoWriter, restoration: Restoration) -> "_Kept":
+        """For a restoration whose session and frames then are where an earlier run left them."""
+        assert isinstance(writer, SegmentedWriter)
+        session, before = restoration.session, journal.before
+        waiting: Sequence[Frame] = ()
+        if before is not None:
+            session.go_on(before.memory)
+            logger.info("going on behind frame %d, which an earlier run came to", before.frames_out)
+            waiting = _passed_over(
+                restoration.frames, before.frames_out + session.frames_held, session.frames_held
+            )
+        return cls(
+            journal,
+            writer,
+            frames_per_segment(*session.output_size),
+            waiting,
+            before.seconds if before else 0.0,
+        )
+
+    def is_due(self, frames_out: int) -> bool:
+        """Whether the piece is long enough."""
+        if frames_out - self._last_end < self.every:
+            return False
+        self._last_end = frames_out
+        return True
+
+    def end(self, memory: KeptMemory, frames_out: int) -> None:
+        """The frames so far are on the disk for good."""
+        segment = self.writer.end_segment()
+        assert segment is not None, "a piece is due when there are frames"
+        seconds = self.seconds_before + time.perf_counter() - self._started
+        self.journal.add(segment, memory, frames_out=frames_out, seconds=seconds)
+
+
+def _passed_over(frames: Iterator[Frame], count: int, wanted: int) -> Sequence[Frame]:
+    """The last `wanted` of the next `count` frames.
+
+    Raises:
+        VideoOpenError: if there are fewer.
+    """
+    read = deque(itertools.islice(frames, count - wanted), maxlen=0)
+    del read
+    last = list(itertools.islice(frames, wanted))
+    if len(last) < wanted:
+        raise VideoOpenError(
+            "the input ends before the frame that an earlier run came to",
+            hint="give `--overwrite` to begin anew",
+        )
+    return last
+
+
+def _tell_what_is_kept(
+    journal: Journal,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """What ends the run says what of it is not lost."""
+    if error is not None and journal.sentence is not None and journal.held.has_kept:
+        error.add_note(journal.sentence)
+
+
+def _input_files(source: str) -> list[Path]:
+    """The files of an input that can be read again; none of a pipe, a device or an address."""
+    files = image_files(source)
+    files = [Path(source.removeprefix("file:"))] if files is None else files
+    return files if source != "-" and all(path.is_file() for path in files) else []
+
+
+def _files_of_mask(mask: Path) -> list[Path]:
+    return sorted(path for path in mask.iterdir() if path.is_file()) if mask.is_dir() else [mask]
+
+
 def planned_jobs(
-    inputs: Sequence[str], output: str | None, plan: RestorePlan, *, overwrite: bool
+    inputs: Sequence[str],
+    output: str | None,
+    plan: RestorePlan,
+    *,
+    overwrite: bool,
+    recursive: bool = False,
 ) -> list[Job]:
-    """One job per input, none of which replaces what it may not; nothing has been written by then.
+    """One job per input; nothing has been written by then. A job that is alone replaces nothing that it
+    may not; of several, each is asked when its turn comes (`batch.attempted`).
 
     Args:
         output: a file, an image pattern or `-`; a folder (with `/`, or existing); None puts each
             result beside its input.
         overwrite: whether files that exist may be replaced.
+        recursive: whether folders inside folders count, too.
 
     Raises:
         UsageError: if several inputs would go to one place, a name is missing, or a file exists.
+        VideoOpenError: if a folder holds no video.
     """
-    jobs = jobs_of(inputs, output)
+    jobs = jobs_of(inputs, output, recursive=recursive, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
-            job, with_comparison=plan.comparison_style is not None, may_overwrite=overwrite
+            replace(job, may_replace=overwrite or len(jobs) > 1),
+            with_comparison=plan.comparison_style is not None,
+            reads=(*(other.source for other in jobs), plan.wanted.mask, plan.reference),
         )
     return jobs
 
@@ -475,6 +681,7 @@ def restore(
     reference: str | Path | None = None,
     compare_style: str | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> RestoreReport:
     """What came of restoring one video into a file: `instantvir restore` as a call.
@@ -508,6 +715,7 @@ def restore(
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
         overwrite: whether files that exist may be replaced.
+        resume: whether what was begun has to be gone on with; else it is where this is the same call.
         on_progress: called after every frame; what it raises ends the run and leaves no file.
 
     Raises:
@@ -532,6 +740,7 @@ def restore(
         output_format=output_format,
         reference=None if reference is None else Path(reference),
         comparison_style=compare_style,
+        must_go_on=resume,
     )
     jobs = planned_jobs(
         [str(source)], None if destination is None else str(destination), plan, overwrite=overwrite

@@ -22,6 +22,7 @@ from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
 from instantvir_models.operators.compose import awaits_masks, masked
 from instantvir_models.operators.measurement import Degradation, Measurement
+from instantvir_models.run.kept import KeptMemory, can_be_kept
 from instantvir_models.solvers.base import Restored, Solver, Window, block_size, checked
 from instantvir_models.solvers.classical.initial import InitialEstimate
 from instantvir_models.students.text import TextRows
@@ -71,6 +72,29 @@ class SessionReport:
     """Of those, frames that are the initial estimate altogether."""
     guarded: tuple[GuardedFrame, ...]
     """The latest of `frames_guarded`, one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionMemory:
+    """All that a session knows at the end of a block, so that another one can go on there."""
+
+    state: Any
+    """The solver's."""
+    window: list[Tensor]
+    known: list[NDArray[np.bool_] | None]
+    guessed: list[NDArray[np.bool_] | None]
+    restored: list[Tensor]
+    first_in_window: int
+    num_skipped: int
+    frames_in: int
+    frames_out: int
+    is_state_new: bool
+    bit_depth_is_16: bool
+    frames_guarded: int
+    frames_replaced: int
+    guarded: list[GuardedFrame]
+    squared_error: float
+    squared_measurement: float
 
 
 class Session:
@@ -184,6 +208,62 @@ class Session:
         if self._frames_in:
             raise ValueError(f"{self._frames_in} frames were pushed; a new session can skip")
         self._num_skipped += num_frames
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether the memory of the solver can be put on a disk."""
+        return can_be_kept(self._solver.state_type)
+
+    def memory(self) -> KeptMemory:
+        """What another session needs to go on behind the frames that came out so far."""
+        return KeptMemory.of(
+            SessionMemory(
+                state=self._state,
+                window=self._window,
+                known=self._known,
+                guessed=self._guessed,
+                restored=list(self._restored),
+                first_in_window=self._first_in_window,
+                num_skipped=self._num_skipped,
+                frames_in=self._frames_in,
+                frames_out=self._next_out,
+                is_state_new=self._is_state_new,
+                bit_depth_is_16=self._bit_depth_is_16,
+                frames_guarded=self.frames_guarded,
+                frames_replaced=self._frames_replaced,
+                guarded=list(self._guarded),
+                squared_error=self._squared_error,
+                squared_measurement=self._squared_measurement,
+            )
+        )
+
+    def go_on(self, kept: KeptMemory) -> None:
+        """Take over what a session like this one knew; before the first `push`.
+
+        The next frame to push is the one with the index `frames_in`.
+
+        Raises:
+            ValueError: if frames were pushed already, or it is not the memory of such a session.
+        """
+        if self._frames_in:
+            raise ValueError(f"{self._frames_in} frames were pushed; a new session can go on")
+        memory = kept.as_of(SessionMemory, state=self._solver.state_type)
+        self._state = memory.state
+        self._window, self._known, self._guessed = memory.window, memory.known, memory.guessed
+        self._restored.extend(memory.restored)
+        self._first_in_window, self._num_skipped = memory.first_in_window, memory.num_skipped
+        self._frames_in, self._next_out = memory.frames_in, memory.frames_out
+        self._is_state_new = memory.is_state_new
+        self._bit_depth_is_16 = memory.bit_depth_is_16
+        self.frames_guarded, self._frames_replaced = memory.frames_guarded, memory.frames_replaced
+        self._guarded.extend(memory.guarded)
+        self._squared_error = memory.squared_error
+        self._squared_measurement = memory.squared_measurement
+
+    @property
+    def frames_out(self) -> int:
+        """Frames that came out, those of a session before included that this one goes on with."""
+        return self._next_out
 
     def change_text(self, text: TextRows) -> None:
         """From the next block on the solver reads this prompt; what it remembers stays.

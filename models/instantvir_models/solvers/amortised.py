@@ -14,6 +14,7 @@ from instantvir_models.solvers.guesses import beside_guesses
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
+from instantvir_models.students.tiled import state_type_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Amortised(Solver[StateT], Generic[StateT]):
     @property
     def first_block_frames(self) -> int:
         return self.student.first_block_frames
+
+    @property
+    def state_type(self) -> Any:
+        return state_type_of(self.student)
 
     @property
     def needs(self) -> SolverNeeds:

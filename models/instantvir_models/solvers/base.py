@@ -109,6 +109,12 @@ class Solver(ABC, Generic[StateT]):
         return None  # type: ignore[return-value]
 
     @property
+    def state_type(self) -> Any:
+        """The type of its states: those that `run.kept` can put on a disk let a restoration be gone on
+        with after it was stopped."""
+        return type(self.new_state())
+
+    @property
     def first_block_frames(self) -> int:
         """Frames of the first block. Where they are as many as in any block, blocks may have fewer
         frames too."""

@@ -41,6 +41,10 @@ class TiledSolver(Solver[TiledState[StateT]], Generic[StateT]):
         return self.inner.frames_per_block
 
     @property
+    def state_type(self) -> Any:
+        return TiledState[self.inner.state_type]  # type: ignore[name-defined]
+
+    @property
     def first_block_frames(self) -> int:
         return self.inner.first_block_frames
 

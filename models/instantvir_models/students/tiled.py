@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -86,6 +86,13 @@ class TiledStudent(Generic[StateT]):
             squared, pixels = squared + kept * part.std.square(), pixels + kept
             is_final = part.is_final
         return Estimate(x_hat=x_hat, std=(squared / pixels).sqrt(), is_final=is_final)
+
+
+def state_type_of(student: Student[Any]) -> Any:
+    """The type of a student's states."""
+    if isinstance(student, TiledStudent):
+        return TiledState[state_type_of(student.student)]  # type: ignore[misc]
+    return type(student.new_state())
 
 
 def _cut(block: Conditioning, read: tuple[slice, slice]) -> Conditioning:

@@ -1,18 +1,20 @@
 """A Ray cluster of two workers on this machine: workers die, videos are bad, and all others come out right."""
 
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from instantvir_models.errors import UsageError
-from instantvir_models.farm import cluster
-from instantvir_models.farm.batch import Batch, outcomes
+from instantvir_models.errors import UsageError, VideoOpenError
+from instantvir_models.farm.batch import rows_on_cluster
 from instantvir_models.farm.cluster import ClusterError, connected, workers_of
-from instantvir_models.farm.work import Status
-from instantvir_models.farm.worker import Setting, restore_one
+from instantvir_models.farm.manifest import NAME
+from instantvir_models.farm.work import SetAsideError
+from instantvir_models.farm.worker import Setting, Worker, restore_one
 from instantvir_models.media import EncoderSettings
+from instantvir_models.run.batch import Outcome
 from instantvir_models.run.jobs import jobs_of
 from instantvir_models.run.restoration import RestorePlan
 from instantvir_models.tasks import TaskOptions, parse_tasks
@@ -55,15 +57,14 @@ def test_without_ray_the_sentence_says_what_to_install(monkeypatch):
     assert "instantvir[cluster]" in caught.value.hint
 
 
-def batch_of(folder, out, **changed):
+SETTING = Setting(plan=PLAN, model="tiny", threads=1)
+
+
+def run(folder, out, *, restore=restore_one, setting=SETTING):
+    """Rows by name of the input."""
     jobs = jobs_of([f"{folder}/*.mkv"], f"{out}/")
-    setting = Setting(plan=PLAN, model="tiny", threads=1)
-    return Batch(jobs=jobs, folder=Path(out), setting=setting, **changed)
-
-
-def run(batch, **options):
-    with outcomes(batch, **options) as (_, coming):
-        return {Path(outcome.job.source).stem: outcome for outcome in coming}
+    rows = rows_on_cluster(jobs, Path(out), setting, "auto", restore=restore)
+    return {Path(row.input).stem: row for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -102,52 +103,59 @@ def unlucky(folder):
 
 @pytest.mark.cluster
 def test_forty_videos_two_workers_and_everything_that_goes_wrong(ray, tapes, tmp_path):
-    ended = run(batch_of(tapes, tmp_path / "many"), cluster="auto", restore=unlucky(tmp_path))
-    lost = {name: ended[name].status for name in ended if ended[name].status is not Status.DONE}
-    assert lost == {"07": Status.SET_ASIDE, "39": Status.FAILED}
-    assert len({outcome.worker for outcome in ended.values()}) >= 2
-    one = run(batch_of(tapes, tmp_path / "one"))
-    for name in one.keys() - lost:
-        many_path, one_path = (
-            tmp_path / where / f"{name}.restored.mkv" for where in ("many", "one")
-        )
-        assert packets_of(many_path, "video") == packets_of(one_path, "video")
-    left = {path.name for path in (tmp_path / "many").iterdir() if path.name.startswith(".")}
-    assert not left  # neither a token nor what dead workers left
+    rows = run(tapes, tmp_path / "many", restore=unlucky(tmp_path))
+    assert len(rows) == 40
+    lost = {name: row for name, row in rows.items() if row.outcome is Outcome.FAILED}
+    assert sorted(lost) == ["07", "39"]
+    assert isinstance(lost["07"].error, SetAsideError)
+    assert isinstance(lost["39"].error, VideoOpenError)
+    lines = (tmp_path / "many" / NAME).read_text(encoding="utf-8").splitlines()
+    assert len({json.loads(line)["worker"] for line in lines}) >= 2
+    (tmp_path / "one").mkdir()
+    alone = Worker(SETTING)
+    for job in jobs_of([f"{tapes}/*.mkv"], f"{tmp_path}/one/"):
+        alone.work(job)
+    for name in rows.keys() - lost.keys():
+        many, one = (tmp_path / where / f"{name}.restored.mkv" for where in ("many", "one"))
+        assert packets_of(many, "video") == packets_of(one, "video")
+    left = [path.name for path in (tmp_path / "many").iterdir() if path.name.startswith(".")]
+    assert [
+        name for name in left if not name.startswith(".07.")
+    ] == []  # no token, nothing of the dead
 
 
 @pytest.mark.cluster
 def test_a_run_whose_head_was_lost_goes_on(ray, tapes, tmp_path):
-    with outcomes(batch_of(tapes, tmp_path / "out"), cluster="auto") as (num_left, coming):
-        first = [next(coming) for _ in range(10)]
-    assert num_left == 40
-    rest = run(batch_of(tapes, tmp_path / "out"), cluster="auto")
-    done = {Path(outcome.job.source).stem for outcome in first if outcome.status is Status.DONE}
-    assert not done & rest.keys()
-    assert len(done | rest.keys()) == 40
+    jobs = jobs_of([f"{tapes}/*.mkv"], f"{tmp_path}/out/")
+    rows = rows_on_cluster(jobs, tmp_path / "out", SETTING, "auto")
+    first = [next(rows) for _ in range(10)]
+    rows.close()
+    second = run(tapes, tmp_path / "out")
+    skipped = {name for name, row in second.items() if row.outcome is Outcome.SKIPPED}
+    done = {Path(row.input).stem for row in first if row.outcome is Outcome.RESTORED}
+    assert done <= skipped
+    assert len(second) == 40
+    assert [name for name, row in second.items() if row.outcome is Outcome.FAILED] == ["39"]
 
 
 @pytest.mark.cluster
 def test_a_folder_that_workers_do_not_share_is_refused(ray, tapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster.secrets, "token_hex", lambda _: "not what the file says")
-    monkeypatch.setattr(Path, "write_text", lambda *_, **__: 0)  # as on a folder of another machine
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: 0)  # as on a disk of another machine
     with pytest.raises(ClusterError, match="the folder is not shared"):
-        run(batch_of(tapes, tmp_path / "out"), cluster="auto")
+        run(tapes, tmp_path / "out")
+
+
+class NotThere:
+    """Pickles where it is, and is not to be had where it arrives."""
+
+    def __reduce__(self):
+        return (__import__, ("a_package_that_is_not_there",))
 
 
 @pytest.mark.cluster
 def test_a_worker_that_cannot_begin_is_a_sentence(ray, tapes, tmp_path):
-    batch = batch_of(tapes, tmp_path / "out")
-
-    class Broken(Setting):
-        """Pickles where it is, and is not to be had where it arrives."""
-
-        def __reduce__(self):
-            return (__import__, ("a_package_that_is_not_there",))
-
-    object.__setattr__(batch, "setting", Broken(plan=PLAN, model="tiny", threads=1))
     with pytest.raises(ClusterError, match="cannot begin"):
-        run(batch, cluster="auto")
+        run(tapes, tmp_path / "out", restore=NotThere())
 
 
 @pytest.mark.cluster

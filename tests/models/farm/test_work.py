@@ -2,10 +2,19 @@
 
 from collections import Counter
 
-from instantvir_models.farm.work import Death, Outcome, Status, worked_off
+from instantvir_models.farm.work import Death, Ended, SetAsideError, worked_off
+from instantvir_models.run.batch import BatchRow, Outcome
 from instantvir_models.run.jobs import Job
 
 JOBS = [Job(f"{index}.mp4", f"out/{index}.mp4") for index in range(5)]
+
+
+def restored(job):
+    return BatchRow(input=job.source, output=job.destination, outcome=Outcome.RESTORED)
+
+
+def inputs(ended):
+    return [each.row.input for each in ended]
 
 
 class Workers:
@@ -27,26 +36,26 @@ class Workers:
         if self.deadly[job.source] > 0:
             self.deadly[job.source] -= 1
             return [Death(job, "w", "out of memory")]
-        return [Outcome(job=job, status=Status.DONE, worker="w")]
+        return [Ended(restored(job), "w")]
 
 
-def test_every_job_has_one_outcome():
-    outcomes = list(worked_off(JOBS, Workers()))
-    assert [outcome.job for outcome in outcomes] == JOBS
+def test_every_job_has_one_ending():
+    assert inputs(worked_off(JOBS, Workers())) == [job.source for job in JOBS]
 
 
 def test_a_job_whose_worker_was_killed_once_is_done_after_all_others():
-    outcomes = list(worked_off(JOBS, Workers({"1.mp4": 1})))
-    assert {outcome.status for outcome in outcomes} == {Status.DONE}
-    assert outcomes[-1].job is JOBS[1]
+    ended = list(worked_off(JOBS, Workers({"1.mp4": 1})))
+    assert {each.row.outcome for each in ended} == {Outcome.RESTORED}
+    assert inputs(ended)[-1] == "1.mp4"
 
 
 def test_a_job_that_kills_its_worker_twice_is_set_aside_and_named():
-    outcomes = list(worked_off(JOBS, Workers({"1.mp4": 9})))
-    (lost,) = [outcome for outcome in outcomes if outcome.status is not Status.DONE]
-    assert lost.status is Status.SET_ASIDE
-    assert "`1.mp4` killed its worker 2 times, last: out of memory" in lost.problem
-    assert len(outcomes) == len(JOBS)
+    ended = list(worked_off(JOBS, Workers({"1.mp4": 9})))
+    (lost,) = [each.row for each in ended if each.row.outcome is not Outcome.RESTORED]
+    assert (lost.input, lost.outcome) == ("1.mp4", Outcome.FAILED)
+    assert isinstance(lost.error, SetAsideError)
+    assert lost.sentence == "set aside: it killed its worker 2 times, last: out of memory"
+    assert len(ended) == len(JOBS)
 
 
 def test_nothing_to_do_asks_no_worker():

@@ -14,7 +14,7 @@ from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.output import Restored
 from instantvir_models.live.serve.preview import pair_jpeg
 from instantvir_models.live.virtual_camera import VirtualCamera
-from instantvir_models.media.names import scheme_of
+from instantvir_models.outputs.names import scheme_of
 from tests.live_tools import Sink, frame, output_to
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from instantvir_models.live import snapshot
 from instantvir_models.live.controls import Controls
-from instantvir_models.live.snapshot import Snapshots, write_new
+from instantvir_models.live.snapshot import Snapshots
 from tests.live_tools import frame
 from tests.media_clips import picture
 
@@ -72,20 +72,6 @@ def test_a_picture_that_is_there_stays(tmp_path, controls):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("has_links", [True, False])
-def test_of_two_files_of_one_name_the_first_stays(tmp_path, monkeypatch, has_links):
-    def no_links(source, target):
-        raise PermissionError(1, "Operation not permitted")
-
-    if not has_links:
-        monkeypatch.setattr(snapshot.os, "link", no_links)
-    write_new(tmp_path / "a.png", b"first")
-    with pytest.raises(FileExistsError):
-        write_new(tmp_path / "a.png", b"second")
-    assert (tmp_path / "a.png").read_bytes() == b"first"
-    assert kept(tmp_path) == ["a.png"]
-
-
 @contextmanager
 def small_disk():
     """Files of this process end at 20 kB: pytest's own, too, so that this is no fixture."""
@@ -104,7 +90,8 @@ def test_a_full_disk_leaves_no_half_picture_and_no_half_pair(tmp_path, controls)
     with small_disk(), Snapshots(tmp_path, controls, on_event=said.append) as snapshots:
         controls.ask_for_snapshot()
         snapshots.consider(frame(5), replace(frame(6), pixels=noise))
-    assert said == [f"cannot keep a pair in `{tmp_path}`: File too large"]
+    name = tmp_path / "snapshot_0.200_restored.png"
+    assert said == [f"cannot keep a pair in `{tmp_path}`: cannot write `{name}`: File too large"]
     assert kept(tmp_path) == []
 
 
@@ -126,13 +113,13 @@ def test_a_folder_that_is_missing_is_told_and_the_next_pair_is_tried(tmp_path, c
 
 
 def test_a_disk_that_hangs_costs_pairs_and_not_the_stream(tmp_path, monkeypatch, controls):
-    said, may_write, real = [], threading.Event(), snapshot.write_new
+    said, may_write, real = [], threading.Event(), snapshot.write_whole
 
     def slow(path, data):
         assert may_write.wait(20)
         real(path, data)
 
-    monkeypatch.setattr(snapshot, "write_new", slow)
+    monkeypatch.setattr(snapshot, "write_whole", slow)
     with Snapshots(tmp_path, controls, on_event=said.append) as snapshots:
         for number in range(20):
             keep(snapshots, controls, number, number)  # waits for nothing
@@ -145,7 +132,7 @@ def test_a_disk_that_hangs_costs_pairs_and_not_the_stream(tmp_path, monkeypatch,
 def test_a_disk_that_never_answers_does_not_hold_up_the_end(tmp_path, monkeypatch, controls):
     said, is_over = [], threading.Event()
     monkeypatch.setattr(snapshot, "GRACE_SECONDS", 0.01)
-    monkeypatch.setattr(snapshot, "write_new", lambda path, data: is_over.wait(20))
+    monkeypatch.setattr(snapshot, "write_whole", lambda path, data: is_over.wait(20))
     with Snapshots(tmp_path, controls, on_event=said.append) as snapshots:
         keep(snapshots, controls, 1, 2)
     assert "the last ones were not kept" in said[0]

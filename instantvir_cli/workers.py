@@ -1,0 +1,162 @@
+"""`--jobs N`: several videos side by side, each in a process that can die alone."""
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from instantvir_cli import console
+from instantvir_cli.batch import attempt
+from instantvir_cli.progress import Shown
+from instantvir_cli.restore import RestoreRequest
+from instantvir_cli.signals import ended_by_signals
+from instantvir_cli.threads import cores, use_threads
+from instantvir_models.errors import InstantVIRError
+from instantvir_models.run import restoration as library
+from instantvir_models.run.batch import BatchRow, Outcome
+from instantvir_models.run.jobs import Job
+
+TICK_SECONDS = 0.5
+"""Between what a worker tells of its progress."""
+
+PATIENCE_SECONDS = 20
+"""How long a worker that was told to end may take to leave nothing behind."""
+
+
+def rows_side_by_side(
+    jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, shown: Shown
+) -> Iterator[BatchRow]:
+    """The rows of all jobs as they come; a worker that dies costs its job, and another one goes on."""
+    waiting = list(reversed(jobs))
+    threads = max(1, (request.model.threads or cores()) // request.jobs)
+    workers = [_Worker(plan, request, threads) for _ in range(min(request.jobs, len(jobs)))]
+    try:
+        for worker in workers:
+            worker.take(waiting.pop(), shown)
+        while busy := [worker for worker in workers if worker.job is not None]:
+            ready = wait([worker.connection for worker in busy])
+            for worker in (worker for worker in busy if worker.connection in ready):
+                row = worker.heard()
+                if row is None:
+                    continue
+                yield row
+                if waiting:
+                    worker.take(waiting.pop(), shown)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+@dataclass
+class _Worker:
+    """A process that restores one video after the other, seen from the process that asks."""
+
+    plan: library.RestorePlan
+    request: RestoreRequest
+    threads: int
+    job: Job | None = None
+    """What it is at."""
+    _line: ExitStack = field(default_factory=ExitStack)
+    _advance: library.OnProgress | None = None
+
+    def __post_init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, far = context.Pipe()
+        self.process = context.Process(
+            target=_work, args=(far, self.plan, self.request, self.threads), daemon=True
+        )
+        self.process.start()
+        far.close()
+
+    def take(self, job: Job, shown: Shown) -> None:
+        """Begin with `job`."""
+        if not self.process.is_alive():
+            self.connection.close()
+            self._begin()
+        self.job = job
+        self._advance = self._line.enter_context(shown.file(job.source))
+        with suppress(OSError):  # it has died: `heard` says so
+            self.connection.send(job)
+
+    def heard(self) -> BatchRow | None:
+        """What it says: its row, which ends the job, or nothing but how far it is."""
+        assert self.job is not None
+        try:
+            said: Any = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            said = BatchRow(
+                input=self.job.source,
+                output=self.job.destination,
+                outcome=Outcome.FAILED,
+                error=_death(self.process.exitcode),
+                sentence=str(_death(self.process.exitcode)),
+            )
+        if isinstance(said, library.Progress):
+            assert self._advance is not None
+            self._advance(said)
+            return None
+        if isinstance(said, InstantVIRError):  # before any job: nothing can be restored
+            raise said
+        self.job = None
+        self._line.close()
+        assert isinstance(said, BatchRow)
+        return said
+
+    def end(self) -> None:
+        """Let it leave nothing behind."""
+        self._line.close()
+        if self.job is not None and self.process.is_alive():
+            self.process.terminate()
+        self.connection.close()
+        self.process.join(PATIENCE_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+
+
+def _death(exitcode: int | None) -> InstantVIRError:
+    how = f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"status {exitcode}"
+    return InstantVIRError(
+        f"the process that restored it died ({how})",
+        hint="if memory ran out, give fewer `--jobs`; the same command goes on",
+    )
+
+
+def _work(
+    connection: "Connection[Any, Any]",
+    plan: library.RestorePlan,
+    request: RestoreRequest,
+    threads: int,
+) -> None:
+    """In the process: restore what comes through `connection` until that closes."""
+    console.set_up(quiet=request.is_quiet)
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt), ended_by_signals():
+        use_threads(threads)
+        try:
+            solver = request.model.open()
+        except InstantVIRError as error:
+            connection.recv()
+            connection.send(error)
+            return
+        while True:
+            job: Job = connection.recv()
+            connection.send(attempt(job, plan, solver, request, _Telling(connection)))
+
+
+class _Telling:
+    """Tells the process that asked how far it is, now and then."""
+
+    def __init__(self, connection: "Connection[Any, Any]") -> None:
+        self._connection, self._next_seconds = connection, 0.0
+
+    def __call__(self, progress: library.Progress) -> None:
+        now = time.monotonic()
+        if now >= self._next_seconds:
+            self._next_seconds = now + TICK_SECONDS
+            self._connection.send(progress)

@@ -1,0 +1,306 @@
+"""A video that is encoded in pieces which stay on the disk, and joined when all are there.
+
+Each piece begins with a keyframe of an encoder of its own, so it depends on nothing but its frames: a
+run that was ended goes on behind the last whole piece, and what comes out is the same to the bit. What
+comes along with the video is read a second time, when the pieces are joined.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from instantvir_models.media.container_writer import ContainerWriter
+from instantvir_models.media.demux import Demuxer
+from instantvir_models.media.encoder import VideoEncoder
+from instantvir_models.media.frame import Frame
+from instantvir_models.media.info import VideoInfo
+from instantvir_models.media.limits import MATROSKA_FORMATS, MOV_FORMATS
+from instantvir_models.media.timeline import RisingTimes
+from instantvir_models.outputs.claim import Claim
+
+SEGMENTED_FORMATS = MOV_FORMATS | MATROSKA_FORMATS
+"""Containers whose packets do not depend on where they are in the file."""
+
+PLAYABLE_ALONE = {
+    "h264": ".h264",
+    "hevc": ".hevc",
+    "av1": ".obu",
+    "mpeg4": ".m4v",
+    "mpeg2video": ".m2v",
+    "mjpeg": ".mjpeg",
+}
+"""Codecs whose packets, one behind the other, are a file that players open, and how that is called."""
+
+READ_AHEAD_SECONDS = Fraction(1)
+"""Streams are interleaved within about this time."""
+
+
+def ffmpeg_versions() -> str:
+    """Of what encodes and joins."""
+    parts = (f"{name} {'.'.join(map(str, av.library_versions[name]))}" for name in _LIBRARIES)
+    return f"PyAV {av.__version__} ({', '.join(parts)})"
+
+
+_LIBRARIES = ("libavcodec", "libavformat", "libswscale")
+
+
+def can_be_segmented(path: Path, output_format: str | None, info: VideoInfo) -> bool:
+    """Whether a video like this can be written to `path` in pieces."""
+    suffixes = {".mp4", ".m4v", ".mov", ".mkv", ".webm"}
+    named = path.suffix.lower() in suffixes if output_format is None else (
+        output_format in SEGMENTED_FORMATS
+    )  # fmt: skip
+    return named and not info.has_alpha  # VP9 says it beside its packets
+
+
+@dataclass(frozen=True)
+class PacketNote:
+    """What a packet is besides its data."""
+
+    size: int
+    pts: int
+    dts: int | None
+    duration: int
+    is_keyframe: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One piece of an encoded video."""
+
+    path: Path
+    header_bytes: int
+    """What stands in front of the packets, for players that are given the piece alone."""
+    time_base: Fraction
+    packets: tuple[PacketNote, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The piece in plain values, without the folder it is in."""
+        return {
+            "file": self.path.name,
+            "header_bytes": self.header_bytes,
+            "time_base": str(self.time_base),
+            "packets": [list(asdict(note).values()) for note in self.packets],
+        }
+
+    @classmethod
+    def from_json(cls, said: dict[str, Any], folder: Path) -> Segment:
+        """The piece that `as_json` said.
+
+        Raises:
+            ValueError, KeyError, TypeError: if it is none.
+        """
+        return cls(
+            path=folder / Path(said["file"]).name,
+            header_bytes=said["header_bytes"],
+            time_base=Fraction(said["time_base"]),
+            packets=tuple(PacketNote(*values) for values in said["packets"]),
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its file is there with all it should hold."""
+        expected = self.header_bytes + sum(note.size for note in self.packets)
+        return self.path.is_file() and self.path.stat().st_size == expected
+
+    def read(self) -> Iterator[av.Packet[Stream]]:
+        """Its packets in the order of decoding, each with its times."""
+        with self.path.open("rb") as file:
+            file.seek(self.header_bytes)
+            for note in self.packets:
+                packet = av.Packet(file.read(note.size))
+                packet.pts, packet.dts, packet.duration = note.pts, note.dts, note.duration
+                packet.time_base, packet.is_keyframe = self.time_base, note.is_keyframe
+                yield packet
+
+
+class _SegmentWriter:
+    """Encodes frames into one piece."""
+
+    def __init__(self, path: Path, encoder: VideoEncoder) -> None:
+        self._path, self._encoder = path, encoder
+        self._file: BinaryIO | None = None
+        self._header_bytes = 0
+        self._time_base = Fraction(0)
+        self._notes: list[PacketNote] = []
+
+    @property
+    def num_frames(self) -> int:
+        return self._encoder.num_frames
+
+    def write(self, frame: Frame) -> None:
+        self._keep(self._encoder.encode(frame))
+
+    def end(self) -> Segment:
+        """The piece, whole and on the disk."""
+        self._keep(self._encoder.last_packets())
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return Segment(
+            path=self._path,
+            header_bytes=self._header_bytes,
+            time_base=self._time_base,
+            packets=tuple(self._notes),
+        )
+
+    def discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _keep(self, packets: list[av.Packet[VideoStream]]) -> None:
+        for packet in packets:
+            if self._file is None:
+                self._begin(packet)
+            assert self._file is not None
+            data = bytes(packet)
+            self._file.write(data)
+            assert packet.pts is not None
+            self._notes.append(
+                PacketNote(
+                    len(data),
+                    packet.pts,
+                    packet.dts,
+                    packet.duration or 0,
+                    bool(packet.is_keyframe),
+                )
+            )
+
+    def _begin(self, packet: av.Packet[VideoStream]) -> None:
+        header = self._encoder.header if self._path.suffix in PLAYABLE_ALONE.values() else b""
+        self._file = self._path.open("wb")
+        self._file.write(header)
+        self._header_bytes = len(header)
+        self._time_base = Fraction(packet.time_base)
+
+
+class SegmentedWriter(ContainerWriter):
+    """Takes frames as other writers do; what they become is there in pieces before it is whole.
+
+    Args:
+        folder: where pieces go.
+        finished: the pieces that are there already, in their order; the frames that are written
+            follow them.
+        again: opens the input once more, to read what comes along.
+        arguments: those of `ContainerWriter`.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        folder: Path,
+        finished: Sequence[Segment],
+        again: Callable[[], Demuxer | None],
+        **named: Any,
+    ) -> None:
+        self._folder, self._again = folder, again
+        self._segments = list(finished)
+        self._current: _SegmentWriter | None = None
+        super().__init__(*arguments, **named)
+        if self._reader is not None and self._reader.demuxer is not None:
+            self._reader.demuxer.waiting.refuse()
+
+    def end_segment(self) -> Segment | None:
+        """The frames since the last piece become one, which is on the disk then; None if there is
+        no frame."""
+        if self._current is None:
+            return None
+        with self._no_remains():
+            segment = self._current.end()
+        self._current = None
+        self._segments.append(segment)
+        return segment
+
+    def _write(self, frame: Frame) -> None:
+        if self._current is None:
+            self._current = self._new_segment()
+        self._current.write(frame)
+
+    def _new_segment(self) -> _SegmentWriter:
+        assert self._container is not None
+        assert self._choice is not None
+        home = av.open(io.BytesIO(), "w", format=self._container.format.name)
+        encoder = self._new_encoder(home)
+        codec = av.Codec(self._choice.codec, "w").canonical_name
+        suffix = PLAYABLE_ALONE.get(codec, ".packets")
+        return _SegmentWriter(self._folder / f"{len(self._segments):05d}{suffix}", encoder)
+
+    def _mux_all(self) -> None:
+        self.end_segment()
+        along = _Along(self)
+        rising = RisingTimes()
+        for segment in self._segments:
+            for packet in segment.read():
+                along.carry_until((packet.dts or 0) * segment.time_base)
+                packet.pts, packet.dts = rising.place(packet.pts, packet.dts)
+                self._encoder.give(packet)
+                assert self._container is not None
+                self._container.mux(packet)
+        along.carry_rest()
+
+    def _give_name(self, held: Claim) -> None:
+        held.commit()  # the pieces beside it go
+
+    @property
+    def _num_frames(self) -> int:
+        return sum(len(segment.packets) for segment in self._segments)
+
+    def _discard(self) -> None:
+        if self._current is not None:
+            self._current.discard()
+            self._current = None
+        super()._discard()
+        if self._claim is not None:
+            self._claim.unfinished.unlink(missing_ok=True)  # where pieces are kept, it alone goes
+
+
+class _Along:
+    """What comes along, read again from the input beside the pieces: as much at a time as the place
+    in the video asks for, so that the output depends on nothing else."""
+
+    def __init__(self, writer: SegmentedWriter) -> None:
+        self._companions = writer._companions
+        self._span = writer._reader.span if writer._reader else None
+        has_some = self._companions is not None and self._companions.has_tracks
+        self._demuxer = writer._again() if has_some else None
+        self._packets = iter(()) if self._demuxer is None else self._demuxer.passed_over()
+        self._seconds: Fraction | None = None
+        self._has_ended = False
+
+    def carry_until(self, seconds: Fraction) -> None:
+        """Hand over what belongs to the time before `seconds` of the output."""
+        begin = self._span.begin_seconds if self._span else Fraction(0)
+        while not self._has_ended and (
+            self._seconds is None or self._seconds < begin + seconds + READ_AHEAD_SECONDS
+        ):
+            self._carry_next()
+
+    def carry_rest(self) -> None:
+        """Hand over all that is left."""
+        while not self._has_ended:
+            self._carry_next()
+        if self._demuxer is not None:
+            self._demuxer.close()
+
+    def _carry_next(self) -> None:
+        packet = next(self._packets, None)
+        if packet is None:
+            self._has_ended = True
+            return
+        time = packet.dts if packet.dts is not None else packet.pts
+        if time is not None:
+            self._seconds = max(self._seconds or Fraction(0), time * Fraction(packet.time_base))
+        assert self._companions is not None
+        self._companions.take(packet)

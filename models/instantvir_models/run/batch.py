@@ -1,0 +1,76 @@
+"""Many videos, each tried whatever became of the others: a row tells what came of one."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from instantvir_models.errors import InstantVIRError
+from instantvir_models.run.jobs import Job, refuse_to_overwrite
+from instantvir_models.run.restoration import RestoreReport
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """What became of one input."""
+
+    RESTORED = "restored"
+    """Or copied, where nothing was sure enough to be changed; or looked at, in a dry run."""
+    SKIPPED = "skipped"
+    """Its output was there already."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRow:
+    """What came of one input; a row of `instantvir restore --json`. Pickles, to cross processes."""
+
+    input: str
+    output: str
+    outcome: Outcome
+    report: RestoreReport | None = None
+    """None where nothing was restored."""
+    error: InstantVIRError | None = None
+    """Why it failed; with None beside `FAILED` it is a bug, whose traceback was logged."""
+    sentence: str | None = None
+    """Why it failed or was skipped, in words."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the input was damaged, or its sound was lost."""
+        return self.report is not None and bool(self.report.damage or self.report.is_silent)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `RestoreReport` holds, in front of it what came of it; of a failure that alone."""
+        error = None if self.outcome is not Outcome.FAILED else self.sentence
+        said = {
+            "outcome": self.outcome.value,
+            "error": error,
+            "hint": None if self.error is None else self.error.hint,
+        }
+        named = {"input": self.input, "output": self.output}
+        return said | (named if self.report is None else asdict(self.report))
+
+
+def attempted(
+    job: Job,
+    attempt: Callable[[Job], RestoreReport],
+    *,
+    with_comparison: bool = False,
+) -> BatchRow:
+    """What came of one job of many; nothing but an interruption ends the others."""
+    row = BatchRow(input=job.source, output=job.destination, outcome=Outcome.FAILED)
+    if job.is_done and not job.may_replace:
+        words = "it is older than its input, which has changed" if job.is_outdated else "it is done"
+        sentence = f"`{job.destination}` is there already: {words}"
+        return replace(row, outcome=Outcome.SKIPPED, sentence=sentence)
+    try:
+        refuse_to_overwrite(job, with_comparison=with_comparison)
+        return replace(row, outcome=Outcome.RESTORED, report=attempt(job))
+    except InstantVIRError as error:
+        return replace(row, error=error, sentence=str(error))
+    except Exception as error:
+        logger.exception("a bug: `%s` could not be restored", job.source)
+        return replace(row, sentence=f"a bug ({type(error).__name__}: {error})")

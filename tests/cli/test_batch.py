@@ -1,0 +1,103 @@
+"""Stories of many inputs to `instantvir restore`."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from instantvir_cli.exit_status import ExitStatus
+from tests.cli.test_restore import COMMAND, run
+from tests.media_clips import make_clip
+
+TASK = ("--task", "denoise", "--noise", "3")
+
+
+@pytest.fixture
+def tapes(tmp_path):
+    """Two good tapes, one of them in a folder inside, and one that is no video."""
+    folder = tmp_path / "tapes"
+    (folder / "more").mkdir(parents=True)
+    for name in ("b.mp4", "more/c.mkv"):
+        make_clip(folder / name, width=48, height=32, num_frames=4)
+    (folder / "a.avi").write_text("this is no video")
+    (folder / "notes.txt").write_text("nor is this")
+    return folder
+
+
+def test_every_input_is_tried_and_the_worst_status_comes_last(tapes, tmp_path):
+    out = tmp_path / "out"
+    result = run("restore", tapes, "--recursive", *TASK, "-o", f"{out}/", "--json")
+    assert result.exit_code == ExitStatus.BAD_INPUT, result.stderr
+    rows = json.loads(result.stdout)
+    assert [row["outcome"] for row in rows] == ["failed", "restored", "restored"]
+    assert [row["status"] for row in rows] == [3, 0, 0]
+    assert rows[0]["error"]
+    assert rows[1]["frames"] == 4
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert found == ["b.restored.mp4", "more/c.restored.mkv"]
+    assert "3 inputs: 2 restored, 1 failed" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_is_done_is_skipped_and_counted(tapes, tmp_path):
+    first = run("restore", tapes / "b.mp4", *TASK, "-o", f"{tmp_path}/out/", "--json")
+    assert first.exit_code == 0, first.stderr
+    (tapes / "a.avi").unlink()
+    make_clip(tapes / "d.mp4", width=48, height=32, num_frames=4)
+    target = tmp_path / "out" / "b.restored.mp4"
+    before = target.stat()
+    result = run("restore", tapes, *TASK, "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [row["outcome"] for row in json.loads(result.stdout)] == ["skipped", "restored"]
+    assert "2 inputs: 1 restored, 1 skipped, there already" in result.stderr
+    assert target.stat() == before
+    os.utime(tapes / "b.mp4", (before.st_mtime + 9, before.st_mtime + 9))
+    assert "has changed" in run("restore", tapes, *TASK, "-o", tmp_path / "out").stderr
+
+
+def test_a_row_is_there_before_the_next_input_begins(tapes, tmp_path):
+    for name in ("e.mp4", "f.mp4"):
+        make_clip(tapes / name, width=48, height=32, num_frames=4)
+    command = [*COMMAND, "restore", str(tapes), *TASK, "-o", str(tmp_path / "out"), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]  # `[`, the row that failed, b.mp4
+        assert b'"restored"' in lines[2]
+        process.terminate()
+        rest = process.stdout.read()
+    rows = json.loads(b"".join(lines) + rest)
+    assert [row["status"] for row in rows][:2] == [3, 0]
+    assert process.returncode in (ExitStatus.TERMINATED, ExitStatus.BAD_INPUT)
+
+
+def test_names_that_collide_are_kept_whole(tmp_path):
+    for name in ("a.mp4", "a.mov", "b.mp4"):
+        make_clip(tmp_path / name, width=48, height=32, num_frames=4)
+    result = run("restore", tmp_path, *TASK, "--dry-run", "--json", "-o", f"{tmp_path}/o/")
+    assert result.exit_code == 0, result.stderr
+    assert sorted(run_names(result.stderr)) == [
+        "a.mov.restored.mov", "a.mp4.restored.mp4", "b.restored.mp4",
+    ]  # fmt: skip
+
+
+def run_names(stderr):
+    return [line.split("-> ")[1].split(" ")[0].split("/")[-1] for line in stderr.splitlines()
+            if "-> " in line]  # fmt: skip
+
+
+def test_what_was_made_is_no_input(tmp_path):
+    make_clip(tmp_path / "a.mp4", width=48, height=32, num_frames=4)
+    assert run("restore", tmp_path, *TASK).exit_code == 0
+    again = run("restore", tmp_path, *TASK, "--json")
+    assert [row["outcome"] for row in json.loads(again.stdout)] == ["skipped"]
+
+
+def test_jobs_side_by_side_make_the_same_files(tapes, tmp_path):
+    one = run("restore", tapes, "--recursive", *TASK, "-o", f"{tmp_path}/one/", "--threads", "1")
+    two = run("restore", tapes, "--recursive", *TASK, "-o", f"{tmp_path}/two/", "--json",
+              "--jobs", "2", "--threads", "2")  # fmt: skip
+    assert one.exit_code == two.exit_code == ExitStatus.BAD_INPUT
+    assert sorted(row["status"] for row in json.loads(two.stdout)) == [0, 0, 3]
+    for name in ("b.restored.mp4", "more/c.restored.mkv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
