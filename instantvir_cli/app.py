@@ -102,6 +102,7 @@ instantvir restore tapes/ --recursive -o restored/ --jobs 2
 instantvir restore film.mp4 --dust --task denoise
 instantvir restore tapes/*.mkv --task denoise -o /shared/restored/ --cluster auto
 instantvir restore tapes/*.mkv --task denoise -o /shared/restored/ --shard 0/3
+instantvir restore film.mkv --task denoise -o /shared/restored/ --cluster auto --split 5
 ffmpeg -i in.mp4 -f nut - | instantvir restore - --task denoise -o - --format nut | ffplay -""",
 )
 @takes_groups

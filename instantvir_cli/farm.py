@@ -1,21 +1,35 @@
-"""`instantvir restore --cluster`: rows of videos that are restored on many machines."""
+"""`instantvir restore --cluster` and `--split`: videos, or pieces of one, restored on many machines."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
+from typing import Any
+
+import typer
 
 from instantvir_cli import console
-from instantvir_cli.progress import Shown
+from instantvir_cli.progress import Shown, shown_progress
 from instantvir_cli.restore import RestoreRequest
-from instantvir_models.errors import UsageError
+from instantvir_cli.threads import use_threads
+from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.farm.batch import rows_on_cluster
-from instantvir_models.farm.worker import Setting
+from instantvir_models.farm.split import SplitVideo, join, restore_piece, split
+from instantvir_models.farm.worker import RestoreOne, Setting
+from instantvir_models.farm.worker import restore_one as restore_on_worker
 from instantvir_models.run import restoration as library
-from instantvir_models.run.batch import BatchRow
-from instantvir_models.run.jobs import Job
+from instantvir_models.run.batch import BatchRow, Outcome, attempted
+from instantvir_models.run.jobs import Job, refuse_to_overwrite
+from instantvir_models.run.opening import OpenedSolver
 
 
 def rows_of_cluster(
-    jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, shown: Shown
+    jobs: Sequence[Job],
+    plan: library.RestorePlan,
+    request: RestoreRequest,
+    shown: Shown,
+    *,
+    restore: RestoreOne = restore_on_worker,
 ) -> Iterator[BatchRow]:
     """The rows of all jobs as they come, with a line for what each worker is at.
 
@@ -35,11 +49,69 @@ def rows_of_cluster(
         )
     lines = _Lines(shown)
     rows = rows_on_cluster(
-        jobs, folder, setting_of(plan, request), request.farm.cluster, on_look=lines.show,
-        say=console.warn,
+        jobs, folder, setting_of(plan, request), request.farm.cluster, restore=restore,
+        on_look=lines.show, say=console.warn,
     )  # fmt: skip
     with closing(lines), closing(rows):  # type: ignore[type-var]
         yield from rows
+
+
+def restore_split(
+    jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, *, minutes: float
+) -> None:
+    """Restore one long video in pieces, and join them.
+
+    Raises:
+        UsageError: for several videos, or one that cannot be split.
+        InstantVIRError: that of a piece that could not be restored; the others stay, to go on from.
+    """
+    if len(jobs) != 1 or request.farm.shard is not None or request.is_dry_run:
+        raise UsageError("`--split` is for one long video, all of it", hint="give one input")
+    refuse_to_overwrite(jobs[0], with_comparison=False)
+    use_threads(request.model.threads)
+    solver = request.model.open()
+    console.tell(solver.notices)
+    video = split(jobs[0], plan, solver, minutes=minutes)
+    at_cuts = sum(piece.piece.first in video.cuts for piece in video.pieces)
+    console.say(
+        f"{len(video.pieces)} pieces, {at_cuts} of them begin with a scene; "
+        f"operator {video.degradation.spec}"
+    )
+    with shown_progress(len(video.pieces)) as shown:
+        for row in _rows_of_pieces(video, plan, solver, request, shown):
+            if row.outcome is Outcome.FAILED:
+                raise row.error or InstantVIRError(f"a piece failed: {row.sentence}")
+            shown.file_done()
+    frames = join(video)
+    console.say(f"{frames} frames joined: {video.job.destination}")
+    if request.as_json:
+        said = {
+            "input": video.job.source, "output": video.job.destination, "frames": frames,
+            "pieces": [[piece.piece.first, piece.piece.stop] for piece in video.pieces],
+            "cuts": list(video.cuts), "operator": video.degradation.spec,
+        }  # fmt: skip
+        typer.echo(json.dumps(said, indent=2))
+
+
+def _rows_of_pieces(
+    video: SplitVideo,
+    plan: library.RestorePlan,
+    solver: OpenedSolver,
+    request: RestoreRequest,
+    shown: Shown,
+) -> Iterator[BatchRow]:
+    if request.farm.cluster is not None:
+        yield from rows_of_cluster(video.pieces, plan, request, shown, restore=restore_piece)
+        return
+    for piece in video.pieces:
+        with shown.file(piece.piece.name) as on_progress:
+            yield attempted(piece, partial(_restore_piece, plan, solver, on_progress))
+
+
+def _restore_piece(
+    plan: library.RestorePlan, solver: OpenedSolver, on_progress: library.OnProgress, piece: Job
+) -> Any:
+    return restore_piece(piece, plan, solver, on_progress)
 
 
 def setting_of(plan: library.RestorePlan, request: RestoreRequest) -> Setting:

@@ -278,6 +278,14 @@ class FarmOptions:
         ),
     ] = None
 
+    split: Annotated[
+        float | None,
+        typer.Option(
+            help="Cut one long video into pieces of about so many minutes, to be restored side by side",
+            metavar="MINUTES",
+        ),
+    ] = None
+
     @property
     def are_asked_for(self) -> bool:
         """Whether this machine is one of several."""

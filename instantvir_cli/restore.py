@@ -98,6 +98,11 @@ def restore_all(request: RestoreRequest) -> None:
         raise UsageError("standard output cannot hold both the video and `--json`")
     if request.picture is not None and len(jobs) > 1:
         raise UsageError("`--picture` shows one video", hint="give one input")
+    if request.farm.split is not None:
+        from instantvir_cli.farm import restore_split
+
+        restore_split(jobs, plan, request, minutes=request.farm.split)
+        return
     num_all = len(jobs)
     if request.farm.shard is not None:
         jobs = parse_shard(request.farm.shard, os.environ).of(jobs)

@@ -4,6 +4,7 @@ A piece is kept without loss, and encoded only when all are joined: the file has
 source, and its sound, as if it had been restored at once.
 """
 
+import hashlib
 import itertools
 import shutil
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from instantvir_models import __version__
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
 from instantvir_models.farm.pieces import Blocks, Piece, cuts_in, pieces_of
 from instantvir_models.farm.worker import OnProgress
@@ -51,6 +53,7 @@ class PieceReport:
     """What came of a piece."""
 
     frames: int
+    """Of the piece itself, without those before and behind it."""
     residual: float | None
     frames_guarded: int
 
@@ -111,7 +114,7 @@ def split(
         frames_per_piece=max(blocks.following, round(len(seen.times) * 60 * minutes / seconds)),
     )  # fmt: skip
     target = Path(job.destination)
-    folder = target.with_name(f".{target.name}.pieces")
+    folder = target.with_name(f".{target.name}.pieces-{_recipe(job, plan, solver, degradation)}")
     jobs = tuple(
         PieceJob(
             source=job.source, destination=str(folder / f"{piece.name}.mkv"), folder=folder,
@@ -120,6 +123,16 @@ def split(
         for piece in pieces
     )  # fmt: skip
     return SplitVideo(job, plan, jobs, seen.cuts, degradation)
+
+
+def _recipe(job: Job, plan: RestorePlan, solver: OpenedSolver, degradation: Degradation) -> str:
+    """Tells apart pieces that do not belong together: another input, other weights, other wishes."""
+    found = Path(job.source).stat()
+    words = (
+        found.st_size, found.st_mtime_ns, degradation.spec, degradation.noise_std, solver.name,
+        solver.sha256, plan.limits, __version__,
+    )  # fmt: skip
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:12]
 
 
 def _refuse(job: Job, plan: RestorePlan, minutes: float) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from instantvir_models import __version__
 from instantvir_models.farm.work import Ended
@@ -15,7 +16,8 @@ from instantvir_models.run.opening import OpenedSolver, open_chosen
 from instantvir_models.run.restoration import Progress, RestorePlan, RestoreReport, prepared
 
 OnProgress = Callable[[Progress], None]
-RestoreOne = Callable[[Job, RestorePlan, OpenedSolver, OnProgress], RestoreReport]
+RestoreOne = Callable[[Job, RestorePlan, OpenedSolver, OnProgress], Any]
+"""Gives what came of a job, a dataclass such as `RestoreReport`."""
 
 
 @dataclass(frozen=True, kw_only=True)
