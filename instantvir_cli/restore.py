@@ -106,6 +106,11 @@ def restore_all(request: RestoreRequest) -> None:
     num_all = len(jobs)
     if request.farm.shard is not None:
         jobs = parse_shard(request.farm.shard, os.environ).of(jobs)
+        console.say(f"{len(jobs)} of {num_all} inputs are in share {request.farm.shard}")
+        if not jobs:
+            if request.as_json:
+                typer.echo("[]")
+            return
     if num_all > 1 or request.has_folder or request.farm.are_asked_for:
         from instantvir_cli.batch import restore_batch
 

@@ -135,11 +135,8 @@ class RayPool:
             return None
 
     def _started(self) -> _Slot:
-        actor = (
-            self._ray.remote(Worker)
-            .options(concurrency_groups={"talk": 1}, **self._resources)
-            .remote(self._setting, self._restore)
-        )
+        remote = self._ray.remote(concurrency_groups={"talk": 1}, **self._resources)
+        actor = remote(Worker).remote(self._setting, self._restore)
         return _Slot(actor, asked=actor.answer.remote(self._token_path))
 
     def _answered(self, slot: _Slot, reference: Any) -> Ended | Death | None:

@@ -20,7 +20,7 @@ from instantvir_models import __version__
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
 from instantvir_models.farm.pieces import Blocks, Piece, cuts_in, pieces_of
 from instantvir_models.farm.worker import OnProgress
-from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
+from instantvir_models.media import EncoderSettings, Frame, VideoWriter, create_video, open_video
 from instantvir_models.media.frame import Pixels
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.jobs import Job, make_folder_of
@@ -99,6 +99,11 @@ def split(
     """
     _refuse(job, plan, minutes)
     with prepared(job, plan, solver) as restoration:
+        if restoration.resolved.is_nothing_to_do:
+            raise UsageError(
+                f"nothing is to be done to `{job.source}`",
+                hint="say what is wrong: `--task denoise`",
+            )
         degradation, session = restoration.resolved.degradation, restoration.session
         if restoration.reader.fields is not None and restoration.reader.fields.first is not None:
             raise UsageError("`--split` does not cut interlaced videos", hint="leave it out")
@@ -183,7 +188,7 @@ class _Kept:
         self._job, self._size = job, size
         self._next = job.piece.read_first
         self.stack = ExitStack()
-        self._writer = None
+        self._writer: VideoWriter | None = None
 
     def write(self, frame: Frame) -> None:
         """Take the next restored frame."""
