@@ -463,7 +463,7 @@ def distillation_rows(place: Place) -> Iterator[Row]:
     for step in range(3):
         started = time.perf_counter()
         optimiser.zero_grad()
-        generator = torch.Generator(place.device).manual_seed(step)
+        generator = torch.Generator().manual_seed(step)
         loss = method.loss([example], networks, generator)
         loss.total.backward()
         optimiser.step()
