@@ -32,7 +32,9 @@ from instantvir_cli.options import (
     SourceOptions,
     completed,
 )
+from instantvir_cli.shortage import shortage_behind
 from instantvir_cli.signals import ended_by_signals
+from instantvir_cli.standard_streams import occupy_closed
 from instantvir_models.errors import InstantVIRError
 
 
@@ -40,6 +42,7 @@ class Commands(TyperGroup):
     """Turns an expected error into a sentence, a hint and an exit status; lets bugs traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        occupy_closed()
         try:
             with ended_by_signals():
                 return super().invoke(ctx)
@@ -55,6 +58,14 @@ class Commands(TyperGroup):
             left = notes_of(error) or ("no unfinished file was left behind",)
             fail("; ".join((what, *left)), None)
             raise typer.Exit(STATUS_OF_SIGNAL.get(str(error), ExitStatus.INTERRUPTED)) from None
+        except (MemoryError, ImportError, OSError, RuntimeError) as error:
+            from instantvir_cli.console import fail
+
+            shortage = shortage_behind(error)
+            if shortage is None:
+                raise
+            fail(*shortage)
+            raise typer.Exit(ExitStatus.FAILURE) from error
 
 
 _INTERRUPTIONS = {"SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
@@ -239,7 +250,7 @@ def control(
 def degrade(
     *,
     source: Annotated[str, typer.Argument(help="Clean video", metavar="IN")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Measurement (.mkv is lossless)")],
     operator: Annotated[str, typer.Option(help="Such as `blur:sigma=3+noise:std=5`")],
     seed: Annotated[int, typer.Option(help="Of the noise and of random masks")] = 0,
     part: SourceOptions,
@@ -343,6 +354,26 @@ def info(
     show_info(model, as_json=json_summary)
 
 
+@app.command(cls=Verb, epilog="instantvir export runs/mine -o mine/ --push me/mine")
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of a run, or a student's file or folder", metavar="SRC"),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make")],
+    push: Annotated[
+        str | None, typer.Option(help="ORG/REPO on the Hub to upload it to", metavar="REPO")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a student that was trained ready for the Hub: weights, configuration, card."""
+    from instantvir_cli import console
+    from instantvir_cli.export import export_student
+
+    console.set_up(quiet=quiet)
+    export_student(source, output, push=push)
+
+
 @app.command(cls=Verb, epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine")
 def distill(
     output: Annotated[
@@ -362,7 +393,7 @@ def distill(
         typer.Option(
             help="`tiny` (from scratch, if there are clips); of a given student `refine`, `enlarge` "
             "(its branch for x4), `calibrate`, `sharpen`, `adapt` (if there are measurements); "
-            "`tiny-teacher`, and what it teaches",
+            "`tiny-teacher`, and what it teaches; `wan-1.3b-lean`, the paper's",
             autocompletion=completed(RECIPES),
             show_default=False,
         ),

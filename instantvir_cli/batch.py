@@ -1,11 +1,9 @@
 """Many inputs of `instantvir restore`: a row for each, written when it is known, and one status."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import typer
@@ -14,8 +12,10 @@ from instantvir_cli import console
 from instantvir_cli.exit_status import STATUS_OF, ExitStatus
 from instantvir_cli.progress import Shown, shown_progress
 from instantvir_cli.restore import RestoreRequest, restore_one
+from instantvir_cli.shortage import shortage_behind
+from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
-from instantvir_models.errors import UsageError
+from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.run import restoration as library
 from instantvir_models.run.batch import BatchRow, Outcome, attempted
 from instantvir_models.run.jobs import Job
@@ -104,9 +104,16 @@ def attempt(
     on_progress: library.OnProgress,
 ) -> BatchRow:
     """What came of one input."""
-    restore = partial(
-        restore_one, plan=plan, solver=solver, request=request, on_progress=on_progress
-    )
+
+    def restore(job: Job) -> library.RestoreReport:
+        try:
+            return restore_one(job, plan, solver, request, on_progress)
+        except (MemoryError, ImportError, OSError, RuntimeError) as error:
+            shortage = shortage_behind(error)
+            if shortage is None:
+                raise
+            raise InstantVIRError(shortage[0], hint=shortage[1]) from error
+
     return attempted(
         job,
         restore,
@@ -125,20 +132,18 @@ class _Table:
     """An array of rows on standard output, each on a line of its own and there at once."""
 
     def __init__(self) -> None:
-        self._is_empty = True
-        sys.stdout.write("[")
+        self._separator = ""
+        put("[")
 
     def add(self, row: BatchRow) -> None:
         """Write one row."""
         fields: dict[str, Any] = {"status": status_of(row).value, **row.as_json()}
-        sys.stdout.write(("\n" if self._is_empty else ",\n") + json.dumps(fields))
-        sys.stdout.flush()
-        self._is_empty = False
+        put(f"{self._separator}{json.dumps(fields)}")
+        self._separator = ","
 
     def end(self) -> None:
         """Nothing follows."""
-        sys.stdout.write("\n]\n")
-        sys.stdout.flush()
+        put("]")
 
 
 class _NoTable:

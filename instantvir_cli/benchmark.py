@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from instantvir_cli import __version__, console
 from instantvir_cli.options import MeasuringOptions, ModelOptions
+from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
@@ -74,7 +74,7 @@ def run_benchmark(
     request = {"clip": clip, **asdict(measuring), **asdict(model)}
     summary = _summary(request, reports, opened)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        put(json.dumps(summary, indent=2))
     else:
         _print_tables(summary)
 

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
 from rich.markup import escape
 
+from instantvir_cli.standard_streams import StandardError
+
 if TYPE_CHECKING:
     from instantvir_models.students.fitting import Notice
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = Console(file=cast("IO[str]", StandardError()), soft_wrap=True, highlight=False)
 
 
 class _Spoken(logging.Handler):

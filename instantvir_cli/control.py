@@ -5,8 +5,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from instantvir_cli.standard_streams import put
 from instantvir_models.errors import UsageError
 
 PLAIN: dict[str, dict[str, bool]] = {
@@ -36,7 +35,7 @@ def control_stream(path: Path, wish: str, value: str | None) -> None:
         raise UsageError(f"what listens at `{path}` is no stream of instantvir")
     if "error" in answer:
         raise UsageError(answer["error"], hint=answer.get("hint"))
-    typer.echo(line.decode().rstrip("\n"))
+    put(line.decode().rstrip("\n"))
 
 
 def _wishes(wish: str, value: str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from instantvir_models.checkpoints.prompt import (
     text_of,
 )
 from instantvir_models.checkpoints.text_encoder import TextEncoderConfig, has_tokenizer
-from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
+from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.students.wan.transformer import WanConfig
 from instantvir_models.tasks import parse_task
 
@@ -133,10 +133,7 @@ def _write_prompt(prompt: str, path: Path) -> None:
     check_replaceable(path)
     wan = WanConfig()
     text = read_prompt(prompt, text_dim=wan.text_dim, text_len=wan.text_len)
-    try:
-        save_rows(text.rows, path, text=_words(prompt))
-    except OSError as error:
-        raise VideoWriteError(f"`{path}` cannot be written: {error.strerror or error}") from error
+    save_rows(text.rows, path, text=_words(prompt))
     console.say(f"{path}: {text.rows.shape[1]} rows; `--prompt {path}` needs no text encoder")
 
 

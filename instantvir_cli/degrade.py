@@ -1,7 +1,5 @@
 """`instantvir degrade`: say what came of it."""
 
-from pathlib import Path
-
 from instantvir_cli import console
 from instantvir_cli.options import EncodingOptions, SourceOptions
 from instantvir_models.run.degrade import degrade
@@ -9,7 +7,7 @@ from instantvir_models.run.degrade import degrade
 
 def degrade_file(
     source: str,
-    output: Path,
+    output: str,
     *,
     operator: str,
     seed: int,
@@ -33,7 +31,9 @@ def degrade_file(
         overwrite=may_overwrite,
     )
     if report.is_lossy:
-        console.warn(f"`{output.suffix}` is written with a lossy codec; use .mkv for lossless")
+        console.warn(
+            f"`{report.output.suffix}` is written with a lossy codec; use .mkv for lossless"
+        )
     if report.clean_size != report.input_size:
         console.say(f"cropped {_size(report.input_size)} to {_size(report.clean_size)}")
     note = "" if report.note is None else f" and {report.note.name}"

@@ -29,6 +29,7 @@ def distill_recipe(
     only_plan: bool,
 ) -> None:
     """Train by the recipe `name`, or continue the run in `folder`."""
+    from instantvir_cli.training_view import watched
     from instantvir_distill.launch import distill
 
     material = _material(clips, measurements, operator)
@@ -45,7 +46,8 @@ def distill_recipe(
         f"{config.steps} steps, {config.workers} workers; progress in {folder / 'log.jsonl'}; "
         "stop and run again at will"
     )
-    made = distill(config, clips=material, photos=photos, measured_by=operator, folder=folder)
+    with watched(folder, steps=config.steps):
+        made = distill(config, clips=material, photos=photos, measured_by=operator, folder=folder)
     console.say(f"wrote {made}")
 
 
@@ -76,7 +78,7 @@ def _configured(
     from instantvir_distill.config import DistillConfig
     from instantvir_distill.recipes import RECIPES
     from instantvir_distill.settings import with_settings
-    from instantvir_models.checkpoints.load import load_student
+    from instantvir_models.checkpoints.load import locate
 
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, 1)
@@ -91,15 +93,14 @@ def _configured(
     if initial_weights is not None:
         asked.append(f"initial_weights={initial_weights}")
         if isinstance(recipe, DistillConfig):
-            load_student(initial_weights)  # says now what is wrong with it
+            locate(initial_weights)  # says now what is wrong with it
     return with_settings(recipe, asked)
 
 
 def _show_plan(config: "RunConfig") -> None:
     from instantvir_distill.plan import planned
-    from instantvir_models.checkpoints.prior import load_prior
+    from instantvir_distill.sizes import sized, teacher_size
 
-    teacher = getattr(config, "teacher", None)
-    size = None if teacher is None else load_prior(Path(teacher)).network.config
-    for line in planned(config, teacher=size).lines():
+    config = sized(config)
+    for line in planned(config, teacher=teacher_size(config)).lines():
         console.say(line)

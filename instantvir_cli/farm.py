@@ -6,11 +6,10 @@ from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
-import typer
-
 from instantvir_cli import console
 from instantvir_cli.progress import Shown, shown_progress
 from instantvir_cli.restore import RestoreRequest
+from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.farm.batch import rows_on_cluster
@@ -90,7 +89,7 @@ def restore_split(
             "pieces": [[piece.piece.first, piece.piece.stop] for piece in video.pieces],
             "cuts": list(video.cuts), "operator": video.degradation.spec,
         }  # fmt: skip
-        typer.echo(json.dumps(said, indent=2))
+        put(json.dumps(said, indent=2))
 
 
 def _rows_of_pieces(

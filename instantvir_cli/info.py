@@ -9,7 +9,8 @@ import typer
 
 from instantvir_cli import console
 from instantvir_cli.exit_status import ExitStatus
-from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
+from instantvir_cli.standard_streams import put
+from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint
 from instantvir_models.checkpoints.folder import (
     AUTOENCODER,
     PROMPT_NAME,
@@ -19,6 +20,12 @@ from instantvir_models.checkpoints.folder import (
 )
 from instantvir_models.checkpoints.load import EMBEDDED, Located, load_student, locate
 from instantvir_models.checkpoints.prompt import load_rows, text_of
+from instantvir_models.checkpoints.small import (
+    WEIGHTS_NAME,
+    SmallCheckpoint,
+    described,
+    read_any_config,
+)
 from instantvir_models.checkpoints.tensors import read_tensors, sha256_of
 
 
@@ -27,10 +34,10 @@ def show_info(model: str, *, as_json: bool) -> None:
     located = locate(model)
     summary = _of_folder(located) if located.path.is_dir() else _of_file(model, located)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        put(json.dumps(summary, indent=2))
     else:
         for name, value in summary.items():
-            typer.echo(f"{name:<18}{_plain(value)}")
+            put(f"{name:<18}{_plain(value)}")
     if damaged := summary.get("damaged"):
         missing = [name for name in damaged if not (located.path / name).is_file()]
         differing = [name for name in damaged if name not in missing]
@@ -44,7 +51,9 @@ def show_info(model: str, *, as_json: bool) -> None:
 
 
 def _of_folder(located: Located) -> dict[str, Any]:
-    config = read_config(located.path)
+    config = read_any_config(located.path)
+    if isinstance(config, SmallCheckpoint):
+        return _of_small(located, config)
     tensors = [
         tensor
         for part in (TRANSFORMER, AUTOENCODER)
@@ -69,7 +78,23 @@ def _of_folder(located: Located) -> dict[str, Any]:
         "source": config.source or None,
         "config_sha256": sha256_of(located.path / CONFIG_NAME),
         "files": config.sha256,
-        "damaged": damaged_files(located.path, config),
+        "damaged": damaged_files(located.path, config.sha256),
+    }
+
+
+def _of_small(located: Located, config: SmallCheckpoint) -> dict[str, Any]:
+    about = described(config)
+    damaged = damaged_files(located.path, config.sha256)
+    return {
+        "kind": "embedded student, made ready for the Hub",
+        "folder": str(located.path),
+        "revision": located.revision,
+        "weights": sum(t.numel() for t in read_tensors(located.path / WEIGHTS_NAME)[0].values()),
+        "recipe": about["recipe"],
+        "measured_psnr": about["measured"] or None,
+        "config_sha256": sha256_of(located.path / CONFIG_NAME),
+        "files": config.sha256,
+        "damaged": damaged,
     }
 
 

@@ -1,6 +1,5 @@
 """How far it is, on a terminal; and what a long restoration will take, wherever it is read."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,7 +61,7 @@ def shown_progress(num_files: int = 1) -> Iterator[Shown]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         console=console.console,
-        disable=console.console.quiet or not sys.stderr.isatty(),
+        disable=console.console.quiet or not console.console.file.isatty(),
         transient=True,
     )
     with bar:

@@ -20,9 +20,11 @@ from instantvir_cli.options import (
     ModelOptions,
 )
 from instantvir_cli.progress import shown_progress
+from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
 from instantvir_models.farm.shards import parse_shard
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
 from instantvir_models.run.jobs import Job
@@ -98,6 +100,8 @@ def restore_all(request: RestoreRequest) -> None:
         raise UsageError("standard output cannot hold both the video and `--json`")
     if request.picture is not None and len(jobs) > 1:
         raise UsageError("`--picture` shows one video", hint="give one input")
+    if request.picture is not None:
+        refuse(request.picture, reads=request.inputs, may_replace=request.may_overwrite)
     if request.farm.split is not None:
         from instantvir_cli.farm import restore_split
 
@@ -109,7 +113,7 @@ def restore_all(request: RestoreRequest) -> None:
         console.say(f"{len(jobs)} of {num_all} inputs are in share {request.farm.shard}")
         if not jobs:
             if request.as_json:
-                typer.echo("[]")
+                put("[]")
             return
     if num_all > 1 or request.has_folder or request.farm.are_asked_for:
         from instantvir_cli.batch import restore_batch
@@ -122,7 +126,7 @@ def restore_all(request: RestoreRequest) -> None:
     with shown_progress() as shown, shown.file() as on_progress:
         report = restore_one(jobs[0], plan, solver, request, on_progress)
     if request.as_json:
-        typer.echo(json.dumps(asdict(report), indent=2))
+        put(json.dumps(asdict(report), indent=2))
     if report.damage or report.is_silent:
         raise typer.Exit(ExitStatus.PARTIAL)
 
@@ -138,7 +142,7 @@ def restore_one(
     with library.prepared(job, plan, solver) as restoration:
         _describe(restoration)
         if request.picture is not None:
-            _draw(restoration, request.picture)
+            _draw(restoration, request.picture, overwrite=request.may_overwrite)
         if request.is_dry_run:
             return restoration.report()
         report = restoration.run(on_progress)
@@ -146,14 +150,14 @@ def restore_one(
         return report
 
 
-def _draw(restoration: library.Restoration, path: Path) -> None:
+def _draw(restoration: library.Restoration, path: Path, *, overwrite: bool) -> None:
     """A picture of what was found."""
     diagnosis = restoration.resolved.diagnosis
     if diagnosis is None:
         raise UsageError(
             "`--picture` shows what is found where nothing is told", hint="leave `--task` out"
         )
-    diagnosis.save_picture(path)
+    diagnosis.save_picture(path, overwrite=overwrite)
     console.say(f"picture of what was found: {path}")
 
 

@@ -4,10 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
+from instantvir_cli.standard_streams import put
 from instantvir_kernels import tiles
 from instantvir_kernels.tools import roofline
 from instantvir_kernels.tools.baseline import read_baseline
@@ -72,7 +72,7 @@ def run_roofline(*, size: str, as_json: bool) -> None:
         for row in _rows(card, costs, sustained, width=width, height=height)
     ]
     if as_json:
-        typer.echo(json.dumps(_summary(width, height, costs, rows), indent=2))
+        put(json.dumps(_summary(width, height, costs, rows), indent=2))
     else:
         _print_tables(width, height, costs, rows)
 

@@ -1,11 +1,9 @@
 """`--threads`: torch, OpenCV and FFmpeg share the cores."""
 
-import os
-
 import cv2
 import torch
 
-from instantvir_models.cpu import keep_freed_memory
+from instantvir_models.cpu import cores, keep_freed_memory
 from instantvir_models.errors import UsageError
 
 
@@ -16,10 +14,3 @@ def use_threads(threads: int | None) -> None:
     keep_freed_memory()
     torch.set_num_threads(threads or cores())
     cv2.setNumThreads(1)
-
-
-def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

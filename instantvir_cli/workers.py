@@ -13,7 +13,8 @@ from instantvir_cli.batch import attempt
 from instantvir_cli.progress import Shown
 from instantvir_cli.restore import RestoreRequest
 from instantvir_cli.signals import ended_by_signals
-from instantvir_cli.threads import cores, use_threads
+from instantvir_cli.threads import use_threads
+from instantvir_models.cpu import cores
 from instantvir_models.errors import InstantVIRError
 from instantvir_models.run import restoration as library
 from instantvir_models.run.batch import BatchRow, Outcome
@@ -45,6 +46,9 @@ def rows_side_by_side(
                 yield row
                 if waiting:
                     worker.take(waiting.pop(), shown)
+    except KeyboardInterrupt as error:
+        error.add_note("what was begun is kept as far as it can be: the same command goes on")
+        raise
     finally:
         for worker in workers:
             worker.end()

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instantvir_models.errors import VideoOpenError
+from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import open_video
+from instantvir_models.outputs.claim import new_file
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +68,11 @@ def _decoded(path: Path, cache: Path) -> NDArray[np.uint8]:
     if not stored.exists():
         with open_video(path, other_streams=False) as reader:
             frames = np.stack([frame.pixels for frame in reader])
-        partial = stored.with_suffix(".part.npy")
-        np.save(partial, frames)
-        partial.replace(stored)
+        try:
+            with new_file(stored, may_replace=True) as unfinished:
+                np.save(unfinished, frames)
+        except UsageError:  # another run stores it just now
+            return frames  # type: ignore[return-value]
     return np.load(stored, mmap_mode="r")
 
 

@@ -1,8 +1,11 @@
 """A training run, complete: every number that decides what comes out."""
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Literal
+
+import torch
 
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.methods.amortise import Amortise
@@ -11,9 +14,12 @@ from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import Variational
+from instantvir_models.autoencoders.lean import LeanConfig
+from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.errors import UsageError
 from instantvir_models.priors.flow import FlowConfig
 from instantvir_models.students.fused import FusedConfig
+from instantvir_models.students.wan.transformer import WanConfig
 from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR
 
 AnyMethod = Regression | SelfSupervised | Amortise | PosteriorTeacher | Variational | Released
@@ -48,6 +54,20 @@ class CriticConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WanSize:
+    """A full-size student as a plan counts it; weights that it starts from decide what it is."""
+
+    autoencoder: Literal["lean", "wan"] = "lean"
+    transformer: WanConfig = field(default_factory=WanConfig)
+    latents_per_block: int = 3
+
+    @property
+    def autoencoder_config(self) -> LeanConfig | WanVaeConfig:
+        """That of the published weights."""
+        return LeanConfig() if self.autoencoder == "lean" else WanVaeConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every run has, whatever is trained."""
 
@@ -69,6 +89,12 @@ class RunConfig:
     """What networks multiply in: bfloat16 where the CPU does, weights stay float32."""
     layout: Literal["replicated", "sharded"] = "replicated"
     """Whether each worker holds all weights, or a part of them (FSDP2; AdamW only)."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where networks are; with `cuda` each worker has a card of its own."""
+    accumulate: int = 1
+    """Parts that the samples of a worker are learned from in turn, which takes less memory."""
+    most_restarts: int = 2
+    """How often workers that died are started again, from the last checkpoint."""
     validation_sources: tuple[str, ...] = (
         "sam2_",
         "mdn_bug",
@@ -83,6 +109,11 @@ class RunConfig:
         for phase in self.phases:
             if phase.crop % 8:
                 raise UsageError(f"crops are multiples of 8 pixels, got `crop` {phase.crop}")
+            if self.accumulate > 1 and phase.samples % (self.workers * self.accumulate):
+                raise UsageError(
+                    f"{phase.samples} samples of a step are not {self.accumulate} equal parts for "
+                    f"each of {self.workers} workers"
+                )
             if phase.samples < self.workers:
                 raise UsageError(
                     f"{phase.samples} samples of a step do not suffice for {self.workers} workers"
@@ -91,6 +122,13 @@ class RunConfig:
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+    @property
+    def own_device(self) -> torch.device:
+        """Where the networks of this worker are."""
+        if self.device == "cpu":
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
     def phase_at(self, step: int) -> Phase:
         """The phase that `step` belongs to."""
@@ -113,15 +151,20 @@ class RunConfig:
 class DistillConfig(RunConfig):
     """A student, what teaches it, and how."""
 
-    student: FusedConfig = field(default_factory=FusedConfig)
+    student: FusedConfig | WanSize = field(default_factory=FusedConfig)
     initial_weights: str | None = None
     """Where training starts: a student as `--model` names it, which then also sets the size of the
     network; None starts from random weights."""
     learned: str = ""
     """What the names of the weights that are trained begin with; all others stay."""
     method: AnyMethod = field(default_factory=lambda: Regression(powers=DENOISE_POWER))
+    recompute: bool = False
+    """Whether the layers of a full-size student are computed again in the backward pass, which keeps
+    little of them in memory."""
     teacher: str | None = None
-    """File of the prior that teaches, for methods that ask one."""
+    """File of the prior that teaches, for methods that ask one, or folder of a Wan checkpoint."""
+    teacher_guidance: float = 1.0
+    """Classifier-free guidance of a teacher that reads text: v_without + g (v_text - v_without)."""
     critic: CriticConfig | None = None
     """For methods that learn one."""
     mix: tuple[str, ...] = (DENOISE.name,) * 6 + (INPAINT.name, SR.name, DEBLUR.name) * 2
@@ -135,6 +178,10 @@ class DistillConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         method = self.method
+        is_full_size = isinstance(self.student, WanSize)
+        for name in ("recompute", "device"):
+            if not is_full_size and getattr(self, name) != getattr(type(self), name):
+                raise UsageError(f"`{name}` is for full-size students; this one trains without it")
         if method.needs_prior and self.teacher is None:
             raise UsageError(
                 f"`{method.name}` learns from a teacher, and none was named",

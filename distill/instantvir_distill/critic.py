@@ -1,12 +1,21 @@
 """The critic: a denoiser of the student's own outputs, whose score stands against the teacher's."""
 
+import copy
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from instantvir_distill.methods.base import CriticSees
+from instantvir_models.errors import UsageError
 from instantvir_models.operators.measurement import Measurement
-from instantvir_models.priors.flow import FlowConfig, FlowNetwork
+from instantvir_models.priors.base import Prior
+from instantvir_models.priors.flow import FlowConfig, FlowNetwork, FlowPrior
 from instantvir_models.priors.noise import white
+from instantvir_models.priors.wan import WanPrior, denoised
 from instantvir_models.students.base import bounded_estimate
+from instantvir_models.students.text import TextRows
+from instantvir_models.students.wan.transformer import WanTransformer
 
 SEEN_CHANNELS = 4
 """Initial estimate, and which pixels were measured."""
@@ -34,6 +43,53 @@ class ConditionedCritic(nn.Module):
 
     def forward(self, z_r: Tensor, noise_std: Tensor, measurement: Measurement) -> Tensor:
         return self.network(z_r, white(noise_std), _shown(measurement))
+
+
+class WanCritic(nn.Module):
+    """A blind critic in latents: a Wan transformer that learns the score of outputs."""
+
+    def __init__(self, transformer: WanTransformer, text: TextRows) -> None:
+        super().__init__()
+        self.transformer, self.text = transformer, text
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """Its layers, which are sharded one by one."""
+        return self.transformer.blocks
+
+    def forward(self, z_r: Tensor, noise_std: Tensor, measurement: Measurement) -> Tensor:
+        return denoised(self.transformer, z_r, float(noise_std), self.text).to(z_r)
+
+
+def first_critic(
+    sees: CriticSees, prior: Prior | None, *, recompute: bool = False
+) -> BlindCritic | ConditionedCritic | WanCritic | None:
+    """A critic that starts as the teacher; None where none is learned.
+
+    Raises:
+        UsageError: if there is no critic of that kind for this teacher.
+    """
+    if sees == "none":
+        return None
+    if isinstance(prior, WanPrior):
+        if sees == "conditioned":
+            raise UsageError(
+                "a critic of latents that sees the measurement is not built",
+                hint="`--set method.critic=blind`, or `self` for none",
+            )
+        transformer = copy.deepcopy(prior.transformer).train().requires_grad_(True)
+        transformer.recomputes_layers = recompute
+        return WanCritic(transformer, prior.text)
+    if not isinstance(prior, FlowPrior):
+        raise UsageError("a critic starts as its teacher, which has to be a network")
+    size, weights = prior.network.config, prior.network.state_dict()
+    critic = (
+        BlindCritic(size)
+        if sees == "blind"
+        else ConditionedCritic(replace(size, seen_channels=SEEN_CHANNELS))
+    )
+    critic.network.load_state_dict(weights, strict=False)
+    return critic
 
 
 def _shown(measurement: Measurement) -> Tensor:

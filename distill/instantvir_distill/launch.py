@@ -2,28 +2,38 @@
 
 import json
 import os
+import signal
 import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 
 import cv2
 import torch
-import torch.multiprocessing as mp
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from instantvir_distill.clips import Clip, load_clips, split
-from instantvir_distill.config import DistillConfig, RunConfig, TeacherConfig
+from instantvir_distill.config import DistillConfig, RunConfig, TeacherConfig, WanSize
 from instantvir_distill.data import Sampler
-from instantvir_distill.distillation import WEIGHTS, Distillation
+from instantvir_distill.distillation import Distillation
+from instantvir_distill.pupils import FULL_SIZE_NAME
 from instantvir_distill.saved import alone, claim
 from instantvir_distill.scenes import Photo, load_photos
 from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
+from instantvir_distill.teachers import locate_teacher
 from instantvir_distill.teaching import WEIGHTS as TEACHER_WEIGHTS
 from instantvir_distill.teaching import Teaching
 from instantvir_distill.trainer import Objective, Trainer, TrainingError
-from instantvir_models.checkpoints.prior import load_prior
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.operators.spec import Specification
+
+TAKEN_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+"""What the engine of workers listens to while it runs."""
 
 STOPPED = "stopped.json"
 """What a worker that gave up has to say."""
@@ -72,19 +82,91 @@ def distill(
     material = Material(clips=clips, photos=photos, measured_by=measured_by)
     _check_material(config, material)
     if isinstance(config, DistillConfig) and config.teacher is not None:
-        load_prior(Path(config.teacher))  # says now what is wrong with it
-    with alone(folder):
-        # decode once, before the workers share the cache
-        _check(config, material, _training(config, material, folder))
-        claim(config, folder)
-        (folder / STOPPED).unlink(missing_ok=True)
+        locate_teacher(config.teacher)  # says now what is wrong with it
+    if is_launched():
+        _joined_run(config, material, folder)
+    else:
+        with alone(folder):
+            _launched_run(config, material, folder)
+    return folder / _made_name(config)
+
+
+def _made_name(config: RunConfig) -> str:
+    if isinstance(config, TeacherConfig):
+        return TEACHER_WEIGHTS
+    is_full_size = isinstance(config, DistillConfig) and isinstance(config.student, WanSize)
+    return FULL_SIZE_NAME if is_full_size else f"{FULL_SIZE_NAME}.safetensors"
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several that `torchrun` started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _launched_run(config: RunConfig, material: Material, folder: Path) -> None:
+    """All workers on this machine; those that die are started again from the last checkpoint."""
+    # decode once, before the workers share the cache
+    _check(config, material, _training(config, material, folder))
+    claim(config, folder)
+    (folder / STOPPED).unlink(missing_ok=True)
+    with _signals_kept():
         try:
-            mp.spawn(  # type: ignore[attr-defined, no-untyped-call]
-                _worker, args=(config, material, folder), nprocs=config.workers, daemon=True
-            )
-        except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:  # type: ignore[attr-defined]
+            elastic_launch(_launching(config), _worker)(config, material, folder)
+        except ChildFailedError as error:
             raise _reason(folder, error) from error
-    return folder / (TEACHER_WEIGHTS if isinstance(config, TeacherConfig) else WEIGHTS)
+        except SignalException as error:
+            raise KeyboardInterrupt from error
+    if (folder / STOPPED).exists():
+        raise _reason(folder, None)
+
+
+def _launching(config: RunConfig) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=config.workers,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=config.most_restarts,
+        monitor_interval=0.2,
+        start_method="spawn",
+    )
+
+
+def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
+    """This process as one worker of a run that `torchrun` started, on one machine or many.
+
+    Raises:
+        UsageError: if there are more or fewer workers than the recipe says.
+    """
+    there_are = int(os.environ["WORLD_SIZE"])
+    if there_are != config.workers:
+        raise UsageError(
+            f"`torchrun` started {there_are} workers and the recipe is for {config.workers}",
+            hint=f"`--workers {there_are}`",
+        )
+    is_first = os.environ["RANK"] == "0"
+    with alone(folder) if is_first else nullcontext():
+        if is_first and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+            _check(config, material, _training(config, material, folder))
+            (folder / STOPPED).unlink(missing_ok=True)
+        run_worker(config, material, folder)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """The engine takes signals over; afterwards they are as they were."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [getattr(signal, name) for name in TAKEN_SIGNALS if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in taken}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_material(config: RunConfig, material: Material) -> None:
@@ -133,35 +215,31 @@ def _measured(clips: list[Clip], spec: str) -> list[MeasuredClip]:
     return [MeasuredClip.of(clip, Specification.read(spec)) for clip in clips]
 
 
-def _worker(rank: int, config: RunConfig, material: Material, folder: Path) -> None:
+def _worker(config: RunConfig, material: Material, folder: Path) -> None:
+    """What the engine starts: a worker that says why it gave up, which is no reason to try again."""
     os.setsid()  # the scheduler shares time per session: a worker is worth as much as a shell
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
+    if (folder / STOPPED).exists():
+        return
     try:
-        run_worker(config, material, _training(config, material, folder), folder, rank=rank)
+        run_worker(config, material, folder)
     except InstantVIRError as error:
         (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
-        raise
 
 
-def run_worker(
-    config: RunConfig, material: Material, clips: list[Clip], folder: Path, *, rank: int
-) -> None:
-    """The body of worker `rank`: single-threaded, joined to the others through gloo."""
+def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
+    """The body of a worker, single-threaded; its rank and its fellows are in the environment."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    if config.workers > 1:
-        store = torch.distributed.FileStore(  # type: ignore[attr-defined]
-            str(folder / f"rendezvous-{os.getppid()}"), config.workers
-        )
-        torch.distributed.init_process_group(
-            "gloo", store=store, rank=rank, world_size=config.workers
-        )
+    if config.device == "cuda":
+        torch.cuda.set_device(config.own_device)
+    torch.distributed.init_process_group("nccl" if config.device == "cuda" else "gloo")
     try:
+        clips = _training(config, material, folder)
         Trainer(config, objective_of(config, material, clips), folder).run()
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        torch.distributed.destroy_process_group()
 
 
 def objective_of(config: RunConfig, material: Material, clips: list[Clip]) -> Objective:
@@ -189,16 +267,30 @@ def _photos(material: Material) -> list[Photo]:
     return [] if material.photos is None else load_photos(material.photos)
 
 
-def _reason(folder: Path, error: Exception) -> TrainingError:
+def _reason(folder: Path, error: ChildFailedError | None) -> TrainingError:
     """What the worker that gave up said, else what became of it."""
     said = folder / STOPPED
     if not said.exists():
+        assert error is not None
+        _, failure = error.get_first_failure()
         return TrainingError(
-            f"a worker died: {str(error).strip().splitlines()[-1]}",
+            f"a worker died, again and again: {_became_of(failure)}",
             hint="run the same command again to go on from the last checkpoint",
         )
     told = json.loads(said.read_text())
     return TrainingError(told["message"], hint=told["hint"])
+
+
+def _became_of(failure: ProcessFailure) -> str:
+    """In one line."""
+    if failure.exitcode < 0:
+        return f"killed by {signal.Signals(-failure.exitcode).name}"
+    said = str(
+        failure.message.get("message", failure.message)
+        if isinstance(failure.message, dict)
+        else failure.message
+    )
+    return said.strip().splitlines()[-1] if said.strip() else f"exit status {failure.exitcode}"
 
 
 def _die_with_the_parent() -> None:

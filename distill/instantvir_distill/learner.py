@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from instantvir_distill.optimizer import Muon, is_matrix
-from instantvir_distill.parallel import Ask, Layout, joined, whole
+from instantvir_distill.parallel import Ask, Layout, joined, unless_last, whole
 from instantvir_models.errors import UsageError
 
 NORMS_KEPT = 200
@@ -69,16 +70,25 @@ class Learner:
         self.norms: deque[float] = deque(maxlen=NORMS_KEPT)
         self.spikes = 0
 
-    def learn(self, ask: Ask, *, rate: float, step: int) -> tuple[Tensor, ...]:
-        """What `ask` gave back, the loss first, after one step against its gradient.
+    def learn(self, asks: Sequence[Ask], *, rate: float, step: int) -> tuple[Tensor, ...]:
+        """What all `asks` gave back, the mean loss first, after one step against its gradient.
+
+        Args:
+            asks: equal parts of the step, learned from in turn.
 
         Raises:
             FloatingPointError: if the loss is not a number.
         """
-        asked = self._asked(ask)
-        if not math.isfinite(float(asked[0].detach())):
-            raise FloatingPointError(f"the loss is {float(asked[0].detach())}")
-        asked[0].backward()
+        parts = []
+        for number, ask in enumerate(asks, 1):
+            with unless_last(self._asked, is_last=number == len(asks)):
+                loss, *others = self._asked(ask)
+                if not math.isfinite(float(loss.detach())):
+                    raise FloatingPointError(f"the loss is {float(loss.detach())}")
+                (loss / len(asks)).backward()
+            parts.append((loss.detach(), *(other.detach() for other in others)))
+        losses, others_of = [part[0] for part in parts], [part[1:] for part in parts]
+        asked = torch.stack(losses).mean(), *(other for part in others_of for other in part)
         self._fill_missing()
         if not self._is_spike():
             for optimizer in self.optimizers:

@@ -116,7 +116,7 @@ def recorrupted(
     Args:
         gain: a; the first is as noisy as sqrt(1 + a^2) q.
     """
-    w = noise_std * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+    w = noise_std * torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y)
     return y + gain * w, y - w / gain
 
 

@@ -1,6 +1,7 @@
 """Several workers as one: torch's own engines average gradients and hold weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -70,11 +71,23 @@ def joined(network: nn.Module, layout: Layout, *, entries: Sequence[str]) -> nn.
         mesh = init_device_mesh(next(network.parameters()).device.type, (world_size(),))
         for layer in getattr(network, "blocks", ()):
             fully_shard(layer, mesh=mesh)
+            for name in getattr(layer, "entries", ()):
+                register_fsdp_forward_method(layer, name)
         fully_shard(network, mesh=mesh)
         for name in entries:
             register_fsdp_forward_method(network, name)
         return asked
     return DistributedDataParallel(_AllAsked(network))
+
+
+@contextmanager
+def unless_last(asked: nn.Module, *, is_last: bool) -> Iterator[None]:
+    """Gradients of what is asked inside are averaged over workers with the last part only."""
+    if isinstance(asked, DistributedDataParallel) and not is_last:
+        with asked.no_sync():
+            yield
+        return
+    yield
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -1,20 +1,37 @@
 """What a run will cost, before it starts: counted on the modules themselves, on the meta device."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from instantvir_distill.config import DistillConfig, Phase, RunConfig, TeacherConfig
+from instantvir_distill.config import DistillConfig, Phase, RunConfig, TeacherConfig, WanSize
 from instantvir_distill.optimizer import is_matrix
+from instantvir_distill.parallel import Layout
+from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
+from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.priors.flow import FlowConfig, FlowNetwork
 from instantvir_models.priors.noise import PixelNoise
+from instantvir_models.priors.wan import WanPrior, denoised
+from instantvir_models.students.base import Conditioning
 from instantvir_models.students.fused import FusedStudent, Start
+from instantvir_models.students.text import TextRows
+from instantvir_models.students.wan.settings import WanSettings
+from instantvir_models.students.wan.student import WanStudent
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 
 FLOAT_BYTES = 4
+
+CARD_FLOPS = 312e12
+"""An A100's in bfloat16, as its maker says."""
+
+CARD_SHARE = 0.4
+"""Of the peak that training is taken to reach; an assumption."""
 
 CG_NOTE = "data consistency, fusion over time and the making of examples are not counted"
 
@@ -42,6 +59,7 @@ class Plan:
     steps: int
     workers: int
     networks: tuple[NetworkPlan, ...]
+    is_on_cards: bool = False
 
     @property
     def bytes_per_worker(self) -> int:
@@ -64,6 +82,11 @@ class Plan:
                 f"{one.flop_per_step / 1e12:.3f} TFLOP a step, "
                 f"{(one.state_bytes + one.saved_bytes) / 2**20:,.0f} MiB a worker"
             )
+        if self.is_on_cards:
+            days = self.flop / self.workers / (CARD_SHARE * CARD_FLOPS) / 86400
+            out.append(
+                f"{days:.1f} days on {self.workers} A100 that reach {CARD_SHARE:.0%} of their bf16 peak"
+            )
         out.append(
             f"in all {self.flop / 1e15:.3f} PFLOP, {self.bytes_per_worker / 2**20:,.0f} MiB a worker"
             " beside program and clips"
@@ -71,7 +94,18 @@ class Plan:
         return [*out, CG_NOTE]
 
 
-def planned(config: RunConfig, *, teacher: FlowConfig | None = None) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class WanTeacherSize:
+    """A published transformer that teaches; the defaults are Wan2.1-T2V-1.3B."""
+
+    transformer: WanConfig = field(default_factory=WanConfig)
+    autoencoder: LeanConfig | WanVaeConfig = field(default_factory=WanVaeConfig)
+
+
+Asked = Callable[[Phase], Tensor]
+
+
+def planned(config: RunConfig, *, teacher: FlowConfig | WanTeacherSize | None = None) -> Plan:
     """What `config` comes to; nothing is allocated.
 
     Args:
@@ -82,7 +116,11 @@ def planned(config: RunConfig, *, teacher: FlowConfig | None = None) -> Plan:
         made = _Counted("teacher", network, _prior_asked(network), learned="")
         return _plan(config, [made.planned(config)])
     assert isinstance(config, DistillConfig)
-    student = _on_meta(lambda: FusedStudent(config.student))
+    if isinstance(config.student, WanSize):
+        return _plan(config, _full_size(config, config.student, teacher))
+    assert not isinstance(teacher, WanTeacherSize)
+    size = config.student
+    student = _on_meta(lambda: FusedStudent(size))
     networks = [
         _Counted("student", student, _student_asked(student), learned=config.learned).planned(
             config
@@ -104,10 +142,101 @@ def planned(config: RunConfig, *, teacher: FlowConfig | None = None) -> Plan:
 
 
 def _plan(config: RunConfig, networks: list[NetworkPlan]) -> Plan:
-    return Plan(steps=config.steps, workers=config.workers, networks=tuple(networks))
+    return Plan(
+        steps=config.steps,
+        workers=config.workers,
+        networks=tuple(networks),
+        is_on_cards=config.device == "cuda",
+    )
 
 
-Asked = Callable[[Phase], Tensor]
+def _full_size(
+    config: DistillConfig, size: WanSize, teacher: FlowConfig | WanTeacherSize | None
+) -> list[NetworkPlan]:
+    """Student, teacher and critic; what autoencoders compute counts as that of whose they are."""
+    student = WanStudent(
+        _on_meta(lambda: WanTransformer(size.transformer)),
+        _autoencoder(size.autoencoder_config),
+        WanSettings(latents_per_block=size.latents_per_block),
+        _no_words(size.transformer),
+    )
+    student.transformer.recomputes_layers = config.recompute
+    networks = [
+        _Counted("student", student.transformer, _sequence_asked(student), learned="").planned(
+            config
+        )
+    ]
+    if not isinstance(teacher, WanTeacherSize):
+        return networks
+    prior = WanPrior(
+        _on_meta(lambda: WanTransformer(teacher.transformer)),
+        _autoencoder(teacher.autoencoder),
+        _no_words(teacher.transformer),
+        _no_words(teacher.transformer),
+        guidance=config.teacher_guidance,
+    )
+    networks.append(
+        _Counted("teacher", prior.transformer, _teaching_asked(prior), learned=None).planned(config)
+    )
+    if config.critic is not None:
+        critic = _on_meta(lambda: WanTransformer(teacher.transformer))
+        critic.recomputes_layers = config.recompute
+        # asked once more, without learning, for the score of what the student made
+        updates = config.critic.updates_per_step + 1 / 3
+        networks.append(
+            _Counted("critic", critic, _denoiser_asked(prior, critic), learned="").planned(
+                config, times=updates
+            )
+        )
+    return networks
+
+
+def _no_words(config: WanConfig) -> TextRows:
+    return TextRows(torch.empty(1, 0, config.text_dim, device="meta"), config.text_len)
+
+
+def _autoencoder(config: LeanConfig | WanVaeConfig) -> LeanVAE | WanVAE:
+    if isinstance(config, LeanConfig):
+        return _on_meta(lambda: LeanVAE(config)).requires_grad_(False)
+    return _on_meta(lambda: WanVAE(config)).requires_grad_(False)
+
+
+def _clip(phase: Phase) -> Tensor:
+    return torch.empty(1, phase.frames, 3, phase.crop, phase.crop, device="meta")
+
+
+def _sequence_asked(student: WanStudent) -> Asked:
+    def asked(phase: Phase) -> Tensor:
+        y = _clip(phase)
+        shown = Conditioning(y, y, y[:, :, :1], torch.empty(1, 0, device="meta"))
+        return student.restore_sequence(shown).x_hat
+
+    return asked
+
+
+def _teaching_asked(prior: WanPrior) -> Asked:
+    """Encoding of what the student made, with a gradient; then a look without one."""
+
+    def asked(phase: Phase) -> Tensor:
+        z = prior.encode(_clip(phase).requires_grad_())
+        with torch.no_grad():
+            looks = [_velocity(prior.transformer, z) for _ in range(1 + (prior.guidance != 1))]
+        return z + sum(looks)
+
+    return asked
+
+
+def _denoiser_asked(prior: WanPrior, critic: WanTransformer) -> Asked:
+    def asked(phase: Phase) -> Tensor:
+        with torch.no_grad():
+            z = prior.encode(_clip(phase))
+        return _velocity(critic, z)
+
+    return asked
+
+
+def _velocity(transformer: WanTransformer, z: Tensor) -> Tensor:
+    return denoised(transformer, z, 1.0, _no_words(transformer.config))
 
 
 @dataclass(frozen=True)
@@ -120,18 +249,21 @@ class _Counted:
     learned: str | None
     """What the names of its learned weights begin with; None where it stands still."""
 
-    def planned(self, config: RunConfig, *, times: int = 1) -> NetworkPlan:
+    def planned(self, config: RunConfig, *, times: float = 1) -> NetworkPlan:
         for name, weight in self.network.named_parameters():
             weight.requires_grad_(self.learned is not None and name.startswith(self.learned))
         counts = [(phase, self._count(phase)) for phase in config.phases]
         flop = sum(phase.steps * phase.samples * one.flop for phase, one in counts) / config.steps
-        saved = max(one.saved_bytes * -(-p.samples // config.workers) for p, one in counts)
+        parts = config.workers * config.accumulate
+        saved = max(one.saved_bytes * -(-p.samples // parts) for p, one in counts)
         parameters = list(self.network.named_parameters())
         return NetworkPlan(
             name=self.name,
             parameters=sum(weight.numel() for _, weight in parameters),
             learned=sum(weight.numel() for _, weight in parameters if weight.requires_grad),
-            state_bytes=FLOAT_BYTES * sum(_copies(n, w) * w.numel() for n, w in parameters),
+            state_bytes=FLOAT_BYTES
+            * sum(_copies(n, w, config.layout) * w.numel() for n, w in parameters)
+            // (config.workers if config.layout == "sharded" else 1),
             flop_per_step=times * flop,
             saved_bytes=saved,
         )
@@ -140,17 +272,46 @@ class _Counted:
         saved: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:
-            saved[id(tensor)] = tensor.numel() * tensor.element_size()
+            saved[id(tensor)] = _bytes(tensor)
             kept.append(tensor)  # so that no other tensor gets its id
             return tensor
 
         kept: list[Tensor] = []
         counter = FlopCounterMode(display=False)
-        with counter, saved_tensors_hooks(keep, lambda tensor: tensor):
-            out = self.asked(phase)
+        with counter:
+            with (
+                saved_tensors_hooks(keep, lambda tensor: tensor),
+                _kept_of_layers(self.network) as of_layers,
+            ):
+                out = self.asked(phase)
             if out.requires_grad:
                 out.sum().backward()
-        return _Count(counter.get_total_flops(), sum(saved.values()))
+        return _Count(counter.get_total_flops(), sum(saved.values()) + sum(of_layers))
+
+
+@contextmanager
+def _kept_of_layers(network: nn.Module) -> Iterator[list[int]]:
+    """Bytes of what layers are given that are computed again: hooks on tensors do not see it."""
+    sizes: list[int] = []
+
+    def count(layer: nn.Module, given: tuple[object, ...]) -> None:
+        sizes.append(sum(_bytes(one) for one in given[:2]))
+
+    layers: list[nn.Module] = []
+    if isinstance(network, WanTransformer) and network.recomputes_layers:
+        blocks = network.blocks
+        assert isinstance(blocks, nn.ModuleList)
+        layers = list(blocks)
+    handles = [layer.register_forward_pre_hook(count) for layer in layers]
+    try:
+        yield sizes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _bytes(given: object) -> int:
+    return given.numel() * given.element_size() if isinstance(given, Tensor) else 0
 
 
 @dataclass(frozen=True)
@@ -159,15 +320,18 @@ class _Count:
     saved_bytes: int
 
 
-def _copies(name: str, weight: Tensor) -> int:
-    """How many numbers a worker holds for each weight."""
+def _copies(name: str, weight: Tensor, layout: Layout) -> int:
+    """How many numbers workers hold for each weight."""
     if not weight.requires_grad:
         return 1
-    moments = 1 if is_matrix(name, weight) else 2
+    moments = 1 if layout == "replicated" and is_matrix(name, weight) else 2
     return 1 + 1 + moments + 1  # weight, gradient, optimiser, average
 
 
-def _on_meta(made: Callable[[], nn.Module]) -> nn.Module:
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+def _on_meta(made: Callable[[], NetworkT]) -> NetworkT:
     with torch.device("meta"):
         return made()
 

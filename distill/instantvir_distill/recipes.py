@@ -1,6 +1,7 @@
 """Named training runs: functions that return a complete configuration."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from instantvir_distill.config import (
     DENOISE_POWER,
@@ -9,6 +10,7 @@ from instantvir_distill.config import (
     Phase,
     RunConfig,
     TeacherConfig,
+    WanSize,
 )
 from instantvir_distill.data import ENLARGEMENT_BY_4
 from instantvir_distill.levels import NoiseLaw
@@ -135,6 +137,42 @@ def sharpen() -> DistillConfig:
     )
 
 
+def wan_lean() -> DistillConfig:
+    """The paper's student: Wan2.1-1.3B with the light autoencoder, against Wan2.1-1.3B with its own."""
+    return _full_size("lean", start="wan-1.3b-lean")
+
+
+def wan() -> DistillConfig:
+    """The same with the autoencoder that Wan2.1 came with."""
+    return _full_size("wan", start="wan-1.3b")
+
+
+def _full_size(autoencoder: Literal["lean", "wan"], *, start: str) -> DistillConfig:
+    return DistillConfig(
+        student=WanSize(autoencoder=autoencoder),
+        initial_weights=start,
+        method=Variational(
+            critic="blind",
+            levels=NoiseLaw(law="shifted_flow", low=0.02, high=0.98),
+            weight="dmd",
+            fidelity="likelihood",
+        ),
+        teacher="wan2.1-t2v-1.3b",
+        teacher_guidance=4.5,
+        critic=CriticConfig(updates_per_step=5, muon_lr=0.0, adam_lr=1e-5),
+        muon_lr=0.0,
+        adam_lr=1e-5,
+        device="cuda",
+        layout="sharded",
+        recompute=True,
+        compute="float32",
+        workers=8,
+        lossy_fraction=0.0,
+        inexactness=0.0,
+        phases=(Phase(steps=3000, crop=320, frames=45, samples=8, frames_learned=45),),
+    )
+
+
 def adapt() -> DistillConfig:
     """A trained student, adapted to measured videos of which no clean one exists."""
     return DistillConfig(
@@ -158,5 +196,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny-posterior": tiny_posterior,
     "sharpen": sharpen,
     "adapt": adapt,
+    "wan-1.3b-lean": wan_lean,
+    "wan-1.3b": wan,
 }
 """What `instantvir distill --recipe` knows."""

@@ -23,6 +23,8 @@ from torch.distributed.checkpoint.state_dict_saver import save as write_state
 from instantvir_distill.config import RunConfig
 from instantvir_distill.parallel import barrier, rank
 from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.outputs.claim import write_whole
+from instantvir_models.outputs.moving import sync_file, sync_folder
 
 MOST_DIFFERENCES = 5
 """Settings named in a message."""
@@ -58,9 +60,12 @@ def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
             hint=f"the last good one is {last_checkpoint(folder) or 'none'}",
         ) from error
     if rank() == 0:
+        for path in partial.rglob("*"):
+            sync_file(path)
         if place.exists():
             shutil.rmtree(place)
         os.replace(partial, place)
+        sync_folder(place.parent)
         for older in place.parent.iterdir():
             if older != place:
                 shutil.rmtree(older, ignore_errors=True)
@@ -109,9 +114,29 @@ def claim(config: RunConfig, folder: Path) -> None:
                 + (f", and {more} more" if more > 0 else ""),
                 hint="take another folder for another run",
             )
-    partial = written.with_suffix(".part")
-    partial.write_text(json.dumps(now, indent=2))
-    os.replace(partial, written)
+    else:
+        _refuse_what_no_run_made(folder)
+    write_whole(written, json.dumps(now, indent=2), may_replace=True)
+
+
+def _refuse_what_no_run_made(folder: Path) -> None:
+    """UsageError if the folder holds weights or a configuration of something else."""
+    try:
+        is_run = "seed" in json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        is_run = False
+    except (OSError, ValueError, TypeError):
+        raise _not_of_a_run(folder / "config.json") from None
+    names = ("config.json", "student.safetensors", "teacher.safetensors")
+    for path in [] if is_run else [folder / name for name in names]:
+        if os.path.lexists(path):
+            raise _not_of_a_run(path)
+
+
+def _not_of_a_run(path: Path) -> UsageError:
+    return UsageError(
+        f"`{path}` exists already, and no run made it", hint="take another folder for the run"
+    )
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -1,6 +1,5 @@
 """How a tiny video prior is made: clean clips, noise of every kind, one denoiser."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from instantvir_distill.learner import Learner, Rates
 from instantvir_distill.parallel import rank, world_size
 from instantvir_models.checkpoints.prior import load_prior, save_prior
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.priors.base import ErrorTable
+from instantvir_models.outputs.claim import new_file
+from instantvir_models.priors.base import ErrorTable, Prior
 from instantvir_models.priors.flow import SIGNAL_STD, FlowNetwork, FlowPrior
 from instantvir_models.priors.noise import NoiseLevel, PixelNoise, PooledNoise, white
 
@@ -57,9 +57,11 @@ class Teaching:
     def prepare(self, step: int) -> None:
         self.sampler.seed(self.config.seed, rank(), step)
 
-    def ask(self, name: str, step: int, update: int) -> tuple[Tensor, ...]:
-        phase = self.config.phase_at(step)
-        count = phase.samples // world_size()
+    def ask(self, name: str, step: int, update: int, part: int) -> tuple[Tensor, ...]:
+        phase = self.config.phase_at(
+            step
+        )  # each part draws on, so that all have samples of their own
+        count = phase.samples // world_size() // self.config.accumulate
         each = [self._error(self.sampler.clean(phase.crop, phase.frames)) for _ in range(count)]
         return torch.stack(each).mean(), *each
 
@@ -104,9 +106,8 @@ class Teaching:
         network.load_state_dict(average)
         prior = FlowPrior(network.eval().requires_grad_(False), ErrorTable((1.0,), (1.0,)))
         errors = measured_errors(prior, self._validation())
-        partial = folder / "teacher.part"
-        save_prior(FlowPrior(network, errors), partial)
-        os.replace(partial, folder / WEIGHTS)
+        with new_file(folder / WEIGHTS, may_replace=True) as unfinished:
+            save_prior(FlowPrior(network, errors), unfinished)
 
     def _validation(self) -> list[Tensor]:
         """The same few clean crops each time."""
@@ -116,15 +117,16 @@ class Teaching:
 
 
 @torch.no_grad()
-def measured_errors(prior: FlowPrior, clean: Sequence[Tensor]) -> ErrorTable:
+def measured_errors(prior: Prior, clean: Sequence[Tensor]) -> ErrorTable:
     """Root mean squared error of `prior` at each of `MEASURED_LEVELS`, over clean videos."""
-    generator = torch.Generator().manual_seed(0)
+    signals = [prior.encode(x) for x in clean]
+    generator = torch.Generator(signals[0].device).manual_seed(0)
     errors = []
     for level in MEASURED_LEVELS:
         noise = white(level)
         squared = [
-            float((prior.denoise(x + noise.drawn(x, generator), noise) - x).square().mean())
-            for x in clean
+            float((prior.denoise(z + noise.drawn(z, generator), noise) - z).square().mean())
+            for z in signals
         ]
         errors.append(float(np.sqrt(np.mean(squared))))
     return ErrorTable(MEASURED_LEVELS, tuple(errors))

@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from instantvir_distill.learner import Learner
 from instantvir_distill.parallel import rank
 from instantvir_distill.saved import claim, last_checkpoint, load_checkpoint, save_checkpoint
 from instantvir_models.errors import InstantVIRError
+from instantvir_models.outputs.claim import write_whole
 
 SAVE_EVERY_SECONDS = 120
 LOG_EVERY_STEPS = 50
@@ -34,8 +36,12 @@ class Objective(Protocol):
     def prepare(self, step: int) -> None:
         """Called once at the start of each step."""
 
-    def ask(self, name: str, step: int, update: int) -> tuple[Tensor, ...]:
-        """The loss of network `name` at its update number `update` of a step, and more to remember."""
+    def ask(self, name: str, step: int, update: int, part: int) -> tuple[Tensor, ...]:
+        """The loss of network `name` at its update number `update` of a step, and more to remember.
+
+        Args:
+            part: of the step's samples, one of `RunConfig.accumulate` equal ones.
+        """
 
     def shown(self, name: str, asked: tuple[Tensor, ...]) -> dict[str, float]:
         """What of it goes into the log, by name."""
@@ -89,9 +95,11 @@ class Trainer:
 
     def _learned(self, name: str, learner: Learner, update: int, rate: float) -> dict[str, float]:
         try:
-            asked = learner.learn(
-                lambda: self.objective.ask(name, self.step, update), rate=rate, step=self.step
-            )
+            asks = [
+                partial(self.objective.ask, name, self.step, update, part)
+                for part in range(self.config.accumulate)
+            ]
+            asked = learner.learn(asks, rate=rate, step=self.step)
         except FloatingPointError as error:
             good = last_checkpoint(self.folder)
             raise TrainingError(
@@ -153,4 +161,4 @@ class Trainer:
             return
         rows = [row for row in log.read_text().splitlines() if row.endswith("}")]
         kept = [row for row in rows if json.loads(row)["step"] <= self.step]
-        log.write_text("".join(row + "\n" for row in kept))
+        write_whole(log, "".join(row + "\n" for row in kept), may_replace=True)

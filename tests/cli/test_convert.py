@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from instantvir_models.checkpoints import tensors as tensors_module
 from instantvir_models.checkpoints.config import WanCheckpoint, read_config
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.errors import VideoWriteError
+from instantvir_models.outputs import claim as claim_module
 from tests.wan_small import small_autoencoder, small_student
 
 
@@ -192,35 +192,35 @@ def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path, weights, monkeypatch,
 
 
 def test_what_a_killed_conversion_left_is_told_and_not_taken(tmp_path, weights):
-    """Process numbers repeat where each program has a container of its own."""
     out = tmp_path / "out"
     save_folder(small_student(), out, WanCheckpoint(task="deblur"))
     good = (out / "transformer.safetensors").read_bytes()
-    left = out / f".unfinished-{os.getpid()}"
+    left = out / ".autoencoder.safetensors.instantvir"
     left.mkdir()
+    (left / "lock").touch()
     (left / "transformer.safetensors").write_bytes(b"half")
     result = run("convert", weights, "-o", out)
     assert result.exit_code == 0, result.stderr
     assert (out / "transformer.safetensors").read_bytes() == good
-    assert "was left by a conversion that did not end" in said(result)
-    assert [path.name for path in out.glob(".unfinished-*")] == [left.name]
+    assert "left by a run that was ended" in said(result) or "of an earlier run" in said(result)
+    assert not left.exists()
 
 
 def test_the_configuration_takes_its_place_last(tmp_path, monkeypatch):
     """What stops half-way between is found: new weights never have old digests that fit them."""
     save_folder(small_student(), tmp_path, WanCheckpoint())
-    before, replace = contents(tmp_path), Path.replace
+    before, move = contents(tmp_path), claim_module.move_over
 
     def stops_at_the_weights(path, target):
         if path.name == "transformer.safetensors":
             raise OSError(errno.EIO, "Input/output error")
-        return replace(path, target)
+        return move(path, target)
 
-    monkeypatch.setattr(Path, "replace", stops_at_the_weights)
-    with pytest.raises(VideoWriteError, match="cannot be written: Input/output error"):
+    monkeypatch.setattr(claim_module, "move_over", stops_at_the_weights)
+    with pytest.raises(VideoWriteError, match="Input/output error"):
         save_folder(small_student(), tmp_path, WanCheckpoint(task="sr"))
     assert contents(tmp_path)["config.json"] == before["config.json"]
-    assert not list(tmp_path.glob(".unfinished-*"))
+    assert not list(tmp_path.glob(".*.instantvir"))
 
 
 def test_weights_may_be_read_by_whom_the_configuration_may(tmp_path, weights):
@@ -255,7 +255,10 @@ def test_what_other_people_wrote_cannot_steer_a_terminal(tmp_path, where):
         result = run("convert", index, "-o", tmp_path / "out")
     else:
         out = tmp_path / "out"
-        (out / f".unfinished-{steering}").mkdir(parents=True)
+        left = out / f".{steering}.instantvir"
+        left.mkdir(parents=True)
+        (left / "lock").touch()
+        (left / "weights").write_text("half")
         torch.save(small_autoencoder("lean").state_dict(), tmp_path / "lean.ckpt")
         result = run("convert", tmp_path / "lean.ckpt", "-o", out)
     assert "?]0;title??[31m?" in result.stderr.replace("\n", "").replace(" ", "")

@@ -3,11 +3,18 @@
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from instantvir_cli.app import app
+from instantvir_cli.training_view import rows_of, shown
+from instantvir_distill.saved import claim
+from instantvir_models.checkpoints.config import WanCheckpoint
+from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.load import load_student
 from tests.media_clips import make_clip
+from tests.small_runs import SMALL, clip, trainer
+from tests.wan_small import small_student
 
 TINY_STEPS = (
     "--workers", "1", "--set", "phases.0.steps=1", "--set", "phases.0.crop=16",
@@ -69,3 +76,62 @@ def test_a_plan_is_shown_and_nothing_starts(recipe, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "TFLOP a step" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_view_of_a_run_shows_losses_and_nothing_else(tmp_path):
+    log = tmp_path / "log.jsonl"
+    assert rows_of(log) == []
+    rows = [
+        {"step": 50 * i, "rate": 1.0, "spikes": 0, "norm": 0.1, "denoise": 1 / i, "sr": 0.5}
+        for i in (1, 2, 4)
+    ]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 200, "cut')
+    assert rows_of(log) == rows
+    assert shown(rows) == "denoise 0.25 █▃▁  sr 0.5 ▁▁▁"
+
+
+def export(*args):
+    return CliRunner().invoke(app, ["export", *map(str, args)])
+
+
+def test_what_a_run_made_is_exported_and_is_a_model(tmp_path):
+    run_folder = tmp_path / "run"
+    made = trainer(SMALL, [clip("a_1")], run_folder)
+    claim(SMALL, run_folder)
+    made.save()
+    row = {"sha256": "0", "psnr": {"noise 10": 33.25}}
+    (run_folder / "validation.jsonl").write_text(json.dumps(row) + "\n")
+    made = export(run_folder, "-o", tmp_path / "out")
+    assert made.exit_code == 0, made.output
+    loaded = load_student(str(tmp_path / "out"))
+    original = load_student(str(run_folder / "student.safetensors"))
+    for name, weight in original.student.state_dict().items():
+        assert torch.equal(loaded.student.state_dict()[name], weight)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| noise 10 | 33.25 |" in card
+    assert "`regression`" in card
+    told = CliRunner().invoke(app, ["info", str(tmp_path / "out"), "--json"])
+    assert json.loads(told.stdout)["recipe"]["adam_lr"] == SMALL.adam_lr
+
+    (tmp_path / "out" / "student.safetensors").write_bytes(b"something else")
+    told = CliRunner().invoke(app, ["info", str(tmp_path / "out")])
+    assert told.exit_code != 0
+
+
+def test_a_full_size_student_is_exported_whole(tmp_path):
+    save_folder(small_student(), tmp_path / "run" / "student", WanCheckpoint(task="denoise"))
+    assert export(tmp_path / "run", "-o", tmp_path / "out").exit_code == 0
+    assert load_student(str(tmp_path / "out")).checkpoint.task == "denoise"
+
+
+def test_what_cannot_be_exported_is_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    made = export(tmp_path / "empty", "-o", tmp_path / "out")
+    assert made.exit_code == 4
+    assert "holds no student" in made.output
+    made = export(tmp_path / "empty", "-o", tmp_path / "empty")
+    assert made.exit_code == 2
+    save_folder(small_student(), tmp_path / "whole", WanCheckpoint())
+    made = export(tmp_path / "whole", "-o", tmp_path / "out", "--push", "not a name")
+    assert made.exit_code == 4
+    assert "no repository on the Hub" in made.output

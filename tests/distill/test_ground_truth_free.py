@@ -100,6 +100,7 @@ def test_recipes_say_truly_whether_they_need_clean_clips():
     }
     assert free == {
         "tiny-self-supervised", "tiny-amortised", "tiny-posterior", "sharpen", "adapt",
+        "wan-1.3b-lean", "wan-1.3b",
     }  # fmt: skip
 
 

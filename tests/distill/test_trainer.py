@@ -60,7 +60,7 @@ class Fit:
     def prepare(self, step):
         self.x = torch.sin(torch.arange(24.0).view(4, 6) * (step + 1))[rank() :: world_size()]
 
-    def ask(self, name, step, update):
+    def ask(self, name, step, update, part):
         # one worker's samples go through the branch, those of the other do not
         by_branch = self.uses_branch and rank() == 0 and step % 2 == 0
         errors = (
@@ -126,7 +126,7 @@ def test_two_workers_equal_one(tmp_path, layout):
     mp.spawn(work, (2, tmp_path / "two", layout), nprocs=2)
 
     class Alone(Fit):
-        def ask(self, name, step, update):
+        def ask(self, name, step, update, part):
             by = (self.uses_branch and step % 2 == 0, False)
             halves = [
                 (self.nets[name](self.x[i::2], by_branch=by[i]) - self.x[i::2].cos() * (1 + update))
@@ -145,6 +145,21 @@ def test_two_workers_equal_one(tmp_path, layout):
         assert again.step == CONFIG.steps
         for name, net in again.objective.nets.items():
             same(net.state_dict(), fit.nets[name].state_dict(), rtol=1e-5, atol=1e-5)
+
+
+def test_samples_learned_from_in_turn_count_as_if_at_once(tmp_path):
+    class InTurn(Fit):
+        def ask(self, name, step, update, part):
+            whole, self.x = self.x, self.x[2 * part : 2 * part + 2]
+            asked = super().ask(name, step, update, part)
+            self.x = whole
+            return asked
+
+    Trainer(CONFIG, Fit(), tmp_path / "once").run()
+    Trainer(replace(CONFIG, accumulate=2), InTurn(), tmp_path / "twice").run()
+    same(weights(tmp_path / "once"), weights(tmp_path / "twice"), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UsageError, match="not 3 equal parts"):
+        replace(CONFIG, accumulate=3)
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tmp_path):

@@ -139,8 +139,9 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
         "    launch._check = lambda *_: None\n"
         "    launch.distill(tiny(), clips=pathlib.Path(sys.argv[1]), folder=pathlib.Path(sys.argv[1]))\n"
         "else:\n"
-        "    def forever(*a, rank, **k):\n"
-        "        pathlib.Path(sys.argv[1], f'pid-{rank}').write_text(str(os.getpid()))\n"
+        "    def forever(*a):\n"
+        "        pid = pathlib.Path(sys.argv[1], 'pid-' + os.environ['RANK'])\n"
+        "        pid.write_text(str(os.getpid()))\n"
         "        time.sleep(600)\n"
         "    launch.run_worker = forever\n"
     )
@@ -158,6 +159,64 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
         run.kill()
         run.wait()
     assert _wait_until(lambda: not any(map(_is_running, pids)), 20)
+
+
+LAUNCHED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[2].split(os.pathsep)
+from dataclasses import replace
+from pathlib import Path
+from instantvir_distill import launch, trainer
+from tests.small_runs import SMALL
+
+trainer.SAVE_EVERY_SECONDS = 0
+folder = Path(sys.argv[1])
+first = trainer.Trainer.update
+
+def update(self):
+    if sys.argv[3] == "killed" and self.step == 3 and os.environ["RANK"] == "1":
+        if not (folder / "was-killed").exists():
+            (folder / "was-killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return first(self)
+
+trainer.Trainer.update = update
+if __name__ == "__main__":
+    config = replace(SMALL, workers=2)
+    launch.distill(config, clips=folder.parent / "clips", folder=folder)
+"""
+
+
+def _launched(tmp_path, name, *command):
+    (tmp_path / "run.py").write_text(LAUNCHED)
+    roots = os.pathsep.join(str(Path(p).resolve()) for p in sys.path if p)
+    made = subprocess.run(
+        [sys.executable, *command, tmp_path / "run.py", tmp_path / name, roots, name],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": roots},
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return load_file(tmp_path / name / "student.safetensors")
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("killed", ()), pytest.param("torchrun", TORCHRUN, marks=pytest.mark.slow)],
+)
+def test_workers_come_to_the_same_when_one_is_killed_or_torchrun_starts_them(
+    tmp_path, name, command
+):
+    (tmp_path / "clips").mkdir()
+    for clip_name in ("a.mp4", "b.mp4"):
+        make_clip(tmp_path / "clips" / clip_name, width=80, height=64)
+    whole = _launched(tmp_path, "whole")
+    other = _launched(tmp_path, name, *command)
+    assert (tmp_path / name / "was-killed").exists() == (name == "killed")
+    for weight, value in whole.items():
+        torch.testing.assert_close(other[weight], value, rtol=0, atol=0)
 
 
 def test_training_lowers_the_loss_on_one_example(tmp_path):

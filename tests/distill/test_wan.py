@@ -1,19 +1,37 @@
 """The same methods with a small Wan-shaped student, and a teacher in another latent space."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.multiprocessing as mp
 
+from instantvir_distill import measure
+from instantvir_distill.config import CriticConfig, DistillConfig, Phase, WanSize
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.methods.base import Example, Networks
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import red_diff
+from instantvir_distill.plan import WanTeacherSize, planned
+from instantvir_distill.pupils import first_pupil
+from instantvir_distill.recipes import RECIPES
 from instantvir_distill.restorers import SequenceRestorer
+from instantvir_distill.teachers import wan_teacher
+from instantvir_distill.teaching import MEASURED_LEVELS
+from instantvir_models.checkpoints.config import WanCheckpoint
+from instantvir_models.checkpoints.folder import save_folder, save_prompt
+from instantvir_models.checkpoints.load import load_student
+from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.priors.base import ErrorTable
+from instantvir_models.priors.noise import white
 from instantvir_models.priors.wan import WanPrior
-from instantvir_models.students.wan.transformer import WanTransformer
+from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
+from tests.media_clips import make_clip
+from tests.small_runs import clip, trainer
 from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_student, small_text
 
 LAW = NoiseLaw(low=0.1, high=1.0)
@@ -41,3 +59,132 @@ def test_a_method_knows_no_network(method):
     assert loss.total.isfinite()
     assert sum(g is not None and bool(g.abs().sum() > 0) for g in gradients) > len(gradients) / 2
     assert all(weight.grad is None for weight in teacher.transformer.parameters())
+
+
+PHASE = Phase(steps=2, crop=32, frames=9, samples=2, frames_learned=9)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A student with LeanVAE and a prompt, and a teacher with the autoencoder of Wan."""
+    for name, kind in (("student", "lean"), ("teacher", "wan")):
+        student = small_student(kind, estimate_std=0.1)
+        made = save_folder(student, tmp_path / name, WanCheckpoint(task="deblur", source="a test"))
+        save_prompt(tmp_path / name, made, student.text.rows, text="a street")
+    return tmp_path / "student", tmp_path / "teacher"
+
+
+def small(folders, **changes):
+    student, teacher = folders
+    recipe = replace(
+        RECIPES["wan-1.3b-lean"](), initial_weights=str(student), teacher=str(teacher), device="cpu",
+        layout="replicated", workers=1, phases=(PHASE,), mix=("deblur",), adam_lr=1e-3, warmup_steps=1,
+    )  # fmt: skip
+    return replace(recipe, critic=CriticConfig(muon_lr=0.0, adam_lr=1e-3), **changes)
+
+
+def test_a_full_size_student_is_distilled_and_is_a_model(folders, tmp_path, monkeypatch):
+    """Student in one latent space, teacher and critic in another, text in all of them."""
+    monkeypatch.setattr("instantvir_distill.trainer.LOG_EVERY_STEPS", 2)
+    config = small(folders)
+    run = trainer(config, [clip("a_1")], tmp_path / "run")
+    before = {k: v.clone() for k, v in run.objective.student.state_dict().items()}
+    run.run()
+    after = run.objective.student.state_dict()
+    assert sum(not torch.equal(after[k], v) for k, v in before.items()) > len(before) / 2
+    (row,) = [
+        json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    ]
+    assert {"critic", "deblur"} <= row.keys()
+    made = load_student(str(tmp_path / "run" / "student"))
+    assert made.checkpoint.task == "deblur"
+    assert torch.equal(made.student.text.rows, load_student(str(folders[0])).student.text.rows)
+    average = run.objective.learners["student"].average
+    for name, weight in made.student.transformer.state_dict().items():
+        torch.testing.assert_close(weight, average[name], rtol=0, atol=0)
+
+
+def test_layers_computed_again_have_the_same_gradient(folders, tmp_path):
+    gradients = []
+    for recompute in (False, True):
+        run = trainer(small(folders, recompute=recompute), [clip("a_1")], tmp_path / str(recompute))
+        run.objective.prepare(0)
+        run.objective.ask("student", 0, 0, 0)[0].backward()
+        gradients.append({k: w.grad for k, w in run.objective.student.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-8)
+
+
+def shards(number, world, folders, folder):
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(str(folder / "store"), world)
+    torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
+    config = small(folders, layout="sharded", workers=world, recompute=True)
+    trainer(config, [clip("a_1")], folder).run()
+    torch.distributed.destroy_process_group()
+
+
+def test_two_workers_that_hold_half_the_weights_each_equal_two_that_hold_all(folders, tmp_path):
+    """FSDP2 with the critic sharded, too: what is asked of a layer before its turn is gathered."""
+    for layout in ("sharded", "replicated"):
+        (tmp_path / layout).mkdir()
+    mp.spawn(shards, (2, folders, tmp_path / "sharded"), nprocs=2)
+    mp.spawn(replicas, (2, folders, tmp_path / "replicated"), nprocs=2)
+    made = [load_student(str(tmp_path / n / "student")) for n in ("sharded", "replicated")]
+    for name, weight in made[0].student.transformer.state_dict().items():
+        other = made[1].student.transformer.state_dict()[name]
+        torch.testing.assert_close(weight, other, rtol=1e-4, atol=2e-4)  # of steps of 1e-3
+
+
+def replicas(number, world, folders, folder):
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(str(folder / "store"), world)
+    torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
+    trainer(small(folders, workers=world), [clip("a_1")], folder).run()
+    torch.distributed.destroy_process_group()
+
+
+def test_guidance_leads_away_from_no_words(folders):
+    _, teacher = folders
+    z = torch.randn(1, 3, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    plain, guided = (wan_teacher(teacher, guidance=g).denoise(z, white(0.5)) for g in (1.0, 3.0))
+    without = replace(wan_teacher(teacher), text=wan_teacher(teacher).without)
+    expected = without.denoise(z, white(0.5)).lerp(plain, 3.0)
+    torch.testing.assert_close(guided, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_how_far_a_teacher_is_off_is_measured_once(folders, tmp_path):
+    _, teacher = folders
+    with pytest.raises(UsageError, match="nobody measured"):
+        wan_teacher(teacher).error_std(0.5)
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    make_clip(clips / "a.mp4", num_frames=9)
+    assert measure.main([str(teacher), "--clips", str(clips), "--frames", "9"]) is None
+    table = wan_teacher(teacher).errors
+    assert table.noise_std == MEASURED_LEVELS
+    assert all(e > 0 for e in table.error_std)
+
+
+def test_the_plan_of_the_papers_student_counts_the_real_networks(monkeypatch):
+    """30 layers on the meta device take half a minute here; two show the same law."""
+    size = WanSize(transformer=WanConfig(num_layers=2))
+    recipe = replace(RECIPES["wan-1.3b-lean"](), student=size, phases=(PHASE,), workers=2)
+    teacher = WanTeacherSize(transformer=WanConfig(num_layers=2))
+    student, prior, critic = planned(recipe, teacher=teacher).networks
+    assert student.parameters == prior.parameters == critic.parameters
+    assert prior.learned == 0
+    assert critic.flop_per_step > 5 * 2 * prior.parameters  # five updates, each more than a look
+    once = planned(replace(recipe, recompute=False), teacher=teacher).networks[0]
+    assert student.saved_bytes < once.saved_bytes
+    assert student.flop_per_step > once.flop_per_step
+    assert "A100" in " ".join(planned(recipe, teacher=teacher).lines())
+
+
+def test_a_full_size_recipe_without_its_weights_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no model called `wan-1.3b-lean`"):
+        first_pupil(RECIPES["wan-1.3b-lean"](), torch.float32)
+    with pytest.raises(UsageError, match="is for full-size students"):
+        DistillConfig(phases=(PHASE,), recompute=True)
+    with pytest.raises(UsageError, match="which this recipe trains"):
+        first_pupil(replace(RECIPES["wan-1.3b-lean"](), initial_weights="tiny"), torch.float32)

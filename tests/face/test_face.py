@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import instantvir
 from instantvir_cli.app import app
 from instantvir_cli.options import (
+    BatchOptions,
     ComparisonOptions,
     DegradationOptions,
     EncodingOptions,
@@ -83,10 +84,15 @@ def options_of(*groups):
 def test_restoring_takes_what_the_command_takes():
     """One vocabulary: the options of `restore`, but for what only a terminal has."""
     options = options_of(
-        FileDegradationOptions, ModelOptions, FieldOptions, EncodingOptions, ComparisonOptions
+        FileDegradationOptions,
+        ModelOptions,
+        FieldOptions,
+        EncodingOptions,
+        ComparisonOptions,
+        BatchOptions,
     )
     ours = set(signature(instantvir.restore).parameters)
-    assert options - ours == {"threads", "compare"}
+    assert options - ours == {"threads", "compare", "recursive", "jobs"}
     assert ours - options == {"source", "destination", "overwrite", "on_progress"}
 
 

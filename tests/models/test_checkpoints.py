@@ -113,7 +113,7 @@ def test_every_layout_of_a_student_becomes_ours(tmp_path, layout):
     assert written.keys() == state.keys()
     assert all(torch.equal(written[key], state[key]) for key in state)
     assert config.task == "deblur"
-    assert damaged_files(tmp_path / "out", config) == []
+    assert damaged_files(tmp_path / "out", config.sha256) == []
 
 
 def test_the_card_says_what_it_is_and_leaves_a_better_one_alone(tmp_path):
@@ -148,7 +148,7 @@ def test_two_conversions_at_once_add_a_part_each(tmp_path, monkeypatch):
     assert config.transformer is not None
     assert config.lean is not None
     assert config.sha256.keys() == {"transformer.safetensors", "autoencoder.safetensors"}
-    assert damaged_files(tmp_path / "out", config) == []
+    assert damaged_files(tmp_path / "out", config.sha256) == []
 
 
 def test_weights_beyond_the_range_of_a_type_are_refused(tmp_path):

@@ -181,7 +181,7 @@ def configured(folder, change):
         ({"sha256": ["x"]}, "`sha256` is ['x'], expected dict"),
         ({"transformer": []}, "WanConfig is an object"),
         ({"task": "\x1b[31mred"}, "`task` is '\\x1b[31mred', which cannot be printed"),
-        ("[1, 2]", "WanCheckpoint is an object, got [1, 2]"),
+        ("[1, 2]", "a configuration is an object, got [1, 2]"),
         ('{"_class_name": "WanTransformer3DModel"}', "does not say `format`"),
         ("{", "is not usable"),
         ("[" * 100_000, "is not usable"),

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ class Example:
     """Those that are restored."""
     task: str
 
+    def to(self, device: torch.device) -> Self:
+        """The same with its frames there; operators follow what they are given."""
+        y = Measurement(self.measurement.y.to(device), self.measurement.degradation)
+        return replace(self, measurement=y)
+
     @property
     def inside(self) -> Measurement:
         """The measurement of the learned frames."""
@@ -38,6 +43,9 @@ class CleanExample(Example):
 
     x: Tensor
     """The learned frames [1, t, 3, H, W], clean."""
+
+    def to(self, device: torch.device) -> Self:
+        return replace(super().to(device), x=self.x.to(device))
 
 
 @dataclass(frozen=True)
@@ -180,5 +188,5 @@ def mean_of(each: Sequence[Tensor]) -> Loss:
 def noised(z: Tensor, law: NoiseLaw, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(z + r e, r) with r drawn from `law`, [B]."""
     noise_std = law.drawn(len(z), generator).to(z)
-    e = torch.randn(z.shape, generator=generator, dtype=z.dtype)
+    e = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z)
     return z + noise_std.reshape(-1, 1, 1, 1, 1) * e, noise_std

@@ -6,11 +6,14 @@ from instantvir_models.checkpoints.config import WanCheckpoint
 
 CARD_NAME = "README.md"
 
+FRONT_MATTER = "---\nlibrary_name: instantvir\npipeline_tag: video-to-video\n---\n"
+"""How a card of ours begins; one that begins otherwise is somebody's own."""
+
 
 def write_card(folder: Path, config: WanCheckpoint, *, instead_of: Path) -> None:
     """Write the card of `config` into `folder`, unless the one in `instead_of` is somebody's own."""
     old = instead_of / CARD_NAME
-    if not old.exists() or old.read_bytes().startswith(_front_matter().encode()):
+    if not old.exists() or old.read_bytes().startswith(FRONT_MATTER.encode()):
         (folder / CARD_NAME).write_text(card(config), encoding="utf-8")
 
 
@@ -21,7 +24,7 @@ def card(config: WanCheckpoint) -> str:
     autoencoder = "LeanVAE" if config.lean else "Wan2.1" if config.wan_vae else "missing"
     files = "".join(f"| `{name}` | `{digest}` |\n" for name, digest in config.sha256.items())
     return (
-        f"{_front_matter()}\n"
+        f"{FRONT_MATTER}\n"
         "# A causal video restoration student for instantvir\n\n"
         "```\ninstantvir restore IN.mp4 --model FOLDER_OR_REPO\n```\n\n"
         f"* trained for: {task}\n"
@@ -37,7 +40,3 @@ def card(config: WanCheckpoint) -> str:
         "student).\n\n"
         f"| file | sha256 |\n|---|---|\n{files}"
     )
-
-
-def _front_matter() -> str:
-    return "---\nlibrary_name: instantvir\npipeline_tag: video-to-video\n---\n"

@@ -7,13 +7,16 @@ import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from instantvir_models.autoencoders.lean import LeanConfig
 from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.wan.settings import WanSettings
 from instantvir_models.students.wan.transformer import WanConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FORMAT = "instantvir-wan"
 FORMAT_VERSION = 1
@@ -94,13 +97,28 @@ def read_config(folder: Path) -> WanCheckpoint:
         CheckpointError: if there is none or it says something this program does not understand.
     """
     path = folder / CONFIG_NAME
+    values = read_object(path, folder)
+    try:
+        return from_json(WanCheckpoint, values)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _unusable(path, error) from error
+
+
+def read_object(path: Path, folder: Path) -> dict[str, Any]:
+    """What the config.json of `folder` says, if it is one of ours.
+
+    Raises:
+        CheckpointError: likewise.
+    """
     try:
         if path.stat().st_size > LARGEST_CONFIG_BYTES:
             raise ValueError("it is larger than a megabyte")
         values = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and "format" not in values:
+        if not isinstance(values, dict):
+            raise ValueError(f"a configuration is an object, got {_short(values)}")
+        if "format" not in values:
             raise ValueError("it does not say `format`, so it is not a configuration of instantvir")
-        return from_json(WanCheckpoint, values)
+        return values
     except PermissionError as error:
         raise CheckpointError(f"`{path}` cannot be read: {error.strerror}") from error
     except OSError as error:
@@ -109,13 +127,17 @@ def read_config(folder: Path) -> WanCheckpoint:
             hint="`instantvir convert SRC -o DIR` makes one of published weights",
         ) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"`{path}` is not usable: {error}",
-            hint="`instantvir convert SRC -o DIR` writes one into a folder of its own",
-        ) from error
+        raise _unusable(path, error) from error
 
 
-def write_config(folder: Path, config: WanCheckpoint) -> None:
+def _unusable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"`{path}` is not usable: {error}",
+        hint="`instantvir convert SRC -o DIR` writes one into a folder of its own",
+    )
+
+
+def write_config(folder: Path, config: "DataclassInstance") -> None:
     """Write `config` as the config.json of `folder`."""
     text = json.dumps(asdict(config), indent=2) + "\n"
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")

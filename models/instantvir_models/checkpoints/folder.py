@@ -1,10 +1,7 @@
 """A checkpoint folder: config.json, and one network per safetensors file or row of shards."""
 
-import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,17 +29,13 @@ from instantvir_models.checkpoints.tensors import (
     write_tensors,
 )
 from instantvir_models.errors import CheckpointError, VideoWriteError
+from instantvir_models.outputs.claim import claim
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.student import WanStudent
 from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 
-logger = logging.getLogger(__name__)
-
 SHARD_BYTES = 2_000_000_000
 TRANSFORMER, AUTOENCODER = "transformer", "autoencoder"
-UNFINISHED = ".unfinished-"
-"""How the folder begins in which files lie until all are complete."""
-
 PROMPT_NAME = "prompt.safetensors"
 """Rows the student attends to unless it is told others."""
 
@@ -121,7 +114,7 @@ def add_network(
     Raises:
         VideoWriteError: as `written_at_once`.
     """
-    with written_at_once(folder) as unfinished:
+    with written_at_once(folder, f"{part}.safetensors") as unfinished:
         digests = write_shards(unfinished, part, tensors, shard_bytes=shard_bytes)
         config = current_config()
         old = files_of(config, part)
@@ -141,7 +134,7 @@ def save_prompt(folder: Path, config: WanCheckpoint, rows: Tensor, *, text: str)
     Raises:
         VideoWriteError: as `written_at_once`.
     """
-    with written_at_once(folder) as unfinished:
+    with written_at_once(folder, PROMPT_NAME) as unfinished:
         save_rows(rows, unfinished / PROMPT_NAME, text=text)
         digest = sha256_of(unfinished / PROMPT_NAME)
         config = replace(config, sha256=config.sha256 | {PROMPT_NAME: digest})
@@ -151,25 +144,24 @@ def save_prompt(folder: Path, config: WanCheckpoint, rows: Tensor, *, text: str)
 
 
 @contextmanager
-def written_at_once(folder: Path) -> Iterator[Path]:
-    """A folder inside `folder` for new files, which take their places when all are complete.
+def written_at_once(folder: Path, part: str) -> Iterator[Path]:
+    """A folder inside `folder` for the new files of a part, which take their places when all are
+    complete; two runs never write one part.
 
     They take them one after the other, config.json last: if that stops half-way, the old
     configuration is left with digests of the old files, so `info` names those that are new.
 
     Raises:
+        UsageError: if another run writes the part.
         VideoWriteError: if something cannot be written. What is in `folder` has then not changed,
             unless it was one of the new files that could not take its place.
     """
     was_there = os.path.lexists(folder)
-    unfinished = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _tell_of_leftovers(folder)
-        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
-        yield unfinished
-        for path in sorted(unfinished.iterdir(), key=lambda path: path.name == CONFIG_NAME):
-            path.replace(folder / path.name)
+        with claim(folder / part, may_replace=True) as held:
+            yield held.folder
+            held.commit(sorted(held.made(), key=lambda path: (path.name == CONFIG_NAME, path.name)))
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise VideoWriteError(
@@ -177,20 +169,9 @@ def written_at_once(folder: Path) -> Iterator[Path]:
             hint="give a folder you may write to, on a disk with room, with `-o`",
         ) from error
     finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
         if not was_there:
             with suppress(OSError):
                 folder.rmdir()
-
-
-def _tell_of_leftovers(folder: Path) -> None:
-    """They are not removed: another process may be writing them just now."""
-    for path in sorted(folder.glob(f"{UNFINISHED}*")):
-        logger.warning(
-            "`%s` was left by a conversion that did not end, or one runs now; if none does, "
-            "delete it", path,
-        )  # fmt: skip
 
 
 def write_shards(
@@ -231,11 +212,11 @@ def files_of(config: WanCheckpoint, part: str) -> list[str]:
     )
 
 
-def damaged_files(folder: Path, config: WanCheckpoint) -> list[str]:
+def damaged_files(folder: Path, sha256: Mapping[str, str]) -> list[str]:
     """Names of the weight files that are missing or differ from their digest."""
     return [
         name
-        for name, digest in config.sha256.items()
+        for name, digest in sha256.items()
         if not (folder / name).is_file() or sha256_of(folder / name) != digest
     ]
 

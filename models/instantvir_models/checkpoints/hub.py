@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from instantvir_models.checkpoints.card import CARD_NAME
-from instantvir_models.checkpoints.config import CONFIG_NAME, read_config
+from instantvir_models.checkpoints.config import CONFIG_NAME
 from instantvir_models.checkpoints.folder import damaged_files
+from instantvir_models.checkpoints.small import read_any_config
 from instantvir_models.checkpoints.tensors import sha256_of
 from instantvir_models.errors import CheckpointError
 
@@ -45,13 +46,13 @@ def fetch(repo: str, revision: str | None = None, *, config_sha256: str | None =
     if cached is not None and _is_verified(cached):
         return cached
     snapshot = cached or _download(repo, revision)
-    damaged = damaged_files(snapshot.folder, read_config(snapshot.folder))
+    damaged = damaged_files(snapshot.folder, read_any_config(snapshot.folder).sha256)
     if damaged:
         logger.warning("%s of %s is damaged; downloading it again", ", ".join(damaged), repo)
         for name in damaged:
             _forget(snapshot.folder / name)
         snapshot = _download(repo, snapshot.commit)
-        damaged = damaged_files(snapshot.folder, read_config(snapshot.folder))
+        damaged = damaged_files(snapshot.folder, read_any_config(snapshot.folder).sha256)
     if damaged:
         raise CheckpointError(
             f"`{repo}` is damaged: {', '.join(damaged)} differs from its sha256, twice",
@@ -69,6 +70,34 @@ def fetch(repo: str, revision: str | None = None, *, config_sha256: str | None =
             "%s is at commit %s; `%s@%s` pins it", repo, snapshot.commit, repo, snapshot.commit
         )
     return snapshot
+
+
+def upload(folder: Path, repo: str) -> str:
+    """Publish the checkpoint in `folder` as `repo`; where it is then.
+
+    Raises:
+        CheckpointError: if the Hub refuses it, or does not answer.
+    """
+    from huggingface_hub import HfApi, errors
+
+    _check_name(repo)
+    try:
+        api = HfApi()
+        api.create_repo(repo, exist_ok=True)
+        made = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="instantvir")
+    except errors.OfflineModeIsEnabled as error:
+        raise CheckpointError(
+            f"`{repo}` cannot be uploaded: HF_HUB_OFFLINE forbids it",
+            hint="run once without HF_HUB_OFFLINE",
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise CheckpointError(
+            f"`{repo}` cannot be uploaded: {_first_line(error)}",
+            hint="log in with `hf auth login`, or set HF_TOKEN to one that may write there",
+        ) from error
+    except (errors.HTTPError, OSError, ValueError, RuntimeError) as error:  # type: ignore[attr-defined]
+        raise _unreachable(repo, "", f"the connection failed ({_first_line(error)})") from error
+    return str(made.commit_url)
 
 
 def _check_name(repo: str) -> None:
@@ -94,7 +123,7 @@ def _cached(repo: str, revision: str | None) -> Snapshot | None:
             repo, revision=revision, allow_patterns=[CONFIG_NAME], local_files_only=True
         )
         snapshot = Snapshot(Path(folder), Path(folder).name)
-        names = read_config(snapshot.folder).sha256
+        names = read_any_config(snapshot.folder).sha256
     except (LocalEntryNotFoundError, CheckpointError, OSError, ValueError):
         return None
     return snapshot if all((snapshot.folder / name).is_file() for name in names) else None
@@ -111,7 +140,7 @@ def _download(repo: str, revision: str | None) -> Snapshot:
             f"`{repo}` holds no checkpoint of instantvir: it has no {CONFIG_NAME}",
             hint="other people's weights: download them, then `instantvir convert SRC -o DIR`",
         )
-    names = list(read_config(snapshot.folder).sha256)
+    names = list(read_any_config(snapshot.folder).sha256)
     snapshot = _downloaded(repo, snapshot.commit, [CONFIG_NAME, CARD_NAME, *names])
     missing = [name for name in names if not (snapshot.folder / name).is_file()]
     if missing:

@@ -13,6 +13,7 @@ from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint
 from instantvir_models.checkpoints.folder import load_folder
 from instantvir_models.checkpoints.hub import fetch
 from instantvir_models.checkpoints.registry import registry
+from instantvir_models.checkpoints.small import WEIGHTS_NAME, SmallCheckpoint, read_any_config
 from instantvir_models.checkpoints.tensors import (
     check_tensors,
     read_tensors,
@@ -94,6 +95,10 @@ def load_student(
     """
     located = locate(name)
     if located.path.is_dir():
+        if isinstance(read_any_config(located.path), SmallCheckpoint):
+            digest = sha256_of(located.path / CONFIG_NAME)
+            small = _read(located.path / WEIGHTS_NAME)
+            return LoadedStudent(small, name, digest, revision=located.revision)
         student, checkpoint = load_folder(located.path, device=device, dtype=dtype)
         digest = sha256_of(located.path / CONFIG_NAME)
         return LoadedStudent(student, name, digest, checkpoint, located.revision)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +13,9 @@ from instantvir_models.priors.base import ErrorTable
 from instantvir_models.priors.flow import FlowConfig, FlowNetwork, FlowPrior
 
 FORMAT = "instantvir-flow-prior"
+
+ERRORS_NAME = "errors.json"
+"""What lies beside a published transformer that was measured as a teacher."""
 
 MOST = 4096
 """Channels, or layers, of a prior that somebody else may ask for."""
@@ -50,16 +54,40 @@ def load_prior(path: Path) -> FlowPrior:
     return FlowPrior(network.eval().requires_grad_(False), errors)
 
 
+def save_errors(errors: ErrorTable, folder: Path) -> None:
+    """Write what a teacher in `folder` was measured to be off by beside it."""
+    partial = folder / f"{ERRORS_NAME}.part"
+    partial.write_text(json.dumps(asdict(errors)) + "\n", encoding="utf-8")
+    partial.replace(folder / ERRORS_NAME)
+
+
+def load_errors(folder: Path) -> ErrorTable | None:
+    """What a teacher in `folder` was measured to be off by; None where nobody measured it.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    path = folder / ERRORS_NAME
+    if not path.exists():
+        return None
+    try:
+        return _table(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"`{path}` is not usable: {error}") from error
+
+
+def _table(errors: Any) -> ErrorTable:
+    return ErrorTable(
+        tuple(float(v) for v in errors["noise_std"]),
+        tuple(float(v) for v in errors["error_std"]),
+    )
+
+
 def _described(metadata: dict[str, str], path: Path) -> tuple[FlowConfig, ErrorTable]:
     try:
         size = json.loads(metadata["config"])
         if not all(isinstance(value, int) and 0 <= value < MOST for value in size.values()):
             raise ValueError(f"unexpected {size}")
-        errors = json.loads(metadata["errors"])
-        table = ErrorTable(
-            tuple(float(v) for v in errors["noise_std"]),
-            tuple(float(v) for v in errors["error_std"]),
-        )
-        return FlowConfig(**size), table
+        return FlowConfig(**size), _table(json.loads(metadata["errors"]))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"`{path}` does not say properly what it is: {error}") from error

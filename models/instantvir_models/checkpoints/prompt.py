@@ -9,7 +9,7 @@ import html
 import logging
 import os
 import re
-from contextlib import suppress
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from instantvir_models.checkpoints.config import printable
 from instantvir_models.checkpoints.tensors import LISTED_KEYS, read_tensors, write_tensors
-from instantvir_models.errors import CheckpointError, UsageError
+from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
+from instantvir_models.outputs.claim import new_file, told
 from instantvir_models.students.text import TextRows
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def read_prompt(prompt: str, *, text_dim: int, text_len: int) -> TextRows:
         rows = encode(text, text_len=text_len).to(torch.bfloat16)
         try:
             save_rows(rows, path, text=text)
-        except OSError as error:
+        except (VideoWriteError, UsageError) as error:
             logger.warning("the prompt is encoded, but cannot be kept: %s", error)
             return _fitting(rows, f"`{text}`", text_dim=text_dim, text_len=text_len)
     return load_rows(path, text_dim=text_dim, text_len=text_len)
@@ -131,27 +132,33 @@ def save_rows(rows: Tensor, path: Path, *, text: str) -> None:
     """Write rows [1, n, text_dim] as bfloat16 with their text beside them; all or nothing.
 
     Raises:
-        OSError: if that cannot be done.
+        VideoWriteError: if that cannot be done.
+        UsageError: if another run writes the same file.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     metadata = {"format": FORMAT, "text": text}
-    try:
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(unfinished, {ROWS: rows.to(torch.bfloat16).contiguous()}, metadata)
-        unfinished.replace(path)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+    with new_file(path, may_replace=True) as unfinished:
+        try:
+            write_tensors(unfinished, {ROWS: rows.to(torch.bfloat16).contiguous()}, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def cache_path(text: str, *, text_dim: int, text_len: int) -> Path:
     """Where the rows of `text` are kept."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
     encoder = os.environ.get(ENCODER_VARIABLE, DEFAULT_ENCODER)
     key = hashlib.sha256(f"{encoder}|{text_dim}|{text_len}|{text}".encode()).hexdigest()
     return base / "instantvir" / "prompts" / f"{key}.safetensors"
+
+
+def _home() -> Path:
+    """The folder of the user; one for all who have none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "instantvir-nobody"
 
 
 def cleaned(text: str) -> str:

@@ -105,7 +105,7 @@ def save_text_encoder(
     _refuse_to_replace(source, folder)
     named = {text_encoder_to_transformers(name): tensor for name, tensor in tensors.items()}
     stale = _encoder_files(folder)
-    with written_at_once(folder) as unfinished:
+    with written_at_once(folder, f"{STEM}.safetensors") as unfinished:
         names = list(write_shards(unfinished, STEM, named, shard_bytes=SHARD_BYTES))
         if len(names) > 1:
             _write_index(unfinished, names)

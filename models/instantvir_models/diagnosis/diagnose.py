@@ -61,9 +61,10 @@ class Diagnosis:
         """[H, W, 3] RGB: a frame, what changes in it, how noisy it is where, its codec's blocks."""
         return drawn(self.sample)
 
-    def save_picture(self, path: str | Path) -> None:
-        """The picture as a PNG; VideoWriteError if it cannot be written."""
-        save_picture(self.picture(), Path(path))
+    def save_picture(self, path: str | Path, *, overwrite: bool = True) -> None:
+        """The picture as a PNG; UsageError if it exists and may not be replaced, VideoWriteError if it
+        cannot be written."""
+        save_picture(self.picture(), Path(path), may_replace=overwrite)
 
     def finding(self, kind: str) -> Finding | None:
         """The finding of a kind, if there is one."""

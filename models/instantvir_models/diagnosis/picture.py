@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import PATCH, flat_map, luma_of, moved
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.outputs.claim import write_whole
 
 Picture = NDArray[np.uint8]
 
@@ -42,19 +42,15 @@ def drawn(sample: Sample) -> Picture:
     return np.vstack([np.hstack(shown[:2]), np.hstack(shown[2:])])
 
 
-def save_picture(picture: Picture, path: Path) -> None:
-    """Write it as a PNG, replacing what was there.
+def save_picture(picture: Picture, path: Path, *, may_replace: bool = True) -> None:
+    """Write it as a PNG.
 
     Raises:
+        UsageError: if the file exists and may not be replaced.
         VideoWriteError: if it cannot be written.
     """
     _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
-    try:
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        raise VideoWriteError(
-            f"cannot write the picture `{path}`: {error.strerror}", hint="choose another name"
-        ) from error
+    write_whole(path, data.tobytes(), may_replace=may_replace)
 
 
 def _residual(levels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -78,6 +78,7 @@ class ContainerWriter(VideoWriter):
         self._companions: Companions | None = None
         self._could_hold_sound = False
         self._claim = claimed(destination, may_replace=may_replace)
+        self._is_claim_ours = not isinstance(destination, Claim)
         self._grows_in_place = is_live and writes_several(output_format, destination)
         if self._claim is None or self._grows_in_place:
             target = stream_of(destination)
@@ -222,7 +223,7 @@ class ContainerWriter(VideoWriter):
             self._companions.finish()
         self._container.close()
         self._flush_pipe()
-        if self._claim is not None:
+        if self._claim is not None and self._is_claim_ours:
             self._give_name(self._claim)
 
     def _give_name(self, held: Claim) -> None:
@@ -237,7 +238,7 @@ class ContainerWriter(VideoWriter):
             # Closing frees the file; that its end cannot be written does not matter any more.
             with suppress(Exception):
                 self._container.close()
-        if self._claim is not None:
+        if self._claim is not None and self._is_claim_ours:
             self._claim.release()
 
     def _sentence(self, error: BaseException) -> VideoWriteError | None:

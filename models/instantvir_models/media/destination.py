@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from instantvir_models.media.names import Destination, as_address
-from instantvir_models.outputs.claim import Claim, claim
+from instantvir_models.errors import VideoWriteError
+from instantvir_models.media.names import Destination, as_address, is_image_file, is_image_pattern
+from instantvir_models.outputs.claim import Claim, claim, told
 from instantvir_models.outputs.names import written_path
 from instantvir_models.outputs.rule import check_writable, refuse
 
@@ -15,17 +16,26 @@ from instantvir_models.outputs.rule import check_writable, refuse
 def claimed(destination: Destination, *, may_replace: bool) -> Claim | None:
     """The name of the file to be made, held by this run; None for a pipe, a device or an address.
 
+    A missing folder is made for images.
+
     Raises:
         UsageError: if the file exists and may not be replaced, or another run writes it.
         VideoWriteError: if no file of this name can be made.
     """
     if isinstance(destination, Claim):
         return destination
+    if (named := written_path(destination)) is not None and _is_images(named):
+        with told(named):
+            named.parent.mkdir(parents=True, exist_ok=True)
     path = final_path(destination)
     if path is None:
         return None
     refuse(path, may_replace=may_replace)
     return claim(path, may_replace=may_replace)
+
+
+def _is_images(path: Path) -> bool:
+    return is_image_pattern(path) or is_image_file(path)
 
 
 def final_path(destination: Destination) -> Path | None:
@@ -44,5 +54,9 @@ def stream_of(destination: Destination) -> str | BinaryIO:
         return as_address(str(destination.path))
     if isinstance(destination, (str, Path)):
         text = str(destination)
-        return sys.stdout.buffer if text == "-" else as_address(text)
+        if text != "-":
+            return as_address(text)
+        if sys.stdout is None:
+            raise VideoWriteError("standard output is closed", hint="give `-o FILE`")
+        return sys.stdout.buffer
     return destination

@@ -17,8 +17,8 @@ from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.names import Destination, destination_name, is_image_pattern
 from instantvir_models.media.packets import CompanionPacket
-from instantvir_models.outputs.claim import Claim, told
-from instantvir_models.outputs.names import IMAGE_NUMBER, written_path
+from instantvir_models.outputs.claim import Claim
+from instantvir_models.outputs.names import IMAGE_NUMBER
 
 logger = logging.getLogger(__name__)
 
@@ -52,25 +52,18 @@ class ImageWriter(VideoWriter):
         super().__init__(destination_name(destination), width=width, height=height)
         info = info_of.info if info_of else None
         self._losses = () if info_of is None else _losses(info_of)
-        self._claim = self._claimed(destination, may_replace)
+        held = claimed(destination, may_replace=may_replace)
+        if held is None:
+            raise VideoWriteError(f"{self._name} is no file", hint="name a file for the picture")
+        self._claim, self._is_claim_ours = held, not isinstance(destination, Claim)
         self._pattern = self._claim.path
         self._is_numbered = is_image_pattern(self._pattern)
         if not self._is_numbered and info and (info.num_frames or 0) > 1:
-            self._claim.release()
+            self._discard()
             raise self._too_many(f"{info.num_frames} are to come")
         for loss in self._losses:
             logger.warning("not carried over: %s", loss)
         self._names: list[str] = []
-
-    def _claimed(self, destination: Destination, may_replace: bool) -> Claim:
-        path = destination.path if isinstance(destination, Claim) else written_path(destination)
-        assert path is not None
-        with told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        held = claimed(destination, may_replace=may_replace)
-        if held is None:
-            raise VideoWriteError(f"`{path}` is no file", hint="name a file that is not there yet")
-        return held
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -105,10 +98,12 @@ class ImageWriter(VideoWriter):
         )
 
     def _finish(self) -> None:
-        self._claim.commit([self._claim.folder / name for name in self._names])
+        if self._is_claim_ours:
+            self._claim.commit([self._claim.folder / name for name in self._names])
 
     def _discard(self) -> None:
-        self._claim.release()
+        if self._is_claim_ours:
+            self._claim.release()
 
     def _sentence(self, error: BaseException) -> VideoWriteError | None:
         return write_error(error, self._name)

@@ -109,7 +109,7 @@ def create_video(
     Args:
         destination: a path, a pattern for images (`out_%05d.png`) or one image for one frame, `-`
             for standard output, an address (`rtmp://...`), a binary file object, or a name that
-            `outputs.claim` holds already.
+            `outputs.claim` holds already, and whose holder commits what was made.
         info_of: the reader whose times, colours, metadata, chapters, audio and subtitles the output
             takes over; it must be open, and is best attached before its frames are read.
         width, height: of the frames to be written.
@@ -162,7 +162,8 @@ def create_segmented_video(
     """An open writer to a file that is made in pieces, of which some may be there already.
 
     Args:
-        held: the name of the file, held by this run; pieces go into its folder.
+        held: the name of the file, held by this run, which commits it when the writer is closed;
+            pieces go into its folder.
         finished: the pieces that are there, which the frames to be written follow.
         info_of, width, height, settings, output_format: as `create_video` takes them.
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +27,6 @@ from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
 from instantvir_models.media.limits import MATROSKA_FORMATS, MOV_FORMATS
 from instantvir_models.media.timeline import RisingTimes
-from instantvir_models.outputs.claim import Claim
 
 SEGMENTED_FORMATS = MOV_FORMATS | MATROSKA_FORMATS
 """Containers whose packets do not depend on where they are in the file."""
@@ -73,24 +73,47 @@ class PacketNote:
     duration: int
     is_keyframe: bool
 
+    def packed(self) -> bytes:
+        """As `_NOTE` holds it."""
+        dts = _NO_TIME if self.dts is None else self.dts
+        return _NOTE.pack(self.size, self.pts, dts, self.duration, self.is_keyframe)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> PacketNote:
+        """What `packed` made this of."""
+        size, pts, dts, duration, is_keyframe = _NOTE.unpack(data)
+        return cls(size, pts, None if dts == _NO_TIME else dts, duration, is_keyframe)
+
+
+_NOTE = struct.Struct("<qqqq?")
+_NO_TIME = -(1 << 63)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """One piece of an encoded video."""
+    """One piece of an encoded video: a file of packets, and one of what they are besides."""
 
     path: Path
     header_bytes: int
     """What stands in front of the packets, for players that are given the piece alone."""
+    num_bytes: int
+    """Of the whole file."""
     time_base: Fraction
-    packets: tuple[PacketNote, ...]
+    num_packets: int
+
+    @property
+    def notes_path(self) -> Path:
+        """The file of what the packets are besides their data."""
+        return self.path.with_suffix(".times")
 
     def as_json(self) -> dict[str, Any]:
         """The piece in plain values, without the folder it is in."""
         return {
             "file": self.path.name,
             "header_bytes": self.header_bytes,
+            "num_bytes": self.num_bytes,
             "time_base": str(self.time_base),
-            "packets": [list(asdict(note).values()) for note in self.packets],
+            "num_packets": self.num_packets,
         }
 
     @classmethod
@@ -102,26 +125,34 @@ class Segment:
         """
         return cls(
             path=folder / Path(said["file"]).name,
-            header_bytes=said["header_bytes"],
+            header_bytes=int(said["header_bytes"]),
+            num_bytes=int(said["num_bytes"]),
             time_base=Fraction(said["time_base"]),
-            packets=tuple(PacketNote(*values) for values in said["packets"]),
+            num_packets=int(said["num_packets"]),
         )
 
     @property
     def is_whole(self) -> bool:
-        """Whether its file is there with all it should hold."""
-        expected = self.header_bytes + sum(note.size for note in self.packets)
-        return self.path.is_file() and self.path.stat().st_size == expected
+        """Whether its files are there with all they should hold."""
+        return (
+            _size_of(self.path) == self.num_bytes
+            and _size_of(self.notes_path) == self.num_packets * _NOTE.size
+        )
 
     def read(self) -> Iterator[av.Packet[Stream]]:
         """Its packets in the order of decoding, each with its times."""
-        with self.path.open("rb") as file:
+        with self.path.open("rb") as file, self.notes_path.open("rb") as notes:
             file.seek(self.header_bytes)
-            for note in self.packets:
+            for _ in range(self.num_packets):
+                note = PacketNote.unpacked(notes.read(_NOTE.size))
                 packet = av.Packet(file.read(note.size))
                 packet.pts, packet.dts, packet.duration = note.pts, note.dts, note.duration
                 packet.time_base, packet.is_keyframe = self.time_base, note.is_keyframe
                 yield packet
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
 
 
 class _SegmentWriter:
@@ -145,15 +176,19 @@ class _SegmentWriter:
         """The piece, whole and on the disk."""
         self._keep(self._encoder.last_packets())
         assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return Segment(
+        num_bytes = self._file.tell()
+        _end(self._file)
+        segment = Segment(
             path=self._path,
             header_bytes=self._header_bytes,
+            num_bytes=num_bytes,
             time_base=self._time_base,
-            packets=tuple(self._notes),
+            num_packets=len(self._notes),
         )
+        with segment.notes_path.open("wb") as file:
+            file.write(b"".join(note.packed() for note in self._notes))
+            _end(file)
+        return segment
 
     def discard(self) -> None:
         if self._file is not None:
@@ -184,6 +219,13 @@ class _SegmentWriter:
         self._file.write(header)
         self._header_bytes = len(header)
         self._time_base = Fraction(packet.time_base)
+
+
+def _end(file: BinaryIO) -> None:
+    """Close a file that is on the disk then."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
 
 
 class SegmentedWriter(ContainerWriter):
@@ -250,12 +292,9 @@ class SegmentedWriter(ContainerWriter):
                 self._container.mux(packet)
         along.carry_rest()
 
-    def _give_name(self, held: Claim) -> None:
-        held.commit()  # the pieces beside it go
-
     @property
     def _num_frames(self) -> int:
-        return sum(len(segment.packets) for segment in self._segments)
+        return sum(segment.num_packets for segment in self._segments)
 
     def _discard(self) -> None:
         if self._current is not None:

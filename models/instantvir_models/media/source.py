@@ -120,6 +120,8 @@ def _open(
 
 
 def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise VideoOpenError("standard input is closed", hint="pipe a video into it")
     stream = sys.stdin.buffer
     if hasattr(stream, "peek") and not stream.peek(1):
         raise VideoOpenError(

@@ -5,6 +5,7 @@ part   = name [ ":" key "=" value { "," key "=" value } ]
 """
 
 import difflib
+import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Dust, Mask, MaskFile
 from instantvir_models.operators.measurement import LEVEL, Degradation
+from instantvir_models.outputs.claim import write_whole
 
 OPERATOR_EXAMPLES = {
     "identity": "identity",
@@ -408,16 +410,26 @@ def load_mask(path: Path) -> Tensor:
 
 
 def save_mask(mask: Tensor, path: Path) -> Path:
-    """Where the mask [T, 1, H, W] was written: `path`.png for one mask, `path`.npz for several."""
+    """Where the mask [T, 1, H, W] was written: `path`.png for one mask, `path`.npz for several.
+
+    Raises:
+        VideoWriteError: if it cannot be written.
+    """
+    suffix, data = encoded_mask(mask)
+    path = path.with_name(f"{path.name}{suffix}")
+    write_whole(path, data, may_replace=True)
+    return path
+
+
+def encoded_mask(mask: Tensor) -> tuple[str, bytes]:
+    """(suffix, content) of a file that `load_mask` reads: `.png` for one mask, `.npz` for several."""
     known = mask[:, 0].byte().numpy()
     if len(known) == 1:
-        path = path.with_name(f"{path.name}.png")
-        if not cv2.imwrite(str(path), known[0] * 255):
-            raise UsageError(f"cannot write the mask `{path}`", hint="is the folder writable?")
-        return path
-    path = path.with_name(f"{path.name}.npz")
-    np.savez_compressed(path, shape=np.array(known.shape), known=np.packbits(known))
-    return path
+        _, data = cv2.imencode(".png", known[0] * 255)
+        return ".png", data.tobytes()
+    archive = io.BytesIO()
+    np.savez_compressed(archive, shape=np.array(known.shape), known=np.packbits(known))
+    return ".npz", archive.getvalue()
 
 
 def _read_gray(path: Path) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ unless it was kept on purpose, to go on from.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import logging
@@ -31,7 +32,8 @@ logger = logging.getLogger(__name__)
 ENDING = ".instantvir"
 """How the names of the hidden folders end."""
 
-LOCK, KEPT = "lock", "kept"
+LOCK, KEPT, PLACING = "lock", "kept", "placing"
+"""Files in it that are not made to get a name. The last says which one is just getting its."""
 
 _LONGEST_NAME_BYTES = 255
 """What file systems allow."""
@@ -50,13 +52,12 @@ class Claim:
         is_adopted: whether `folder` holds what an earlier run kept.
     """
 
-    def __init__(
-        self, path: Path, folder: Path, lock: int, *, may_replace: bool, is_adopted: bool
-    ) -> None:
+    def __init__(self, path: Path, folder: Path, lock: int, *, may_replace: bool) -> None:
         self.path, self.folder, self.may_replace = path, folder, may_replace
-        self.is_adopted = is_adopted
+        self.is_adopted = False
         self._lock: int | None = lock
         self._owner = os.getpid()
+        _held_now.add(self)
 
     @property
     def unfinished(self) -> Path:
@@ -64,8 +65,10 @@ class Claim:
         return self.folder / self.path.name
 
     def made(self) -> list[Path]:
-        """The files in `folder`, `unfinished` last: what a muxer writes may be several."""
-        files = [path for path in self.folder.iterdir() if path.name not in (LOCK, KEPT)]
+        """The files in `folder`, not those in folders in it, `unfinished` last: what a muxer writes
+        may be several."""
+        entries = [path for path in self.folder.iterdir() if path.name not in (LOCK, KEPT, PLACING)]
+        files = [path for path in entries if path.is_file()]
         return sorted(files, key=lambda path: (path == self.unfinished, path.name))
 
     @property
@@ -76,7 +79,7 @@ class Claim:
     @property
     def has_kept(self) -> bool:
         """Whether `folder` is there to be adopted by a later run."""
-        return (self.folder / KEPT).exists()
+        return _is_kept(self.folder)
 
     def keep(self) -> None:
         """From now on `folder` outlives this run: the next one that claims the name can adopt it.
@@ -113,7 +116,13 @@ class Claim:
         with told(self.path):
             for file in files:
                 sync_file(file)
-            self._moved(files)
+            if self.has_kept:
+                (self.folder / PLACING).write_bytes(os.fsencode(files[-1].name))
+            try:
+                self._moved(files)
+            except OSError:
+                (self.folder / PLACING).unlink(missing_ok=True)
+                raise
             sync_folder(self.path.parent)
 
     def _moved(self, files: Sequence[Path]) -> None:
@@ -159,8 +168,9 @@ class Claim:
         if self._lock is None or os.getpid() != self._owner:  # a fork holds nothing
             return
         lock, self._lock = self._lock, None
+        _held_now.discard(self)
         try:
-            if for_good or not (self.folder / KEPT).exists():
+            if for_good or not self.has_kept:
                 _remove(self.folder)
         finally:
             os.close(lock)
@@ -192,16 +202,32 @@ def claim(path: Path, *, may_replace: bool = False, adopts: bool = False) -> Cla
     check_writable(path)
     folder = hidden_folder(path)
     sweep(path.parent, leaving=folder)
-    with told(path):
-        lock = _held(folder, path)
-        try:
-            is_kept = (folder / KEPT).exists()
-            if not (adopts and is_kept):
+    held = None
+    try:
+        with told(path):
+            held = Claim(path, folder, _held(folder, path), may_replace=may_replace)
+            held.is_adopted = adopts and _is_kept(folder)
+            if not held.is_adopted:
                 _clear(folder, path)
-        except BaseException:
-            os.close(lock)
-            raise
-    return Claim(path, folder, lock, may_replace=may_replace, is_adopted=adopts and is_kept)
+            return held
+    except BaseException:  # an interruption, too, leaves nothing
+        if held is not None:
+            held.release()
+        elif not _is_kept(folder):
+            with suppress(OSError, VideoWriteError):
+                _swept(folder)
+        raise
+
+
+_held_now: set[Claim] = set()
+
+
+@atexit.register
+def _release_all() -> None:
+    """What was interrupted between a claim and the place that would have released it."""
+    for held in tuple(_held_now):
+        with suppress(OSError):
+            held.release()
 
 
 @contextmanager
@@ -270,9 +296,21 @@ def sweep(folder: Path, *, leaving: Path | None = None) -> None:
             if entry.name.startswith(".") and entry.name.endswith(ENDING)
         ]
         for orphan in found:
-            if orphan != leaving and not (orphan / KEPT).exists():
+            if orphan != leaving and not _is_kept(orphan):
                 with suppress(OSError, VideoWriteError):
                     _swept(orphan)
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether it is there to be adopted: not if what was made of it has got its name already, and the
+    run was killed before it could take the folder away."""
+    if not (folder / KEPT).exists():
+        return False
+    try:
+        name = os.fsdecode((folder / PLACING).read_bytes())
+    except OSError:
+        return True
+    return (folder / Path(name).name).exists()
 
 
 def _swept(orphan: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from instantvir_models.autoencoders.base import Autoencoder, CausalMemory
+from instantvir_models.errors import UsageError
 from instantvir_models.priors.base import ErrorTable
 from instantvir_models.priors.noise import NoiseLevel, PixelNoise
 from instantvir_models.students.text import TextRows
@@ -35,7 +36,8 @@ class WanPrior:
     autoencoder: Autoencoder
     text: TextRows
     without: TextRows
-    errors: ErrorTable
+    errors: ErrorTable | None = None
+    """Measured once; None where nobody did, for what never asks how far it is off."""
     guidance: float = 1.0
 
     @property
@@ -54,31 +56,39 @@ class WanPrior:
         return self.autoencoder.decode(z, CausalMemory())
 
     def denoise(self, z: Tensor, noise: NoiseLevel) -> Tensor:
-        std = self._one_level(noise)
-        sigma = std / (1 + std)
-        x_t = (1 - sigma) * z
-        clean = clean_from_velocity(x_t, self._velocity(x_t, sigma), sigma=sigma)
-        return clean.to(z)
+        noise_std = self._one_level(noise)
+        told = denoised(self.transformer, z, noise_std, self.text)
+        if self.guidance == 1:
+            return told.to(z)
+        untold = denoised(self.transformer, z, noise_std, self.without)
+        return (untold + self.guidance * (told - untold)).to(z)
 
     def error_std(self, noise_std: float) -> float:
+        """Raises UsageError where it was never measured."""
+        if self.errors is None:
+            raise UsageError(
+                "nobody measured how far this teacher is off",
+                hint="`python -m instantvir_distill.measure TEACHER --clips CLEAN` does it once",
+            )
         return self.errors.at(noise_std)
-
-    def _velocity(self, x_t: Tensor, sigma: float) -> Tensor:
-        told = self._velocity_told(x_t, sigma, self.text)
-        if self.guidance == 1:
-            return told
-        untold = self._velocity_told(x_t, sigma, self.without)
-        return untold + self.guidance * (told - untold)
-
-    def _velocity_told(self, x_t: Tensor, sigma: float, text: TextRows) -> Tensor:
-        """float32: a velocity in half precision drifts where noise is strong."""
-        weights = self.transformer.patch_embedding.weight
-        return self.transformer.velocity_of_sequence(
-            x_t.to(weights), timestep=NUM_TIMESTEPS * sigma, text=text,
-            latents_per_block=x_t.shape[1],
-        ).float()  # fmt: skip
 
     def _one_level(self, noise: NoiseLevel) -> float:
         if not isinstance(noise, PixelNoise) or torch.unique(noise.std).numel() > 1:
             raise ValueError("this prior takes one noise level for all of its latents")
         return float(noise.std.flatten()[0])
+
+
+def denoised(transformer: WanTransformer, z: Tensor, noise_std: float, text: TextRows) -> Tensor:
+    """E[z_0 | z = z_0 + noise_std e] of latents [B, L, c, h, w] that were trained on, all seen at once.
+
+    float32, and so is the velocity: in half precision it drifts where noise is strong.
+    """
+    sigma = noise_std / (1 + noise_std)
+    x_t = (1 - sigma) * z
+    velocity = transformer.velocity_of_sequence(
+        x_t.to(transformer.patch_embedding.weight),
+        timestep=NUM_TIMESTEPS * sigma,
+        text=text,
+        latents_per_block=x_t.shape[1],
+    )
+    return clean_from_velocity(x_t.float(), velocity.float(), sigma=sigma)

@@ -70,7 +70,8 @@ def attempted(
         refuse_to_overwrite(job, with_comparison=with_comparison)
         return replace(row, outcome=Outcome.RESTORED, report=attempt(job))
     except InstantVIRError as error:
-        return replace(row, error=error, sentence=str(error))
+        sentence = "; ".join((str(error), *getattr(error, "__notes__", ())))
+        return replace(row, error=error, sentence=sentence)
     except Exception as error:
         logger.exception("a bug: `%s` could not be restored", job.source)
         return replace(row, sentence=f"a bug ({type(error).__name__}: {error})")

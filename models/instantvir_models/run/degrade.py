@@ -1,6 +1,7 @@
 """Measurements of clean videos, with a note of how they were made."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from instantvir_models.media import (
     to_unit,
 )
 from instantvir_models.media.color import as_uint8
+from instantvir_models.media.destination import claimed
 from instantvir_models.operators.compose import masked
 from instantvir_models.operators.measurement import Degradation, noisy
-from instantvir_models.operators.sidecar import write_sidecar
+from instantvir_models.operators.sidecar import NotedFile, names_beside, sidecar_files, sidecar_path
 from instantvir_models.operators.spec import ClipShape, Specification
+from instantvir_models.outputs.claim import Claim, told
 from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.run.jobs import Job, refuse_to_overwrite
 from instantvir_models.run.masks import MasksFor, masks_along
 
@@ -81,27 +85,28 @@ def degrade(
     """
     written = written_path(destination)
     output = written or Path(destination)
-    job = Job(str(source), str(destination), may_replace=overwrite)
-    refuse_to_overwrite(job, with_comparison=False)
+    said = Specification.read(operator).seeded(seed)
+    _refuse(Job(str(source), str(destination), may_replace=overwrite), said)
     holds_lossless = output.suffix.lower() in LOSSLESS_SUFFIXES or output_format in LOSSLESS_FORMATS
     if codec is None and holds_lossless:
         codec = "ffv1"
     settings = EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
-    with open_video(source, start_seconds=start, duration_seconds=duration) as reader:
-        said = Specification.read(operator).seeded(seed)
+    with (
+        open_video(source, start_seconds=start, duration_seconds=duration) as reader,
+        claimed(destination, may_replace=overwrite) or nullcontext() as held,
+    ):
         height, width = _cropped(said.factor, reader)
         degradation = said.degradation(
             shape=ClipShape(num_frames=_count(reader), height=height, width=width),
         )
         h, w = degradation.operator.measured_size(height, width)
         with create_video(
-            destination,
+            held or destination,
             info_of=reader,
             width=w,
             height=h,
             settings=settings,
             output_format=output_format,
-            overwrite=overwrite,
         ) as writer:
             cropped = (_crop(frame, height, width) for frame in reader)
             fit = MasksFor(
@@ -110,18 +115,42 @@ def degrade(
                 start_seconds=start,
                 duration_seconds=duration,
             )
+            frames = 0
             with masks_along(degradation.operator, fit) as masks:
                 for frame in measured(masks.along(cropped), degradation, seed=seed):
                     writer.write(frame)
+                    frames += 1
+        if held is not None:
+            _commit_with_note(held, degradation, seed=seed, frames=frames)
     return DegradeReport(
         output=output,
-        note=None if written is None else write_sidecar(output, degradation, seed=seed),
+        note=None if held is None else sidecar_path(output),
         input_size=(reader.info.width, reader.info.height),
         clean_size=(width, height),
         output_size=(w, h),
         operator=degradation.spec,
         is_lossy=codec is None,
     )
+
+
+def _refuse(job: Job, said: Specification) -> None:
+    """UsageError if the measurement, its note or a mask would take the place of what is there."""
+    files = [part.values["path"] for part in said.parts if "path" in part.values]
+    refuse_to_overwrite(job, with_comparison=False, reads=files)
+    if (video := written_path(job.destination)) is not None:
+        for path in names_beside(video, len(said.parts)):
+            refuse(path, reads=(job.source, *files), may_replace=job.may_replace)
+
+
+def _commit_with_note(held: Claim, degradation: Degradation, *, seed: int, frames: int) -> None:
+    """Give measurement, note and masks their names, the measurement last."""
+    made = held.made()
+    with told(sidecar_path(held.path)):
+        noted = NotedFile.of(made, frames)
+        beside = sidecar_files(held.path, degradation, seed=seed, noted=noted)
+        for name, data in beside.items():
+            (held.folder / name).write_bytes(data)
+    held.commit([*(held.folder / name for name in beside), *made])
 
 
 def measured(frames: Iterator[Frame], degradation: Degradation, *, seed: int) -> Iterator[Frame]:

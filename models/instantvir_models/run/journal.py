@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from instantvir_models import __version__
+from instantvir_models.cpu import cores
 from instantvir_models.errors import UsageError
 from instantvir_models.media.segments import Segment, ffmpeg_versions
 from instantvir_models.outputs.claim import Claim, told
@@ -75,7 +76,7 @@ def of_program() -> dict[str, str]:
         "FFmpeg": ffmpeg_versions(),
         "OpenCV": cv2.__version__,
         "NumPy": np.__version__,
-        "the number of threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
+        "the number of threads": f"{torch.get_num_threads()} of {cores()}",
     }
 
 
@@ -229,7 +230,7 @@ def _remove_but(held: Claim, before: Progressed | None) -> None:
         last = len(before.segments) - 1
         wanted = {held.folder / NOTE, _tensors(held.folder, last)}
         for index, segment in enumerate(before.segments):
-            wanted |= {segment.path, _note(held.folder, index)}
+            wanted |= {segment.path, segment.notes_path, _note(held.folder, index)}
     with told(held.path):
         for path in held.made():
             if path not in wanted:

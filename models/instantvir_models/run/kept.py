@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -98,8 +98,8 @@ def put_together(kind: Any, tree: Any, tensors: dict[str, Tensor]) -> Any:
     if shape is tuple:
         return tuple(put_together(arguments[0], one, tensors) for one in tree)
     if is_dataclass(shape):
-        hints = _hints(kind)
-        return shape(**{name: put_together(hints[name], tree[name], tensors) for name in hints})
+        hints, made = _hints(kind), cast(Any, shape)
+        return made(**{name: put_together(hints[name], tree[name], tensors) for name in hints})
     raise TypeError(f"a {kind} cannot be kept")
 
 
@@ -109,7 +109,8 @@ def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if isinstance(value, Tensor):
-        order = sorted(range(value.ndim), key=lambda axis: (-value.stride(axis), axis))
+        strides = value.stride()
+        order = sorted(range(value.ndim), key=lambda axis: (-strides[axis], axis))
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().permute(order).clone(
             memory_format=torch.contiguous_format
@@ -143,7 +144,7 @@ def _filled(hint: Any, given: dict[Any, Any]) -> Any:
     arguments = get_args(hint)
     if not arguments or not any(isinstance(one, TypeVar) for one in arguments):
         return hint
-    return get_origin(hint)[tuple(_filled(one, given) for one in arguments)]  # type: ignore[index]
+    return get_origin(hint)[tuple(_filled(one, given) for one in arguments)]
 
 
 def _check(kind: Any, seen: frozenset[Any]) -> None:

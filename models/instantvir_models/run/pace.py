@@ -25,30 +25,30 @@ class Pace:
 
     Args:
         total_frames: of the video, as far as it says.
+        frames_per_block: frames that come at once.
     """
 
-    def __init__(self, total_frames: int | None) -> None:
-        self._total_frames = total_frames
+    def __init__(self, total_frames: int | None, *, frames_per_block: int) -> None:
+        self._total_frames, self._frames_per_block = total_frames, frames_per_block
         self._frames_done = 0
-        self._last_seconds: float | None = None
-        self._first: tuple[int, float] | None = None
+        self._first_frame: int | None = None
         self._blocks_seen = 0
         self._beginnings: deque[tuple[int, float]] = deque()
 
     def note(self, frames: int, seconds: float) -> None:
         """That `frames` are done, `seconds` after some moment that stays the same."""
-        if self._first is None:
-            self._first = (frames - 1, seconds)
-        if self._begins_a_block(frames, seconds):
+        if self._first_frame is None:
+            self._first_frame = frames
+        if (frames - self._first_frame) % self._frames_per_block == 0:
             self._blocks_seen += 1
-            if self._blocks_seen > WARM_UP_BLOCKS + 1:
+            if self._blocks_seen > WARM_UP_BLOCKS:
                 self._remember(frames - 1, seconds)
-        self._frames_done, self._last_seconds = frames, seconds
+        self._frames_done = frames
 
     @property
     def fps(self) -> float | None:
         """Of the last minute; None before enough was measured."""
-        if len(self._beginnings) < 2 or self._blocks_seen < WARM_UP_BLOCKS + 2 + FEWEST_BLOCKS:
+        if len(self._beginnings) < 2 or self._blocks_seen < WARM_UP_BLOCKS + 1 + FEWEST_BLOCKS:
             return None
         (frames, began), (frames_now, now) = self._beginnings[0], self._beginnings[-1]
         if now - began < LEAST_SECONDS:
@@ -62,14 +62,6 @@ class Pace:
         if fps is None or self._total_frames is None:
             return None
         return max(0, self._total_frames - self._frames_done) / fps
-
-    def _begins_a_block(self, frames: int, seconds: float) -> bool:
-        if self._last_seconds is None:
-            return True
-        assert self._first is not None
-        first_frames, began = self._first
-        usual_gap = (seconds - began) / (frames - 1 - first_frames)
-        return seconds - self._last_seconds > usual_gap / 2
 
     def _remember(self, frames: int, seconds: float) -> None:
         if self._beginnings and seconds - self._beginnings[-1][1] < SPACING_SECONDS:

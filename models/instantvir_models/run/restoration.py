@@ -32,7 +32,7 @@ from instantvir_models.media.names import image_files
 from instantvir_models.media.open import create_segmented_video
 from instantvir_models.media.segments import SegmentedWriter, can_be_segmented
 from instantvir_models.operators.measurement import LEVEL, Degradation
-from instantvir_models.operators.sidecar import forget_sidecar
+from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
 from instantvir_models.outputs.claim import claim, new_file
 from instantvir_models.outputs.names import written_path
 from instantvir_models.outputs.rule import refuse
@@ -216,7 +216,10 @@ class Restoration:
     def is_copied(self) -> bool:
         """Whether nothing is to be done and nothing else is wanted, so that the file is copied."""
         is_plain = self.plan == replace(
-            RestorePlan(), wanted=self.plan.wanted, limits=self.plan.limits
+            RestorePlan(),
+            wanted=self.plan.wanted,
+            limits=self.plan.limits,
+            must_go_on=self.plan.must_go_on,
         )
         source, destination = Path(self.job.source), written_path(self.job.destination)
         is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
@@ -254,7 +257,7 @@ class Restoration:
             first = 1 + (self.session.frames_out if kept else 0)
             started, frames_done = time.perf_counter(), itertools.count(first)
             total_frames = self.reader.info.num_frames
-            pace = Pace(total_frames)
+            pace = Pace(total_frames, frames_per_block=self.session.frames_per_block)
 
             def on_pair(original: Frame, restored: Frame) -> None:
                 if gain is not None:
@@ -278,6 +281,8 @@ class Restoration:
                 seconds_before=kept.seconds_before if kept else 0.0,
             )
             writer.close()
+            if journal is not None:
+                journal.held.commit()  # and the pieces go
             if (written := written_path(self.job.destination)) is not None:
                 forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
@@ -317,13 +322,22 @@ class Restoration:
             output_psnr=gain.output_psnr if gain else None,
             model=self.solver.name,
             model_sha256=self.solver.sha256,
-            damage=self.reader.damage.message if ran else None,
+            damage=self._damage(ran) if ran else None,
             not_carried_over=writer.losses if writer else None,
             is_silent=writer.is_silent if writer else None,
             findings=diagnosis.findings if diagnosis else (),
             command=diagnosis.command if diagnosis else None,
             is_unchanged=self.resolved.is_nothing_to_do,
         )
+
+    def _damage(self, ran: PipelineReport) -> str | None:
+        """What could not be read, and what the note of the measurement says that there was."""
+        found = self.reader.damage.message
+        noted = None if self.resolved.note is None else noted_frames(Path(self.job.source))
+        is_whole = self.plan.start_seconds is None and self.plan.duration_seconds is None
+        if found is None and is_whole and noted is not None and noted != ran.frames:
+            return f"its note promises {noted} frames, {ran.frames} could be read"
+        return found
 
     def _gain(self, stack: ExitStack) -> Gain | None:
         if self.plan.reference is None:

@@ -221,7 +221,7 @@ class WanStudent:
         frames = y.shape[1]
         multiple = SPATIAL_FACTOR if enlargement % PATCH == 0 else TOKEN_PIXELS
         y = _padded(y, multiple, is_first=not state.has_started)
-        with torch.autocast(y.device.type, enabled=False):
+        with _as_stored(y.device):
             z_y = self._encoded(y, state)
             z_y = enlarged(z_y, enlargement)
             velocity = (self._velocity_of_sequence if is_sequence else self._velocity)(z_y, state)
@@ -290,6 +290,13 @@ class WanStudent:
             window_latents=state.footprint.window_latents,
             sink_latents=settings.sink_latents,
         )
+
+
+def _as_stored(device: torch.device) -> AbstractContextManager[None]:
+    """Multiplies in the types that things are in, whatever mixed precision surrounds it."""
+    if device.type == "meta":  # knows no mixed precision
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def enlarged(z: Tensor, factor: int) -> Tensor:

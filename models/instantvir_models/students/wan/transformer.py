@@ -7,10 +7,13 @@ frames), c latent channels, h w latent size, S tokens, M model width, N heads, D
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from instantvir_kernels.dispatch import (
     attention,
@@ -192,6 +195,9 @@ class _GeluNet(nn.Sequential):
 class _Layer(nn.Module):
     """Self-attention, cross-attention and a feed-forward net, two of them modulated by time."""
 
+    entries: ClassVar[tuple[str, ...]] = ("codes", "text_keys")
+    """What is asked of it before its turn, where weights are sharded."""
+
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
         self.eps = config.eps
@@ -204,6 +210,10 @@ class _Layer(nn.Module):
     def codes(self, time: Tensor) -> tuple[Tensor, ...]:
         """Shift, scale and gate of self-attention, then of the feed-forward net, [1, 1, M] float32."""
         return (self.modulation.float() + time).chunk(6, 1)
+
+    def text_keys(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """What it attends to of embedded text [1, n, M]: keys and values, [1, n, N, D] each."""
+        return self.cross_attn.keys_and_values(embedded)
 
     def forward(
         self,
@@ -266,6 +276,8 @@ class WanTransformer(nn.Module):
         )
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(config.dim, 6 * config.dim))
         self.blocks = nn.ModuleList(_Layer(config) for _ in range(config.num_layers))
+        self.recomputes_layers = False
+        """Whether training keeps only what goes into each layer, and computes the rest again."""
         self.head = _Head(config)
 
     def velocity_of_block(
@@ -357,10 +369,12 @@ class WanTransformer(nn.Module):
         for layer, slot, code, k, v, next_norm in zip(
             layers, slots, codes, text.keys, text.values, norms[1:], strict=True
         ):
-            x, normed = layer(
-                x, normed, code, rotation, (k, v, text.bias), next_norm,
-                slots=slot, tokens_per_block=tokens_per_block,
-            )  # fmt: skip
+            called = partial(layer, slots=slot, tokens_per_block=tokens_per_block)
+            given = x, normed, code, rotation, (k, v, text.bias), next_norm
+            if self.recomputes_layers and torch.is_grad_enabled():
+                x, normed = checkpoint(called, *given, use_reentrant=False)
+            else:
+                x, normed = called(*given)
         return self._unpatched(self.head(normed), size)
 
     def _time(self, timestep: float) -> tuple[Tensor, Tensor]:
@@ -386,7 +400,7 @@ class WanTransformer(nn.Module):
             bias = torch.zeros(rows.shape[1], device=rows.device)
             bias[-1] = math.log(padding)
         embedded = self.text_embedding(rows)
-        pairs = [layer.cross_attn.keys_and_values(embedded) for layer in _layers(layers)]
+        pairs = [layer.text_keys(embedded) for layer in _layers(layers)]
         return _TextKeys(text, [k for k, _ in pairs], [v for _, v in pairs], bias)
 
     def _unpatched(self, tokens: Tensor, size: tuple[int, int, int]) -> Tensor:

@@ -1,0 +1,84 @@
+"""`instantvir export`: what a training run made, as a folder for the Hub."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from instantvir_cli import console
+from instantvir_models.checkpoints.config import CONFIG_NAME, read_config
+from instantvir_models.checkpoints.folder import written_at_once
+from instantvir_models.checkpoints.hub import upload
+from instantvir_models.checkpoints.load import load_student
+from instantvir_models.checkpoints.small import WEIGHTS_NAME, save_small
+from instantvir_models.errors import CheckpointError, UsageError
+from instantvir_models.students.fused import FusedStudent
+from instantvir_models.students.tiny import TinyStudent
+
+VALIDATION_NAME = "validation.jsonl"
+"""Where `python -m instantvir_distill.evaluate ... --log` of a run is looked for."""
+
+
+def export_student(source: Path, output: Path, *, push: str | None) -> None:
+    """Make `output` a complete checkpoint of what is in `source`, and upload it if wanted.
+
+    Raises:
+        UsageError: if they are the same folder.
+        CheckpointError: if there is no student, or the Hub refuses it.
+        VideoWriteError: if it cannot be written.
+    """
+    if source.exists() and output.exists() and source.samefile(output):
+        raise UsageError("a student is not exported onto itself", hint="give another `-o`")
+    made = _found(source)
+    if made.is_dir():
+        _copy_folder(made, output)
+    else:
+        student = load_student(str(made)).student
+        assert isinstance(student, (FusedStudent, TinyStudent))
+        save_small(made, output, recipe=_recipe(source), measured=_measured(source))
+    console.say(f"{output}: `instantvir restore IN --model {output}`")
+    if push is not None:
+        console.say(f"uploaded: {upload(output, push)}; `--model {push}` takes it from there")
+
+
+def _found(source: Path) -> Path:
+    """A file with an embedded student, or the folder of a full-size one."""
+    if source.is_file():
+        return source
+    if (source / WEIGHTS_NAME).is_file():
+        return source / WEIGHTS_NAME
+    for folder in (source / "student", source):
+        if (folder / CONFIG_NAME).is_file():
+            read_config(folder)
+            return folder
+    raise CheckpointError(
+        f"`{source}` holds no student",
+        hint="give the folder of a run of `instantvir distill`, or a .safetensors file it wrote",
+    )
+
+
+def _copy_folder(made: Path, output: Path) -> None:
+    names = [CONFIG_NAME, "README.md", *read_config(made).sha256]
+    with written_at_once(output, CONFIG_NAME) as unfinished:
+        for name in names:
+            if (made / name).is_file():
+                shutil.copyfile(made / name, unfinished / name)
+    load_student(str(output))  # complete, or an error that says what is missing
+
+
+def _recipe(run: Path) -> dict[str, Any] | None:
+    """The configuration of the run, if `run` is one."""
+    path = run / CONFIG_NAME
+    if not run.is_dir() or not path.is_file():
+        return None
+    recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return recipe
+
+
+def _measured(run: Path) -> dict[str, float]:
+    """PSNR by column, of the last validation of the run, if there was one."""
+    path = run / VALIDATION_NAME
+    if not run.is_dir() or not path.is_file():
+        return {}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {str(name): float(value) for name, value in rows[-1]["psnr"].items()} if rows else {}

@@ -1,0 +1,90 @@
+"""Standard input, output and error, whatever the caller left of them."""
+
+import errno
+import io
+import os
+import sys
+
+from instantvir_models.errors import VideoWriteError
+
+
+def occupy_closed() -> None:
+    """Open nothing under the numbers of closed standard streams: else the next file that is opened
+    gets one of them, and what libraries print goes into a video."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(
+                os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY
+            )  # the lowest that is free
+
+
+def put(text: str) -> None:
+    """Data for standard output, a line or several, all of which has arrived.
+
+    Raises:
+        VideoWriteError: if it cannot be written: it is closed, its reader is gone, its disk is full.
+    """
+    if sys.stdout is None:
+        raise VideoWriteError("standard output is closed", hint="give it a file or a program")
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        _give_up_output()
+        raise VideoWriteError(
+            f"standard output cannot take what is to be said: {_reason(error)}",
+            hint="what was written to files is complete",
+        ) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, BrokenPipeError):
+        return "the program that reads it has stopped"
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return "no space is left"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _give_up_output() -> None:
+    """What is left in the buffer goes nowhere: at the end of the process it would fail once more."""
+    try:
+        number = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+    except (OSError, ValueError):
+        return
+
+
+class StandardError(io.TextIOBase):
+    """Standard error as it is at the moment. What it cannot take is lost: a reader that has gone, or
+    a full disk, ends no run."""
+
+    def write(self, text: str) -> int:
+        try:
+            if sys.stderr is not None:
+                sys.stderr.write(text)
+        except (OSError, ValueError):
+            pass
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+
+    def isatty(self) -> bool:
+        return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        if sys.stderr is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return sys.stderr.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(sys.stderr, "encoding", None) or "utf-8"

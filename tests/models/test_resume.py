@@ -1,0 +1,213 @@
+"""A restoration that was ended goes on where it was, and what comes out is the same to the bit."""
+
+import errno
+import logging
+import os
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.operators.spec import parse_degradation
+from instantvir_models.run import journal, restoration
+from instantvir_models.run.opening import open_chosen
+from tests.kills import KilledRuns
+from tests.media_clips import make_clip
+
+NOISE = "noise:std=3"
+SEGMENT = 30
+
+
+class Enough(Exception):
+    """Raised by who has seen enough."""
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch):
+    monkeypatch.setattr(journal, "LONGEST_SEGMENT", SEGMENT)
+    monkeypatch.setattr(journal, "SHORTEST_SEGMENT", SEGMENT)
+
+
+@pytest.fixture
+def one_thread():
+    """A child of a fork has no threads but its own."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    yield
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+
+
+def restored(clip, target, *, stop_at=None, **options):
+    def watch(progress):
+        if progress.frames == stop_at:
+            raise Enough
+
+    options = {"operator": NOISE, "solver": "nlmeans", **options}
+    return restoration.restore(clip, target, on_progress=watch, **options)
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A clip, and an output of which two pieces of three were made."""
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=80, audio=True)
+    target = tmp_path / "out.mp4"
+    with pytest.raises(Enough) as stopped:
+        restored(clip, target, stop_at=75)
+    assert "the first 60 frames" in stopped.value.__notes__[0]
+    assert not target.exists()
+    return clip, target
+
+
+def hidden(target):
+    return target.parent / f".{target.name}.instantvir"
+
+
+def test_what_was_begun_is_gone_on_with_and_equal_to_the_bit(begun, tmp_path):
+    clip, target = begun
+    whole = restored(clip, tmp_path / "whole.mp4")
+    seen = []
+    report = restoration.restore(clip, target, operator=NOISE, solver="nlmeans",
+                                 on_progress=lambda progress: seen.append(progress.frames))  # fmt: skip
+    assert seen == list(range(61, 81))
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert (report.frames, report.residual) == (whole.frames, whole.residual)
+    assert sorted(os.listdir(tmp_path)) == ["in.mkv", "out.mp4", "whole.mp4"]
+
+
+def test_pieces_are_playable_meanwhile(begun):
+    _, target = begun
+    pieces = sorted(hidden(target).glob("*.h264"))
+    assert len(pieces) == 2
+    capture = cv2.VideoCapture(str(pieces[1]))
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    assert count == SEGMENT
+
+
+def test_another_command_is_told_what_differs_and_replaces_nothing(begun):
+    clip, target = begun
+    with pytest.raises(
+        UsageError, match=r"was begun otherwise: the degradation was .*std=3.*std=4"
+    ):
+        restored(clip, target, operator="noise:std=4")
+    with pytest.raises(UsageError, match="the encoder was"):
+        restored(clip, target, crf=30, resume=True, overwrite=True)
+    assert len(list(hidden(target).glob("*.h264"))) == 2
+
+
+def test_what_cannot_be_gone_on_with_is_removed_and_named_when_that_is_wanted(begun, caplog):
+    clip, target = begun
+    with caplog.at_level(logging.WARNING):
+        restored(clip, target, crf=30, overwrite=True)
+    assert f"left of `{target}` is removed: the encoder was" in caplog.text
+    assert not hidden(target).exists()
+
+
+def test_another_input_of_the_same_name_begins_anew(begun, tmp_path):
+    clip, target = begun
+    make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=70)
+    with pytest.raises(UsageError, match="the input was"):
+        restored(clip, target)
+
+
+@pytest.mark.parametrize("harm", ["cut", "times", "note", "memory"])
+def test_a_piece_that_is_not_whole_is_not_trusted(begun, tmp_path, harm):
+    """Disks that lose what they said was written are rare, and still no reason for a wrong film."""
+    clip, target = begun
+    broken = {
+        "cut": "00001.h264",
+        "times": "00000.times",
+        "note": "00000.json",
+        "memory": "00001.safetensors",
+    }[harm]
+    path = hidden(target) / broken
+    path.write_bytes(path.read_bytes()[:-9])
+    restored(clip, target)
+    restored(clip, tmp_path / "whole.mp4")
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_full_disk_costs_one_piece(begun, tmp_path, monkeypatch):
+    clip, target = begun
+    monkeypatch.undo()
+    monkeypatch.setattr(journal, "LONGEST_SEGMENT", SEGMENT)
+    monkeypatch.setattr(journal, "SHORTEST_SEGMENT", SEGMENT)
+    other = tmp_path / "full.mp4"
+
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "sync_file", full)
+        with pytest.raises(VideoWriteError, match="no space is left"):
+            restored(clip, other)
+    assert not other.exists()
+    assert not hidden(other).exists(), "nothing was done yet"
+    with pytest.raises(Enough):
+        restored(clip, other, stop_at=40)
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "sync_file", full)
+        with pytest.raises(VideoWriteError, match="no space is left") as stopped:
+            restored(clip, other)
+    assert "the first 30 frames" in stopped.value.__notes__[0]
+    restored(clip, other)
+    restored(clip, target)
+    assert other.read_bytes() == target.read_bytes()
+
+
+def test_short_clips_are_made_at_once(tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", width=32, height=24, num_frames=SEGMENT)
+    with pytest.raises(Enough):
+        restored(clip, tmp_path / "out.mp4", stop_at=20)
+    assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+@pytest.mark.parametrize(
+    "spec", ["noise:std=5", "blur:sigma=1+noise:std=2", "temporal:kernel=uniform,size=3"]
+)
+def test_a_session_goes_on_from_what_another_one_knew(spec):
+    """Law: push(a), memory, go_on, push(b) is push(a + b), at the end of every block."""
+    degradation = parse_degradation(spec)
+    frames = np.random.default_rng(0).integers(0, 255, (11, 24, 32, 3)).astype(np.uint8)
+    opened = open_chosen()
+
+    def new():
+        return opened.new_session(degradation, height=24, width=32).session
+
+    whole = new()
+    expected = [whole.push(frames), whole.flush()]
+    for cut in (3, 7, 10):
+        first, second = new(), new()
+        before = first.push(frames[:cut])
+        second.go_on(first.memory())
+        out = np.concatenate([before, second.push(frames[cut:]), second.flush()])
+        assert np.array_equal(out, np.concatenate(expected))
+        assert second.report.residual == whole.report.residual
+        assert second.report.frames_out == 11
+
+
+def test_killed_at_random_it_is_equal_to_the_bit(one_thread, tmp_path):
+    KilledRuns(tmp_path, ".mp4", frames=100, segment=SEGMENT, seed=1).kill(5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_fifty_kills(one_thread, tmp_path, suffix):
+    """25 for each container; `benchmarks/resume.py` shows them."""
+    KilledRuns(tmp_path, suffix, frames=200, segment=SEGMENT, seed=2).kill(25)
+
+
+def test_a_kill_while_it_gets_its_name_leaves_nothing_for_ever(begun, tmp_path, monkeypatch):
+    """The output is there then, so nobody would ever go on with the pieces."""
+    clip, target = begun
+    with monkeypatch.context() as patched:
+        patched.setattr("instantvir_models.outputs.claim._remove", lambda folder: None)
+        restored(clip, target)
+    assert hidden(target).exists()
+    restored(clip, tmp_path / "other.mp4", duration=0.5)
+    assert sorted(os.listdir(tmp_path)) == ["in.mkv", "other.mp4", "out.mp4"]
