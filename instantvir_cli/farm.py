@@ -51,7 +51,7 @@ def rows_of_cluster(
         jobs, folder, setting_of(plan, request), request.farm.cluster, restore=restore,
         on_look=lines.show, say=console.warn,
     )  # fmt: skip
-    with closing(lines), closing(rows):  # type: ignore[type-var]
+    with closing(lines), closing(rows):
         yield from rows
 
 

@@ -1,8 +1,9 @@
 """The jobs of a batch on a cluster, from their names to their rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from instantvir_models.farm.cluster import RayPool, connected, workers_of
 from instantvir_models.farm.manifest import Manifest
@@ -25,7 +26,7 @@ def rows_on_cluster(
     restore: RestoreOne = restore_one,
     on_look: OnLook = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
-) -> Iterator[BatchRow]:
+) -> Generator[BatchRow, None, None]:
     """The rows of all jobs as they come, those first whose results are there.
 
     Args:
@@ -83,7 +84,7 @@ class _Watched:
         return events
 
 
-def _never(job: Job) -> object:
+def _never(job: Job) -> NoReturn:
     raise AssertionError(f"{job} is done")
 
 

@@ -81,12 +81,13 @@ def pieces_of(
 def _ends(num_frames: int, cuts: Sequence[int], frames_per_piece: int) -> list[int]:
     reach = frames_per_piece // 3
     wanted = range(frames_per_piece, num_frames - reach, frames_per_piece)
-    near = ([cut for cut in cuts if abs(cut - end) <= reach] for end in wanted)
-    found = (
-        min(choice, key=lambda cut, end=end: abs(cut - end)) if choice else end  # type: ignore[misc]
-        for end, choice in zip(wanted, near, strict=True)
-    )
-    return sorted(set(found))
+    return sorted({_cut_near(end, cuts, reach) for end in wanted})
+
+
+def _cut_near(end: int, cuts: Sequence[int], reach: int) -> int:
+    """The nearest cut that is not further away than `reach`; `end` itself if there is none."""
+    near = [cut for cut in cuts if abs(cut - end) <= reach]
+    return min(near, key=lambda cut: abs(cut - end)) if near else end
 
 
 def _piece(first: int, stop: int, times: Sequence[Fraction], warm_up: int, blocks: Blocks) -> Piece:

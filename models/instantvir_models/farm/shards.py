@@ -8,7 +8,7 @@ from pathlib import Path
 from instantvir_models.errors import UsageError
 from instantvir_models.run.jobs import Job
 
-COUNTED_BY = (
+COUNTED_BY: tuple[tuple[str, str | None, str], ...] = (
     # what starts several processes: its index, its first index, its count
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT"),
     ("RANK", None, "WORLD_SIZE"),

@@ -157,7 +157,9 @@ def _refuse(job: Job, plan: RestorePlan, minutes: float) -> None:
 
 def look_through(source: str) -> Seen:
     """Times, cuts between scenes, and a mark of each picture; decodes all of the video once."""
-    times, changes, marks = [], [], []
+    times: list[Fraction] = []
+    changes: list[float] = []
+    marks: list[int] = []
     before: Pixels | None = None
     with open_video(source, other_streams=False) as reader:
         for frame in reader:
