@@ -30,7 +30,7 @@ from instantvir_distill.sources import MeasuredClip
 from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.media import open_video, to_uint8, to_unit
-from instantvir_models.metrics import psnr
+from instantvir_models.metrics.fidelity import psnr
 from instantvir_models.operators.measurement import Measurement, degrade
 from instantvir_models.operators.spec import Specification
 from instantvir_models.students.base import Student

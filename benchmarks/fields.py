@@ -19,7 +19,7 @@ from receipts import machine, write_result
 
 from instantvir_models.media import Frame, open_video
 from instantvir_models.media.fields import Order, deinterlaced, find_fields, without_telecine
-from instantvir_models.metrics import psnr, ssim
+from instantvir_models.metrics.fidelity import psnr, ssim
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.mask import Dust

@@ -46,9 +46,9 @@ from instantvir_cli import __version__
 from instantvir_distill.clips import load_clips
 from instantvir_distill.evaluate import COLUMNS, CROPS, HEIGHT, WIDTH, Column, crops, measured
 from instantvir_models.checkpoints.load import load_student
-from instantvir_models.lpips import Lpips, installed_lpips, load_lpips
 from instantvir_models.media import to_uint8
-from instantvir_models.metrics import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.perceptual import Lpips, installed_lpips, load_lpips
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Solver

@@ -26,7 +26,7 @@ from instantvir_distill.clips import load_clips
 from instantvir_distill.evaluate import COLUMNS, HEIGHT, WIDTH, Column, crops, measured
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.media import to_uint8
-from instantvir_models.metrics import psnr
+from instantvir_models.metrics.fidelity import psnr
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.students.alignment import dense_flow
 

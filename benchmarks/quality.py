@@ -27,16 +27,16 @@ import torch
 from numpy.typing import NDArray
 from rivals import RIVALS, Rival
 
-from instantvir_cli.benchmark import hardware
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.media import open_video, to_uint8, to_unit
 from instantvir_models.media.round_trip import h264_round_trip
-from instantvir_models.metrics import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Solver
+from instantvir_models.speed.meters import hardware
 from instantvir_models.tasks import TASKS
 
 SEED = 0

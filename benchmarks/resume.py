@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from instantvir_models.run import journal, restoration
+from instantvir_models.run import restoration
 from instantvir_models.run.restoration import Progress, restore
 from tests.kills import KilledRuns
 from tests.media_clips import make_clip
@@ -25,7 +25,6 @@ SHORT_SEGMENT = 30
 
 def kills(folder: Path) -> None:
     """A table of when each run was killed, and what was kept then."""
-    journal.LONGEST_SEGMENT = journal.SHORTEST_SEGMENT = SHORT_SEGMENT
     for suffix in (".mp4", ".mkv"):
         place = folder / suffix[1:]
         place.mkdir()

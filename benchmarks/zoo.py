@@ -37,7 +37,7 @@ from damaged import (
 )
 
 from instantvir_models.media import open_video
-from instantvir_models.metrics import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
 from instantvir_models.run.restoration import restore
 
 WIDTH, HEIGHT, FRAMES = 320, 176, 12

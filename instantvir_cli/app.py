@@ -30,6 +30,8 @@ from instantvir_cli.options import (
     QuietOption,
     ServingOptions,
     SourceOptions,
+    SuiteOptions,
+    SweptModelOptions,
     completed,
 )
 from instantvir_cli.shortage import shortage_behind
@@ -279,6 +281,9 @@ def degrade(
     epilog="""\
 instantvir benchmark --size 832x480
 instantvir benchmark clip.mp4 --task sr --json
+instantvir benchmark clip.mp4 --task sr --baseline before.json
+instantvir benchmark --size 424x240,832x480 --threads 1,2 --report speed.html
+instantvir benchmark --suite paper -o results
 instantvir benchmark --roofline""",
 )
 @takes_groups
@@ -288,7 +293,8 @@ def benchmark(
         str | None, typer.Argument(help="Video; generated if not given", metavar="[CLIP]")
     ] = None,
     measuring: MeasuringOptions,
-    model: ModelOptions,
+    suite: SuiteOptions,
+    model: SweptModelOptions,
     roofline: Annotated[
         bool,
         typer.Option("--roofline", help="Predict the large student on cards; measure nothing"),
@@ -296,16 +302,26 @@ def benchmark(
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure the whole command, decode to encode: FPS by stage, delay per block, memory."""
+    """Measure the whole command, decode to encode, or compare systems.
+
+    FPS by stage, delay per block, memory, energy; what restores something else than it does in float32
+    gets no speed. Values with commas between are measured one after the other.
+    """
     if roofline:
         from instantvir_cli.roofline import run_roofline
 
         run_roofline(size=measuring.size, as_json=json_summary)
         return
     from instantvir_cli import console
-    from instantvir_cli.benchmark import run_benchmark
 
     console.set_up(quiet=quiet)
+    if suite.suite is not None:
+        from instantvir_cli.suite import run_suite_command
+
+        run_suite_command(suite, model.one(), report=measuring.report, as_json=json_summary)
+        return
+    from instantvir_cli.benchmark import run_benchmark
+
     run_benchmark(clip, measuring, model, as_json=json_summary)
 
 

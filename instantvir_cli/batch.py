@@ -68,7 +68,8 @@ def summary(outcomes: Counter[Outcome]) -> str:
         Outcome.FAILED: "failed",
     }
     parts = [f"{outcomes[outcome]} {words[outcome]}" for outcome in words if outcomes[outcome]]
-    return f"{outcomes.total()} inputs: {', '.join(parts)}"
+    inputs = "input" if outcomes.total() == 1 else "inputs"
+    return f"{outcomes.total()} {inputs}: {', '.join(parts)}"
 
 
 def _rows(
@@ -81,7 +82,7 @@ def _rows(
     if request.jobs > 1:
         from instantvir_cli.workers import rows_side_by_side
 
-        return rows_side_by_side(jobs, plan, request, shown)
+        return rows_side_by_side(jobs, request, shown)
     return _rows_in_turn(jobs, plan, request, shown)
 
 
@@ -123,7 +124,9 @@ def attempt(
 
 def _say(row: BatchRow) -> None:
     if row.outcome is Outcome.FAILED:
-        console.fail(f"`{row.input}`: {row.sentence}", row.error.hint if row.error else None)
+        sentence = row.sentence or "it failed"
+        named = sentence if f"`{row.input}`" in sentence else f"`{row.input}`: {sentence}"
+        console.fail(named, row.error.hint if row.error else None)
     elif row.sentence is not None:
         console.say(row.sentence)
 

@@ -16,6 +16,7 @@ def degrade_file(
     may_overwrite: bool,
 ) -> None:
     """Write the measurement, and beside it the note that `restore` picks up."""
+    rules = part.rules()
     report = degrade(
         source,
         output,
@@ -23,6 +24,9 @@ def degrade_file(
         seed=seed,
         start=part.start,
         duration=part.duration,
+        follow_references=rules.follow_references,
+        max_pixels=rules.max_pixels,
+        sandbox=rules.sandbox,
         codec=encoding.codec,
         crf=encoding.crf,
         preset=encoding.preset,

@@ -1,6 +1,7 @@
 """What a person and a log see of a running stream."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from typing import IO
 from rich.live import Live
 from rich.text import Text
 
-from instantvir_cli import console
+from instantvir_cli import __version__, console
 from instantvir_models.errors import VideoWriteError
+from instantvir_models.live.page import History, stream_page
 from instantvir_models.live.status import LiveStatus
+from instantvir_models.report.page import check_page_name, save_page
 
 TICK_SECONDS = 1.0
 
@@ -24,12 +27,17 @@ class Report:
 
     Args:
         json_lines: gets one object a line: `status` once a second, `event`s, and the `summary`.
+        page: where a page of all that goes in the end; None makes none.
 
     Raises:
-        VideoWriteError: if that file cannot be written.
+        UsageError: if the page is called as no page is.
+        VideoWriteError: if a file cannot be written.
     """
 
-    def __init__(self, *, json_lines: Path | None) -> None:
+    def __init__(self, *, json_lines: Path | None, page: Path | None = None) -> None:
+        if page is not None:
+            check_page_name(page)
+        self._page, self._history = page, History()
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
         if json_lines is not None:
@@ -44,6 +52,7 @@ class Report:
     def event(self, sentence: str) -> None:
         """Something happened; may be called from any thread."""
         console.warn(sentence)
+        self._history.happened(sentence)
         self._log("event", sentence)
 
     @contextmanager
@@ -55,6 +64,7 @@ class Report:
         def tick(line: Live | None) -> None:
             while not done.wait(TICK_SECONDS):
                 now = status()
+                self._history.add(now)
                 if line is not None:
                     line.update(Text(status_line(now)), refresh=True)
                 self._log("status", asdict(now))
@@ -98,6 +108,11 @@ class Report:
                 f"{output.name}: {output.frames_written} written, {output.frames_dropped} lost, "
                 f"{output.reconnects} reconnects, {output.state}"
             )
+        if self._page is not None:
+            command = " ".join(["instantvir", *sys.argv[1:]])
+            page = stream_page(status, self._history, version=__version__, command=command)
+            save_page(page, self._page, may_replace=True)
+            console.say(f"the page: {self._page}")
         self._log("summary", asdict(status))
         if self._file is not None:
             self._file.close()

@@ -18,7 +18,7 @@ from instantvir_models.tasks import TASKS, TaskOptions, either, parse_tasks
 if TYPE_CHECKING:
     import torch
 
-    from instantvir_models.media import EncoderSettings
+    from instantvir_models.media import EncoderSettings, InputRules
     from instantvir_models.media.fields import FieldChoice
     from instantvir_models.run.opening import OpenedSolver, SessionLimits
 
@@ -112,44 +112,46 @@ class FileDegradationOptions(DegradationOptions):
         return replace(super().read(), dust=self.dust)
 
 
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        help="tiny (built in), wan-lean, wan, ORG/REPO[@revision], a folder or a .safetensors file",
+        autocompletion=completed(MODELS),
+    ),
+]
+SolverOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A method without weights instead of a model, such as map, wiener, telea or nlmeans",
+        metavar="NAME",
+        autocompletion=completed(tuple(METHODS)),
+    ),
+]
+PromptOption = Annotated[
+    str | None,
+    typer.Option(help="What is seen, for models that read text; or a file of precomputed rows"),
+]
+VramOption = Annotated[
+    float | None,
+    typer.Option(help="Gigabytes a full-size model may take (default: what is free on the card)"),
+]
+TileOption = Annotated[int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """What restores it, and what that may take."""
 
     PANEL: ClassVar = "Model"
 
-    model: Annotated[
-        str,
-        typer.Option(
-            help="tiny (built in), wan-lean, wan, ORG/REPO[@revision], a folder or a "
-            ".safetensors file",
-            autocompletion=completed(MODELS),
-        ),
-    ] = "tiny"
-    solver: Annotated[
-        str | None,
-        typer.Option(
-            help="A method without weights instead of a model, such as map, wiener, telea or nlmeans",
-            metavar="NAME",
-            autocompletion=completed(tuple(METHODS)),
-        ),
-    ] = None
+    model: ModelOption = "tiny"
+    solver: SolverOption = None
     device: Annotated[
         str, typer.Option(help=either(DEVICES), autocompletion=completed(DEVICES))
     ] = "auto"
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="What is seen, for models that read text; or a file of precomputed rows"),
-    ] = None
-    vram: Annotated[
-        float | None,
-        typer.Option(
-            help="Gigabytes a full-size model may take (default: what is free on the card)"
-        ),
-    ] = None
-    tile: Annotated[int | None, typer.Option(help="Tile side, a multiple of 64; 0 never tiles")] = (
-        None
-    )
+    prompt: PromptOption = None
+    vram: VramOption = None
+    tile: TileOption = None
     latency: Annotated[
         int | None,
         typer.Option(help="Frames per block, 1 to 3: fewer look less far ahead (default 3)"),
@@ -182,13 +184,47 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
+class InputOptions:
+    """How far an input may reach, and what it may cost."""
+
+    PANEL: ClassVar = "Source"
+
+    follow_references: Annotated[
+        bool,
+        typer.Option(
+            "--follow-references", help="Open files and addresses that the input names, too"
+        ),
+    ] = False
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Of the largest picture; usually 67 million")
+    ] = None
+
+    def rules(self) -> InputRules:
+        """The same as the library takes it; UsageError for a number that cannot be."""
+        from instantvir_models.media.reach import MOST_PIXELS, InputRules
+
+        return InputRules(
+            follow_references=self.follow_references,
+            max_pixels=MOST_PIXELS if self.max_pixels is None else self.max_pixels,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(InputOptions):
     """Which part of the input."""
 
     PANEL: ClassVar = "Source"
 
+    sandbox: Annotated[
+        bool,
+        typer.Option("--sandbox", help="Decode in a process of its own that can reach nothing"),
+    ] = False
     start: Annotated[float | None, typer.Option(help="Seconds to skip at the start")] = None
     duration: Annotated[float | None, typer.Option(help="Seconds to take")] = None
+
+    def rules(self) -> InputRules:
+        """As `InputOptions.rules`, with the sandbox."""
+        return replace(super().rules(), sandbox=self.sandbox)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +292,14 @@ class LiveEncodingOptions(EncodingOptions):
     pix_fmt: Annotated[
         str | None, typer.Option("--output-pix-fmt", help="Pixel format of the output")
     ] = None
+    next_file: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="After a pause that is longer, files go on in the next, out.2.mkv; else it stays a gap",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +351,12 @@ class ComparisonOptions:
     compare_style: Annotated[
         str, typer.Option(help=either(STYLES), autocompletion=completed(STYLES))
     ] = "side"
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a page: a wipe, what was found, how long it took", metavar="OUT.html"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,7 +380,7 @@ class BatchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveSourceOptions:
+class LiveSourceOptions(InputOptions):
     """A source that does not wait."""
 
     PANEL: ClassVar = "Source"
@@ -389,6 +439,65 @@ class ServingOptions:
     json_lines: Annotated[
         Path | None, typer.Option(help="File that gets the status, once a second")
     ] = None
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Page of delays, losses and outputs, in the end", metavar="OUT.html"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweptModelOptions:
+    """The same as `ModelOptions`, of some with several values."""
+
+    PANEL: ClassVar = "Model"
+
+    model: ModelOption = "tiny"
+    solver: SolverOption = None
+    device: Annotated[
+        str,
+        typer.Option(help=f"{either(DEVICES)}; or several", autocompletion=completed(DEVICES)),
+    ] = "auto"
+    prompt: PromptOption = None
+    vram: VramOption = None
+    tile: TileOption = None
+    latency: Annotated[
+        str | None,
+        typer.Option(help="Frames per block, 1 to 3; or several (default 3)", metavar="N[,N]"),
+    ] = None
+    window: Annotated[
+        str | None,
+        typer.Option(help="Latents a full-size model attends to; or several", metavar="N[,N]"),
+    ] = None
+    threads: Annotated[
+        str | None, typer.Option(help="CPU threads; or several, such as 1,2", metavar="N[,N]")
+    ] = None
+
+    def one(self) -> ModelOptions:
+        """The same where nothing may have several values.
+
+        Raises:
+            UsageError: if something has.
+        """
+        from instantvir_models.speed.plan import parsed_numbers
+
+        latencies = parsed_numbers(self.latency, "--latency")
+        threads = parsed_numbers(self.threads, "--threads")
+        if self.window is not None or "," in self.device or len(latencies) > 1 or len(threads) > 1:
+            from instantvir_models.errors import UsageError
+
+            raise UsageError(
+                "a suite takes no `--window`, and one device, latency and thread count"
+            )
+        return ModelOptions(
+            model=self.model,
+            solver=self.solver,
+            device=self.device,
+            prompt=self.prompt,
+            vram=self.vram,
+            tile=self.tile,
+            latency=latencies[0],
+            threads=threads[0],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,17 +509,81 @@ class MeasuringOptions:
     task: Annotated[str, typer.Option(help=either([*TASKS]), autocompletion=completed_tasks)] = (
         "deblur"
     )
-    size: Annotated[str, typer.Option(help="Of the generated clip: WIDTHxHEIGHT")] = "832x480"
+    size: Annotated[str, typer.Option(help="Of the generated clip: WIDTHxHEIGHT; or several")] = (
+        "832x480"
+    )
     frames: Annotated[int, typer.Option(help="Frames of the generated clip")] = 48
     repeats: Annotated[int, typer.Option(help="Counted runs")] = 3
     warmup: Annotated[int, typer.Option(help="Runs before them")] = 1
     dtype: Annotated[
         str,
         typer.Option(
-            help="auto, float32 or bfloat16",
+            help="auto, float32 or bfloat16; or several",
             autocompletion=completed(("auto", "float32", "bfloat16")),
         ),
     ] = "auto"
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="What `--json` printed before; to be slower than it is a failure"),
+    ] = None
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Part of the baseline's FPS that may be lost")
+    ] = 0.1
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also write a page (of a suite: report.html)", metavar="OUT.html"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteOptions:
+    """Which systems are compared, and on what."""
+
+    PANEL: ClassVar = "Suite"
+
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: every system of its table, on the same clips and prior; slow, goes on where "
+            "it was",
+            autocompletion=completed(("paper",)),
+        ),
+    ] = None
+    clips: Annotated[Path | None, typer.Option(help="Folder of clean videos; some are bundled")] = (
+        None
+    )
+    length: Annotated[int, typer.Option(help="Frames of each of them", min=1)] = 5
+    crop: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the middle that is taken of each")
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the results; suite/ if not given"),
+    ] = None
+    prior: Annotated[
+        Path | None, typer.Option(help="Weights that iterative solvers ask, instead of the bundled")
+    ] = None
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another program: NAME=COMMAND with {in}, {out} and {task}; may be repeated"
+        ),
+    ] = None
+
+    def crop_size(self) -> tuple[int, int] | None:
+        """(height, width); None for whole frames.
+
+        Raises:
+            UsageError: if it is no size.
+        """
+        if self.crop is None:
+            return None
+        width, x, height = self.crop.partition("x")
+        if not (x and width.isdigit() and height.isdigit()):
+            from instantvir_models.errors import UsageError
+
+            raise UsageError(f"`--crop` is `{self.crop}`", hint="it is WIDTHxHEIGHT, such as 96x64")
+        return int(height), int(width)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from instantvir_models.farm.shards import parse_shard
 from instantvir_models.outputs.rule import refuse
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
-from instantvir_models.run.jobs import Job
+from instantvir_models.run.jobs import Job, is_batch
 from instantvir_models.run.opening import OpenedSolver
 
 
@@ -62,12 +62,7 @@ class RestoreRequest:
         if self.output is None or self.output == "-":
             return None
         is_one = self.output.endswith("/") or Path(self.output).is_dir()
-        return Path(self.output) if is_one or self.has_folder else None
-
-    @property
-    def has_folder(self) -> bool:
-        """Whether a folder stands for its videos."""
-        return any(Path(text).is_dir() for text in self.inputs)
+        return Path(self.output) if is_one or is_batch(self.inputs, ()) else None
 
     def plan(self) -> library.RestorePlan:
         """The same as the library takes it; UsageError where it makes no sense."""
@@ -78,11 +73,13 @@ class RestoreRequest:
             start_seconds=self.part.start,
             duration_seconds=self.part.duration,
             fields=self.part.choice(),
+            rules=self.part.rules(),
             encoder=self.encoding.settings(),
             output_format=self.encoding.output_format,
             reference=self.comparison.reference,
             comparison_style=self.comparison.compare_style if self.comparison.compare else None,
             must_go_on=self.batch.resume,
+            page=self.comparison.report,
         )
 
 
@@ -107,15 +104,15 @@ def restore_all(request: RestoreRequest) -> None:
 
         restore_split(jobs, plan, request, minutes=request.farm.split)
         return
-    num_all = len(jobs)
+    are_many = is_batch(request.inputs, jobs) or request.farm.are_asked_for
     if request.farm.shard is not None:
-        jobs = parse_shard(request.farm.shard, os.environ).of(jobs)
+        num_all, jobs = len(jobs), parse_shard(request.farm.shard, os.environ).of(jobs)
         console.say(f"{len(jobs)} of {num_all} inputs are in share {request.farm.shard}")
         if not jobs:
             if request.as_json:
                 put("[]")
             return
-    if num_all > 1 or request.has_folder or request.farm.are_asked_for:
+    if are_many:
         from instantvir_cli.batch import restore_batch
 
         restore_batch(jobs, plan, request)

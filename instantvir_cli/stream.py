@@ -77,6 +77,7 @@ class StreamRequest:
             reconnect=capture.reconnect,
             silence=capture.silence,
             follow=capture.follow,
+            rules=capture.rules(),
         )
         return StreamPlan(
             name=self.source,
@@ -89,6 +90,7 @@ class StreamRequest:
                 reconnect=capture.reconnect,
                 silence_seconds=source.silence_seconds,
                 overwrite=self.may_overwrite,
+                next_file_seconds=self.encoding.next_file,
             ),
             wanted=self.degradation.read(),
             limits=self.model.limits(),
@@ -104,7 +106,7 @@ def run_stream(request: StreamRequest) -> None:
     use_threads(model.threads)
     solver = model.open()
     console.tell(solver.notices)
-    report = Report(json_lines=serving.json_lines)
+    report = Report(json_lines=serving.json_lines, page=serving.report)
     stream = new_stream(plan, solver, prompt=model.prompt, on_event=report.event)
     with ExitStack() as stack:
         stack.enter_context(_ending_well(stream))

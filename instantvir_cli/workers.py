@@ -28,12 +28,12 @@ PATIENCE_SECONDS = 20
 
 
 def rows_side_by_side(
-    jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, shown: Shown
+    jobs: Sequence[Job], request: RestoreRequest, shown: Shown
 ) -> Iterator[BatchRow]:
     """The rows of all jobs as they come; a worker that dies costs its job, and another one goes on."""
     waiting = list(reversed(jobs))
     threads = max(1, (request.model.threads or cores()) // request.jobs)
-    workers = [_Worker(plan, request, threads) for _ in range(min(request.jobs, len(jobs)))]
+    workers = [_Worker(request, threads) for _ in range(min(request.jobs, len(jobs)))]
     try:
         for worker in workers:
             worker.take(waiting.pop(), shown)
@@ -58,7 +58,6 @@ def rows_side_by_side(
 class _Worker:
     """A process that restores one video after the other, seen from the process that asks."""
 
-    plan: library.RestorePlan
     request: RestoreRequest
     threads: int
     job: Job | None = None
@@ -73,7 +72,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, far = context.Pipe()
         self.process = context.Process(
-            target=_work, args=(far, self.plan, self.request, self.threads), daemon=True
+            target=_work, args=(far, self.request, self.threads), daemon=True
         )
         self.process.start()
         far.close()
@@ -134,7 +133,6 @@ def _death(exitcode: int | None) -> InstantVIRError:
 
 def _work(
     connection: "Connection[Any, Any]",
-    plan: library.RestorePlan,
     request: RestoreRequest,
     threads: int,
 ) -> None:
@@ -142,6 +140,7 @@ def _work(
     console.set_up(quiet=request.is_quiet)
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt), ended_by_signals():
         use_threads(threads)
+        plan = request.plan()  # whose tasks are no data that crosses processes
         try:
             solver = request.model.open()
         except InstantVIRError as error:

@@ -24,10 +24,30 @@ class Page:
     def __init__(self, send, receive) -> None:
         self._send, self._receive, self._numbers = send, receive, count(1)
         self._session: str | None = None
+        self.events: list[dict] = []
+        """What the browser has said unasked, since `watch`."""
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
         ]
+
+    def watch(self) -> None:
+        """From now on requests, errors and what a page logs are kept in `events`."""
+        for domain in ("Network", "Runtime", "Log"):
+            self._ask(f"{domain}.enable")
+
+    @property
+    def complaints(self) -> list[dict]:
+        """Errors and what was logged."""
+        kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+        return [event for event in self.events if event["method"] in kinds]
+
+    @property
+    def requests(self) -> list[str]:
+        """Addresses that were asked for, pictures inside of the page left out."""
+        asked = (e for e in self.events if e["method"] == "Network.requestWillBeSent")
+        addresses = [event["params"]["request"]["url"] for event in asked]
+        return [address for address in addresses if not address.startswith(("data:", "blob:"))]
 
     def open(self, address: str) -> None:
         self._ask("Page.navigate", url=address)
@@ -51,11 +71,46 @@ class Page:
         self._ask("Input.insertText", text=text)
 
     def press_enter(self) -> None:
+        self.press("Enter", text="\r")
+
+    def press(self, key: str, *, text: str = "") -> None:
+        """A key, as a keyboard does it."""
+        codes = {"Enter": 13, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+        code = codes.get(key, ord(key.upper()) if len(key) == 1 else 0)
         for kind in ("keyDown", "keyUp"):
             self._ask(
-                "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r",
-                windowsVirtualKeyCode=13,
-            )  # fmt: skip
+                "Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code
+            )
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        """Press at the first point, move over the others, let go at the last."""
+        steps = [("mousePressed", points[0]), *(("mouseMoved", p) for p in points[1:])]
+        for kind, (x, y) in [*steps, ("mouseReleased", points[-1])]:
+            self._ask(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=x,
+                y=y,
+                button="left",
+                buttons=1,
+                clickCount=1,
+            )
+
+    def show_in(self, scheme: str, width: int, height: int, *, is_phone: bool = False) -> None:
+        """Colours and size of what the page is shown in; `scheme` is `light` or `dark`."""
+        self._ask(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
+        self._ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
+            mobile=is_phone,
+        )  # fmt: skip
+
+    def picture(self, path: Path) -> None:
+        """A screenshot of the whole page, however long, in the size it is shown in."""
+        data = self._ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        path.write_bytes(base64.b64decode(data))
 
     def screenshot(self, path: Path, width: int = 900, height: int = 900) -> None:
         self._ask(
@@ -73,7 +128,9 @@ class Page:
         self._send.flush()
         while True:
             answer = json.loads(_until_zero(self._receive))
-            if answer.get("id") == number:
+            if "id" not in answer:
+                self.events.append(answer)
+            elif answer["id"] == number:
                 assert "error" not in answer, answer
                 return answer["result"]
 

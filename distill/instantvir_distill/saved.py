@@ -114,7 +114,7 @@ def claim(config: RunConfig, folder: Path) -> None:
                 + (f", and {more} more" if more > 0 else ""),
                 hint="take another folder for another run",
             )
-    else:
+    elif last_checkpoint(folder) is None:
         _refuse_what_no_run_made(folder)
     write_whole(written, json.dumps(now, indent=2), may_replace=True)
 

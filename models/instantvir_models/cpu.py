@@ -4,7 +4,10 @@ import ctypes
 import os
 import sys
 
+import cv2
 import torch
+
+from instantvir_models.errors import UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
@@ -20,6 +23,19 @@ def fastest_dtype(device_type: str = "cpu") -> torch.dtype:
         return torch.float32
     has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def use_threads(threads: int | None) -> None:
+    """Give torch the cores, and leave OpenCV one thread: it works inside torch's pauses.
+
+    Raises:
+        UsageError: for a number that cannot be.
+    """
+    if threads is not None and not 1 <= threads <= 256:
+        raise UsageError(f"`--threads` is {threads}; it is a number from 1 to 256")
+    keep_freed_memory()
+    torch.set_num_threads(threads or cores())
+    cv2.setNumThreads(1)
 
 
 def keep_freed_memory() -> None:

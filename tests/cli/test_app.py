@@ -68,6 +68,29 @@ def test_benchmark_reports_the_whole_command():
     assert report["first_frame_seconds"]["median"] > 0
 
 
+def test_benchmark_sweeps_and_compares_with_what_it_printed_before(tmp_path):
+    args = (
+        "benchmark", "--size", "32x24,24x24", "--frames", 3, "--repeats", 1, "--warmup", 0,
+        "--threads", 1, "--json",
+    )  # fmt: skip
+    first = run(*args, "--report", tmp_path / "speed.html")
+    assert first.exit_code == 0, first.stderr
+    speeds = json.loads(first.stdout)
+    assert [speed["request"]["size"] for speed in speeds] == ["32x24", "24x24"]
+    assert "<h1>instantvir benchmark: speed</h1>" in (tmp_path / "speed.html").read_text()
+
+    before = tmp_path / "before.json"
+    speeds[0]["fps"]["median"] *= 1e6
+    before.write_text(json.dumps(speeds[0]))
+    slower = run(*args, "--baseline", before)
+    assert slower.exit_code == ExitStatus.FAILURE
+    assert "1 of 1 configurations are slower than the baseline" in " ".join(slower.stderr.split())
+    assert json.loads(slower.stdout)  # what was measured is told all the same
+    speeds[0]["fps"]["median"] = 1e-6
+    before.write_text(json.dumps(speeds[0]))
+    assert run(*args, "--baseline", before).exit_code == 0
+
+
 def test_benchmark_prints_a_table():
     result = run(
         "benchmark", "--size", "32x32", "--frames", 3, "--repeats", 1, "--warmup", 0, "--task", "sr"

@@ -72,12 +72,12 @@ def test_a_row_is_there_before_the_next_input_begins(tapes, tmp_path):
 
 
 def test_names_that_collide_are_kept_whole(tmp_path):
-    for name in ("a.mp4", "a.mov", "b.mp4"):
+    for name in ("a.mp4", "a.avi", "b.mp4"):
         make_clip(tmp_path / name, width=48, height=32, num_frames=4)
     result = run("restore", tmp_path, *TASK, "--dry-run", "--json", "-o", f"{tmp_path}/o/")
     assert result.exit_code == 0, result.stderr
     assert sorted(run_names(result.stderr)) == [
-        "a.mov.restored.mov", "a.mp4.restored.mp4", "b.restored.mp4",
+        "a.avi.restored.mp4", "a.mp4.restored.mp4", "b.restored.mp4",
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -455,3 +456,47 @@ def test_a_method_without_weights_restores_a_file(tmp_path):
     )
     assert refused.exit_code == ExitStatus.USAGE
     assert "cannot undo `down:factor=2" in " ".join(refused.stderr.split())
+
+
+def page_of(path):
+    """What the script of a page is given, and its text."""
+    text = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1]), text
+
+
+def test_a_report_shows_before_after_and_how_long_it_took(clip, tmp_path):
+    page = tmp_path / "out.html"
+    result = run(
+        "restore", clip, "--operator", "identity+noise:std=10", "--reference", clip,
+        "--report", page, "-o", tmp_path / "out.mkv",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    content, text = page_of(page)
+    kinds = {item["kind"]: item for item in content["items"]}
+    (scene,) = kinds["Player"]["scenes"]
+    assert [view["name"] for view in scene["views"]] == ["input", "restored", "truth"]
+    assert {view["strip"]["frames"] for view in scene["views"]} == {7}
+    assert scene["views"][1]["heat"]
+    titles = [item["title"] for item in content["items"]]
+    assert "Against the reference" in titles
+    assert "How far the restoration believes to be off" in titles
+    assert "identity+noise:std=10" in text
+    again = run("restore", clip, "--task", "denoise", "--report", page)
+    assert_fails(again, ExitStatus.USAGE, f"`{page}` exists already", "--overwrite")
+
+
+def test_a_report_of_an_enlargement_shows_what_it_leaves_unexplained(clip, tmp_path):
+    page = tmp_path / "out.html"
+    result = run("restore", clip, "--operator", "down:factor=2,kernel=area", "--report", page)
+    assert result.exit_code == 0, result.stderr
+    content, _ = page_of(page)
+    (scene,) = content["items"][0]["scenes"]
+    assert (scene["width"], scene["height"]) == (96, 64)
+    before, after = scene["views"]
+    assert (before["strip"]["width"], after["strip"]["width"]) == (48, 96)
+    assert after["heat"]["width"] == 48
+
+
+def test_a_report_is_of_one_video(clip, tmp_path):
+    result = run("restore", clip, clip, "-o", f"{tmp_path}/", "--task", "sr", "--report", "x.html")
+    assert result.exit_code == ExitStatus.USAGE

@@ -3,20 +3,15 @@
 import os
 import random
 import signal
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
-import cv2
 import pytest
-import torch
 
-from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.signals import EndedBySignal, ended_by_signals, told_of_signals
-from instantvir_models.run import journal
-from instantvir_models.run.opening import open_chosen
-from tests.kills import cpu_seconds, ended
+from tests.kills import cpu_seconds, ended, run_command
 from tests.media_clips import make_clip
 
 STATUS = {
@@ -24,32 +19,13 @@ STATUS = {
     signal.SIGTERM: ExitStatus.TERMINATED,
     signal.SIGHUP: ExitStatus.HUNG_UP,
 }
+SEGMENT = 20
 TASK = ("--operator", "noise:std=3", "--threads", "1", "--quiet")
 
 
-@pytest.fixture(autouse=True)
-def warm(monkeypatch):
-    """What children share; they have no threads but their own."""
-    monkeypatch.setattr(journal, "LONGEST_SEGMENT", 20)
-    monkeypatch.setattr(journal, "SHORTEST_SEGMENT", 20)
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    open_chosen()
-    yield
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
-
-
-def command(*words, errors=None):
+def command(*words, said=None):
     """The command as work of a child."""
-
-    def work():
-        if errors is not None:
-            sys.stderr = errors.open("w")
-        app([str(word) for word in words])
-
-    return work
+    return partial(run_command, tuple(map(str, words)), SEGMENT, said)
 
 
 def hidden_in(folder):
@@ -65,7 +41,7 @@ def test_a_signal_leaves_nothing(tmp_path, verb, number):
         "degrade": ["degrade", "--operator", "blur:sigma=2"],
     }[verb]
     said = tmp_path / "said"
-    work = command(*words, tmp_path / "in.mp4", "-o", tmp_path / "out.mkv", errors=said)
+    work = command(*words, tmp_path / "in.mp4", "-o", tmp_path / "out.mkv", said=said)
     status = ended(work, when=lambda pid: bool(hidden_in(tmp_path)), by=number)
     assert status == STATUS[number], said.read_text()
     assert "no unfinished file was left behind" in said.read_text()
@@ -75,7 +51,7 @@ def test_a_signal_leaves_nothing(tmp_path, verb, number):
 def test_what_is_kept_is_said_and_gone_on_with(tmp_path):
     make_clip(tmp_path / "in.mp4", width=48, height=32, num_frames=70)
     said, target = tmp_path / "said", tmp_path / "out.mp4"
-    work = command("restore", *TASK, tmp_path / "in.mp4", "-o", target, errors=said)
+    work = command("restore", *TASK, tmp_path / "in.mp4", "-o", target, said=said)
     kept = tmp_path / ".out.mp4.instantvir" / "00001.json"
     assert ended(work, when=lambda pid: kept.exists(), by=signal.SIGTERM) == 143
     words = " ".join(said.read_text().split())
@@ -91,10 +67,6 @@ def test_a_stopped_run_sleeps_and_goes_on(tmp_path):
     work = command("restore", *TASK, tmp_path / "in.mp4", "-o", tmp_path / "out.mp4")
     slept = []
 
-    def as_a_shell_starts_it():
-        os.setpgid(0, 0)  # where no shell would ever continue a group, Ctrl-Z is not heard
-        work()
-
     def sleeps(pid):
         if not slept and hidden_in(tmp_path):
             os.kill(pid, signal.SIGTSTP)
@@ -102,9 +74,15 @@ def test_a_stopped_run_sleeps_and_goes_on(tmp_path):
             os.kill(pid, signal.SIGCONT)
         return False
 
-    assert ended(as_a_shell_starts_it, when=sleeps) == 0
+    assert ended(partial(in_a_group_of_its_own, work), when=sleeps) == 0
     assert slept == [True]
     assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4"]
+
+
+def in_a_group_of_its_own(work):
+    """As a shell starts what it may stop; a group that no shell would continue hears no Ctrl-Z."""
+    os.setpgid(0, 0)
+    work()
 
 
 def comes_to_sleep(pid):
@@ -124,14 +102,14 @@ def killed_batch(folder, *, kills, seed):
         make_clip(tapes / name, width=48, height=32, num_frames=50, audio=True)
     work = command("restore", *TASK, tapes, "-o", f"{out}/")
     spent = []
-    assert ended(work, when=lambda pid: bool(spent.append(cpu_seconds(pid)))) == 0
+    assert ended(work, when=lambda pid: spent.append(cpu_seconds(pid)) or False) == 0
     expected = {path.name: path.read_bytes() for path in out.iterdir()}
     chance, done = random.Random(seed), 0
     while done < kills:
         for path in out.iterdir():
             path.unlink()
         while True:
-            at = chance.uniform(0, 0.6 * spent[-1])
+            at = chance.uniform(0, 0.6 * max(spent))
             if done == kills:
                 at = float("inf")
             status = ended(work, when=lambda pid, at=at: cpu_seconds(pid) >= at)

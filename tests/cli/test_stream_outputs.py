@@ -89,3 +89,13 @@ def test_an_output_may_be_named_as_ffmpeg_names_files(tmp_path, path):
     result = in_this_process(path, "-o", f"file:{tmp_path / 'out.mkv'}")
     assert result.exit_code == 0, result.stderr
     assert numbers_in(tmp_path / "out.mkv") == [0, 1, 2]
+
+
+def test_a_format_is_for_outputs_whose_names_tell_none(tmp_path, path):
+    """`live.mkv` was a NUT file."""
+    result = in_this_process(
+        path, "-o", tmp_path / "a.mkv", "-o", tmp_path / "b", "--format", "nut"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "a.mkv").read_bytes().startswith(b"\x1a\x45\xdf\xa3")
+    assert (tmp_path / "b").read_bytes().startswith(b"nut/multimedia")

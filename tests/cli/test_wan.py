@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-import instantvir_cli.benchmark as benchmark_module
 import instantvir_models.run.opening as opening_module
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
@@ -23,6 +22,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.media import open_video
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.opening import SessionLimits, open_student
+from instantvir_models.speed import meters
 from instantvir_models.students.fitting import FitRequest
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.plan import plan_memory
@@ -453,8 +453,9 @@ def test_a_card_is_named_in_a_benchmark_with_the_memory_it_took(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some Card")
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
     card = torch.device("cuda")
-    assert benchmark_module._device_name(card) == "Some Card"
-    assert benchmark_module._peak_device_memory_mb(card) == 3
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    assert meters.device_name(card) == "Some Card"
+    assert meters.MemoryMeter(card).peak_device_mb == 3
 
 
 def test_convert_info_restore(clip, tmp_path):

@@ -17,16 +17,26 @@ SAMPLE_RATE = 48_000
 
 
 def with_sound(
-    path, codec, *, channels=2, seconds=0.4, late_seconds=Fraction(0), video="libx264", **clip
-):
-    """A clip with a sine in `codec` that begins `late_seconds` after the picture."""
-    suffix = path.suffix if video in ("flv", "qtrle") else ".mkv"
+    path, codec, *, channels=2, seconds=0.4, late_seconds=Fraction(0), clock_seconds=0,
+    video="libx264", **clip,
+):  # fmt: skip
+    """A clip with a sine in `codec` that begins `late_seconds` after time 0, which the file's clock
+    calls `clock_seconds`."""
+    suffix = path.suffix if video in ("flv", "qtrle", "wmv2") else ".mkv"
     silent = make_clip(
         path.with_name(f"silent{suffix}"), **{"num_frames": 10, "codec": video} | clip
     )
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
-    with av.open(str(silent)) as source, av.open(str(path), "w") as target:
+    # MP3 begins before 0, for which AVI would delay all pictures but the first.
+    options = {"avoid_negative_ts": "disabled"} if path.suffix == ".avi" else {}
+    with (
+        av.open(str(silent)) as source,
+        av.open(str(path), "w", container_options=options) as target,
+    ):
+        target.metadata.update(source.metadata)
         copied = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        if path.suffix == ".avi":
+            copied.time_base = Fraction(1, 25)
         sound = target.add_stream(codec, rate=SAMPLE_RATE, bit_rate=128_000)
         sound.codec_context.layout = layout
         frames = sine(sound.codec_context, seconds, late_seconds)
@@ -37,6 +47,9 @@ def with_sound(
         for packet in sorted(
             [*pictures, *encoded], key=lambda p: float((p.dts or 0) * p.time_base)
         ):
+            later = round(clock_seconds / packet.time_base)
+            packet.pts += later
+            packet.dts = None if packet.dts is None else packet.dts + later
             target.mux(packet)
     return path
 
@@ -301,3 +314,82 @@ def test_text_keeps_its_words_and_lines(data, codec, target, text):
 
 def test_pictures_of_subtitles_are_no_text():
     assert text_rewriter("dvd_subtitle", "mov_text") is None
+
+
+def test_tags_that_a_container_has_no_place_for_are_named(tmp_path):
+    tags = {"title": "A film", "director": "Somebody"}
+    clip = make_clip(tmp_path / "in.mkv", metadata=tags, chapters=[(0, 0.2, "One")])
+    lost = {s: restored(clip, tmp_path / f"out{s}").losses for s in (".mkv", ".mp4", ".ts")}
+    assert lost[".mkv"] == ()
+    assert lost[".mp4"] == ("the tag `director`, which mp4 cannot hold",)
+    assert lost[".ts"] == (
+        "the tags `director`, `title`, which mpegts cannot hold",
+        "the chapters, which mpegts cannot hold",
+    )
+
+
+def test_a_language_that_a_container_does_not_say_is_named(tmp_path):
+    clip = make_clip(tmp_path / "in.mkv", audio=True)
+    assert restored(clip, tmp_path / "out.mp4").losses == ()
+    (loss,) = restored(clip, tmp_path / "out.avi").losses
+    assert loss == "the language of audio stream 1 (aac, deu)"
+
+
+def test_the_name_of_a_track_goes_back_and_forth(tmp_path):
+    """MP4 calls it a handler: Matroska was given `VideoHandler` and no title."""
+    clip = with_sound(tmp_path / "in.mkv", "aac")
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "named.mkv"), "w") as target:
+        streams = [target.add_stream_from_template(s) for s in source.streams]
+        streams[1].metadata["title"] = "Commentary"
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    restored(tmp_path / "named.mkv", tmp_path / "out.mp4")
+    restored(tmp_path / "out.mp4", tmp_path / "back.mkv")
+    with av.open(str(tmp_path / "back.mkv")) as container:
+        picture, sound = container.streams
+        assert {key.lower() for key in picture.metadata} <= {"encoder", "duration"}
+        assert sound.metadata["title"] == "Commentary"
+
+
+def test_sound_that_an_edit_list_hides_stays_hidden(tmp_path):
+    """Cutting without encoding keeps the sound since the keyframe; Matroska played it."""
+    whole = with_sound(tmp_path / "whole.mp4", "aac", seconds=2.0, num_frames=50)
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        streams = [target.add_stream_from_template(s) for s in source.streams]
+        for packet in source.demux():
+            if packet.size:
+                late = round(1 / packet.time_base)
+                packet.pts, packet.dts = packet.pts - late, packet.dts - late
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    for target in ("out.mkv", "out.mp4"):
+        restored(cut, tmp_path / target)
+        shown, heard = (
+            [p.pts * p.time_base for p in packets]
+            for packets in packets_by_stream(tmp_path / target)
+        )
+        assert (min(shown), len(shown)) == (0, 25)
+        assert max(heard) == pytest.approx(1, abs=0.05)
+    assert packets_of(tmp_path / "out.mkv", "audio")[0][0] > -0.15  # what a decoder needs
+
+
+def packets_by_stream(path):
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux() if p.size and not p.is_discard]
+        return [[p for p in packets if p.stream_index == s.index] for s in container.streams]
+
+
+@pytest.mark.parametrize("name", ["out.mxf", "out.ogv", "out.wmv", "out.mpg"])
+def test_other_containers_hold_a_film_with_sound(tmp_path, name):
+    """MXF lost every sound, for it begins with nothing but a video; the others were refused."""
+    clip = make_clip(tmp_path / "in.mkv", width=64, height=48, audio=True)
+    writer = restored(clip, tmp_path / name)
+    assert [loss for loss in writer.losses if "language" not in loss] == []
+    assert not writer.is_silent
+    with av.open(str(tmp_path / name)) as container:
+        assert len(list(container.decode(video=0))) == 10
+    with av.open(str(tmp_path / name)) as container:
+        assert len(list(container.decode(audio=0))) > 5

@@ -7,12 +7,100 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import VideoWriteError
-from instantvir_models.media import create_video, open_video
+from instantvir_models.media import check_sums, create_video, open_video
+from instantvir_models.media.check_sums import SliceCheckSums
 from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.names import as_address
 from instantvir_models.outputs.names import scheme_of
 from tests.media_clips import make_clip, picture
-from tests.models.test_media_companions import restored
+from tests.models.test_media_companions import restored, with_sound
+
+
+def with_a_flipped_bit(path, kind, number, seed):
+    """A copy of a file with one bit of the `number`th packet of a kind of stream turned over."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(**{kind: 0}) if p.size]
+        begin, size = packets[number].pos, packets[number].size
+        data = bytearray(path.read_bytes())
+    # Matroska's block begins before its data: look for the data themselves.
+    place = data.find(bytes(packets[number])[-16:], begin) + 16 - size
+    rng = np.random.default_rng(seed)
+    data[place + int(rng.integers(size))] ^= 1 << int(rng.integers(8))
+    damaged = path.with_stem(f"{path.stem}-{kind}-{seed}")
+    damaged.write_bytes(data)
+    return damaged
+
+
+def lossless(path, **options):
+    """Ten frames of FFV1; as measurements are written, without options."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=25, options={"g": "1", **options})
+        video.width, video.height, video.pix_fmt = 64, 48, "bgr0"
+        for index in range(10):
+            frame = av.VideoFrame.from_ndarray(picture(index, 64, 48), format="rgb24")
+            frame.pts = index
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    return path
+
+
+def test_every_flipped_bit_of_ffv1_is_told(tmp_path):
+    """FFmpeg says so to its log, and shows the picture before in the place."""
+    clip = lossless(tmp_path / "in.mkv", level="3")
+    for seed in range(40):
+        frames, damage = read(with_a_flipped_bit(clip, "video", seed % 10, seed))
+        assert len(frames) == 10
+        assert "1 frame with a wrong check sum" in (damage.message or ""), seed
+        assert f"(at {seed % 10 / 25:.2f} s)" in damage.message
+        assert damage.corrupt_frames == 1
+
+
+@pytest.mark.parametrize("level", ["3", "1"])
+def test_whole_ffv1_is_whole_with_and_without_check_sums(tmp_path, level):
+    frames, damage = read(lossless(tmp_path / "in.mkv", level=level))
+    assert len(frames) == 10
+    assert damage.message is None
+
+
+def test_a_check_sum_of_before_there_was_one_that_fits_is_remembered():
+    """The first picture of all may be the damaged one."""
+    whole = _one_slice(b"picture")
+    sums = SliceCheckSums("ffv1")
+    assert sums.contradicted(b"!" + whole[1:], Fraction(0)) == []
+    assert sums.contradicted(whole, Fraction(1)) == [Fraction(0)]
+    assert sums.contradicted(whole[:3], Fraction(2)) == [Fraction(2)]
+
+
+def _one_slice(data):
+    body = data + len(data).to_bytes(3, "big") + b"\0"
+    crc = check_sums._crc(memoryview(body), 0)
+    return body + crc.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("codec", ["flac", "ac3", "aac"])
+def test_damaged_sound_that_is_copied_is_told(tmp_path, codec):
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width = video.height = 32
+        sound = container.add_stream(codec, rate=48_000, layout="mono")
+        for index in range(25):
+            frame = av.VideoFrame.from_ndarray(picture(index, 32, 32), format="rgb24")
+            frame.pts = index
+            container.mux(video.encode(frame))
+        wave = (np.sin(np.arange(48_000) / 20) * 9000).astype(np.float32) / 32768
+        form = sound.codec_context.format.name
+        whole = wave if form.startswith("flt") else (wave * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(whole[None], format=form, layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+        container.mux(video.encode(None))
+    assert read(path)[1].message is None
+    told = [read(with_a_flipped_bit(path, "audio", 3, seed))[1].message for seed in range(12)]
+    assert sum("1 damaged packet of sound (stream 1)" in (text or "") for text in told) >= (
+        3 if codec == "aac" else 12
+    )
 
 
 def read(path, **options):
@@ -220,3 +308,51 @@ def test_a_partial_file_has_no_longer_name_than_file_systems_allow(tmp_path):
         for frame in reader:
             writer.write(frame)
     assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_wrong_bytes_in_a_transport_stream_cost_what_they_hit(tmp_path, seed):
+    """Some made times of two hours, packets of streams that are not there (a traceback), or packets
+    of sound for which the muxer gave up the film."""
+    clip = with_sound(tmp_path / "in.ts", "aac", num_frames=25, seconds=1.0)
+    random = np.random.default_rng(seed)
+    data = np.frombuffer(clip.read_bytes() * 3, np.uint8).copy()
+    places = random.choice(np.arange(188 * 8, len(data)), 600, replace=False)
+    data[places] = random.integers(0, 256, 600)
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(data.tobytes())
+    restored(damaged, tmp_path / "out.mp4")
+    frames, _ = read(tmp_path / "out.mp4")
+    _, damage = read(damaged)
+    assert len(frames) > 20
+    assert frames[-1].pts_seconds < 15  # one wrong time may be taken for a gap, of 10 s at most
+    assert damage.message is not None
+
+
+def test_a_hole_in_a_transport_stream_is_read_past(tmp_path):
+    """FFmpeg looks for a packet in 64 KiB at a time, and then asks to be called again."""
+    clip = make_clip(tmp_path / "in.ts", options={"g": "5", "bf": "0"}, num_frames=20)
+    data = clip.read_bytes()
+    middle = len(data) // 188 // 2 * 188
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(data[:middle] + bytes(300_000) + data[middle:])
+    frames, damage = read(damaged)
+    assert len(frames) > 15
+    assert "could not be decoded" in damage.message
+
+
+def test_avi_that_ends_in_places_without_a_picture_is_whole(tmp_path):
+    """FFmpeg shows no empty places, so a long tail of them looked like a file that was cut."""
+    clip = make_clip(tmp_path / "in.avi", codec="mpeg4", pts=[0, 1, 2, 3, 49])
+    data = bytearray(clip.read_bytes())
+    last = data.rindex(b"00dc", 0, data.index(b"idx1"))
+    size = int.from_bytes(data[last + 4 : last + 8], "little")
+    rest = size + size % 2 - 8
+    data[last + 4 : last + 16] = bytes(4) + b"JUNK" + rest.to_bytes(4, "little")
+    entry = data.rindex(b"00dc")
+    data[entry + 12 : entry + 16] = bytes(4)
+    clip.write_bytes(data)
+    frames, damage = read(clip)
+    assert damage.message is None
+    assert [round(f.pts_seconds, 3) for f in frames] == [0, 0.04, 0.08, 0.12]
+    assert frames[-1].pts_seconds + float(frames[-1].duration * frames[-1].time_base) == 2

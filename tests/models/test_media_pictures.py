@@ -4,6 +4,7 @@ import struct
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
@@ -11,6 +12,7 @@ from av.bitstream import BitStreamFilterContext
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.media.color import ColorTags, resolved, to_rgb
+from instantvir_models.media.fields import FieldChoice
 from instantvir_models.media.matrices import to_rgb_levels
 from instantvir_models.media.side_data import give_side_data, side_data_of
 from tests.media_clips import make_clip, picture
@@ -209,7 +211,15 @@ def in_8_bits(alpha):
 
 
 def test_opacity_that_is_lost_is_named(tmp_path):
-    clip = make_clip(tmp_path / "in.mkv", num_frames=2, codec="ffv1", pix_fmt="yuva420p")
+    """Every picture of a GIF has a channel of opacity: it is no loss where nothing shows through."""
+    opaque = np.full((32, 32), 255, np.uint8)
+    seen = opaque.copy()
+    seen[:, :8] = 0
+    clip = tmp_path / "in.mkv"
+    write(clip, some_frames(2, alpha=opaque), codec="ffv1", pix_fmt="yuva420p")
+    assert restored(clip, tmp_path / "out.mp4").losses == ()
+    later = [*some_frames(2, alpha=opaque), *some_frames(3, alpha=seen)[2:]]
+    write(clip, later, codec="ffv1", pix_fmt="yuva420p")
     losses = restored(clip, tmp_path / "out.mp4").losses
     assert losses == ("the transparency (alpha), which libx264 yuv420p cannot hold",)
 
@@ -283,6 +293,10 @@ def test_such_colour_is_read_and_written_in_another_matrix(tmp_path, matrix, pix
     with open_video(tmp_path / "out.mkv") as reader:
         assert reader.info.color.matrix == (6 if matrix == 8 else 9)
         written = next(iter(reader)).pixels.astype(float)
+    with open_video(
+        clip, fields=FieldChoice()
+    ) as reader:  # looking for fields was a traceback, too
+        assert len(list(reader)) == 2
     original = frames_of(clip)[0].pixels.astype(float)
     assert np.abs(written - original).mean() < np.iinfo(frames_of(clip)[0].pixels.dtype).max / 40
 
@@ -333,3 +347,16 @@ def test_a_container_of_constant_rate_shows_a_picture_again(tmp_path):
     assert len(shown) == 7
     assert all(np.array_equal(shown[1], again) for again in shown[2:5])
     assert not np.array_equal(shown[1], shown[5])
+
+
+def test_a_photograph_is_read_and_turned_upright(tmp_path):
+    """PyAV 18 has no name for EXIF, and would tell nothing at all of a picture that has some."""
+    encoded, jpeg = cv2.imencode(".jpg", np.full((16, 32, 3), 90, np.uint8))
+    assert encoded
+    one_entry = struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)  # orientation: a quarter turn
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + one_entry
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    (tmp_path / "a1.jpg").write_bytes(jpeg.tobytes()[:2] + segment + jpeg.tobytes()[2:])
+    with open_video(str(tmp_path / "a%d.jpg")) as reader:
+        assert (reader.info.width, reader.info.height) == (16, 32)
+        assert len(list(reader)) == 1

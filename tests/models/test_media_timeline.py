@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import UsageError
-from instantvir_models.media import Frame
+from instantvir_models.media import Frame, create_video, open_video
 from instantvir_models.media.timeline import (
     DecodingTimes,
     OutputTimeline,
@@ -18,6 +18,7 @@ from instantvir_models.media.timeline import (
     Span,
     Trim,
 )
+from tests.media_clips import make_clip
 
 EVERYTHING = Trim()
 MILLISECOND = Fraction(1, 1000)
@@ -243,3 +244,29 @@ def test_durations_of_an_output_reach_to_the_next_frame():
         timeline.stamp(frame_at(pts, duration=33))
     assert [timeline.duration_of(pts, None) for pts in (500, 0, 10)] == [33, 10, 490]
     assert timeline.duration_of(7, 4) == 4
+
+
+def test_a_picture_that_is_shown_long_holds_no_clock_back():
+    """B-frames of a screen recording in Matroska: what is decoded first is shown for 3 s, and those
+    behind it are decoded meanwhile. It was taken for a clock that goes back."""
+    clock = SourceClock(Fraction(0))
+    times = [(Fraction(12, 10), 3), (Fraction(124, 100), Fraction(8, 100)), (Fraction(136, 100), 0)]
+    assert [clock.shift(0, seconds, Fraction(duration)) for seconds, duration in times] == [0, 0, 0]
+
+
+def test_a_film_in_mp4_is_as_long_as_its_pictures_are_shown(tmp_path):
+    """MP4 adds up the times between packets in the order of decoding; a screen recording of 4.0 s with
+    B-frames said 3.85."""
+    shown = [0, 40, 120, 240, 840, 880, 3880, 3920]
+    clip = make_clip(
+        tmp_path / "in.mkv", pts=shown, time_base=Fraction(1, 1000), codec="ffv1", pix_fmt="bgr0"
+    )
+    with (
+        open_video(clip) as reader,
+        create_video(tmp_path / "out.mp4", info_of=reader, width=32, height=32) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(3.96, abs=1e-3)

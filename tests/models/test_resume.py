@@ -7,7 +7,6 @@ import os
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.operators.spec import parse_degradation
@@ -28,17 +27,6 @@ class Enough(Exception):
 def short_segments(monkeypatch):
     monkeypatch.setattr(journal, "LONGEST_SEGMENT", SEGMENT)
     monkeypatch.setattr(journal, "SHORTEST_SEGMENT", SEGMENT)
-
-
-@pytest.fixture
-def one_thread():
-    """A child of a fork has no threads but its own."""
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    yield
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
 
 
 def restored(clip, target, *, stop_at=None, **options):
@@ -191,13 +179,13 @@ def test_a_session_goes_on_from_what_another_one_knew(spec):
         assert second.report.frames_out == 11
 
 
-def test_killed_at_random_it_is_equal_to_the_bit(one_thread, tmp_path):
+def test_killed_at_random_it_is_equal_to_the_bit(tmp_path):
     KilledRuns(tmp_path, ".mp4", frames=100, segment=SEGMENT, seed=1).kill(5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_fifty_kills(one_thread, tmp_path, suffix):
+def test_fifty_kills(tmp_path, suffix):
     """25 for each container; `benchmarks/resume.py` shows them."""
     KilledRuns(tmp_path, suffix, frames=200, segment=SEGMENT, seed=2).kill(25)
 

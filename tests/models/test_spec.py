@@ -180,7 +180,9 @@ def test_a_note_finds_its_point_spread_from_the_folder_of_the_video(tmp_path, mo
     blurred = parse_degradation("psf:path=k.png")
     write_sidecar(tmp_path / "out" / "y.mkv", blurred, seed=0)
     monkeypatch.chdir(tmp_path)
-    noted = read_sidecar(tmp_path / "out" / "y.mkv")
+    with pytest.raises(UsageError, match="not in the folder of the video"):
+        read_sidecar(tmp_path / "out" / "y.mkv")
+    noted = read_sidecar(tmp_path / "out" / "y.mkv", follow_references=True)
     assert torch.equal(noted.operator.psf, blurred.operator.psf)
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from instantvir_models.autoencoders.lean import LeanVAE
-from instantvir_models.autoencoders.wan import WanVAE
+from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
+from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.checkpoints.card import write_card
 from instantvir_models.checkpoints.config import (
     CONFIG_NAME,
@@ -238,12 +238,30 @@ def _filled(
     dtype: torch.dtype,
 ) -> NetworkT:
     """The network with these weights, made without a second copy of them."""
+    least = least_tensors(config)
+    if len(tensors) < least:  # thousands of layers take minutes and gigabytes, even without weights
+        raise CheckpointError(
+            f"{what} does not fit its configuration: {len(tensors)} tensors are there, and its layers "
+            f"have at least {least}"
+        )
     with torch.device("meta"):
         network = kind(config)
     check_tensors(tensors, network.state_dict(), what)
     placed = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
     network.load_state_dict(placed, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def least_tensors(config: object) -> int:
+    """How many tensors a network of that configuration has at least: one for each layer."""
+    if isinstance(config, WanConfig):
+        return config.num_layers
+    if isinstance(config, LeanConfig):
+        ista = 2 * config.ista_steps * config.ista_layers
+        return 2 * config.separate_layers + config.fusion_layers + ista
+    if isinstance(config, WanVaeConfig):
+        return len(config.level_multiples) * config.residuals_per_level
+    return 0
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -33,6 +33,8 @@ EMBEDDED = "tiny"
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
 MOST_TRAITS = 256
+MOST_PARTS = 64
+"""Layers, heads, or the side of a window, of an embedded student."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,7 @@ def _config(text: str, path: Path, kind: type[Any]) -> Any:
         values: dict[str, Any] = json.loads(text)
         traits = tuple(values.pop("traits", usual.traits))
         if not all(
-            isinstance(v, int) and least.get(k, 4096) <= v < (64 if k.endswith("layers") else 4096)
-            for k, v in values.items()
+            isinstance(v, int) and least.get(k, 4096) <= v < _bound(k) for k, v in values.items()
         ):
             raise ValueError(f"unexpected {values}")
         if len(traits) >= MOST_TRAITS or not all(isinstance(t, str) for t in traits):
@@ -208,6 +209,12 @@ def _config(text: str, path: Path, kind: type[Any]) -> Any:
         return kind(**values, traits=traits)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"`{path}` has no usable configuration: {error}") from error
+
+
+def _bound(name: str) -> int:
+    """What a number of a configuration is below: layers, heads and windows are made one by one."""
+    is_count = name.endswith("layers") or name in ("num_heads", "window")
+    return MOST_PARTS if is_count else 4096
 
 
 def _seen(text: str | None, path: Path, usual: Seen) -> Seen:

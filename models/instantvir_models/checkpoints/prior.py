@@ -17,13 +17,14 @@ FORMAT = "instantvir-flow-prior"
 ERRORS_NAME = "errors.json"
 """What lies beside a published transformer that was measured as a teacher."""
 
-MOST = 4096
-"""Channels, or layers, of a prior that somebody else may ask for."""
+MOST, MOST_LAYERS = 4096, 64
+"""Channels, and layers, of a prior that somebody else may ask for."""
 
 
-def save_prior(prior: FlowPrior, path: Path) -> None:
-    """Write `prior` to `path`, float32."""
-    tensors = {k: v.detach().float().contiguous() for k, v in prior.network.state_dict().items()}
+def save_prior(prior: FlowPrior, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write `prior` to `path`, its weights in `dtype`; they are read as float32 again."""
+    weights = prior.network.state_dict()
+    tensors = {name: weight.detach().to(dtype).contiguous() for name, weight in weights.items()}
     metadata = {
         "format": FORMAT,
         "config": json.dumps(asdict(prior.network.config)),
@@ -88,6 +89,8 @@ def _described(metadata: dict[str, str], path: Path) -> tuple[FlowConfig, ErrorT
         size = json.loads(metadata["config"])
         if not all(isinstance(value, int) and 0 <= value < MOST for value in size.values()):
             raise ValueError(f"unexpected {size}")
+        if any(value > MOST_LAYERS for name, value in size.items() if name.endswith("layers")):
+            raise ValueError(f"more than {MOST_LAYERS} layers: {size}")
         return FlowConfig(**size), _table(json.loads(metadata["errors"]))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"`{path}` does not say properly what it is: {error}") from error

@@ -21,7 +21,7 @@ from instantvir_models.diagnosis.picture import drawn, save_picture
 from instantvir_models.diagnosis.remedy import SHARPENED, Remedy, remedy_for
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
-from instantvir_models.media import open_video
+from instantvir_models.media import USUAL_RULES, InputRules, open_video
 from instantvir_models.operators.compose import Identity
 
 LEVELS = "levels of 255"
@@ -88,12 +88,14 @@ def diagnose(
     *,
     start_seconds: float | None = None,
     duration_seconds: float | None = None,
+    rules: InputRules = USUAL_RULES,
 ) -> Diagnosis:
     """What is wrong with a video, from its beginning and, in a file, two later places.
 
     Args:
         source: a path, an image pattern, or `-` for standard input.
         start_seconds, duration_seconds: the part of it that is wanted.
+        rules: how far it may reach, as `open_video` takes them.
 
     Raises:
         VideoOpenError: if it is no video.
@@ -104,9 +106,10 @@ def diagnose(
         duration_seconds=duration_seconds,
         other_streams=False,
         threads=1,
+        rules=rules,
     ) as reader:
         first = Sample.of(list(itertools.islice(reader, FRAMES_PER_PLACE)))
-        later = later_samples(str(source), reader.info, start_seconds=start_seconds)
+        later = later_samples(str(source), reader.info, start_seconds=start_seconds, rules=rules)
         is_lossy = not reader.info.is_lossless
     return diagnose_samples(str(source), (first, *later), is_lossy=is_lossy)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from instantvir_models.errors import VideoOpenError
-from instantvir_models.media import Frame, VideoInfo, open_video
+from instantvir_models.media import USUAL_RULES, Frame, InputRules, VideoInfo, open_video
 from instantvir_models.media.coding import FrameCoding
 from instantvir_models.media.frame import Pixels
 
@@ -41,6 +41,7 @@ def first_sample(
     frames: Sequence[Frame],
     *,
     start_seconds: float | None = None,
+    rules: InputRules = USUAL_RULES,
 ) -> Sample:
     """The sample that the first frames of a source are.
 
@@ -49,7 +50,7 @@ def first_sample(
     """
     if not Path(source).is_file() or all(map(_is_told, frames)):
         return Sample.of(frames)
-    again = _sample_at(source, start_seconds, len(frames))
+    again = _sample_at(source, start_seconds, len(frames), rules)
     is_same = again is not None and again.frames.shape == (len(frames), *frames[0].pixels.shape)
     return again if again is not None and is_same else Sample.of(frames)
 
@@ -59,7 +60,11 @@ def _is_told(frame: Frame) -> bool:
 
 
 def later_samples(
-    source: str, info: VideoInfo, *, start_seconds: float | None = None
+    source: str,
+    info: VideoInfo,
+    *,
+    start_seconds: float | None = None,
+    rules: InputRules = USUAL_RULES,
 ) -> tuple[Sample, ...]:
     """Samples of a file from behind its beginning; none of what is short, or cannot be sought in.
 
@@ -71,14 +76,16 @@ def later_samples(
         return ()
     begin = start_seconds or 0.0
     places = (begin + part * length for part in LATER_PLACES)
-    found = (_sample_at(source, place, FRAMES_PER_PLACE) for place in places)
+    found = (_sample_at(source, place, FRAMES_PER_PLACE, rules) for place in places)
     return tuple(sample for sample in found if sample is not None)
 
 
-def _sample_at(source: str, seconds: float | None, count: int) -> Sample | None:
+def _sample_at(source: str, seconds: float | None, count: int, rules: InputRules) -> Sample | None:
     """None where nothing decodes."""
     try:
-        with open_video(source, start_seconds=seconds, other_streams=False, threads=1) as reader:
+        with open_video(
+            source, start_seconds=seconds, other_streams=False, threads=1, rules=rules
+        ) as reader:
             return Sample.of(list(islice(reader, count)))
     except VideoOpenError:
         return None

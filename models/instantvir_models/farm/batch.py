@@ -100,11 +100,12 @@ def _absolute(job: Job) -> Job:
 
 def _anywhere(plan: RestorePlan) -> RestorePlan:
     """Likewise the plan."""
-    mask, reference = plan.wanted.mask, plan.reference
+    mask, reference, page = plan.wanted.mask, plan.reference, plan.page
     return replace(
         plan,
         wanted=replace(plan.wanted, mask=mask and mask.absolute()),
         reference=reference and reference.absolute(),
+        page=page and page.absolute(),
     )
 
 

@@ -20,7 +20,15 @@ from instantvir_models import __version__
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
 from instantvir_models.farm.pieces import Blocks, Piece, cuts_in, pieces_of
 from instantvir_models.farm.worker import OnProgress
-from instantvir_models.media import EncoderSettings, Frame, VideoWriter, create_video, open_video
+from instantvir_models.media import (
+    USUAL_RULES,
+    EncoderSettings,
+    Frame,
+    InputRules,
+    VideoWriter,
+    create_video,
+    open_video,
+)
 from instantvir_models.media.frame import Pixels
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.jobs import Job, make_folder_of
@@ -112,7 +120,7 @@ def split(
             following=session.frames_per_block,
             radius=degradation.operator.temporal_radius,
         )
-    seen = look_through(job.source)
+    seen = look_through(job.source, plan.rules)
     seconds = float(seen.times[-1] - seen.times[0]) or 1.0
     pieces = pieces_of(
         seen.times, seen.cuts, warm_up=warm_up, blocks=blocks,
@@ -148,6 +156,7 @@ def _refuse(job: Job, plan: RestorePlan, minutes: float) -> None:
     others = {
         "--start and --duration": plan.start_seconds or plan.duration_seconds,
         "--mask and --dust": plan.wanted.mask or plan.wanted.dust,
+        "--report": plan.page,
         "--reference and --compare": plan.reference or plan.comparison_style,
     }
     for names, value in others.items():
@@ -155,13 +164,13 @@ def _refuse(job: Job, plan: RestorePlan, minutes: float) -> None:
             raise UsageError(f"`--split` does not go with {names}", hint="leave one of them out")
 
 
-def look_through(source: str) -> Seen:
+def look_through(source: str, rules: InputRules = USUAL_RULES) -> Seen:
     """Times, cuts between scenes, and a mark of each picture; decodes all of the video once."""
     times: list[Fraction] = []
     changes: list[float] = []
     marks: list[int] = []
     before: Pixels | None = None
-    with open_video(source, other_streams=False) as reader:
+    with open_video(source, other_streams=False, rules=rules) as reader:
         for frame in reader:
             small = _thumbnail(frame)
             times.append(frame.pts * frame.time_base)
@@ -224,7 +233,9 @@ def restore_piece(
     """
     assert isinstance(job, PieceJob)
     piece = job.piece
-    with open_video(job.source, start_seconds=piece.start_seconds, other_streams=False) as reader:
+    with open_video(
+        job.source, start_seconds=piece.start_seconds, other_streams=False, rules=plan.rules
+    ) as reader:
         frames = itertools.islice(reader, piece.read_stop - piece.read_first)
         first = next(frames, None)
         if first is None or zlib.crc32(_thumbnail(first).tobytes()) != job.mark:
@@ -257,7 +268,7 @@ def join(video: SplitVideo) -> int:
     restored = _restored_pixels(video.pieces)
     height, width = _size_of(video.pieces[0])
     with (
-        open_video(video.job.source) as reader,
+        open_video(video.job.source, rules=video.plan.rules) as reader,
         create_video(
             video.job.destination, info_of=reader, width=width, height=height,
             settings=video.plan.encoder, output_format=video.plan.output_format,

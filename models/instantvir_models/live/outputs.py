@@ -8,6 +8,7 @@ from pathlib import Path
 
 from instantvir_models.errors import UsageError
 from instantvir_models.live.network_sink import NetworkSink
+from instantvir_models.live.next_file import FileOfEachStretch, numbered
 from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.sink import LiveSink
 from instantvir_models.live.stream import LiveStream
@@ -15,7 +16,7 @@ from instantvir_models.live.virtual_camera import VirtualCamera
 from instantvir_models.media import EncoderSettings, VideoWriter, create_video
 from instantvir_models.media.connection import Connection, can_connect
 from instantvir_models.media.live_io import StandardOutput
-from instantvir_models.media.muxer import pieces_of, writes_several
+from instantvir_models.media.muxer import pieces_of, suffix_tells_format, writes_several
 from instantvir_models.media.names import is_network_address
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE
 from instantvir_models.outputs.names import identity_of, scheme_of, written_path
@@ -23,10 +24,8 @@ from instantvir_models.outputs.rule import check_writable, refuse
 
 CAMERA = "camera:"
 DEFAULT_PIPE_FORMAT = "nut"
+_ONLY_FORMAT_OF_SCHEME = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp"}
 _FORMAT_OF_SCHEME = {
-    "rtmp": "flv",
-    "rtmps": "flv",
-    "rtsp": "rtsp",
     "udp": "mpegts",
     "tcp": "mpegts",
     "http": "mpegts",
@@ -47,6 +46,8 @@ class OutputPlan:
     silence_seconds: float
     """A server that takes nothing for so long counts as lost."""
     overwrite: bool
+    next_file_seconds: float | None = None
+    """After a pause that is longer, files go on in a next one; None goes on in the same."""
 
 
 def check_outputs(plan: OutputPlan, source: str) -> None:
@@ -61,7 +62,9 @@ def check_outputs(plan: OutputPlan, source: str) -> None:
         taken.add(place)
         if path is not None:
             refuse(path, reads=(source,), may_replace=plan.overwrite)
-            for piece in pieces_of(path) if writes_several(plan.output_format, path) else ():
+            for piece in (
+                pieces_of(path) if writes_several(_format_of(destination, plan), path) else ()
+            ):
                 refuse(piece, may_replace=plan.overwrite)
             check_writable(path)
 
@@ -129,6 +132,14 @@ def _new_output(
             new_writer=partial(_open_writer, plan=plan, stream=stream, height=height, width=width),
         )
     if (path := _local_path(destination)) is not None:
+        if plan.next_file_seconds is not None:
+            open_sink = partial(
+                FileOfEachStretch,
+                lambda number: _open_writer(
+                    str(numbered(path, number)), plan, stream, height, width
+                ),
+                pause_seconds=plan.next_file_seconds,
+            )
         opened.append((path, open_sink()))
         open_sink = partial(_take, [opened[-1][1]])
     return LiveOutput(
@@ -176,8 +187,14 @@ def _fps(plan: OutputPlan, stream: LiveStream) -> float:
 
 
 def _format_of(destination: str | StandardOutput | Connection, plan: OutputPlan) -> str | None:
-    """FFmpeg's name of the container; None where the name of a file tells."""
+    """FFmpeg's name of the container; None where the name of a file tells. What the plan asks for is
+    for outputs whose names do not tell: `-o live.mkv -o - --format nut` are two containers."""
     if isinstance(destination, StandardOutput):
         return plan.output_format or DEFAULT_PIPE_FORMAT
     address = destination.name if isinstance(destination, Connection) else destination
-    return plan.output_format or _FORMAT_OF_SCHEME.get(scheme_of(address) or "")
+    scheme = scheme_of(address) or ""
+    if scheme in _ONLY_FORMAT_OF_SCHEME:
+        return _ONLY_FORMAT_OF_SCHEME[scheme]
+    if _local_path(address) is not None and suffix_tells_format(address):
+        return None
+    return plan.output_format or _FORMAT_OF_SCHEME.get(scheme)

@@ -12,8 +12,10 @@ from instantvir_models.live.backoff import Backoff
 from instantvir_models.live.interruptions import ContinuedTime, RisingPackets
 from instantvir_models.live.watchdog import Pulse
 from instantvir_models.media import (
+    USUAL_RULES,
     CompanionPacket,
     Frame,
+    InputRules,
     StreamSummary,
     VideoInfo,
     VideoReader,
@@ -41,6 +43,8 @@ class SourceSettings:
     """A network source that says nothing for so long counts as lost."""
     follow_seconds: float | None = None
     """The file is still being written; it has ended when it did not grow for so long."""
+    rules: InputRules = USUAL_RULES
+    """How far it may reach, and how large its pictures may be."""
 
     @property
     def is_network(self) -> bool:
@@ -120,6 +124,7 @@ class SourceOpener:
                     input_options=dict(settings.input_options),
                     is_live=True,
                     timeout_seconds=settings.silence_seconds if settings.is_network else None,
+                    rules=settings.rules,
                 )
         except VideoOpenError as error:
             if pipe is not None and pipe.num_bytes == 0 and not self._stop.is_set():

@@ -22,7 +22,8 @@ from instantvir_models.live.overload import Overload
 from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
-from instantvir_models.media import EncoderSettings, Frame
+from instantvir_models.media import USUAL_RULES, EncoderSettings, Frame, InputRules
+from instantvir_models.media.reach import MOST_PIXELS
 from instantvir_models.operators.mask import Dust, MaskFile
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.masks import MasksFor, masks_along
@@ -82,6 +83,7 @@ def source_settings(
     reconnect: bool = False,
     silence: float | None = None,
     follow: float | None = None,
+    rules: InputRules = USUAL_RULES,
 ) -> SourceSettings:
     """What to open, with FFmpeg's names for cameras and raw frames.
 
@@ -91,6 +93,7 @@ def source_settings(
         size: WIDTHxHEIGHT of raw frames or a camera.
         pix_fmt, fps: of raw frames or a camera.
         silence, follow: seconds; see `SourceSettings`.
+        rules: how far it may reach.
 
     Raises:
         UsageError: if they do not go together.
@@ -128,6 +131,7 @@ def source_settings(
         reconnect=reconnect,
         silence_seconds=SILENCE_SECONDS if silence is None else silence,
         follow_seconds=follow,
+        rules=rules,
     )
 
 
@@ -183,12 +187,13 @@ def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
     assert stream.source is not None
     sample = None
     is_lossy = not stream.source.reader.info.is_lossless
-    if needs_first_frames(plan.name, plan.wanted, is_lossy=is_lossy):
+    rules = plan.source.rules
+    if needs_first_frames(plan.name, plan.wanted, is_lossy=is_lossy, rules=rules):
         frames = stream.sample(SAMPLE_FRAMES)
         if not frames:
             raise VideoOpenError("no frame came before the stream was stopped")
         sample = Sample.of(frames)
-    resolved = resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy)
+    resolved = resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy, rules=rules)
     _refuse_masks_that_cannot_come(plan, resolved.degradation)
     return resolved
 
@@ -244,7 +249,9 @@ def restore_stream(
 
     assert stream.source is not None
     info = stream.source.reader.info
-    fit = MasksFor(size=(info.width, info.height), frame_rate=info.frame_rate)
+    fit = MasksFor(
+        size=(info.width, info.height), frame_rate=info.frame_rate, rules=plan.source.rules
+    )
     with masks_along(resolved.degradation.operator, fit) as masks:
         return stream.run(new_session, open_outputs, on_pair=on_pair, masks=masks), outputs
 
@@ -285,12 +292,15 @@ def stream(
     size: str | None = None,
     input_pix_fmt: str | None = None,
     fps: float | None = None,
+    follow_references: bool = False,
+    max_pixels: int = MOST_PIXELS,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
     pix_fmt: str | None = None,
     output_format: str | None = None,
     overwrite: bool = False,
+    next_file: float | None = None,
     on_pair: Callable[[Frame, Frame], None] | None = None,
     on_event: Callable[[str], None] | None = None,
 ) -> LiveStatus:
@@ -309,8 +319,11 @@ def stream(
         follow: the file is growing; it ends after so many still seconds.
         input_format, input_options: FFmpeg's names.
         size, input_pix_fmt, fps: of raw frames or a camera; `size` is WIDTHxHEIGHT.
+        follow_references, max_pixels: as `restore` takes them.
         codec, crf, preset, pix_fmt, output_format: of the outputs, as the command names them.
         overwrite: whether files that exist may be replaced.
+        next_file: after a pause of so many seconds a file goes on in the next one, `live.2.mkv`;
+            None leaves the pause in the file.
         on_pair: called in this thread with each measured frame and what is shown of it; what it
             raises ends the stream.
         on_event: called from any thread with a sentence when something happens; None logs it.
@@ -328,6 +341,7 @@ def stream(
         reconnect=reconnect,
         silence=silence,
         follow=follow,
+        rules=InputRules(follow_references=follow_references, max_pixels=max_pixels),
     )
     destinations = (outputs,) if isinstance(outputs, str | Path) else outputs
     plan = StreamPlan(
@@ -343,6 +357,7 @@ def stream(
             reconnect=reconnect,
             silence_seconds=settings.silence_seconds,
             overwrite=overwrite,
+            next_file_seconds=next_file,
         ),
         wanted=TaskOptions(
             tasks=parse_tasks((task,) if isinstance(task, str) else task),

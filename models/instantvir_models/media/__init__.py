@@ -8,14 +8,17 @@ from instantvir_models.media.frame import Frame, blocks
 from instantvir_models.media.info import StreamSummary, VideoInfo
 from instantvir_models.media.open import create_video, open_video
 from instantvir_models.media.packets import CompanionPacket
+from instantvir_models.media.reach import USUAL_RULES, InputRules
 from instantvir_models.media.settings import EncoderSettings
 
 __all__ = [
+    "USUAL_RULES",
     "ColorTags",
     "CompanionPacket",
     "Damage",
     "EncoderSettings",
     "Frame",
+    "InputRules",
     "StreamSummary",
     "VideoInfo",
     "VideoReader",

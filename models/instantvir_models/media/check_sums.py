@@ -25,14 +25,13 @@ class SliceCheckSums:
     """
 
     def __init__(self, codec_name: str) -> None:
-        self._is_ffv1 = codec_name == "ffv1"
+        self.has_any = codec_name == "ffv1"
+        """Whether it is worth asking."""
         self._beginning: int | None = None
         self._undecided: list[tuple[bytes, Fraction | None]] = []
 
     def contradicted(self, data: bytes, seconds: Fraction | None) -> list[Fraction | None]:
         """Times of packets that are damaged, as far as is known with this one."""
-        if not self._is_ffv1:
-            return []
         if self._beginning is None:
             self._beginning = _beginning_of(data)
         if self._beginning is None:

@@ -121,6 +121,16 @@ def to_rgb(frame: av.VideoFrame, tags: ColorTags) -> Pixels:
     return _yuv_to_rgb(frame, tags)
 
 
+def luma_of(picture: av.VideoFrame) -> NDArray[np.uint8]:
+    """[H, W] in full range, 0..255, for looking at."""
+    matrix = picture.colorspace
+    if int(matrix) in OTHER_MATRICES:
+        picture.colorspace = MATRIX_UNSPECIFIED  # swscale refuses them
+    gray = picture.reformat(format="gray", threads=1)
+    picture.colorspace = matrix
+    return _uint8_array(gray)
+
+
 def alpha_of(frame: av.VideoFrame) -> Opacity | None:
     """[H, W] opacity in the full range of its type, which is that of `to_rgb`; None without one."""
     name = frame.format.name
@@ -139,6 +149,11 @@ def alpha_of(frame: av.VideoFrame) -> Opacity | None:
         rgba64 = _uint16_array(frame.reformat(format="rgba64le", threads=1))
         return np.ascontiguousarray(rgba64[..., 3])
     return np.ascontiguousarray(_uint8_array(frame.reformat(format="rgba", threads=1))[..., 3])
+
+
+def is_transparent(alpha: Opacity | None) -> bool:
+    """Whether something shows through a picture of this opacity."""
+    return alpha is not None and int(alpha.min()) < np.iinfo(alpha.dtype).max
 
 
 def writable(tags: ColorTags, *, height: int) -> ColorTags:

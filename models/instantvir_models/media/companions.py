@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -17,7 +19,15 @@ from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
 from instantvir_models.media.demux import Demuxer
-from instantvir_models.media.limits import MOV_FORMATS, TEXT_SUBTITLE_OF_FORMAT, holds
+from instantvir_models.media.limits import (
+    CHAPTER_FORMATS,
+    MOV_FORMATS,
+    NO_LANGUAGE_FORMATS,
+    TAGS_OF_FORMAT,
+    TEXT_SUBTITLE_OF_FORMAT,
+    VIDEO_FIRST_FORMATS,
+    holds,
+)
 from instantvir_models.media.packets import CompanionPacket
 from instantvir_models.media.sound import SoundConverter, add_sound, is_lossless
 from instantvir_models.media.subtitles import text_rewriter
@@ -29,7 +39,13 @@ logger = logging.getLogger(__name__)
 _STALE_METADATA = re.compile(
     r"(?i)encoder|duration|major_brand|minor_version|compatible_brands|rotate|vendor_id|software"
     r"|bps|number_of_(frames|bytes)|_statistics.*|timecode|alpha_mode|com\.apple\.quicktime\.software"
+    r"|.*_umid|.*_ul|uid|generation_uid|product_.*|company_name|application_platform"
+    r"|toolkit_version_num|metadatacreator|hasaudio|hasvideo|hasmetadata|canseektoend|datasize"
 )
+_NO_NAME = re.compile(
+    r"(?i)(core media )?(video|sound|audio|subtitle|data|text)( media )?handler|\0*"
+)
+"""What muxers call a track that has no name."""
 _PLAIN_NAME = {
     "com.apple.quicktime.make": "make",
     "com.apple.quicktime.model": "model",
@@ -40,6 +56,10 @@ _PLAIN_NAME = {
 
 _COVER_OF_MIMETYPE = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 _REFUSALS = (ValueError, av.FFmpegError)
+_OF_THE_SYSTEM = frozenset(errno.errorcode) - {errno.EINVAL}
+"""What is no fault of a packet, such as a full disk."""
+_LONGEST_PRIMING_SECONDS = Fraction(1, 10)
+"""Sound that a decoder needs before the first sample that is heard."""
 
 
 def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
@@ -49,6 +69,16 @@ def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
         plain = _PLAIN_NAME.get(key.lower())
         if plain is not None:
             kept.setdefault(plain, value)
+    return kept
+
+
+def kept_metadata_of(stream: Stream, format_name: str) -> dict[str, str]:
+    """The same of a stream, whose name MP4 and QuickTime keep where others keep a title."""
+    kept = kept_metadata(dict(stream.metadata))
+    names = [kept.pop(key) for key in list(kept) if key.lower() == "handler_name"]
+    title = kept.get("title") or next((n for n in names if not _NO_NAME.fullmatch(n)), None)
+    if title is not None:
+        kept["handler_name" if format_name in MOV_FORMATS else "title"] = title
     return kept
 
 
@@ -93,6 +123,7 @@ class Companions:
         self._demuxer, self._output, self._span = demuxer, output, span
         self._is_live = is_live
         self._holds = holds(output.format.name)
+        self._can_hide = output.format.name in MOV_FORMATS
         self._tracks: dict[int, _Track] = {}
         self._rising: dict[int, RisingTimes] = {}
         self._last_sound: dict[int, tuple[int | None, bytes]] = {}
@@ -184,7 +215,9 @@ class Companions:
         """Hand over a packet; one too damaged for the container costs itself, not the output."""
         try:
             self._output.mux(packet)
-        except (av.error.InvalidDataError, av.error.ArgumentError):
+        except av.FFmpegError as error:
+            if error.errno in _OF_THE_SYSTEM:
+                raise
             if not self._has_refused:
                 self._lose("damaged packets of sound or subtitles")
             self._has_refused = True
@@ -199,11 +232,10 @@ class Companions:
         if carried is None:
             self._lose(f"the {described(stream)}, which {self._output.format.name} cannot hold")
             return
+        if stream.language not in (None, "und") and self._output.format.name in NO_LANGUAGE_FORMATS:
+            self._lose(f"the language of {described(stream)}")
         track, target = carried
-        target.metadata.update(kept_metadata(dict(stream.metadata)))
-        if "title" in target.metadata and self._output.format.name in MOV_FORMATS:
-            # They keep no title of a track, and players show this instead.
-            target.metadata["handler_name"] = target.metadata["title"]
+        target.metadata.update(kept_metadata_of(stream, self._output.format.name))
         target.disposition = stream.disposition
         self._tracks[stream.index] = track
         self._rising[stream.index] = RisingTimes()
@@ -231,11 +263,14 @@ class Companions:
         if not isinstance(context, AudioCodecContext):
             return None
         encoder = self._holds.lossless_sound if is_lossless(codec) else self._holds.lossy_sound
-        target = self._added(lambda output: add_sound(output, encoder, context))
+        target = self._added(
+            lambda output: add_sound(output, encoder, context, self._holds.sample_rates)
+        )
         if target is None:
             return None
+        held = "it as it is" if codec_of(target) == codec else codec
         logger.warning("the sound becomes %s: %s cannot hold %s", codec_of(target),
-                       self._output.format.name, codec)  # fmt: skip
+                       self._output.format.name, held)  # fmt: skip
         converter = SoundConverter(stream, target, shares_decoder=self._is_live)  # type: ignore[arg-type]
         return converter, target
 
@@ -294,7 +329,7 @@ class Companions:
 
     def _is_wanted(self, packet: av.Packet[Stream]) -> bool:
         if self._span is None:
-            return True
+            return self._can_hide or not _is_hidden(packet)
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None:
             return False
@@ -316,10 +351,14 @@ class Companions:
         return packet
 
 
-def copy_description(demuxer: Demuxer, output: OutputContainer, span: Span | None) -> None:
-    """Container metadata and chapters, in the time of the output and cut to the span."""
+def copy_description(
+    demuxer: Demuxer, output: OutputContainer, span: Span | None
+) -> tuple[str, ...]:
+    """What is lost, in words, of container metadata and chapters, which the output gets in its own
+    time and cut to the span."""
     source = demuxer.container
-    output.metadata.update(kept_metadata(dict(source.metadata)))
+    kept = kept_metadata(dict(source.metadata))
+    output.metadata.update(kept)
     chapters = [
         moved
         for chapter in source.chapters()
@@ -327,6 +366,23 @@ def copy_description(demuxer: Demuxer, output: OutputContainer, span: Span | Non
     ]
     if chapters:
         output.set_chapters(chapters)  # type: ignore[arg-type]
+    lost = [f"the {_listed(names)}"] if (names := _lost_tags(kept, output.format.name)) else []
+    if chapters and output.format.name not in CHAPTER_FORMATS:
+        lost.append("the chapters")
+    return tuple(f"{words}, which {output.format.name} cannot hold" for words in lost)
+
+
+def _lost_tags(kept: dict[str, str], format_name: str) -> list[str]:
+    held = TAGS_OF_FORMAT.get(format_name)
+    names = {key.lower().partition("-")[0] for key, value in kept.items() if value}
+    names -= _PLAIN_NAME.keys()  # they are there by their other name
+    return [] if held is None else sorted(names - held)
+
+
+def _listed(names: list[str]) -> str:
+    shown = [f"`{name}`" for name in names[:6]]
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return f"{'tag' if len(names) == 1 else 'tags'} {', '.join(shown)}{more}"
 
 
 def can_hold_sound(container: OutputContainer) -> bool:
@@ -365,6 +421,14 @@ def _moved_chapter(
     return {**chapter, "start": start - begin, "end": max(start, stop) - begin}
 
 
+def _is_hidden(packet: av.Packet[Stream]) -> bool:
+    """Whether an edit list leaves the packet out, and no decoder needs it for what follows."""
+    if not packet.is_discard or packet.pts is None:
+        return False
+    end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base or 1)
+    return end < -_LONGEST_PRIMING_SECONDS
+
+
 def _rebuilt(packet: CompanionPacket) -> av.Packet[Stream]:
     rebuilt = av.Packet(packet.data)
     rebuilt.pts, rebuilt.dts, rebuilt.duration = packet.pts, packet.dts, packet.duration
@@ -378,6 +442,19 @@ def _try_alone(
     """ValueError or FFmpegError if a container of this format cannot begin with such a stream."""
     if container_format.no_file:
         return
-    with av.open(io.BytesIO(), "w", format=container_format.name) as container:
+    container = av.open(io.BytesIO(), "w", format=container_format.name)
+    try:
+        if container_format.name in VIDEO_FIRST_FORMATS:
+            _add_a_video(container)
         add(container)
         container.start_encoding()
+    finally:
+        with suppress(av.FFmpegError):  # some cannot end without a packet
+            container.close()
+
+
+def _add_a_video(container: OutputContainer) -> None:
+    codec = "dvvideo" if container.format.name == "dv" else "mpeg2video"
+    stream = container.add_stream(codec, rate=25, width=720, height=576)
+    assert isinstance(stream, av.VideoStream)
+    stream.codec_context.pix_fmt = "yuv420p"

@@ -25,7 +25,7 @@ from instantvir_models.errors import VideoWriteError
 
 _AVIO_FLAG_WRITE = 2
 _KNOWN_LIBAVFORMATS = (62, 63)
-"""Major versions with the `AVIOContext` below: FFmpeg 8 (PyAV 16 to 18) and 9 (PyAV 19)."""
+"""Major versions with the `AVIOContext` below: FFmpeg 8 (PyAV 18) and 9 (PyAV 19)."""
 
 _GoOn = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 

@@ -37,6 +37,7 @@ from instantvir_models.media.fields import (
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.limits import clock_may_jump
 from instantvir_models.media.picture import PictureFormat
+from instantvir_models.media.reach import InputRules
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import SourceTimeline, Trim
 
@@ -48,8 +49,8 @@ LATER_PLACES = (0.35, 0.7)
 SHORTEST_SECONDS = 4
 """A file that is shorter is looked at once."""
 
-LIVE_READ_ERRORS = 100
-"""Damaged places in a row that a live source may have before it counts as lost."""
+READ_ERRORS_ALLOWED = 1000
+"""Damaged places in a row, of up to 64 KiB each, behind which nothing more is expected."""
 
 _USUAL_THREADS = 4
 
@@ -259,8 +260,10 @@ class _Opening:
                 f"{self.source.name} has video of a kind that this FFmpeg cannot decode",
                 hint="convert it to H.264 with another program first",
             )
+        rules, context = self.source.rules, video.codec_context
+        rules.check_size(self.source.name, context.width, context.height)
         is_file = self.source.is_file and not self.source.is_live
-        _prepare_decoder(video, self.threads, may_hold_back=is_file)
+        _prepare_decoder(video, self.threads, rules, may_hold_back=is_file)
         # Else FFmpeg leaves columns at the left that are cropped, for the sake of alignment.
         video.codec_context.flags |= Flags.unaligned
         return Demuxer(
@@ -271,16 +274,20 @@ class _Opening:
             else (),
             attached=attached_to(container) if self.other_streams else NOTHING_ATTACHED,
             trim=self.trim,
-            read_errors_allowed=LIVE_READ_ERRORS if self.source.is_live else 0,
+            read_errors_allowed=READ_ERRORS_ALLOWED,
+            largest_packet_bytes=rules.largest_packet_bytes,
             open_next=self.source.open_next_piece,
         )
 
 
-def _prepare_decoder(video: VideoStream, threads: int | None, *, may_hold_back: bool) -> None:
+def _prepare_decoder(
+    video: VideoStream, threads: int | None, rules: InputRules, *, may_hold_back: bool
+) -> None:
     context = video.codec_context
     context.thread_count = threads or min(_USUAL_THREADS, os.cpu_count() or 1)
     # Frame threads hold back as many frames as there are threads; a live source cannot wait.
     may_hold_back = may_hold_back and context.thread_count > 1
     context.thread_type = "AUTO" if may_hold_back else "SLICE"
     # With frame threads FFmpeg exports the quantisers of a frame that another thread still decodes.
-    context.options = {} if may_hold_back else dict(EXPORT_OPTIONS)
+    exported = {} if may_hold_back else EXPORT_OPTIONS
+    context.options = {**exported, **rules.decoder_options}

@@ -76,6 +76,7 @@ class ContainerWriter(VideoWriter):
         self._choice: ResolvedEncoder | None = None
         self._container: OutputContainer | None = None
         self._companions: Companions | None = None
+        self._description_losses: tuple[str, ...] = ()
         self._could_hold_sound = False
         self._claim = claimed(destination, may_replace=may_replace)
         self._is_claim_ours = not isinstance(destination, Claim)
@@ -94,7 +95,7 @@ class ContainerWriter(VideoWriter):
     def losses(self) -> tuple[str, ...]:
         """What of the source the output is not given, in words, as far as it is known now."""
         carried = self._companions.losses if self._companions else ()
-        return (*self._encoder.losses, *carried)
+        return (*self._encoder.losses, *self._description_losses, *carried)
 
     @property
     def is_silent(self) -> bool:
@@ -179,7 +180,9 @@ class ContainerWriter(VideoWriter):
         if self._reader is None or self._reader.demuxer is None:
             return
         demuxer, span = self._reader.demuxer, self._reader.span
-        copy_description(demuxer, container, span)
+        self._description_losses = copy_description(demuxer, container, span)
+        for loss in self._description_losses:
+            logger.warning("not carried over: %s", loss)
         self._companions = Companions(demuxer, container, span, is_live=self._is_live)
         self._could_hold_sound = can_hold_sound(container)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # who only decodes does not pay for it
+    from torch import Tensor
 
 
 def to_unit(frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Tensor:
@@ -17,6 +20,8 @@ def to_unit(frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Tensor:
         raise ValueError(f"expected frames of shape [T, H, W, 3], got {list(frames.shape)}")
     if frames.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"expected uint8 or uint16 frames, got {frames.dtype}")
+    import torch
+
     half = float(np.iinfo(frames.dtype).max) / 2
     channels_first = np.ascontiguousarray(frames.transpose(0, 3, 1, 2), dtype=np.float32)
     return torch.from_numpy(channels_first).unsqueeze(0).div_(half).sub_(1.0)
@@ -41,5 +46,5 @@ def _to_integers(x: Tensor, maximum: int) -> NDArray[np.int32]:
     levels = x.detach()[0].permute(0, 2, 3, 1).float().add(1.0).mul(maximum / 2).round()
     if bool(levels.isnan().any()):
         raise ValueError("the frames contain NaN")
-    integers: NDArray[np.int32] = levels.clamp(0, maximum).to(torch.int32).cpu().numpy()
+    integers: NDArray[np.int32] = levels.clamp(0, maximum).int().cpu().numpy()
     return integers

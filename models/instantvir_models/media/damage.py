@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -42,6 +44,8 @@ class Account:
         self._time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.average_rate = frame_rate_of(video)
         self._has_constant_rate = container.format.name == "avi"
+        self._is_complete = self._has_constant_rate and _is_whole_riff(container.name)
+        """Whether what seems to be missing are places without a picture."""
         self._promised_frames = _promised_frames(container, video)
         self.video_end_seconds = _video_end_seconds(container, video)
         """End of the video alone according to the header, if it says so."""
@@ -49,6 +53,8 @@ class Account:
         """End of the video, or of the whole, according to the header; None where it says nothing."""
         self.read_error: str | None = None
         """Why reading ended before the container did."""
+        self.packets_of_later_streams = 0
+        """Of streams that were not there when the container was opened, and are left out."""
         self.has_read_all = False
         """Whether the source was read from its beginning to its end."""
         self._packets = 0
@@ -64,6 +70,8 @@ class Account:
         self._first_keyframe_seconds: Fraction | None = None
         self._before_keyframe: list[Fraction | None] = []
         self._corrupt: list[Fraction | None] = []
+        self._contradicted: list[Fraction | None] = []
+        self._damaged_sound: dict[int, list[Fraction | None]] = {}
         self._other_sizes: dict[tuple[int, int], list[Fraction | None]] = {}
 
     @property
@@ -130,6 +138,14 @@ class Account:
         """A picture of another size than the first was scaled to it."""
         self._other_sizes.setdefault((width, height), []).append(seconds)
 
+    def note_contradicted(self, seconds: Fraction | None) -> None:
+        """The data of a picture do not fit their own check sums."""
+        self._contradicted.append(seconds)
+
+    def note_damaged_sound(self, stream_index: int, seconds: Fraction | None) -> None:
+        """A packet of sound is one that decoders refuse."""
+        self._damaged_sound.setdefault(stream_index, []).append(seconds)
+
     def note_delivered(self, picture: av.VideoFrame) -> None:
         """A picture was given out."""
         if picture.is_corrupt:
@@ -161,11 +177,22 @@ class Account:
         if self._corrupt:
             guessed = f"{counted(len(self._corrupt), 'frame')} had to be guessed in part"
             parts.append(f"{guessed}{_times(self._corrupt)}")
+        if self._contradicted:
+            wrong = f"{counted(len(self._contradicted), 'frame')} with a wrong check sum"
+            parts.append(f"{wrong}{_times(self._contradicted)}")
+        for index, times in self._damaged_sound.items():
+            broken = f"{counted(len(times), 'damaged packet')} of sound (stream {index})"
+            parts.append(f"{broken}{_times(times)}")
+        if self.packets_of_later_streams:
+            left_out = counted(self.packets_of_later_streams, "packet")
+            parts.append(f"{left_out} of streams that begin later are left out")
         for (width, height), times in self._other_sizes.items():
             scaled = f"{counted(len(times), 'frame')} of {width}x{height} scaled to the first size"
             parts.append(f"{scaled}{_times(times)}")
         return Damage(
-            self.undecodable_packets + missing, len(self._corrupt), "; ".join(parts) or None
+            self.undecodable_packets + missing,
+            len(self._corrupt) + len(self._contradicted),
+            "; ".join(parts) or None,
         )
 
     def _missing_frames(self) -> int:
@@ -173,6 +200,8 @@ class Account:
         return self._promised_and_missing() if self.has_read_all else 0
 
     def _promised_and_missing(self) -> int:
+        if self._is_complete:
+            return 0
         if self._promised_frames is not None:
             return max(0, self._promised_frames - self._packets)
         if self.promised_end_seconds is None or self.average_rate is None:
@@ -217,6 +246,23 @@ def _times(seconds: list[Fraction | None]) -> str:
     ]
     more = ", and later" if len(texts) > 5 else ""
     return f" (at {', '.join(texts[:5])} s{more})"
+
+
+def _is_whole_riff(name: str) -> bool:
+    """Whether the AVI file holds all the bytes that it says; a file above 1 GB says so in parts."""
+    path = Path(name.removeprefix("file:"))
+    try:
+        num_bytes, at = path.stat().st_size, 0
+        with path.open("rb") as file:
+            while at < num_bytes:
+                file.seek(at)
+                kind, size = struct.unpack("<4sI", file.read(8))
+                if kind != b"RIFF" or size == 0:
+                    return False
+                at += 8 + size + size % 2
+    except (OSError, ValueError, struct.error):
+        return False
+    return num_bytes > 0 and at in (num_bytes, num_bytes + 1)
 
 
 def _promised_frames(container: InputContainer, video: VideoStream) -> int | None:

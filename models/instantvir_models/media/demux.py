@@ -13,10 +13,13 @@ from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.attached import NOTHING_ATTACHED, Attached, is_cover
+from instantvir_models.media.check_sums import SliceCheckSums
 from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
+from instantvir_models.media.reach import USUAL_RULES
+from instantvir_models.media.sound import SoundCheck
 from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
 
 logger = logging.getLogger(__name__)
@@ -25,6 +28,8 @@ logger = logging.getLogger(__name__)
 PREROLL_SECONDS = Fraction(1)
 # Streams are interleaved within about a second, so audio of the last frames can follow them.
 POSTROLL_SECONDS = Fraction(1)
+_LONGEST_REORDER_SECONDS = Fraction(10)
+"""From decoding a picture to showing it, in a transport stream."""
 _LONGEST_PRIMING_SECONDS = Fraction(1, 2)
 
 
@@ -34,6 +39,7 @@ class Demuxer:
     Args:
         trim: what is wanted of the source.
         read_errors_allowed: damaged places in a row before the source counts as lost.
+        largest_packet_bytes: what is larger is taken for damage.
         open_next: opens the next piece of a source that is read in pieces, with the same streams
             and one count of time; None when there is none. The first container stays open: it is
             what describes the source, and its decoder decodes all of them.
@@ -48,9 +54,11 @@ class Demuxer:
         attached: Attached = NOTHING_ATTACHED,
         trim: Trim,
         read_errors_allowed: int = 0,
+        largest_packet_bytes: int = USUAL_RULES.largest_packet_bytes,
         open_next: Callable[[], InputContainer | None] = lambda: None,
     ) -> None:
         self._read_errors_allowed, self._open_next = read_errors_allowed, open_next
+        self._largest_packet_bytes = largest_packet_bytes
         self._later_piece: InputContainer | None = None
         self._has_input_ended = False
         self.container = container
@@ -66,6 +74,10 @@ class Demuxer:
         self.codings = CodingNotes(
             video.codec_context.codec.canonical_name, bytes(video.codec_context.extradata or b"")
         )
+        self._check_sums = SliceCheckSums(video.codec_context.codec.canonical_name)
+        self._sound_checks = {
+            stream.index: SoundCheck(stream) for stream in others if stream.type == "audio"
+        }
         self._is_past_the_span = False
         tells_decoding_only = container.format.name in DECODING_TIMES_ONLY
         self._decoding_times = DecodingTimes() if tells_decoding_only else None
@@ -116,11 +128,13 @@ class Demuxer:
         """Every frame that decodes, in presentation order."""
         for packet in self._packets():
             if packet.stream_index != self.video.index:
+                self._check_sound(packet)
                 self.waiting.append(packet)
                 self.on_companion()
             elif not self._is_past_the_span:
                 for wanted in self._from_the_start(packet):
                     self.codings.note_packet(wanted)
+                    self._check(wanted)
                     yield from self._decode(wanted)
             if self._is_past_the_span and self._is_after_the_span(packet):
                 return
@@ -167,10 +181,14 @@ class Demuxer:
                     return
                 demuxed = self._demuxed(self._later_piece or self.container)
                 continue
+            except IndexError:
+                # PyAV knows the streams that were there at first. This was a packet of another one.
+                self.account.packets_of_later_streams += 1
+                demuxed = self._demuxed(self._later_piece or self.container)
+                continue
             except (av.FFmpegError, OSError) as error:
                 errors_in_a_row += 1
-                is_damage = isinstance(error, av.error.InvalidDataError)
-                if is_damage and errors_in_a_row <= self._read_errors_allowed:
+                if _is_damage(error) and errors_in_a_row <= self._read_errors_allowed:
                     self.account.note_undecodable(None)
                     demuxed = self._demuxed(self._later_piece or self.container)
                     continue
@@ -179,6 +197,9 @@ class Demuxer:
             errors_in_a_row = 0
             # Not `packet.dts is None`: Matroska's first B-frame packets have no dts.
             if packet.size == 0:
+                continue
+            if packet.size > self._largest_packet_bytes:
+                self.account.note_undecodable(None)
                 continue
             self.account.note_end(packet)
             self._place(packet)
@@ -203,6 +224,10 @@ class Demuxer:
         shift = round(shift_seconds / time_base)
         packet.pts = None if packet.pts is None else packet.pts + shift
         packet.dts = None if packet.dts is None else packet.dts + shift
+        if self.has_jumps and packet.pts is not None and packet.dts is not None:
+            waits = (packet.pts - packet.dts) * time_base
+            if not -_LONGEST_REORDER_SECONDS < waits < _LONGEST_REORDER_SECONDS:
+                packet.pts = None  # damaged: else all that follows would come behind it
 
     def _demuxed(self, container: InputContainer) -> Iterator[av.Packet[Stream]]:
         """The packets of the video and the other streams."""
@@ -243,6 +268,21 @@ class Demuxer:
             self.account.note_decoded(None if time is None else time * self.time_base)
         return pictures
 
+    def _check(self, packet: av.Packet[Stream]) -> None:
+        """What a decoder says to its log alone: that check sums do not fit."""
+        if self._check_sums.has_any:
+            for seconds in self._check_sums.contradicted(bytes(packet), self._shown(packet)):
+                self.account.note_contradicted(seconds)
+
+    def _check_sound(self, packet: av.Packet[Stream]) -> None:
+        check = self._sound_checks.get(packet.stream_index)
+        if check is not None and not check.is_whole(packet):
+            self.account.note_damaged_sound(packet.stream_index, self._shown(packet))
+
+    def _shown(self, packet: av.Packet[Stream]) -> Fraction | None:
+        time = packet.pts if packet.pts is not None else packet.dts
+        return None if time is None else time * Fraction(packet.time_base or self.time_base)
+
     def _note_undecodable(self, packet: av.Packet[Stream] | None) -> None:
         time = None if packet is None else packet.pts if packet.pts is not None else packet.dts
         self.account.note_undecodable(None if time is None else time * self.time_base)
@@ -277,6 +317,12 @@ class Demuxer:
     def close(self) -> None:
         self._close_later_piece()
         self.container.close()
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether what follows may be readable; where FFmpeg finds no packet for 64 KiB of a transport
+    stream, it asks to be called again."""
+    return isinstance(error, av.error.InvalidDataError | av.error.BlockingIOError)
 
 
 def _origin_seconds(

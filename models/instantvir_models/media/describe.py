@@ -150,6 +150,7 @@ def _described(
         is_top_field_first=stored_order in _TOP_FIRST
         or (stored_order not in _BOTTOM_FIRST and codec_name != "dvvideo"),
         has_alpha=color.has_alpha(pix_fmt),
+        is_transparent=color.is_transparent(color.alpha_of(first)),
         hdr=hdr_metadata_of(first),
         fastest_rate=fastest_rate,
         timecode=timecode,
@@ -182,7 +183,9 @@ def _carried_side_data(
 
 
 def _unwritable(first: av.VideoFrame, *, says_alpha: bool) -> tuple[str, ...]:
-    found = [words for name, words in _UNWRITABLE.items() if first.side_data.get(name) is not None]
+    found = [
+        words for name, words in _UNWRITABLE.items() if picture_side_data(first, name) is not None
+    ]
     if says_alpha:
         found.append("the transparency (alpha) of the video, which its decoder does not read")
     return tuple(dict.fromkeys(found))

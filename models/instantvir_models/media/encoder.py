@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -15,11 +17,12 @@ from av.video.stream import VideoStream
 
 from instantvir_models.media import color
 from instantvir_models.media.base import VideoReader
-from instantvir_models.media.companions import kept_metadata
+from instantvir_models.media.companions import kept_metadata_of
 from instantvir_models.media.field_flags import FieldMarker, field_options, says_fields
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
 from instantvir_models.media.limits import (
+    CONSTANT_RATE_CODECS,
     CONSTANT_RATE_FORMATS,
     GAPLESS_FORMATS,
     MOV_FORMATS,
@@ -32,6 +35,8 @@ from instantvir_models.media.settings import ResolvedEncoder
 from instantvir_models.media.side_data import SideData, give_side_data
 from instantvir_models.media.timecode import later_timecode
 from instantvir_models.media.timeline import OutputTimeline
+
+logger = logging.getLogger(__name__)
 
 Packets: TypeAlias = "list[av.Packet[VideoStream]]"
 
@@ -66,7 +71,8 @@ class VideoEncoder:
         info = info_of.info if info_of else None
         self._tags = _output_tags(info, pix_fmt=choice.pix_fmt, height=height)
         format_name = container.format.name
-        has_constant_rate = format_name in CONSTANT_RATE_FORMATS
+        is_counted = choice.codec in CONSTANT_RATE_CODECS
+        has_constant_rate = format_name in CONSTANT_RATE_FORMATS or is_counted
         if has_constant_rate and info and info.fastest_rate and frame_rate == info.frame_rate:
             frame_rate = info.fastest_rate  # at the average one pictures would leave their places
         time_base = info.time_base if info and not has_constant_rate else 1 / frame_rate
@@ -74,13 +80,14 @@ class VideoEncoder:
             time_base,
             span=info_of.span if info_of else None,
             has_constant_rate=has_constant_rate,
+            may_begin_late=format_name not in CONSTANT_RATE_FORMATS | GAPLESS_FORMATS,
             is_live=is_live,
         )
         self._repeats = format_name in GAPLESS_FORMATS
         self._fields = (
             FieldMarker(is_top_first=info.is_top_field_first) if info and info.has_fields else None
         )
-        self._palette = Palette(width, height) if choice.pix_fmt == "pal8" else None
+        self._palette = Palette() if choice.pix_fmt == "pal8" else None
 
         def new_stream(output: OutputContainer) -> VideoStream:
             return _new_stream(output, choice, width, height, frame_rate, time_base, info)
@@ -92,13 +99,17 @@ class VideoEncoder:
         if choice.codec in _HEVC_ENCODERS and format_name in MOV_FORMATS:
             self._stream.codec_context.codec_tag = "hvc1"  # Apple's programs open no `hev1`
         self.losses = _losses(info, choice, format_name, says_all) if info else ()
-        """What of the source's pictures the output cannot be given, in words."""
+        """What of the source's pictures the output cannot be given, in words, as far as it is known
+        now."""
         if info_of is not None:
             _describe_like(info_of, self._stream, format_name, frame_rate)
         self.num_frames = 0
         """Encoded so far."""
         self._last: av.VideoFrame | None = None
         self._held: Packets = []
+        self._adds_up = format_name in MOV_FORMATS
+        self._delay: int | None = None
+        """From decoding the first packet to showing it."""
 
     def encode(self, frame: Frame) -> Packets:
         """The packets that are ready now, maybe of earlier frames; ValueError for a frame that is
@@ -119,7 +130,20 @@ class VideoEncoder:
             # x265 4.2 takes the dts of so short a video from uninitialised memory.
             for packet in packets:
                 packet.dts = packet.pts
-        return self._with_durations(packets, is_end=True)
+        packets = self._with_durations(packets, is_end=True)
+        if self._adds_up and packets:
+            self._close(packets[-1])
+        return packets
+
+    def _close(self, last: av.Packet[VideoStream]) -> None:
+        """Let the last packet end with the last picture, which may be another one: MP4 says how long
+        a video is by the sum of the times between packets."""
+        end = self._timeline.end_pts
+        if self._delay is None or end is None or last.pts is None or last.dts is None:
+            return
+        last.dts = max(last.dts, last.pts - self._delay)
+        if (rest := end - last.dts - self._delay) > 0:
+            last.duration = rest
 
     @property
     def header(self) -> bytes:
@@ -132,9 +156,17 @@ class VideoEncoder:
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         if self._palette is not None:
-            return self._palette.picture(frame.pixels)
+            return self._palette.picture(frame.pixels, frame.alpha)
+        self._note_opacity(frame)
         picture = color.from_rgb(frame.pixels, self._choice.pix_fmt, self._tags, frame.alpha)
         return picture if self._fields is None else self._fields.marked(picture)
+
+    def _note_opacity(self, frame: Frame) -> None:
+        """Name the loss of an opacity that begins behind the first picture."""
+        loss = _lost_opacity(self._choice)
+        if loss and loss not in self.losses and color.is_transparent(frame.alpha):
+            logger.warning("not carried over: %s", loss)
+            self.losses = (*self.losses, loss)
 
     def _repeated(self, pts: int) -> Iterator[Packets]:
         """The last picture again, for each place before `pts` that holds none."""
@@ -148,6 +180,8 @@ class VideoEncoder:
         """Packets of which it is known how long they are shown: encoders put in one frame period,
         so the last picture so far waits for the next one, or for the end."""
         ready, self._held = self._held + packets, []
+        if self._delay is None and ready and ready[0].dts is not None:
+            self._delay = (ready[0].pts or 0) - ready[0].dts
         for packet in ready:
             packet.duration = self._timeline.duration_of(packet.pts, packet.duration)
         if is_end or self._is_prompt or not ready or ready[-1].pts != self._timeline.last_pts:
@@ -183,6 +217,8 @@ def _new_stream(
     info: VideoInfo | None,
 ) -> VideoStream:
     options = dict(choice.options)
+    if choice.codec == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # else it writes pages to standard error
     said: list[tuple[str, str]] = []
     if info is not None and info.hdr is not None:
         said += info.hdr.encoder_options(choice.codec)
@@ -244,10 +280,8 @@ def _losses(
 ) -> tuple[str, ...]:
     """What of the source's pictures this encoder and container cannot be given, in words."""
     losses = list(info.unwritable)
-    if info.has_alpha and not color.has_alpha(choice.pix_fmt):
-        losses.append(
-            f"the transparency (alpha), which {choice.codec} {choice.pix_fmt} cannot hold"
-        )
+    if info.is_transparent and (loss := _lost_opacity(choice)):
+        losses.append(loss)
     aspect = info.sample_aspect_ratio
     if aspect and aspect != 1 and not keeps_pixel_shape(format_name, choice.codec):
         losses.append(f"the pixel shape {aspect}, which {choice.codec} cannot carry here")
@@ -263,6 +297,13 @@ def _losses(
     return tuple(losses)
 
 
+def _lost_opacity(choice: ResolvedEncoder) -> str | None:
+    """The loss in words; None where the encoder's format holds it, as a palette does in part."""
+    if color.has_alpha(choice.pix_fmt) or choice.pix_fmt == "pal8":
+        return None
+    return f"the transparency (alpha), which {choice.codec} {choice.pix_fmt} cannot hold"
+
+
 def _describe_like(
     reader: VideoReader, stream: VideoStream, format_name: str, frame_rate: Fraction
 ) -> None:
@@ -273,7 +314,7 @@ def _describe_like(
     if reader.demuxer is None:
         return
     video = reader.demuxer.video
-    stream.metadata.update(kept_metadata(dict(video.metadata)))
+    stream.metadata.update(kept_metadata_of(video, format_name))
     stream.disposition = video.disposition
     if reader.info.timecode and format_name in TIMECODE_FORMATS:
         skipped = reader.span.begin_seconds - reader.demuxer.first_seconds if reader.span else 0

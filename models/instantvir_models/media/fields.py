@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
+from instantvir_models.media.color import luma_of
 
 Luma = NDArray[np.uint8]
 """[h, w] rows as they are stored."""
@@ -263,8 +264,7 @@ def fields_in(pictures: Sequence[av.VideoFrame]) -> Fields | None:
         return None
     size = (pictures[0].width, pictures[0].height)
     same = itertools.takewhile(lambda p: (p.width, p.height) == size, pictures)
-    rows = [picture.reformat(format="gray", threads=1).to_ndarray() for picture in same]
-    return find_fields([np.asarray(luma, np.uint8) for luma in rows])
+    return find_fields([luma_of(picture) for picture in same])
 
 
 def deinterlaced(

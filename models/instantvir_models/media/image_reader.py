@@ -15,6 +15,7 @@ from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Damage
 from instantvir_models.media.describe import described_images
 from instantvir_models.media.picture import PictureFormat
+from instantvir_models.media.reach import USUAL_RULES, InputRules
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import (
     DEFAULT_FRAME_RATE,
@@ -33,6 +34,7 @@ class ImageReader(VideoReader):
         trim: what is wanted, in seconds at that rate.
         frame_rate: frames per second; 25 if None.
         may_change_size: deliver pictures of another size than the first.
+        rules: how large they may be.
 
     Raises:
         VideoOpenError: if the first wanted image is missing or unreadable; the others while
@@ -47,11 +49,12 @@ class ImageReader(VideoReader):
         trim: Trim,
         frame_rate: float | Fraction | None,
         may_change_size: bool,
+        rules: InputRules = USUAL_RULES,
     ) -> None:
         rate = _checked_rate(frame_rate or DEFAULT_FRAME_RATE)
-        codec_name = decode_image(images[0])[1]
+        codec_name = decode_image(images[0], rules)[1]
         codings = CodingNotes(codec_name)
-        decoded = decode_images(images, 1 / rate, codings)
+        decoded = decode_images(images, 1 / rate, codings, rules)
         self._name = name
         timeline = SourceTimeline(name, time_base=1 / rate, trim=trim)
         pictures = timeline.within(decoded, on_end=decoded.close)
@@ -101,11 +104,14 @@ class ImageReader(VideoReader):
         """No image stays open."""
 
 
-def decode_image(path: Path) -> tuple[av.VideoFrame, str]:
+def decode_image(path: Path, rules: InputRules = USUAL_RULES) -> tuple[av.VideoFrame, str]:
     """The first picture of a file and the name of its codec."""
-    with ContainerSource(path).open() as container:
+    with ContainerSource(path, rules=rules).open() as container:
         if not container.streams.video:
             raise VideoOpenError(f"`{path}` is not an image", hint="list image files only")
+        context = container.streams.video[0].codec_context
+        rules.check_size(f"`{path}`", context.width, context.height)
+        context.options = rules.decoder_options
         try:
             frame = next(container.decode(video=0), None)
         except av.FFmpegError as error:
@@ -121,11 +127,14 @@ def decode_image(path: Path) -> tuple[av.VideoFrame, str]:
 
 
 def decode_images(
-    paths: Sequence[Path], time_base: Fraction, codings: CodingNotes
+    paths: Sequence[Path],
+    time_base: Fraction,
+    codings: CodingNotes,
+    rules: InputRules = USUAL_RULES,
 ) -> Generator[av.VideoFrame, None, None]:
     """One frame per file, at pts 0, 1, 2, ... in `time_base`; how it was stored goes to `codings`."""
     for index, path in enumerate(paths):
-        frame, _ = decode_image(path)
+        frame, _ = decode_image(path, rules)
         frame.pts, frame.time_base = index, time_base
         frame.duration = 1
         codings.note_file(index, path)

@@ -57,6 +57,9 @@ class VideoInfo:
     is_top_field_first: bool = True
     """Which field of an interlaced picture is the earlier one."""
     has_alpha: bool = False
+    is_transparent: bool = False
+    """Whether something shows through the first picture; every picture of a GIF has alpha, most show
+    nothing of it."""
     hdr: HdrMetadata | None = None
     fastest_rate: Fraction | None = None
     """Frames per second where they come fastest; None where nothing is known of it."""

@@ -19,11 +19,17 @@ CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 DECODING_TIMES_ONLY = frozenset({"avi"})
 """Containers that tell when pictures are decoded, and not when they are shown."""
 
-GAPLESS_FORMATS = frozenset({"yuv4mpegpipe", "rawvideo"})
-"""Those of them that cannot say that a picture stays: it is written again."""
+CONSTANT_RATE_CODECS = frozenset({"mpeg1video", "mpeg2video", "dvvideo"})
+"""Encoders that count pictures instead of taking their times."""
+
+GAPLESS_FORMATS = frozenset({"yuv4mpegpipe", "rawvideo", "mxf", "dv"})
+"""Containers that cannot say that a picture stays: it is written again."""
 
 SIDE_DATA_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "webm"})
 """Containers that say a projection, stereo and a mastering display."""
+
+VIDEO_FIRST_FORMATS = frozenset({"mxf", "gxf", "dv"})
+"""Containers that begin with nothing but a video."""
 
 TIMECODE_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "mxf", "gxf", "avi"})
 
@@ -38,6 +44,8 @@ class Holds:
     """The encoder for sound that it does not hold."""
     lossless_sound: str = "flac"
     """The same for sound that has lost nothing."""
+    sample_rates: tuple[int, ...] | None = None
+    """Of sound; None for all."""
     subtitles: frozenset[str] | None = None
     """Codecs; None for all that FFmpeg lets in."""
     has_covers: bool = False
@@ -57,20 +65,46 @@ _AVI_SOUND = frozenset(
     {"mp3", "mp2", "ac3", "dts", "pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le",
      "pcm_mulaw", "pcm_alaw", "adpcm_ms", "adpcm_ima_wav", "wmav1", "wmav2"}
 )  # fmt: skip
+_OGG_SOUND = frozenset({"vorbis", "opus", "flac", "speex"})
 _NO_CODEC: frozenset[str] = frozenset()
 _HOLDS = {
-    "mp4": Holds(_MP4_SOUND, "aac", "alac", frozenset({"mov_text"}), has_covers=True),
-    "ipod": Holds(_MP4_SOUND, "aac", "alac", frozenset({"mov_text"}), has_covers=True),
-    "mov": Holds(_MOV_SOUND, "aac", "alac", frozenset({"mov_text", "eia_608"})),
+    "mp4": Holds(
+        _MP4_SOUND, "aac", "alac", subtitles=frozenset({"mov_text"}), has_covers=True
+    ),
+    "ipod": Holds(
+        _MP4_SOUND, "aac", "alac", subtitles=frozenset({"mov_text"}), has_covers=True
+    ),
+    "3gp": Holds(
+        frozenset({"aac", "amr_nb", "amr_wb"}), "aac", "aac", subtitles=frozenset({"mov_text"})
+    ),
+    "mov": Holds(_MOV_SOUND, "aac", "alac", subtitles=frozenset({"mov_text", "eia_608"})),
     "matroska": Holds(has_attachments=True, has_covers=True),
     "webm": Holds(
-        frozenset({"opus", "vorbis"}), "libopus", "libopus", frozenset({"webvtt"})
+        frozenset({"opus", "vorbis"}), "libopus", "libopus",
+        subtitles=frozenset({"webvtt"}),
     ),
-    "flv": Holds(frozenset({"aac", "mp3"}), "aac", "aac", _NO_CODEC),
-    "avi": Holds(_AVI_SOUND, "libmp3lame", "pcm_s16le", frozenset({"xsub"})),
+    "flv": Holds(frozenset({"aac", "mp3"}), "aac", "aac", subtitles=_NO_CODEC),
+    "avi": Holds(_AVI_SOUND, "libmp3lame", "pcm_s16le", subtitles=frozenset({"xsub"})),
+    "mxf": Holds(
+        frozenset({"pcm_s16le", "pcm_s24le"}), "pcm_s16le", "pcm_s16le", sample_rates=(48_000,)
+    ),
+    "dv": Holds(frozenset({"pcm_s16le"}), "pcm_s16le", "pcm_s16le", sample_rates=(48_000,)),
+    "asf": Holds(
+        frozenset({"wmav1", "wmav2", "wmapro", "mp3", "ac3", "pcm_s16le"}), "wmav2", "wmav2",
+        sample_rates=(44_100, 48_000), subtitles=_NO_CODEC,
+    ),
+    "ogg": Holds(_OGG_SOUND, "libopus", "flac", subtitles=_NO_CODEC),
+    "ogv": Holds(_OGG_SOUND, "libopus", "flac", subtitles=_NO_CODEC),
+    **{
+        name: Holds(
+            frozenset({"mp2", "mp1", "ac3", "dts", "pcm_s16be", "pcm_dvd"}), "mp2", "mp2",
+            subtitles=frozenset({"dvd_subtitle"}),
+        )
+        for name in ("mpeg", "vob", "svcd", "dvd")
+    },
     "mpegts": Holds(
-        frozenset({"aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus"}),
-        "aac", "aac", frozenset({"dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"}),
+        frozenset({"aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "dts", "opus"}),
+        "aac", "aac", subtitles=frozenset({"dvb_subtitle", "dvb_teletext"}),
     ),
 }  # fmt: skip
 
@@ -88,6 +122,32 @@ TEXT_SUBTITLE_OF_FORMAT = {
     "webm": "webvtt",
 }
 """The text subtitles that a container holds best."""
+
+
+NO_LANGUAGE_FORMATS = frozenset({"avi", "flv", "mxf", "dv", "mpeg", "vob", "dvd", "svcd"})
+"""Containers whose tracks do not say in which language they are."""
+
+CHAPTER_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "webm", "asf", "ogg", "ogv", "nut"})
+
+_MP4_TAGS = frozenset(
+    {"title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
+     "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id", "network",
+     "keywords", "episode_sort", "season_number", "track", "disc", "creation_time", "location",
+     "media_type", "hd_video", "gapless_playback", "compilation", "language", "sort_name",
+     "sort_artist", "sort_album_artist", "sort_album", "sort_composer", "sort_show"}
+)  # fmt: skip
+_NO_TAG = frozenset({"language"})
+TAGS_OF_FORMAT: dict[str, frozenset[str]] = {
+    "mp4": _MP4_TAGS,
+    "ipod": _MP4_TAGS,
+    "mov": _NO_TAG | {"title", "artist", "album", "date", "comment", "genre", "copyright",
+                      "creation_time", "location", "make", "model"},
+    "3gp": _NO_TAG | {"copyright", "location", "creation_time"},
+    "avi": _NO_TAG | {"title", "artist", "copyright", "comment", "date", "genre", "track"},
+    **dict.fromkeys(("mpegts", "mpeg", "vob", "dvd", "svcd", "dv", "mxf", "gif", "apng", "webp",
+                     "yuv4mpegpipe", "rawvideo"), _NO_TAG | {"service_name", "service_provider"}),
+}  # fmt: skip
+"""Tags of the whole that a container has a place for; formats that are not here take all."""
 
 
 def clock_may_jump(container_format: av.ContainerFormat) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,6 +79,20 @@ def open_muxer(
             f"{name}: no container format is known for this name",
             hint="use .mp4, .mkv, .mov, .webm, .avi, .gif or .webp, or name it with `--format`",
         ) from error
+
+
+def suffix_tells_format(name: str) -> bool:
+    """Whether FFmpeg knows a container by the end of this name."""
+    return Path(name).suffix.lower().lstrip(".") in _known_suffixes()
+
+
+@cache
+def _known_suffixes() -> frozenset[str]:
+    found: set[str] = set()
+    for format_name in av.formats_available:
+        with suppress(ValueError):
+            found |= av.ContainerFormat(format_name, "w").extensions
+    return frozenset(found - {""})
 
 
 def _options(output_format: str | None, suffix: str, *, is_whole: bool) -> dict[str, str]:

@@ -60,6 +60,18 @@ class NutPieces:
         """Bytes that came from the source so far."""
         return self._source.num_bytes
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was read from the source."""
+        return self._is_nut is not None
+
+    def peek(self, size: int) -> bytes:
+        """The first bytes of the source, which are still to be read: as many as were needed to tell
+        whether it is NUT."""
+        if self._is_nut is None:
+            self._recognise()
+        return (self._ready or self._rest)[:size]
+
     def read(self, size: int) -> bytes:
         """Up to `size` bytes; none at the end of the piece."""
         if self._is_nut is None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
+from instantvir_models.errors import UsageError
 from instantvir_models.media.base import VideoReader, VideoWriter
 from instantvir_models.media.container_reader import ContainerReader
 from instantvir_models.media.container_writer import ContainerWriter
@@ -20,6 +23,7 @@ from instantvir_models.media.names import (
     is_image_pattern,
     source_name,
 )
+from instantvir_models.media.reach import USUAL_RULES, InputRules
 from instantvir_models.media.segments import Segment, SegmentedWriter
 from instantvir_models.media.settings import EncoderSettings
 from instantvir_models.media.source import ContainerSource
@@ -41,6 +45,7 @@ def open_video(
     is_live: bool = False,
     timeout_seconds: float | None = None,
     fields: FieldChoice | None = None,
+    rules: InputRules = USUAL_RULES,
 ) -> VideoReader:
     """An open reader: the frames of one video, each once, in presentation order.
 
@@ -61,6 +66,8 @@ def open_video(
         timeout_seconds: give up on a network source that is silent for so long.
         fields: how the pictures of an interlaced video become whole; None, and images, take pictures
             as they are. Looks at the first pictures where the order is to be found.
+        rules: how far the source may reach, and how large its pictures may be: a file opens only
+            itself, an address only addresses.
 
     Raises:
         VideoOpenError: if the source is missing or unreadable, has no video, or holds no frame.
@@ -71,6 +78,16 @@ def open_video(
     """
     trim = Trim.of(start_seconds, duration_seconds)
     images = image_files(source)
+    if rules.sandbox:
+        return _walled(
+            source if images is None else images,
+            trim=trim,
+            frame_rate=None if frame_rate is None else as_fraction(frame_rate),
+            threads=threads,
+            other_streams=other_streams,
+            fields=fields,
+            rules=rules,
+        )
     if images is not None:
         return ImageReader(
             images,
@@ -78,6 +95,7 @@ def open_video(
             trim=trim,
             frame_rate=frame_rate,
             may_change_size=is_live,
+            rules=rules,
         )
     assert isinstance(source, (str, os.PathLike)) or hasattr(source, "read")
     opened_from = ContainerSource(
@@ -86,10 +104,20 @@ def open_video(
         input_options=input_options,
         is_live=is_live,
         timeout_seconds=timeout_seconds,
+        rules=rules,
     )
     return ContainerReader(
         opened_from, trim=trim, threads=threads, other_streams=other_streams, fields=fields
     )
+
+
+def _walled(source: Source | list[Path], **how: Any) -> VideoReader:
+    """The video that a child decodes, which is slow to load and seldom wanted."""
+    from instantvir_models.media.walled import WalledReader
+
+    if not isinstance(source, (str, Path, list)):
+        raise UsageError("`sandbox` decodes files and standard input", hint="give a path")
+    return WalledReader(source, **how)
 
 
 def create_video(

@@ -6,9 +6,9 @@ import struct
 from dataclasses import dataclass
 
 import av
-from av.sidedata.sidedata import SideData
 
 from instantvir_models.media.frame import Pixels
+from instantvir_models.media.side_data import picture_side_data
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,11 @@ class Orientation:
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """From the frame's display matrix; any odd angle is taken to the nearest quarter turn."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
+    matrix = picture_side_data(frame, "DISPLAYMATRIX")
+    if matrix is None or len(matrix) < 20:
         return Orientation()
     # x' = a x + c y and y' = b x + d y, in 16.16 fixed point
-    assert isinstance(matrix, SideData)
-    a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])
+    a, b, _, c, d = struct.unpack("<5i", matrix[:20])
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(False, flip_x=a < 0, flip_y=d < 0)
     return Orientation(True, flip_x=c < 0, flip_y=b < 0)

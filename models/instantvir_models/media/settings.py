@@ -37,8 +37,16 @@ _CODEC_OF_FORMAT = {
     "apng": "apng",
     "webp": "libwebp_anim",
     "mxf": "mpeg2video",
-    "asf": "libx264",
+    "asf": "wmv2",
+    "ogg": "libvpx",
+    "ogv": "libvpx",
+    "dv": "dvvideo",
+    "mpeg": "mpeg2video",
+    "vob": "mpeg2video",
+    "dvd": "mpeg2video",
+    "svcd": "mpeg2video",
     "3gp": "libx264",
+    "3g2": "libx264",
     "ipod": "libx264",
     "yuv4mpegpipe": "rawvideo",
     "rawvideo": "rawvideo",
@@ -65,7 +73,26 @@ class _Dials:
 
 _TUNE = (("tune", "zerolatency"),)
 _NVENC_LOW_LATENCY = (("zerolatency", "1"), ("delay", "0"))
+# The old encoders aim at 200 kbit/s whatever the size, unless they are held to a quantiser.
+_GOOD_QUANTISER = _Dials(fixed=(("qmin", "2"), ("qmax", "3")))
 _DIALS = {
+    **dict.fromkeys(
+        (
+            "mpeg1video",
+            "mpeg2video",
+            "mpeg4",
+            "libxvid",
+            "msmpeg4",
+            "msmpeg4v2",
+            "wmv1",
+            "wmv2",
+            "flv",
+            "h263",
+            "h263p",
+            "mjpeg",
+        ),
+        _GOOD_QUANTISER,
+    ),
     "libx264": _Dials("crf", 18, "preset", "fast", low_latency=_TUNE, fast_preset="veryfast"),
     "libx265": _Dials(
         "crf",
@@ -84,6 +111,7 @@ _DIALS = {
         low_latency=(("svtav1-params", "pred-struct=1"),),
         fast_preset="10",
     ),
+    "libvpx": _Dials("crf", 10, "cpu-used", "4", (("b", "8M"), ("deadline", "good"))),
     "libvpx-vp9": _Dials(
         "crf",
         28,

@@ -15,6 +15,7 @@ import av.container.core
 from av.bitstream import BitStreamFilterContext
 from av.buffer import Buffer
 from av.packet import packet_sidedata_type_from_literal, packet_sidedata_type_to_literal
+from av.sidedata.sidedata import Type
 from av.stream import Stream
 from av.video.stream import VideoStream
 
@@ -56,6 +57,18 @@ class _AVStream(ctypes.Structure):
         ("id", ctypes.c_int),
         ("parameters", ctypes.POINTER(_Parameters)),
     ]
+
+
+def _of_no_name(kinds: type[Type], value: object) -> Type:
+    """The kind of side data for which PyAV has no name, such as 31, EXIF, in PyAV 18."""
+    kind = object.__new__(kinds)
+    kind._name_ = f"KIND_{value}"
+    kind._value_ = value  # type: ignore[assignment]
+    return kind
+
+
+# Else one kind without a name keeps all of a picture's side data from being read: of each photograph.
+Type._missing_ = classmethod(_of_no_name)  # type: ignore[assignment, method-assign]
 
 
 def side_data_of(stream: Stream) -> SideData:

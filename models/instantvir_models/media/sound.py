@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -25,10 +26,20 @@ def is_lossless(codec: str) -> bool:
     return codec in _LOSSLESS or (codec.startswith("pcm_") and codec not in _LOSSY_PCM)
 
 
-def add_sound(output: OutputContainer, codec: str, source: AudioCodecContext) -> AudioStream:
-    """A stream of `codec` for sound like `source`; ValueError or FFmpegError if that cannot be."""
+def add_sound(
+    output: OutputContainer,
+    codec: str,
+    source: AudioCodecContext,
+    sample_rates: tuple[int, ...] | None = None,
+) -> AudioStream:
+    """A stream of `codec` for sound like `source`; ValueError or FFmpegError if that cannot be.
+
+    Args:
+        sample_rates: what the container holds; None for all.
+    """
     encoder = av.Codec(codec, "w")
-    rate = _nearest(source.sample_rate or 48_000, encoder.audio_rates)
+    allowed = encoder.audio_rates if sample_rates is None else list(sample_rates)
+    rate = _nearest(source.sample_rate or 48_000, allowed)
     layout = source.layout.name if source.layout.nb_channels else "stereo"
     if " channels" in layout:  # a number without places: those that are usual for it
         layout = _USUAL_LAYOUTS.get(source.layout.nb_channels, "stereo")
@@ -122,6 +133,44 @@ class SoundConverter:
         graph.configure()
         return graph
 
+
+class SoundCheck:
+    """Tells packets of sound that a strict decoder refuses, and what it makes of the others is thrown
+    away: sound that is copied is decoded nowhere else.
+
+    A decoder that does not know sound of its kind without the container's help (it refuses the first
+    packets, too) is not asked any more.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        context = stream.codec_context
+        self._decoder: AudioCodecContext | None = None
+        self._has_decoded, self._refused = False, 0
+        if isinstance(context, AudioCodecContext) and context.codec.canonical_name in _TELLS_DAMAGE:
+            with suppress(av.FFmpegError, ValueError):
+                self._decoder = _decoder_like(context)
+                if context.codec.canonical_name in _HAS_CHECK_SUMS:
+                    self._decoder.options = {"err_detect": "crccheck+explode"}
+
+    def is_whole(self, packet: av.Packet[Stream]) -> bool:
+        """Whether nothing is known to be wrong with it."""
+        if self._decoder is None:
+            return True
+        try:
+            self._has_decoded |= bool(self._decoder.decode(packet))
+        except av.FFmpegError:
+            self._refused += 1
+            if not self._has_decoded and self._refused > _MOST_REFUSED:
+                self._decoder = None
+            return not self._has_decoded
+        return True
+
+
+_TELLS_DAMAGE = frozenset({"aac", "ac3", "eac3", "alac", "flac", "mp2", "mp3", "opus", "vorbis"})
+_HAS_CHECK_SUMS = frozenset({"ac3", "eac3", "flac"})
+"""Of the others a strict decoder refuses what players are used to."""
+
+_MOST_REFUSED = 8
 
 _USUAL_LAYOUTS = {
     1: "mono",

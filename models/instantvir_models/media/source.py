@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,16 @@ from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.ffmpeg_errors import open_error
 from instantvir_models.media.names import as_address, source_name
 from instantvir_models.media.nut import NutPieces
+from instantvir_models.media.reach import (
+    MOST_STREAMS,
+    USUAL_RULES,
+    InputRules,
+    head_of,
+    points_elsewhere,
+    refuse_content_that_reaches,
+    refuse_names_that_reach,
+    whitelists,
+)
 from instantvir_models.outputs.names import scheme_of
 
 LIVE_OPTIONS = {"analyzeduration": "200000", "flags": "low_delay"}
@@ -55,6 +66,8 @@ class ContainerSource:
     """Read in small pieces and probe briefly, so that the first frame comes soon."""
     timeout_seconds: float | None = None
     """Give up on a network source that is silent for so long."""
+    rules: InputRules = USUAL_RULES
+    """How far it may reach, and what it may cost."""
 
     @property
     def name(self) -> str:
@@ -69,12 +82,52 @@ class ContainerSource:
     def open(self) -> InputContainer:
         """The opened container, or VideoOpenError."""
         target = self._target()
-        options = {**(LIVE_OPTIONS if self.is_live else {}), **(self.input_options or {})}
+        self._refuse_what_reaches(target)
+        options = {
+            **(LIVE_OPTIONS if self.is_live else {}),
+            **(self.input_options or {}),
+            **whitelists(self._address(target), self.input_format, self.rules),
+        }
         buffer_bytes = LIVE_BUFFER_BYTES if self.is_live else USUAL_BUFFER_BYTES
         try:
-            return _open(target, self.input_format, options, buffer_bytes, self.timeout_seconds)
+            container = _open(
+                target, self.input_format, options, buffer_bytes, self.timeout_seconds
+            )
+        except av.error.ArgumentError as error:
+            if self.input_format or self.input_options or self.rules.follow_references:
+                raise open_error(error, self.name) from error
+            raise VideoOpenError(
+                f"{self.name} is of a kind that is not opened: it is no container of video, or one "
+                "that names others",
+                hint="`--follow-references` opens every kind, if you trust it",
+            ) from error
         except (av.FFmpegError, OSError, ValueError) as error:
             raise open_error(error, self.name) from error
+        return self._checked(container)
+
+    def _checked(self, container: InputContainer) -> InputContainer:
+        if len(container.streams) <= MOST_STREAMS:
+            return container
+        num_streams = len(container.streams)
+        container.close()
+        raise VideoOpenError(
+            f"{self.name} has {num_streams} streams; at most {MOST_STREAMS} are read",
+            hint="take the video out of it with another program first",
+        )
+
+    def _refuse_what_reaches(self, target: str | BinaryIO) -> None:
+        """VideoOpenError for what would open something else."""
+        if isinstance(target, str):
+            refuse_names_that_reach(target, self.input_format, self.rules)
+        if self.input_format is not None or (isinstance(target, NutPieces) and target.has_begun):
+            return
+        refuse_content_that_reaches(head_of(target), self.name, self.rules)
+        is_path = isinstance(target, str) and not self.rules.follow_references
+        if is_path and points_elsewhere(Path(str(target).removeprefix("file:"))):
+            raise VideoOpenError(
+                f"{self.name} keeps its pictures in another file",
+                hint="`--follow-references` opens that, if you trust it",
+            )
 
     def open_next_piece(self) -> InputContainer | None:
         """The next container of a source that comes in pieces; None when there is none."""
@@ -89,7 +142,12 @@ class ContainerSource:
             return _standard_input()
         text = str(self.source)
         _check_path(text, is_device=self.input_format is not None)
+        if "%" in text and self.is_file:
+            return _under_a_plain_name(Path(text))
         return as_address(text) if self.input_format is None or self.is_file else text
+
+    def _address(self, target: str | BinaryIO) -> str | None:
+        return target if isinstance(target, str) else None
 
 
 def _open(
@@ -117,6 +175,13 @@ def _open(
         if input_format is None and str(target).lower().endswith((".ts", ".m2ts", ".mts")):
             return opened("mpegts")
         raise
+
+
+def _under_a_plain_name(path: Path) -> BinaryIO:
+    """The file under a name that FFmpeg does not take for a pattern of others."""
+    raw = io.FileIO(path)
+    raw.name = str(path).replace("%", "_")
+    return io.BufferedReader(raw)
 
 
 def _standard_input() -> BinaryIO:

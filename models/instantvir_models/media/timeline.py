@@ -104,6 +104,7 @@ class SourceClock:
         self._shifts = [-self.origin_seconds]
         self._shift_of: dict[int, Fraction] = {}
         self._ends: dict[int, Fraction] = {}
+        self._last: dict[int, Fraction] = {}
 
     def begin(self, seconds: Fraction) -> None:
         """Let this time stamp, the first that is read, become 0."""
@@ -123,7 +124,7 @@ class SourceClock:
         is_known = stream in self._ends and not is_sparse
         found = self._continued(stream, seconds) if is_known else self._nearest(seconds)
         end = seconds + found + duration
-        self._shift_of[stream] = found
+        self._shift_of[stream], self._last[stream] = found, seconds + found
         self._ends[stream] = max(end, self._ends.get(stream, end))
         return found
 
@@ -143,7 +144,9 @@ class SourceClock:
         best = min(others, key=lambda shift: abs(seconds + shift - expected), default=None)
         if best is not None and abs(seconds + best - expected) <= _INTERLEAVED_SECONDS:
             return best
-        if gap >= -self._longest_step_back and (
+        # A picture before a long gap is shown for all of it, while those behind it are decoded.
+        step_back = self._last[stream] - seconds - current if self._longest_gap is None else -gap
+        if step_back <= self._longest_step_back and (
             self._longest_gap is None or gap <= self._longest_gap
         ):
             return current
@@ -315,17 +318,26 @@ class OutputTimeline:
         time_base: seconds per unit of the output's time stamps.
         span: the stretch of the source that is shown, if it was trimmed.
         has_constant_rate: the container stores no times: count from the first frame.
+        may_begin_late: it does say when the first frame is shown.
         is_live: move time stamps apart that are too close together, instead of refusing them.
     """
 
     def __init__(
-        self, time_base: Fraction, *, span: Span | None, has_constant_rate: bool, is_live: bool
+        self,
+        time_base: Fraction,
+        *,
+        span: Span | None,
+        has_constant_rate: bool,
+        is_live: bool,
+        may_begin_late: bool = False,
     ) -> None:
         self.time_base = time_base
         self._begin_seconds = span.begin_seconds if span else None
         self._has_constant_rate = has_constant_rate
         self._may_move = has_constant_rate or is_live
+        self._may_begin_late = may_begin_late
         self._first_seconds: Fraction | None = None
+        self._first_pts = 0
         self._times: list[int] = []
         self._last_duration = 0
 
@@ -333,6 +345,11 @@ class OutputTimeline:
     def last_pts(self) -> int | None:
         """The stamp of the last frame so far."""
         return self._times[-1] if self._times else None
+
+    @property
+    def end_pts(self) -> int | None:
+        """When the last frame so far has been shown."""
+        return None if self.last_pts is None else self.last_pts + self._last_duration
 
     def stamp(self, frame: Frame) -> int:
         """The frame's pts in the output; ValueError unless it is later than the one before."""
@@ -361,8 +378,10 @@ class OutputTimeline:
         if self._has_constant_rate and self._first_seconds is None:
             # In whole periods from the first frame, so that a constant rate stays one.
             self._first_seconds = seconds
+            late = round((seconds - self._begin_seconds) / self.time_base)
+            self._first_pts = max(0, late) if self._may_begin_late else 0
         first = self._begin_seconds if self._first_seconds is None else self._first_seconds
-        pts = round((seconds - first) / self.time_base)
+        pts = self._first_pts + round((seconds - first) / self.time_base)
         last = self.last_pts
         if last is None or pts > last:
             return pts

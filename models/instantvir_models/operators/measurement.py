@@ -1,5 +1,6 @@
 """How a video was degraded, and what was measured of it: y = A x + n."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,6 +65,12 @@ class Measurement:
     def noise_std(self) -> float:
         """Standard deviation of n in the [-1, 1] range, 0 for none."""
         return self.degradation.noise_std
+
+
+def unexplained_std(degradation: Degradation) -> float:
+    """Standard deviation of A x - y at the clean video: noise, rounding and what a codec adds."""
+    lossy = LOSSY_STD if degradation.is_lossy else 0.0
+    return math.sqrt(degradation.noise_std**2 + ROUNDING_STD**2 + lossy**2)
 
 
 def degrade(

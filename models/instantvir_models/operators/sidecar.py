@@ -21,6 +21,7 @@ from instantvir_models.outputs.claim import write_whole
 from instantvir_models.outputs.names import IMAGE_NUMBER, pictures_of
 
 FORMAT = "instantvir-operator-1"
+LARGEST_NOTE_BYTES = 2**16
 
 _CHUNK_BYTES = 1 << 20
 
@@ -111,21 +112,27 @@ def forget_sidecar(video: Path) -> None:
     path = sidecar_path(video)
     try:
         is_ours = json.loads(path.read_text())["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     if is_ours:
         path.unlink(missing_ok=True)
 
 
-def read_sidecar(video: Path) -> Degradation | None:
+def read_sidecar(video: Path, *, follow_references: bool = False) -> Degradation | None:
     """The degradation noted beside `video`, or None without a note.
 
+    Args:
+        follow_references: whether it may name files outside the folder of the video.
+
     Raises:
-        UsageError: if the note is not one of ours, is of another file, or its mask is missing.
+        UsageError: if the note is not one of ours, is of another file, reaches further, or its mask is
+            missing.
     """
     note = _read(video)
     if note is None:
         return None
+    if not follow_references:
+        _refuse_to_reach(str(note["operator"]), sidecar_path(video))
     _refuse_note_of_another(video, note)
     return parse_degradation(str(note["operator"]), base=video.parent)
 
@@ -141,6 +148,8 @@ def _read(video: Path) -> dict[str, object] | None:
     if not path.is_file():
         return None
     try:
+        if path.stat().st_size > LARGEST_NOTE_BYTES:
+            raise ValueError(f"it is larger than {LARGEST_NOTE_BYTES} bytes")
         note = json.loads(path.read_text())
         if note["format"] != FORMAT:
             raise ValueError(f"format is {note['format']!r}, expected {FORMAT!r}")
@@ -180,3 +189,24 @@ def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _refuse_to_reach(spec: str, note: Path) -> None:
+    """UsageError if a note, which comes with a video of others, names what lies elsewhere."""
+    folder = note.parent.resolve()
+    for part in Specification.read(spec).parts:
+        named = part.values.get("path")
+        if named is not None and not _lies_in(folder, named):
+            raise UsageError(
+                f"the note `{note}` names `{named}`, which is not in the folder of the video",
+                hint="put it there, say `--operator` yourself, or give `--follow-references` if you "
+                "trust the note",
+            )
+
+
+def _lies_in(folder: Path, named: str) -> bool:
+    try:
+        (folder / named).exists()  # raises where no file can be called so
+        return (folder / named).resolve().is_relative_to(folder)
+    except (OSError, ValueError, RuntimeError):  # a null byte, a circle of links
+        return False

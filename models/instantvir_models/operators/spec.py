@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -31,8 +30,19 @@ from instantvir_models.operators.blur import (
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample, DownsampleKernel
 from instantvir_models.operators.mask import Dust, Mask, MaskFile
+from instantvir_models.operators.mask_files import (
+    MOST_IMAGE_PIXELS,
+    can_be_named,
+    read_packed,
+    stated_size,
+)
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.outputs.claim import write_whole
+
+MOST_PARTS = 16
+"""Operators of one specification."""
+LARGEST_FACTOR = 64
+"""By which a video is shrunk in all, by one down-sampling after the other."""
 
 OPERATOR_EXAMPLES = {
     "identity": "identity",
@@ -180,6 +190,8 @@ class Specification:
                 raise UsageError(
                     f"`{spec}` has an empty part", hint="for example `blur:sigma=3+noise:std=5`"
                 )
+            if len(parts) == MOST_PARTS:
+                raise UsageError(f"`{spec[:40]}...` has more than {MOST_PARTS} operators")
             if noise_std is not None:
                 raise UsageError(
                     f"`{text.strip()}` comes after the noise in `{spec}`", hint="put `noise` last"
@@ -189,7 +201,12 @@ class Specification:
             else:
                 _maker(part.name)  # refuses a name that there is not
                 parts.append(part)
-        return cls(tuple(parts), noise_std)
+        read = cls(tuple(parts), noise_std)
+        if read.factor > LARGEST_FACTOR:
+            raise UsageError(
+                f"`{spec}` shrinks by {read.factor} in all; at most {LARGEST_FACTOR} can be undone"
+            )
+        return read
 
     @property
     def spec(self) -> str:
@@ -376,15 +393,16 @@ def mask_of(path: Path, *, spec: str) -> Mask | MaskFile:
     Raises:
         UsageError: if there is no such file, or it is no mask of ours.
     """
-    if path.is_dir() or _is_video(path):
+    if (can_be_named(path) and path.is_dir()) or _is_video(path):
         return MaskFile(path, spec=spec)
     return Mask(load_mask(path), spec=spec)
 
 
 def _is_video(path: Path) -> bool:
     """Whether it is to be opened as one: a file that by its name and content is no image."""
-    is_image = path.suffix.lower() in {".npz", ".png"} or cv2.haveImageReader(str(path))
-    return path.is_file() and not is_image
+    if not (can_be_named(path) and path.is_file()):
+        return False
+    return path.suffix.lower() not in {".npz", ".png"} and not cv2.haveImageReader(str(path))
 
 
 def load_mask(path: Path) -> Tensor:
@@ -396,15 +414,7 @@ def load_mask(path: Path) -> Tensor:
         UsageError: if the file is missing or is neither.
     """
     if path.suffix == ".npz" and path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                shape, packed = stored["shape"], stored["known"]
-            if len(packed) != -(-int(shape.prod()) // 8):
-                raise ValueError(f"{len(packed)} bytes for {tuple(shape)} pixels")
-            known = np.unpackbits(packed, count=int(shape.prod())).reshape(shape)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-            raise UsageError(f"`{path}` is not a mask of ours ({error})") from error
-        return torch.from_numpy(known.astype(np.float32))[:, None]
+        return torch.from_numpy(read_packed(path).astype(np.float32))[:, None]
     gray = _read_gray(path)
     return torch.from_numpy((gray >= 128).astype(np.float32))[None, None]
 
@@ -433,9 +443,17 @@ def encoded_mask(mask: Tensor) -> tuple[str, bytes]:
 
 
 def _read_gray(path: Path) -> NDArray[np.uint8]:
-    if not path.is_file():
+    if not (can_be_named(path) and path.is_file()):
         raise UsageError(f"no such file: `{path}`")
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    size = stated_size(path)
+    if size is not None and size[0] * size[1] > MOST_IMAGE_PIXELS:
+        raise UsageError(
+            f"`{path}` has {size[0]}x{size[1]} pixels; at most {MOST_IMAGE_PIXELS} in all are read"
+        )
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:  # more than OpenCV reads
+        image = None
     if image is None:
         raise UsageError(
             f"`{path}` is not an image", hint="use a PNG, white where pixels are known"

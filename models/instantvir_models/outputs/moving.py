@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,7 @@ def _renamed_new(made: Path, name: Path) -> None:
     rename = _renameat2()
     if rename is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    sys.audit("os.rename", str(made), str(name), -1, -1)  # as `os.rename` says it
     if rename(_AT_FDCWD, os.fsencode(made), _AT_FDCWD, os.fsencode(name), _RENAME_NOREPLACE) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(name))

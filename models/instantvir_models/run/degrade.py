@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from instantvir_models.media import (
     EncoderSettings,
     Frame,
+    InputRules,
     VideoReader,
     create_video,
     open_video,
@@ -20,6 +21,7 @@ from instantvir_models.media import (
 )
 from instantvir_models.media.color import as_uint8
 from instantvir_models.media.destination import claimed
+from instantvir_models.media.reach import MOST_PIXELS
 from instantvir_models.operators.compose import masked
 from instantvir_models.operators.measurement import Degradation, noisy
 from instantvir_models.operators.sidecar import NotedFile, names_beside, sidecar_files, sidecar_path
@@ -61,6 +63,9 @@ def degrade(
     seed: int = 0,
     start: float | None = None,
     duration: float | None = None,
+    follow_references: bool = False,
+    max_pixels: int = MOST_PIXELS,
+    sandbox: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -76,6 +81,9 @@ def degrade(
         operator: what is to happen to it, such as `blur:sigma=3+noise:std=5`.
         seed: of the noise, and of random masks that name none.
         start, duration: seconds of the input to skip and to take.
+        follow_references: whether files and addresses that the input names are opened, too.
+        max_pixels: of the largest picture that is decoded.
+        sandbox: whether a process of its own decodes the input, which can reach nothing else.
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         overwrite: whether a file that exists may be replaced.
 
@@ -91,8 +99,9 @@ def degrade(
     if codec is None and holds_lossless:
         codec = "ffv1"
     settings = EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
+    rules = InputRules(follow_references=follow_references, max_pixels=max_pixels, sandbox=sandbox)
     with (
-        open_video(source, start_seconds=start, duration_seconds=duration) as reader,
+        open_video(source, start_seconds=start, duration_seconds=duration, rules=rules) as reader,
         claimed(destination, may_replace=overwrite) or nullcontext() as held,
     ):
         height, width = _cropped(said.factor, reader)
@@ -114,6 +123,7 @@ def degrade(
                 frame_rate=reader.info.frame_rate,
                 start_seconds=start,
                 duration_seconds=duration,
+                rules=rules,
             )
             frames = 0
             with masks_along(degradation.operator, fit) as masks:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
-from instantvir_models.media import Frame, open_video
-from instantvir_models.metrics import psnr
+from instantvir_models.media import USUAL_RULES, Frame, InputRules, open_video
+from instantvir_models.metrics.fidelity import psnr
 
 
 class Gain:
@@ -19,14 +19,23 @@ class Gain:
     Args:
         reference: the clean video, with frames of the size of the output.
         start_seconds: where in the reference the first pair lies.
+        rules: how far it may reach.
     """
 
-    def __init__(self, reference: Path, *, start_seconds: float | None) -> None:
-        self._reader = open_video(reference, start_seconds=start_seconds, other_streams=False)
+    def __init__(
+        self, reference: Path, *, start_seconds: float | None, rules: InputRules = USUAL_RULES
+    ) -> None:
+        self._reader = open_video(
+            reference, start_seconds=start_seconds, other_streams=False, rules=rules
+        )
         self._frames: Iterator[Frame] = iter(self._reader)
         self._path = reference
-        self._before: list[float] = []
-        self._after: list[float] = []
+        self.before: list[float] = []
+        """dB of each input frame."""
+        self.after: list[float] = []
+        """dB of each restored frame."""
+        self.clean: Frame | None = None
+        """The frame of the reference that belongs to the latest pair; None beyond its end."""
 
     def add(self, original: Frame, restored: Frame) -> None:
         """Take one pair; pairs beyond the end of the reference do not count.
@@ -34,7 +43,7 @@ class Gain:
         Raises:
             UsageError: if the reference has another size.
         """
-        clean = next(self._frames, None)
+        clean = self.clean = next(self._frames, None)
         if clean is None:
             return
         if clean.pixels.shape != restored.pixels.shape:
@@ -46,8 +55,8 @@ class Gain:
         if before.shape != restored.pixels.shape:
             height, width = restored.pixels.shape[:2]
             before = cv2.resize(before, (width, height), interpolation=cv2.INTER_CUBIC)
-        self._before.append(float(psnr(before[None], clean.pixels[None])[0]))
-        self._after.append(float(psnr(restored.pixels[None], clean.pixels[None])[0]))
+        self.before.append(float(psnr(before[None], clean.pixels[None])[0]))
+        self.after.append(float(psnr(restored.pixels[None], clean.pixels[None])[0]))
 
     def close(self) -> None:
         """Release the reference."""
@@ -56,12 +65,12 @@ class Gain:
     @property
     def input_psnr(self) -> float:
         """dB, mean over frames."""
-        return float(np.mean(self._before))
+        return float(np.mean(self.before))
 
     @property
     def output_psnr(self) -> float:
         """dB, mean over frames."""
-        return float(np.mean(self._after))
+        return float(np.mean(self.after))
 
 
 def _size(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> str:

@@ -117,6 +117,11 @@ def jobs_of(
     return jobs
 
 
+def is_batch(inputs: Sequence[str], jobs: Sequence[Job]) -> bool:
+    """Whether these are many, each of which is tried: a folder is, whatever it holds."""
+    return len(jobs) > 1 or any(Path(text).is_dir() for text in inputs)
+
+
 def make_folder_of(job: Job) -> None:
     """Make the folder that the output goes into.
 

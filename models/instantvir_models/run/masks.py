@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
-from instantvir_models.media import Frame, VideoReader, open_video
+from instantvir_models.media import USUAL_RULES, Frame, InputRules, VideoReader, open_video
 from instantvir_models.media.color import as_uint8
 from instantvir_models.media.names import IMAGE_SUFFIXES
 from instantvir_models.operators.base import Operator
@@ -34,6 +34,8 @@ class MasksFor:
     start_seconds: float | None = None
     """What is skipped of the video, and of its masks."""
     duration_seconds: float | None = None
+    rules: InputRules = USUAL_RULES
+    """How far they may reach."""
 
     @property
     def is_whole(self) -> bool:
@@ -126,6 +128,7 @@ def open_masks(path: Path, fit: MasksFor) -> VideoReader:
         duration_seconds=fit.duration_seconds,
         frame_rate=fit.frame_rate if is_folder else None,
         other_streams=False,
+        rules=fit.rules,
     )
     width, height = reader.info.width, reader.info.height
     if (width, height) != fit.size:

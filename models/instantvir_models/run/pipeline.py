@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -53,6 +54,10 @@ class PipelineReport:
     """From the start to the first restored frame; None if there was none."""
     decode_seconds: float
     encode_seconds: float
+    input_wait_seconds: float
+    """Seconds in which restoring waited for frames to be read; likewise below."""
+    output_wait_seconds: float
+    """For room to hand over what was restored, and in the end for the last frames to be written."""
 
     @property
     def frames(self) -> int:
@@ -75,6 +80,19 @@ class PipelineReport:
             "consistency": self.session.consistency_seconds,
             "encode": self.encode_seconds,
         }
+
+
+class _Waiting:
+    """Seconds that a thread spends waiting for others."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
 
 
 def restore_video(
@@ -109,6 +127,7 @@ def restore_video(
     encoder = Stage("encode", lambda stage: _write(outgoing, sink, segments, stage), stop)
     started = time.perf_counter()
     first_frame: float | None = None
+    for_input, for_output = _Waiting(), _Waiting()
 
     def deliver(originals: deque[Frame], pixels: np.ndarray) -> None:
         nonlocal first_frame
@@ -119,21 +138,23 @@ def restore_video(
             restored = replace(original, pixels=restored_pixels, known=None, guessed=None)
             if on_pair is not None:
                 on_pair(original, restored)
-            outgoing.put(restored)
+            with for_output.counted():
+                outgoing.put(restored)
 
     decoder.start()
     encoder.start()
     try:
         originals = deque(waiting)
-        while (frame := incoming.get()) is not None:
+        while (frame := _next(incoming, for_input)) is not None:
             originals.append(frame)
             masks = (None if mask is None else mask[None] for mask in (frame.known, frame.guessed))
             deliver(originals, session.push(frame.pixels[None], *masks))
             if segments is not None and segments.is_due(session.frames_out):
                 outgoing.put(_SegmentEnd(session.memory(), session.frames_out))
         deliver(originals, session.flush())
-        outgoing.put(None)
-        encoder.join()
+        with for_output.counted():
+            outgoing.put(None)
+            encoder.join()
     except Stopped:
         pass
     finally:
@@ -149,7 +170,14 @@ def restore_video(
         first_frame_seconds=first_frame,
         decode_seconds=decoder.busy_seconds,
         encode_seconds=encoder.busy_seconds,
+        input_wait_seconds=for_input.seconds,
+        output_wait_seconds=for_output.seconds,
     )
+
+
+def _next(incoming: Link[Frame], waiting: _Waiting) -> Frame | None:
+    with waiting.counted():
+        return incoming.get()
 
 
 def _read(frames: Iterable[Frame], incoming: Link[Frame], stage: Stage) -> None:

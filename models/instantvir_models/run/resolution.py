@@ -20,6 +20,7 @@ from instantvir_models.diagnosis.remedy import removable_part, told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.errors import UsageError
+from instantvir_models.media import USUAL_RULES, InputRules
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
@@ -103,7 +104,12 @@ def resolve_by_looking(source: str, samples: Sequence[Sample], *, is_lossy: bool
 
 
 def resolve_video(
-    source: str, options: TaskOptions, *, sample: Sample | None, is_lossy: bool
+    source: str,
+    options: TaskOptions,
+    *,
+    sample: Sample | None,
+    is_lossy: bool,
+    rules: InputRules = USUAL_RULES,
 ) -> Resolved:
     """The degradation of a video: from options, from the note beside it, or estimated.
 
@@ -111,11 +117,12 @@ def resolve_video(
         source: a path, an address, or `-` for standard input, which has no note.
         sample: the first frames; None unless `needs_first_frames`.
         is_lossy: True when the video comes from a lossy codec.
+        rules: how far the note may reach.
 
     Raises:
         UsageError: if nothing says what is wrong with the video, or options contradict it.
     """
-    noted = _note_that_counts(source, options)
+    noted = _note_that_counts(source, options, rules)
     if noted is None:
         return resolve(options, sample=sample, is_lossy=is_lossy)
     return Resolved(
@@ -125,25 +132,29 @@ def resolve_video(
     )
 
 
-def needs_first_frames(source: str, options: TaskOptions, *, is_lossy: bool) -> bool:
+def needs_first_frames(
+    source: str, options: TaskOptions, *, is_lossy: bool, rules: InputRules = USUAL_RULES
+) -> bool:
     """Whether `resolve_video` has to see the beginning of the video."""
-    if _note_that_counts(source, options) is not None or not (
+    if _note_that_counts(source, options, rules) is not None or not (
         options.operator or options.tasks or options.dust
     ):
         return False
     return needs_sample(options, is_lossy=is_lossy)
 
 
-def needs_to_be_looked_at(source: str, options: TaskOptions) -> bool:
+def needs_to_be_looked_at(
+    source: str, options: TaskOptions, rules: InputRules = USUAL_RULES
+) -> bool:
     """Whether nothing at all is told of a video, so that `resolve_by_looking` has to find it out."""
-    return options == TaskOptions() and _note_that_counts(source, options) is None
+    return options == TaskOptions() and _note_that_counts(source, options, rules) is None
 
 
-def _note_that_counts(source: str, options: TaskOptions) -> Degradation | None:
+def _note_that_counts(source: str, options: TaskOptions, rules: InputRules) -> Degradation | None:
     """The note beside the video, unless it has none or the user says otherwise."""
     if source == "-" or not options.knows_nothing:
         return None
-    return read_sidecar(Path(source))
+    return read_sidecar(Path(source), follow_references=rules.follow_references)
 
 
 def resolve(options: TaskOptions, *, sample: Sample | None, is_lossy: bool) -> Resolved:

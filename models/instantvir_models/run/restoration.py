@@ -19,8 +19,10 @@ from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import (
+    USUAL_RULES,
     EncoderSettings,
     Frame,
+    InputRules,
     VideoInfo,
     VideoReader,
     VideoWriter,
@@ -30,15 +32,18 @@ from instantvir_models.media import (
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.media.names import image_files
 from instantvir_models.media.open import create_segmented_video
+from instantvir_models.media.reach import MOST_PIXELS
 from instantvir_models.media.segments import SegmentedWriter, can_be_segmented
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
 from instantvir_models.outputs.claim import claim, new_file
 from instantvir_models.outputs.names import written_path
 from instantvir_models.outputs.rule import refuse
+from instantvir_models.report.page import check_page_name, save_page
+from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
-from instantvir_models.run.jobs import Job, jobs_of, make_folder_of, refuse_to_overwrite
+from instantvir_models.run.jobs import Job, is_batch, jobs_of, make_folder_of, refuse_to_overwrite
 from instantvir_models.run.journal import (
     Fingerprint,
     Journal,
@@ -51,6 +56,7 @@ from instantvir_models.run.kept import KeptMemory
 from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
 from instantvir_models.run.pace import Pace
+from instantvir_models.run.page import restored_page
 from instantvir_models.run.pipeline import PipelineReport, restore_video
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
@@ -89,6 +95,8 @@ class RestorePlan:
     """How much of it to take; None for all."""
     fields: FieldChoice = field(default_factory=FieldChoice)
     """How the pictures of interlaced inputs become whole."""
+    rules: InputRules = USUAL_RULES
+    """How far inputs may reach, and how large their pictures may be."""
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     output_format: str | None = None
     """FFmpeg's name of the container, where no name tells it."""
@@ -99,6 +107,8 @@ class RestorePlan:
     must_go_on: bool = False
     """Whether what an earlier run has begun is to be gone on with, or nothing is done. Without it, it
     is gone on with where that was the same command."""
+    page: Path | None = None
+    """Where a page of what came of it goes; None writes none."""
 
     def masks_for(self, info: VideoInfo) -> MasksFor:
         """What masks that come along with a video have to fit."""
@@ -107,6 +117,7 @@ class RestorePlan:
             frame_rate=info.frame_rate,
             start_seconds=self.start_seconds,
             duration_seconds=self.duration_seconds,
+            rules=self.rules,
         )
 
     def __post_init__(self) -> None:
@@ -220,6 +231,8 @@ class Restoration:
             wanted=self.plan.wanted,
             limits=self.plan.limits,
             must_go_on=self.plan.must_go_on,
+            rules=self.plan.rules,
+            page=self.plan.page,
         )
         source, destination = Path(self.job.source), written_path(self.job.destination)
         is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
@@ -233,7 +246,10 @@ class Restoration:
         with new_file(target, may_replace=self.job.may_replace) as unfinished:
             shutil.copyfile(self.job.source, unfinished)
         forget_sidecar(target)
-        return replace(self.report(), output=self.job.destination)
+        report = replace(self.report(), output=self.job.destination)
+        if self.plan.page is not None:
+            save_page(restored_page(report), self.plan.page, may_replace=self.job.may_replace)
+        return report
 
     def run(self, on_progress: OnProgress | None = None) -> RestoreReport:
         """What came of it, once; on any failure nothing is left under a final name.
@@ -258,12 +274,15 @@ class Restoration:
             started, frames_done = time.perf_counter(), itertools.count(first)
             total_frames = self.reader.info.num_frames
             pace = Pace(total_frames, frames_per_block=self.session.frames_per_block)
+            album = None if self.plan.page is None else Album(self.resolved.degradation)
 
             def on_pair(original: Frame, restored: Frame) -> None:
                 if gain is not None:
                     gain.add(original, restored)
                 if comparison is not None:
                     comparison.add(original, restored)
+                if album is not None:
+                    album.add(original, restored, None if gain is None else gain.clean)
                 if on_progress is not None:
                     frames, seconds = next(frames_done), time.perf_counter() - started
                     pace.note(frames, seconds)
@@ -287,7 +306,17 @@ class Restoration:
                 forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
-            return self.report(ran, gain, writer)
+            report = self.report(ran, gain, writer)
+            if self.plan.page is not None and album is not None:
+                page = restored_page(
+                    report,
+                    ran,
+                    moments=album.moments(),
+                    frames_per_second=album.frames_per_second,
+                    gain=gain,
+                )
+                save_page(page, self.plan.page, may_replace=self.job.may_replace)
+            return report
 
     def report(
         self,
@@ -342,7 +371,9 @@ class Restoration:
     def _gain(self, stack: ExitStack) -> Gain | None:
         if self.plan.reference is None:
             return None
-        gain = Gain(self.plan.reference, start_seconds=self.plan.start_seconds)
+        gain = Gain(
+            self.plan.reference, start_seconds=self.plan.start_seconds, rules=self.plan.rules
+        )
         stack.callback(gain.close)
         return gain
 
@@ -368,7 +399,7 @@ class Restoration:
             return "only MP4, MOV, MKV and WebM without transparency are made in pieces"
         if path.exists() and not path.is_file():
             return "the output is no file"
-        if plan.reference is not None or plan.comparison_style is not None:
+        if plan.reference is not None or plan.comparison_style is not None or plan.page is not None:
             return "a comparison has to see all frames"
         if not _input_files(self.job.source):
             return "the input is no file, and cannot be read again"
@@ -556,13 +587,24 @@ def planned_jobs(
         VideoOpenError: if a folder holds no video.
     """
     jobs = jobs_of(inputs, output, recursive=recursive, may_replace=overwrite)
+    _refuse_page(plan, jobs, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
-            replace(job, may_replace=overwrite or len(jobs) > 1),
+            replace(job, may_replace=overwrite or is_batch(inputs, jobs)),
             with_comparison=plan.comparison_style is not None,
             reads=(*(other.source for other in jobs), plan.wanted.mask, plan.reference),
         )
     return jobs
+
+
+def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
+    """UsageError if a page would be of several videos, or replace what it may not."""
+    if plan.page is None:
+        return
+    check_page_name(plan.page)
+    if len(jobs) > 1:
+        raise UsageError("`--report` shows one video", hint="give one input")
+    refuse(plan.page, reads=(jobs[0].source, plan.reference), may_replace=may_replace)
 
 
 @contextmanager
@@ -579,11 +621,13 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
         start_seconds=plan.start_seconds,
         duration_seconds=plan.duration_seconds,
         fields=plan.fields,
+        rules=plan.rules,
     ) as reader:
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
         resolved = _resolved(job, plan, reader.info, first)
         degradation = resolved.degradation
+        _refuse_to_enlarge_too_far(reader.info, degradation, plan.rules)
         if resolved.is_nothing_to_do:
             solver = open_solver(UNCHANGED)
         made = solver.new_session(
@@ -610,16 +654,32 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             )
 
 
+def _refuse_to_enlarge_too_far(
+    info: VideoInfo, degradation: Degradation, rules: InputRules
+) -> None:
+    """UsageError if the restored pictures would be larger than a picture may be."""
+    height, width = degradation.operator.clean_size(info.height, info.width)
+    if height * width > rules.max_pixels:
+        raise UsageError(
+            f"{info.width}x{info.height} would become {width}x{height}; "
+            f"a picture has at most {rules.max_pixels} pixels",
+            hint=f"enlarge less, or give `--max-pixels {height * width}`",
+        )
+
+
 def _resolved(job: Job, plan: RestorePlan, info: VideoInfo, first: Sequence[Frame]) -> Resolved:
     """The degradation of one input whose first frames were read."""
     is_lossy, start = not info.is_lossless, plan.start_seconds
-    if not needs_to_be_looked_at(job.source, plan.wanted):
-        is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy)
-        sample = first_sample(job.source, first, start_seconds=start) if is_seen else None
-        return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy)
+    rules = plan.rules
+    if not needs_to_be_looked_at(job.source, plan.wanted, rules):
+        is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy, rules=rules)
+        sample = (
+            first_sample(job.source, first, start_seconds=start, rules=rules) if is_seen else None
+        )
+        return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy, rules=rules)
     samples = (
-        first_sample(job.source, first[:FRAMES_PER_PLACE], start_seconds=start),
-        *later_samples(job.source, info, start_seconds=start),
+        first_sample(job.source, first[:FRAMES_PER_PLACE], start_seconds=start, rules=plan.rules),
+        *later_samples(job.source, info, start_seconds=start, rules=plan.rules),
     )
     return resolve_by_looking(job.source, samples, is_lossy=is_lossy)
 
@@ -687,6 +747,9 @@ def restore(
     duration: float | None = None,
     fields: str = "auto",
     same_rate: bool = False,
+    follow_references: bool = False,
+    max_pixels: int = MOST_PIXELS,
+    sandbox: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -694,6 +757,7 @@ def restore(
     output_format: str | None = None,
     reference: str | Path | None = None,
     compare_style: str | None = None,
+    report: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     on_progress: OnProgress | None = None,
@@ -725,9 +789,13 @@ def restore(
         fields: of an interlaced video, which comes first: `top`, `bottom`, `telecine` (film at 3:2),
             `none` for whole pictures; `auto` finds out.
         same_rate: one frame for two fields, instead of one for each at twice the rate.
+        follow_references: whether files and addresses that the input names are opened, too.
+        max_pixels: of the largest picture that is decoded or made.
+        sandbox: whether a process of its own decodes the input, which can reach nothing else.
         codec, crf, preset, pix_fmt, output_format: of the output, as the command names them.
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
+        report: where a page goes that shows it: a wipe, what was found, how long it took.
         overwrite: whether files that exist may be replaced.
         resume: whether what was begun has to be gone on with; else it is where this is the same call.
         on_progress: called after every frame; what it raises ends the run and leaves no file.
@@ -750,11 +818,15 @@ def restore(
         start_seconds=start,
         duration_seconds=duration,
         fields=FieldChoice(fields=fields, each_field=not same_rate),
+        rules=InputRules(
+            follow_references=follow_references, max_pixels=max_pixels, sandbox=sandbox
+        ),
         encoder=EncoderSettings(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt),
         output_format=output_format,
         reference=None if reference is None else Path(reference),
         comparison_style=compare_style,
         must_go_on=resume,
+        page=None if report is None else Path(report),
     )
     jobs = planned_jobs(
         [str(source)], None if destination is None else str(destination), plan, overwrite=overwrite

@@ -33,6 +33,9 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 KEPT_BLOCK_TIMES = 4096
 """Latest block times kept for percentiles."""
 
+KEPT_FRAME_STDS = 8192
+"""Latest frames of which is kept how far the solver believes to be off."""
+
 KEPT_GUARDED_FRAMES = 4096
 """Latest frames kept of those that the solver did not get right."""
 
@@ -63,6 +66,8 @@ class SessionReport:
     """Seconds between 8- or 16-bit pixels and tensors, on the CPU."""
     block_seconds: tuple[float, ...]
     """Wall seconds of each of the latest blocks."""
+    frame_std: tuple[float, ...]
+    """How far the solver believes to be off in each of the latest frames, in the [-1, 1] range."""
     residual: float | None
     """||A x - y|| / ||y|| over all frames out; None before the first block."""
     frames_guarded: int
@@ -163,6 +168,8 @@ class Session:
         self._guarded: deque[GuardedFrame] = deque(maxlen=KEPT_GUARDED_FRAMES)
         self._clock = StepClock(self._device)
         self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
+        self._frame_std: deque[float] = deque(maxlen=KEPT_FRAME_STDS)
+        self._latest_std: Tensor | None = None
         self._squared_error = self._squared_measurement = 0.0
 
     def push(
@@ -324,6 +331,7 @@ class Session:
             consistency_seconds=self._clock.seconds(Step.CONSISTENCY),
             convert_seconds=self._clock.seconds(Step.CONVERT),
             block_seconds=tuple(self._block_seconds),
+            frame_std=tuple(self._frame_std),
             residual=residual,
             frames_guarded=self.frames_guarded,
             frames_replaced=self._frames_replaced,
@@ -371,6 +379,8 @@ class Session:
         del self._window[:drop], self._known[:drop], self._guessed[:drop]
         self._first_in_window += drop
         self._block_seconds.append(time.perf_counter() - started)
+        if self._latest_std is not None:
+            self._frame_std.extend([float(self._latest_std.mean())] * size)
         return pixels
 
     def _measured(self, window: list[Tensor]) -> Measurement:
@@ -404,6 +414,7 @@ class Session:
         window = Window(measurement, inside, past[:, : inside.start])
         with self._clock.on_device(Step.STUDENT):
             restored = self._solved(window)
+        self._latest_std = restored.std
         with self._clock.on_device(Step.CONSISTENCY):
             self._add_residual(restored, measurement, inside)
             x = restored.x[:, inside]

@@ -10,7 +10,6 @@ A tile that fails becomes the initial estimate, which is consistent with y; tile
 `BLEND_PIXELS`, so there is no seam. All of it is a function of the block alone.
 """
 
-import math
 from dataclasses import replace
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instantvir_models.operators.consistency import data_consistency
-from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, ROUNDING_STD, Degradation
+from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, unexplained_std
 from instantvir_models.solvers.base import Restored, Window
 from instantvir_models.solvers.classical.initial import InitialEstimate
 from instantvir_models.students.base import Estimate
@@ -109,12 +108,6 @@ def guarded(restored: Restored, x_init: Tensor, window: Window, *, is_sound: Ten
     fallback = InitialEstimate().corrected(x_init, window)
     is_wrong |= contradicts & (residual > RESIDUAL_MARGIN * _residual(A(fallback.x), window))
     return _blended(restored, fallback, is_wrong, window, tile) if is_wrong.any() else restored
-
-
-def unexplained_std(degradation: Degradation) -> float:
-    """Standard deviation of A x - y at the clean video: noise, rounding and what a codec adds."""
-    lossy = LOSSY_STD if degradation.is_lossy else 0.0
-    return math.sqrt(degradation.noise_std**2 + ROUNDING_STD**2 + lossy**2)
 
 
 def _contradicts(residual: Tensor, window: Window) -> Tensor:

@@ -83,19 +83,29 @@ class _Handler(StreamRequestHandler):
     def answer(self, line: bytes) -> dict[str, Any]:
         raise NotImplementedError
 
+    server: "_Server"
+
     def handle(self) -> None:
-        while line := self.rfile.readline(LARGEST_REQUEST_BYTES + 1):
+        while line := self._line():
             if len(line) > LARGEST_REQUEST_BYTES:  # where the next one begins is not known
                 self._send({"error": "the line is too long", "hint": None})
                 return
             if line.strip():
                 self._send(self.answer(line))
 
+    def _line(self) -> bytes:
+        """The next one, which has its time in all; none where the connection has ended."""
+        self.server.places.wait(self.connection, SILENT_CLIENT_SECONDS)
+        line = self.rfile.readline(LARGEST_REQUEST_BYTES + 1)
+        self.server.places.work(self.connection, SILENT_CLIENT_SECONDS)
+        return line
+
     def _send(self, content: dict[str, Any]) -> None:
         self.wfile.write(json.dumps(content).encode() + b"\n")
 
 
 class _Server(BoundedThreads, TCPServer):
+    request_seconds = SILENT_CLIENT_SECONDS
     most_connections = 16
     answer_when_full = b'{"error": "too many programs are connected", "hint": null}\n'
 

@@ -15,6 +15,17 @@ from instantvir_models.errors import UsageError
 from instantvir_models.live.serve.bounded import LARGEST_REQUEST_BYTES, BoundedThreads, parsed
 
 VIEWER_TIMEOUT_SECONDS = 30.0
+"""That a viewer has for a request and its answer, and may say nothing before the next."""
+
+_GUARDING_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""So that nobody guesses what an answer is, keeps it, shows it in a page of his, or learns of it."""
 
 
 class GuardedHandler(BaseHTTPRequestHandler):
@@ -23,6 +34,23 @@ class GuardedHandler(BaseHTTPRequestHandler):
     guard: "GuardedServer"
     protocol_version = "HTTP/1.1"
     timeout = VIEWER_TIMEOUT_SECONDS
+    server: "_Server"
+    server_version, sys_version = "instantvir", ""
+    policy = "default-src 'none'; frame-ancestors 'none'"
+    """Of what a page may load and who may show it (Content-Security-Policy)."""
+
+    def handle_one_request(self) -> None:
+        """One request, for which the connection has its time in all."""
+        self.policy = type(self).policy
+        self.server.places.wait(self.connection, VIEWER_TIMEOUT_SECONDS)
+        super().handle_one_request()
+
+    def end_headers(self) -> None:
+        """What every answer says, those to what is no request too."""
+        for name, value in _GUARDING_HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Security-Policy", self.policy)
+        super().end_headers()
 
     def answer_get(self, path: str, query: dict[str, list[str]]) -> None:
         """Answer a request for `path`."""
@@ -38,6 +66,7 @@ class GuardedHandler(BaseHTTPRequestHandler):
             self.close_connection = True
         parts = self._parts()
         if parts is not None and self._may(query := parse_qs(parts.query)):
+            self.server.places.work(self.connection, VIEWER_TIMEOUT_SECONDS)
             self.answer_get(parts.path, query)
 
     def do_POST(self) -> None:
@@ -64,6 +93,7 @@ class GuardedHandler(BaseHTTPRequestHandler):
         except UsageError as error:
             self.answer_json(400, {"error": str(error)})
             return
+        self.server.places.work(self.connection, VIEWER_TIMEOUT_SECONDS)
         self.answer_post(parts.path, wishes)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -83,9 +113,6 @@ class GuardedHandler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
         if number is not None:
             self.send_header("X-Number", str(number))
         if self.close_connection:
@@ -182,6 +209,7 @@ class GuardedServer:
 
 
 class _Server(BoundedThreads, HTTPServer):
+    request_seconds = VIEWER_TIMEOUT_SECONDS
     answer_when_full = (
         b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )

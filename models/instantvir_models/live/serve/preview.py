@@ -4,6 +4,9 @@ Viewers ask for the latest pair and get it: there is no queue, so one that is sl
 costs the stream nothing.
 """
 
+import base64
+import hashlib
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +70,18 @@ def pair_jpeg(measured: Frame, restored: Frame) -> bytes:
     return data.tobytes()
 
 
+def page_policy(page: bytes) -> str:
+    """What the page may do: run the script and the style that are in it, and ask this server."""
+    parts = {"default-src": "'none'", "connect-src": "'self'", "frame-ancestors": "'none'"}
+    for kind in ("script", "style"):
+        inside = re.search(rb"<%b>(.*?)</%b>" % (kind.encode(), kind.encode()), page, re.DOTALL)
+        assert inside is not None
+        digest = base64.b64encode(hashlib.sha256(inside[1]).digest()).decode()
+        parts[f"{kind}-src"] = f"'sha256-{digest}'"
+    parts |= {"base-uri": "'none'", "form-action": "'none'"}
+    return "; ".join(f"{name} {value}" for name, value in parts.items())
+
+
 class PreviewServer(GuardedServer):
     """Serves the page, the latest pair, the status and the controls; arguments as `GuardedServer`."""
 
@@ -89,7 +104,9 @@ class _Handler(GuardedHandler):
 
     def answer_get(self, path: str, query: dict[str, list[str]]) -> None:
         if path == "/":
-            self.answer(200, "text/html; charset=utf-8", _PAGE.read_bytes())
+            page = _PAGE.read_bytes()
+            self.policy = page_policy(page)
+            self.answer(200, "text/html; charset=utf-8", page)
         elif path == "/pair.jpg":
             self._answer_pair(query)
         elif path == "/status.json":
@@ -114,7 +131,9 @@ class _Handler(GuardedHandler):
     def _answer_pair(self, query: dict[str, list[str]]) -> None:
         after = query.get("after", ["0"])[0]
         is_number = after.isdecimal() and len(after) < 20
+        self.server.places.wait(self.connection)
         found = self.guard.pairs.jpeg_after(int(after) if is_number else 0)
+        self.server.places.work(self.connection)
         if found is None:
             self.answer(204, "image/jpeg", b"")
         else:

@@ -293,40 +293,87 @@ def to_path(path):
     return connection
 
 
-def test_one_connection_too_many_is_told_and_costs_no_thread(path):
+def test_programs_that_say_nothing_do_not_keep_the_owner_out(path):
     most = control_socket._Server.most_connections
-    with listening(path):
-        with many(lambda: to_path(path), most) as held:
-            for connection in held:  # each is served, and then says half a line
-                connection.sendall(b'{"status": true}\n{"is')
-                assert connection.makefile("rb").readline().startswith(b"{")
-            before = threading.active_count()
-            assert told(path, b"") == [{"error": "too many programs are connected", "hint": None}]
-            assert threading.active_count() <= before
-        eventually(lambda: "controls" in told(path, b"{}\n")[0])  # those that left make room
+    with listening(path), many(lambda: to_path(path), most) as held:
+        for connection in held:  # each is served, and then says half a line
+            connection.sendall(b'{"status": true}\n{"is')
+            assert connection.makefile("rb").readline().startswith(b"{")
+        before = threading.active_count()
+        for _ in range(3):
+            assert "controls" in told(path, b"{}\n")[0]
+        eventually(lambda: threading.active_count() <= before)
 
 
-def test_the_page_turns_away_one_viewer_too_many():
+def test_viewers_that_say_nothing_do_not_keep_the_owner_out():
     server = PreviewServer(
         host="127.0.0.1", port=0, pairs=LatestPair(), controls=Controls(), status=lambda: STATUS
     )
     server.start()
 
     def hold():
-        connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-        connection.sendall(b"GET /status.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        assert connection.recv(15) == b"HTTP/1.1 200 OK"
-        return connection
+        return socket.create_connection(("127.0.0.1", server.port), timeout=20)
 
     try:
-        with (
-            many(hold, bounded.BoundedThreads.most_connections),
-            socket.create_connection(("127.0.0.1", server.port), timeout=20) as late,
-        ):
-            assert late.recv(12) == b"HTTP/1.1 503"
-        eventually(lambda: ask(server, "/status.json")[0] == 200)
+        with many(hold, bounded.BoundedThreads.most_connections) as held:
+            for connection in held[::2]:
+                connection.sendall(b"GET /pair.jpg?after=9 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            for connection in held[1::2]:
+                connection.sendall(b"GET /sta")
+            for _ in range(3):
+                assert ask(server, "/status.json")[0] == 200
     finally:
         server.stop()
+
+
+@contextmanager
+def places(most):
+    """Places, and ends of connections to take them with."""
+    pairs = [socket.socketpair() for _ in range(most + 2)]
+    try:
+        yield bounded.Places(most), [one for one, _ in pairs], [other for _, other in pairs]
+    finally:
+        for pair in pairs:
+            for end in pair:
+                end.close()
+
+
+def test_who_is_being_answered_keeps_the_place():
+    with places(2) as (found, ours, theirs):
+        for connection in ours[:2]:
+            assert found.take(connection, 60)
+            found.work(connection)
+        assert not found.take(ours[2], 60), "nobody waits, so nobody is sent away"
+        found.wait(ours[0])
+        assert found.take(ours[2], 60)
+        assert theirs[0].recv(1) == b"", "that one was sent away"
+        found.wait(ours[0])  # its thread has not noticed yet
+        found.free(ours[1])
+        assert found.take(ours[3], 60)
+
+
+def test_who_has_waited_longest_goes_first():
+    with places(2) as (found, ours, theirs):
+        assert found.take(ours[0], 60)
+        assert found.take(ours[1], 60)
+        found.wait(ours[0])  # it has just sent something, and waits again
+        assert found.take(ours[2], 60)
+        assert theirs[1].recv(1) == b""
+        theirs[0].settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            theirs[0].recv(1)
+
+
+def test_a_byte_now_and_then_does_not_make_the_time_longer():
+    with places(2) as (found, ours, theirs):
+        assert found.take(ours[0], -1)
+        assert found.take(ours[1], 60)
+        found.wait(ours[0])  # without a number its time goes on
+        found.end_those_who_are_late()
+        assert theirs[0].recv(1) == b""
+        found.wait(ours[1], -1)
+        found.end_those_who_are_late()
+        assert theirs[1].recv(1) == b""
 
 
 def test_a_client_that_never_reads_costs_the_others_nothing(path):

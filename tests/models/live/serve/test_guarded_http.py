@@ -1,14 +1,18 @@
 """Who may see and change a running stream: this machine, or whoever has the token."""
 
+import base64
+import hashlib
 import json
+import re
 import socket
+from pathlib import Path
 
 import pytest
 
 from instantvir_models.live.controls import Controls
-from instantvir_models.live.serve import metrics
+from instantvir_models.live.serve import metrics, preview
 from instantvir_models.live.serve.guarded_http import is_loopback
-from instantvir_models.live.serve.preview import LatestPair, PreviewServer
+from instantvir_models.live.serve.preview import LatestPair, PreviewServer, page_policy
 from tests.live_tools import STATUS, ask
 
 TURN_OFF = json.dumps({"is_on": False}).encode()
@@ -147,3 +151,35 @@ def test_metrics_of_this_machine_need_none():
 )  # fmt: skip
 def test_only_this_machine_is_loopback(host, expected):
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    ["GET / HTTP/1.1", "GET /status.json HTTP/1.1", "GET /no HTTP/1.1", "BREW / HTTP/1.1",
+     "GET //[ HTTP/1.1"],
+)  # fmt: skip
+def test_every_answer_says_what_may_be_done_with_it(page, request_line):
+    with socket.create_connection(("127.0.0.1", page.port), timeout=10) as connection:
+        connection.sendall(
+            f"{request_line}\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+        )
+        connection.shutdown(socket.SHUT_WR)
+        head = b"".join(iter(lambda: connection.recv(65536), b"")).split(b"\r\n\r\n")[0].decode()
+    headers = dict(line.split(": ", 1) for line in head.splitlines()[1:])
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Server"].strip() == "instantvir", "and not of which Python it is"
+
+
+def test_the_page_may_run_what_is_in_it_and_nothing_else():
+    page = b"<style>a</style>x<script>b</script>"
+    policy = page_policy(page)
+    for inside in (b"a", b"b"):
+        digest = base64.b64encode(hashlib.sha256(inside).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert "unsafe" not in policy
+    words = Path(preview.__file__).with_name("preview.html").read_text(encoding="utf-8")
+    assert not re.search(r"\son\w+=|\sstyle=|javascript:", words), "no hash allows these"

@@ -2,9 +2,10 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 from instantvir_models.errors import CheckpointError
-from instantvir_models.lpips import Lpips, installed_lpips, load_lpips
+from instantvir_models.metrics.perceptual import Lpips, installed_lpips, load_lpips
 
 CHANNELS = (3, 64, 192, 384, 256, 256)
 SIDES = (11, 5, 3, 3, 3)
@@ -66,7 +67,7 @@ class Harmful:
         return print, ("harm",)
 
 
-@pytest.mark.parametrize("content", [Harmful(), {"AlexNet_0": {}}])
+@pytest.mark.parametrize("content", [Harmful(), {"AlexNet_0": {}}, {}])
 def test_what_is_no_lpips_is_refused(tmp_path, capsys, content):
     path = tmp_path / "alexnet.ckpt"
     path.write_bytes(pickle.dumps(content))
@@ -77,3 +78,42 @@ def test_what_is_no_lpips_is_refused(tmp_path, capsys, content):
 
 def test_installed_weights_are_found_or_there_are_none():
     assert installed_lpips() is None or isinstance(installed_lpips(), Lpips)
+
+
+def drawn_vgg(seed=0):
+    rng = np.random.default_rng(seed)
+    channels = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+    backbone = {
+        f"Conv_{i}": {
+            "kernel": (rng.normal(size=(3, 3, *channels[i : i + 2])) / 30).astype("f4"),
+            "bias": np.zeros(channels[i + 1], "f4"),
+        }
+        for i in range(13)
+    }
+    heads = {
+        f"NetLinLayer_{i}": {"Conv_0": {"kernel": rng.random((1, 1, n, 1)).astype("f4")}}
+        for i, n in enumerate((64, 128, 256, 512, 512))
+    }
+    return {"VGG16_0": backbone, **heads}
+
+
+def test_vgg_is_read_where_lpips_reads_it(pair):
+    """After the second, fourth, seventh, tenth and last convolution, at 1 to 1/16 of the size."""
+    lpips = Lpips(drawn_vgg())
+    shapes = [tuple(f.shape[1:]) for f in lpips._features(torch.zeros(1, 3, 64, 64))]
+    assert shapes == [(64, 64, 64), (128, 32, 32), (256, 16, 16), (512, 8, 8), (512, 4, 4)]
+    darker, clean = pair
+    assert lpips(clean, clean).tolist() == [0, 0]
+    assert lpips(darker, clean).min() > 0
+
+
+def test_other_clean_frames_are_looked_at_anew(pair):
+    darker, clean = pair
+    lpips = Lpips(drawn_weights())
+    first = lpips(darker, clean)
+    lpips(clean, darker)
+    changed = clean.copy()
+    changed[1] //= 3
+    assert lpips(darker, changed)[0] == first[0]
+    assert lpips(darker, changed)[1] != first[1]
+    assert lpips(darker, clean).tolist() == first.tolist()

@@ -1,0 +1,127 @@
+"""`instantvir benchmark --suite`: every system on the same clips, measurements and prior, as tables and files."""
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from instantvir_cli import __version__, console
+from instantvir_cli.options import ModelOptions, SuiteOptions
+from instantvir_models.errors import UsageError
+from instantvir_models.report.page import check_page_name, save_page
+from instantvir_models.speed.meters import hardware
+from instantvir_models.suite.clips import CleanClip, bundled_clips, clips_of
+from instantvir_models.suite.page import suite_page
+from instantvir_models.suite.peers import Peer
+from instantvir_models.suite.results import Suite, SuiteReceipt, save_text
+from instantvir_models.suite.runner import PAPER_TASKS, SuitePlan, run_suite
+from instantvir_models.suite.systems import open_priors, paper_systems
+from instantvir_models.suite.tables import cells, csv_text, header, losses, markdown, means
+
+SUITES = ("paper",)
+
+SEED = 0
+
+
+def run_suite_command(
+    asked: SuiteOptions, model: ModelOptions, *, report: Path | None, as_json: bool
+) -> None:
+    """Do what is missing of the suite, write its tables, and print them."""
+    if asked.suite not in SUITES:
+        raise UsageError(f"there is no suite called `{asked.suite}`", hint=f"there is {SUITES[0]}")
+    if report is not None:
+        check_page_name(report)
+    threads = model.threads or 1
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    plan = SuitePlan(
+        name=asked.suite,
+        clips=_clips(asked),
+        systems=paper_systems(open_priors(asked.prior), model=model.model),
+        peers=tuple(Peer.read(text) for text in asked.peer or ()),
+        tasks=PAPER_TASKS,
+        seed=SEED,
+    )
+    folder = asked.output or Path("suite")
+    suite = run_suite(plan, folder, _receipt(threads), say=console.say)
+    write_tables(suite, folder)
+    save_page(suite_page(suite, folder), report or folder / "report.html", may_replace=True)
+    if as_json:
+        typer.echo((folder / "results.json").read_text(encoding="utf-8"), nl=False)
+    else:
+        _print(suite)
+        page = "report.html, " if report is None else ""
+        console.say(
+            f"written to {folder}: {page}results.json, results.csv, results.md, and the films"
+        )
+
+
+def write_tables(suite: Suite, folder: Path) -> None:
+    """`results.{json,csv,md}` beside the suite: all rows in one file, and means for people."""
+    save_text(folder / "results.csv", csv_text(suite))
+    save_text(folder / "results.md", markdown(suite))
+    whole = {"suite": asdict(suite), "means": [asdict(mean) for mean in means(suite)]}
+    save_text(folder / "results.json", json.dumps(whole, indent=1) + "\n")
+
+
+def _clips(asked: SuiteOptions) -> tuple[CleanClip, ...]:
+    if asked.clips is None:
+        return bundled_clips()
+    return clips_of(asked.clips, num_frames=asked.length, crop=asked.crop_size())
+
+
+def _receipt(threads: int) -> SuiteReceipt:
+    machine = hardware()
+    return SuiteReceipt(
+        command=" ".join(["instantvir", *sys.argv[1:]]),
+        instantvir=__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cpu=machine["cpu"],
+        cores=machine["cores"],
+        threads=threads,
+        seed=SEED,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        load_at_start=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+    )
+
+
+def _print(suite: Suite) -> None:
+    """The tables, on standard output: they are the data of this verb."""
+    out = Console()
+    every = means(suite)
+    for task in suite.tasks:
+        table = Table(title=f"{task.name}: {task.spec}")
+        for index, name in enumerate(header(suite)):
+            table.add_column(escape(name), justify="right" if index else "left")
+        for mean in every:
+            if mean.task == task.name:
+                table.add_row(*(escape(cell) for cell in cells(suite, mean)))
+        out.print(table)
+        out.print(
+            "ahead of the student: " + " ".join(losses(suite, task.name)),
+            highlight=False,
+            markup=False,
+        )
+    figures = ", ".join(
+        f"{f.system} {'<' if f.is_below else ''}{f.value:g}"
+        for f in suite.published
+        if f.measure == "frames_per_second"
+    )
+    out.print(
+        f"The paper's own figures, not measured here (832x480, A100), FPS: {figures}; PSNR, LPIPS and FVD "
+        "are in results.md.",
+        highlight=False, markup=False,
+    )  # fmt: skip
+    for sentence in suite.missing:
+        out.print(f"{sentence}.", highlight=False, markup=False)

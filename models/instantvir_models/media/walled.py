@@ -1,0 +1,363 @@
+"""A video that another process decodes, behind walls: what goes wrong there costs this video alone.
+
+The child (`walled_child`) is told what is wanted and hands on pictures as plain numbers in NUT or
+Matroska, and this process opens nothing else. It may read the one input, and neither write, nor reach
+a network, nor start a program, as far as the system has such walls (`walls`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instantvir_models.errors import UsageError, VideoOpenError
+from instantvir_models.media.coding import FrameCoding
+from instantvir_models.media.container_reader import ContainerReader
+from instantvir_models.media.damage import Damage
+from instantvir_models.media.fields import FieldChoice, Fields
+from instantvir_models.media.frame import Frame
+from instantvir_models.media.info import VideoInfo
+from instantvir_models.media.names import source_name
+from instantvir_models.media.plain import from_plain, to_plain
+from instantvir_models.media.reach import InputRules
+from instantvir_models.media.source import ContainerSource
+from instantvir_models.media.timeline import Trim
+from instantvir_models.media.walled_child import Wanted
+from instantvir_models.outputs.names import scheme_of
+
+logger = logging.getLogger(__name__)
+
+MEMORY_BYTES = 3 * 2**30
+"""Of addresses, for decoding: libraries and stacks of threads take 1 GiB of them; 8K takes 1 more."""
+
+CONTAINERS = ("nut", "matroska")
+"""What a child may say that it hands on."""
+
+LONGEST_SECONDS = 60.0
+"""Without a byte from a child that decodes."""
+
+_PROGRAM = (
+    "import sys; sys.path[:0] = sys.argv.pop(1).split('\\n');"
+    "from instantvir_models.media.walled_child import run; run(*sys.argv[1:])"
+)
+_MOST_WAITING_LINES = 10_000
+_ENDINGS = frozenset({"damage", "error", "memory", "bug"})
+_LONGEST_LINE = 2**26
+_PIPE_BYTES = 2**20
+_F_SETPIPE_SZ = 1031
+
+
+class WalledReader(ContainerReader):
+    """The frames of a video that a child decodes; `open_video` with `InputRules(sandbox=True)`.
+
+    Raises:
+        VideoOpenError: as other readers, and if the child crashes, takes too much memory or too long.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Sequence[Path],
+        *,
+        trim: Trim,
+        frame_rate: Fraction | None,
+        threads: int | None,
+        other_streams: bool,
+        fields: FieldChoice | None,
+        rules: InputRules,
+        program: str = _PROGRAM,
+    ) -> None:
+        is_sequence = not isinstance(source, (str, Path))
+        paths = [source] if isinstance(source, (str, Path)) else source
+        wanted = Wanted(
+            source=tuple(_readable(path) for path in paths),
+            is_sequence=is_sequence,
+            start_seconds=trim.start_seconds,
+            duration_seconds=trim.duration_seconds,
+            frame_rate=frame_rate,
+            threads=threads,
+            other_streams=other_streams,
+            fields=None if fields is None else (fields.fields, fields.each_field),
+            max_pixels=rules.max_pixels,
+            memory_bytes=MEMORY_BYTES,
+        )
+        self._child = _Child(source_name(source), wanted, program)
+        try:
+            told = self._child.next_words("info")
+            info = self._child.believed(VideoInfo, told.get("info"))
+            if told.get("container") not in CONTAINERS:
+                raise self._child.nonsense()
+            super().__init__(
+                ContainerSource(
+                    self._child,  # type: ignore[arg-type]
+                    input_format=told["container"],
+                    input_options={"probesize": str(_PIPE_BYTES)},
+                    rules=rules,
+                ),
+                trim=Trim.of(None, None),
+                threads=1,
+                other_streams=other_streams,
+            )
+            self._check(info)
+            self.info = info
+            if told.get("fields") is not None:
+                self.fields = self._child.believed(Fields, told["fields"])
+            self._frames = self._told(self._frames)
+        except BaseException:
+            self._child.end()
+            raise
+
+    @property
+    def damage(self) -> Damage:
+        """What the child said when it ended; until then nothing is known."""
+        said = self._child.ending
+        if said is None or "damage" not in said:
+            return Damage()
+        return self._child.believed(Damage, said["damage"])
+
+    def end_input(self) -> None:
+        """Read no more."""
+        self._child.end()
+
+    def close(self) -> None:
+        """Let the child go."""
+        if hasattr(self, "demuxer"):
+            super().close()
+        self._child.end()
+
+    def _check(self, info: VideoInfo) -> None:
+        if (info.width, info.height) != (self.info.width, self.info.height):
+            raise self._child.nonsense()
+
+    def _told(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames, each with what the child said of it."""
+        for frame in frames:
+            said = self._child.next_words("frame")["frame"]
+            yield self._child.made(lambda frame=frame, said=said: _with_words(frame, said))
+        self._child.check_end()
+        for loss in (self._child.ending or {}).get("losses", ()):
+            logger.warning("not carried through the sandbox: %s", str(loss)[:200])
+
+
+def _with_words(frame: Frame, said: dict[str, Any]) -> Frame:
+    coding = None
+    if said["coding"] is not None:
+        name, kind, num_bytes, steps = said["coding"]
+        numbers = None if steps is None else np.frombuffer(_unpacked(steps), "<f4")
+        coding = FrameCoding(
+            str(name), str(kind), None if num_bytes is None else int(num_bytes), numbers
+        )
+    guessed = None
+    if said["guessed"] is not None:
+        height, width = frame.pixels.shape[:2]
+        bits = np.unpackbits(
+            np.frombuffer(_unpacked(said["guessed"]), np.uint8), count=height * width
+        )
+        guessed = bits.reshape(height, width) > 0
+    return replace(
+        frame,
+        pts=int(said["pts"]),
+        time_base=from_plain(Fraction, said["time_base"]),
+        duration=int(said["duration"]),
+        coding=coding,
+        guessed=guessed,
+    )
+
+
+def _unpacked(text: object) -> bytes:
+    return base64.b64decode(str(text), validate=True)
+
+
+def _readable(path: str | Path) -> str:
+    """The input as the child is told of it; UsageError for what needs a network."""
+    text = str(path)
+    scheme = scheme_of(text)
+    if scheme == "file":
+        text = text.removeprefix("file:")
+    elif scheme is not None:
+        raise UsageError(
+            f"`--sandbox` decodes files, and `{text}` is none", hint="download it first"
+        )
+    return text if text == "-" else os.path.abspath(text)
+
+
+class _Child:
+    """The process, its two pipes, and how it ended. Reads as a file does."""
+
+    def __init__(self, name: str, wanted: Wanted, program: str) -> None:
+        if os.name != "posix":
+            raise UsageError("`--sandbox` needs Linux or macOS")
+        self.name = name
+        self.ending: dict[str, Any] | None = None
+        self._lines: queue.Queue[dict[str, Any]] = queue.Queue(_MOST_WAITING_LINES)
+        self._has_ended = threading.Event()
+        self._pictures, pictures = os.pipe()
+        words_from, words = os.pipe()
+        _widen(self._pictures)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program, "\n".join(map(os.path.abspath, filter(None, sys.path))),
+                 json.dumps(to_plain(wanted)), str(pictures), str(words)],
+                pass_fds=(pictures, words),
+                stdin=None if "-" in wanted.source else subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        except BaseException:
+            os.close(self._pictures)
+            os.close(words_from)
+            raise
+        finally:
+            os.close(pictures)
+            os.close(words)
+        self._listener = threading.Thread(target=self._listen, args=(words_from,), daemon=True)
+        self._listener.start()
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes of the pictures; none at the end."""
+        if self._has_ended.is_set() or self._pictures < 0:
+            return b""
+        if not select.select([self._pictures], [], [], LONGEST_SECONDS)[0]:
+            self.end()
+            raise self._late()
+        data = os.read(self._pictures, size)
+        if not data:
+            self.check_end()
+        return data
+
+    def next_words(self, about: str) -> dict[str, Any]:
+        """What the child says next of this; VideoOpenError if it ended, or says something else."""
+        until = time.monotonic() + LONGEST_SECONDS
+        while time.monotonic() < until:
+            is_over = not self._listener.is_alive()
+            with suppress(queue.Empty):
+                said = self._lines.get(timeout=0.1)
+                if about not in said:
+                    raise self.nonsense()
+                return said
+            if is_over:
+                self.check_end()
+                raise self.nonsense()
+        self.end()
+        raise self._late()
+
+    def check_end(self) -> None:
+        """VideoOpenError unless the child has said how it ended, and that it was well."""
+        self._listener.join(LONGEST_SECONDS)
+        if self.ending is not None:
+            self._raise(self.ending)
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        code = self._process.returncode
+        self.end()
+        if code is not None and code < 0:
+            raise self._died(-code)
+        raise self.nonsense()
+
+    def end(self) -> None:
+        """Let the process end, and wait for it. Safe to call twice."""
+        self._has_ended.set()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
+        if self._pictures >= 0:
+            os.close(self._pictures)
+            self._pictures = -1
+
+    def believed(self, kind: type[Any], value: Any) -> Any:
+        """What was said, as this type; VideoOpenError if it is something else."""
+        return self.made(lambda: from_plain(kind, value))
+
+    def made(self, make: Any) -> Any:
+        """What `make` makes of what was said; VideoOpenError if that is nonsense."""
+        try:
+            return make()
+        except (ValueError, TypeError, KeyError, OverflowError, binascii.Error) as error:
+            raise self.nonsense() from error
+
+    def nonsense(self) -> VideoOpenError:
+        """That a decoder behind walls says what no decoder says."""
+        return VideoOpenError(
+            f"{self.name} made the decoder in the sandbox say nonsense",
+            hint="the file is damaged or hostile; do not decode it without `--sandbox`",
+        )
+
+    def _late(self) -> VideoOpenError:
+        return VideoOpenError(
+            f"{self.name} kept the decoder in the sandbox busy for {LONGEST_SECONDS:g} s without a "
+            "picture, and it was ended",
+            hint="the file is damaged or hostile; do not decode it without `--sandbox`",
+        )
+
+    def _died(self, number: int) -> VideoOpenError:
+        with suppress(ValueError):
+            return VideoOpenError(
+                f"{self.name} made the decoder in the sandbox crash "
+                f"({signal.Signals(number).name})",
+                hint="the file is damaged or hostile; do not decode it without `--sandbox`",
+            )
+        return self.nonsense()
+
+    def _raise(self, said: dict[str, Any]) -> None:
+        """What the child says of an error, raised."""
+        if "error" in said:
+            hint = said.get("hint")
+            raise VideoOpenError(
+                str(said["error"])[:2000], hint=hint if hint is None else str(hint)
+            )
+        if "memory" in said:
+            raise VideoOpenError(
+                f"{self.name} needs more memory than the {MEMORY_BYTES >> 20} MiB that the sandbox has",
+                hint="the file is damaged or hostile, or larger than 8K",
+            )
+        if "bug" in said:
+            raise RuntimeError(f"the decoder in the sandbox failed:\n{said['bug']}")
+
+    def _listen(self, words: int) -> None:
+        """Take the lines in, in a thread of its own."""
+        with os.fdopen(words, "rb") as lines:
+            while line := lines.readline(_LONGEST_LINE):
+                try:
+                    said = json.loads(line)
+                except (ValueError, RecursionError):
+                    return
+                if not isinstance(said, dict) or self._has_ended.is_set():
+                    return
+                if "walls" in said:
+                    logger.info("walls of the sandbox: %s", ", ".join(map(str, said["walls"])))
+                elif said.keys() & _ENDINGS:
+                    self.ending = said
+                else:
+                    self._put(said)
+
+    def _put(self, said: dict[str, Any]) -> None:
+        while not self._has_ended.is_set():
+            with suppress(queue.Full):
+                self._lines.put(said, timeout=0.5)
+                return
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a picture or a part of one."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)

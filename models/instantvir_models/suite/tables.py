@@ -1,0 +1,253 @@
+"""A suite as tables: means by solver and task, Markdown, CSV, and where the student loses."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from instantvir_models.suite.results import Measure, Row, Suite
+from instantvir_models.suite.systems import STUDENT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """One solver on one task, over the clips that it did."""
+
+    solver: str
+    task: str
+    clips: int
+    """How many it did."""
+    metrics: dict[str, float]
+    evaluations_per_frame: float | None
+    seconds_per_frame: float | None
+    """Median over clips; likewise below."""
+    cpu_seconds_per_frame: float | None
+    times_slower: float | None
+    """CPU seconds of it over those of the student on the same clips; wall seconds of a peer."""
+    failure: str | None
+    """The first one, where it did no clip."""
+    is_refused: bool = False
+
+
+def means(suite: Suite) -> tuple[Mean, ...]:
+    """Of every solver and task that has a row."""
+    return tuple(
+        _mean(suite, solver.name, task.name)
+        for task in suite.tasks
+        for solver in suite.solvers
+        if any((row.solver, row.task) == (solver.name, task.name) for row in suite.rows)
+    )
+
+
+def _mean(suite: Suite, solver: str, task: str) -> Mean:
+    every = [row for row in suite.rows if (row.solver, row.task) == (solver, task)]
+    rows = [row for row in every if row.failure is None]
+    failed = next((row for row in every if row.failure is not None), None)
+    return Mean(
+        solver=solver,
+        task=task,
+        clips=len(rows),
+        metrics={m.name: mean for m in suite.measures if (mean := _of(rows, m.name)) is not None},
+        evaluations_per_frame=_median(rows, lambda row: row.evaluations_per_frame),
+        seconds_per_frame=_median(rows, lambda row: row.seconds_per_frame),
+        cpu_seconds_per_frame=_median(rows, lambda row: row.cpu_seconds_per_frame),
+        times_slower=_slower(suite, rows),
+        failure=None if rows or failed is None else failed.failure,
+        is_refused=not rows and failed is not None and failed.is_refused,
+    )
+
+
+def _of(rows: list[Row], measure: str) -> float | None:
+    """Mean over rows; None unless each has it."""
+    values = [row.metrics[measure] for row in rows if measure in row.metrics]
+    return float(np.mean(values)) if rows and len(values) == len(rows) else None
+
+
+def _median(rows: list[Row], of: Callable[[Row], float | None]) -> float | None:
+    values = [value for row in rows if (value := of(row)) is not None]
+    return float(np.median(values)) if values else None
+
+
+def _slower(suite: Suite, rows: list[Row]) -> float | None:
+    pairs = [
+        (_cost(row), _cost(student))
+        for row in rows
+        if (student := suite.row(STUDENT, row.task, row.clip)) is not None
+    ]
+    known = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
+    return float(np.median([mine / theirs for mine, theirs in known])) if known else None
+
+
+def _cost(row: Row) -> float | None:
+    return row.cpu_seconds_per_frame or row.seconds_per_frame
+
+
+def shown(value: float | None, digits: int) -> str:
+    """A number as a table shows it, nothing where there is none."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+DIGITS = {"ssim": 4, "lpips_alex": 4, "lpips_vgg": 4}
+
+
+def header(suite: Suite) -> list[str]:
+    """Columns of a task's table."""
+    measured = [measure.label for measure in _shown_measures(suite)]
+    return [
+        "solver",
+        *measured,
+        "evaluations/frame",
+        "CPU s/frame",
+        "x the student's time",
+        "clips",
+    ]
+
+
+def cells(suite: Suite, mean: Mean) -> list[str]:
+    """A line of a task's table."""
+    if mean.clips == 0:
+        said = "cannot undo it" if mean.is_refused else f"failed: {mean.failure}"
+        return [mean.solver, said, *[""] * (len(header(suite)) - 3), f"0/{len(suite.clips)}"]
+    slower = "" if mean.times_slower is None else f"{mean.times_slower:.3g}"
+    cost = mean.cpu_seconds_per_frame or mean.seconds_per_frame
+    return [
+        mean.solver,
+        *(shown(mean.metrics.get(m.name), DIGITS.get(m.name, 2)) for m in _shown_measures(suite)),
+        shown(mean.evaluations_per_frame, 1).removesuffix(".0"),
+        "" if cost is None else f"{cost:.3g}",
+        slower,
+        f"{mean.clips}/{len(suite.clips)}",
+    ]
+
+
+def _shown_measures(suite: Suite) -> list[Measure]:
+    """Those that some row has."""
+    there = {name for row in suite.rows for name in row.metrics}
+    return [measure for measure in suite.measures if measure.name in there]
+
+
+def losses(suite: Suite, task: str) -> list[str]:
+    """Sentences: who is ahead of the student in a task, in which measure, on the clips that both did."""
+    said = []
+    for solver in suite.solvers:
+        rows = [
+            row for row in suite.rows
+            if (row.solver, row.task) == (solver.name, task) and row.failure is None
+        ]  # fmt: skip
+        if solver.name == STUDENT or not rows:
+            continue
+        ahead = [text for m in _judged(suite) if (text := _ahead(suite, rows, m)) is not None]
+        if ahead:
+            said.append(f"{solver.name}: {'; '.join(ahead)}.")
+    return said or ["Nobody."]
+
+
+def _judged(suite: Suite) -> list[Measure]:
+    return [
+        m for m in suite.measures if m.name not in {"block_jump", "residual_over_noise", "vmaf"}
+    ]
+
+
+def _ahead(suite: Suite, rows: list[Row], measure: Measure) -> str | None:
+    pairs = [
+        (row.metrics[measure.name], student.metrics[measure.name])
+        for row in rows
+        if (student := suite.row(STUDENT, row.task, row.clip)) is not None
+        and measure.name in row.metrics
+        and measure.name in student.metrics
+    ]
+    if not pairs:
+        return None
+    theirs, ours = (float(np.mean(side)) for side in zip(*pairs, strict=True))
+    is_ahead = theirs > ours if measure.is_higher_better else theirs < ours
+    digits = DIGITS.get(measure.name, 2)
+    return f"{measure.label} {theirs:.{digits}f} against {ours:.{digits}f}" if is_ahead else None
+
+
+def markdown(suite: Suite) -> str:
+    """Everything as Markdown: a table for each task, what the papers say, the receipt."""
+    lines = [f"# Suite `{suite.name}`", "", *_introduction(suite), ""]
+    by_task = means(suite)
+    for task in suite.tasks:
+        lines += [f"## {task.name}: `{task.spec}`", ""]
+        lines += [
+            *table(header(suite), [cells(suite, m) for m in by_task if m.task == task.name]),
+            "",
+        ]
+        lines += ["Ahead of the student, on the clips that both did:", ""]
+        lines += [f"- {sentence}" for sentence in losses(suite, task.name)]
+        lines += [""]
+    lines += ["## What the papers say", "", *_published(suite), ""]
+    lines += ["## Who takes part", "", *_who(suite), ""]
+    return "\n".join(lines)
+
+
+def table(head: list[str], body: Iterable[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    rule = "|---" * len(head) + "|"
+    return [_line(head), rule, *(_line(row) for row in body)]
+
+
+def _line(row: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
+
+
+def _introduction(suite: Suite) -> list[str]:
+    receipt, clip = suite.receipt, suite.clips[0]
+    done = "" if suite.is_complete else f" Of {suite.rows_wanted} rows {len(suite.rows)} are there."
+    return [
+        f"{len(suite.clips)} clips of {clip.frames} frames of {clip.width}x{clip.height}, seed "
+        f"{receipt.seed}, every measurement stored as 8 bits and the same for all.{done}",
+        "",
+        f"`{receipt.command}`; instantvir {receipt.instantvir}, Python {receipt.python}, torch "
+        f"{receipt.torch}, {receipt.cpu}, {receipt.cores} cores, {receipt.threads} threads, begun "
+        f"{receipt.started}. Seconds are CPU seconds of this process, so that others on the machine "
+        "do not count.",
+        *[f"\n{sentence}." for sentence in suite.missing],
+    ]
+
+
+def _published(suite: Suite) -> list[str]:
+    figures = suite.published
+    if not figures:
+        return ["Nothing."]
+    columns = [(task, m) for m in ("psnr", "lpips", "fvd") for task in ("inpaint", "sr", "deblur")]
+    head = ["system (the paper's figures)", *(f"{m.upper()} {task}" for task, m in columns), "FPS"]
+    body = []
+    for system in dict.fromkeys(figure.system for figure in figures):
+        by = {(f.task, f.measure): f for f in figures if f.system == system}
+        speed = by.get(("", "frames_per_second"))
+        fps = "" if speed is None else f"{'<' if speed.is_below else ''}{speed.value:g}"
+        found = [by.get(key) for key in columns]
+        body.append([system, *("" if f is None else f"{f.value:g}" for f in found), fps])
+    return [f"{figures[0].source}. Not measured here.", "", *table(head, body)]
+
+
+def _who(suite: Suite) -> list[str]:
+    return [
+        f"- **{s.name}** ({s.family}{', ' + s.prior if s.prior else ''}): {s.about}"
+        + (f". {s.source}" if s.source else "")
+        + (f". {s.settings}" if s.settings else "")
+        + (f". Otherwise than there: {'; '.join(s.deviations)}" if s.deviations else "")
+        + "."
+        for s in suite.solvers
+    ]
+
+
+def csv_text(suite: Suite) -> str:
+    """One line for each row."""
+    plain = [
+        field.name for field in fields(Row)
+        if field.name not in {"metrics", "curves", "stages", "film"}
+    ]  # fmt: skip
+    names = [measure.name for measure in suite.measures]
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([*plain, *names])
+    for row in suite.rows:
+        writer.writerow(
+            [*(getattr(row, name) for name in plain), *(row.metrics.get(name) for name in names)]
+        )
+    return out.getvalue()

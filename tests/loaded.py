@@ -1,0 +1,20 @@
+"""What children of the fork server share, so that each costs no start: everything loaded, no threads."""
+
+import cv2
+import torch
+
+from instantvir_cli.app import app as app
+from instantvir_models.run import journal, restoration
+from instantvir_models.run.opening import open_chosen
+
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
+open_chosen()
+
+
+def segments_of(frames: int) -> None:
+    """Let pieces of outputs have so many frames, in this process."""
+    journal.LONGEST_SEGMENT = journal.SHORTEST_SEGMENT = frames
+
+
+restore = restoration.restore
