@@ -26,6 +26,7 @@ from instantvir_kernels import reference, tiles
 from instantvir_kernels.graphs import CudaRecorder
 from instantvir_kernels.tools import roofline, tune
 from instantvir_kernels.tools.baseline import read_baseline
+from instantvir_models import __version__
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
@@ -109,7 +110,8 @@ def _tape_recorder() -> Any:
 
 def machine(place: Place) -> Iterator[Row]:
     """Versions, and what the card says of itself."""
-    for name in ("instantvir", "torch", "triton", "av", "numpy"):
+    yield Row("instantvir", __version__)
+    for name in ("torch", "triton", "av", "numpy"):
         yield Row(name, _version(name))
     yield Row("Python, system", f"{platform.python_version()}, {platform.platform(terse=True)}")
     if not place.is_card:
