@@ -22,9 +22,9 @@ ROOMS: dict[str, set[str]] = {
     "operators": {"outputs"},
     "tasks": {"operators"},
     "media": {"outputs"},
-    "diagnosis": {"outputs", "media", "operators"},
     "autoencoders": set(),
     "students": {"operators", "autoencoders"},
+    "diagnosis": {"outputs", "media", "operators", "students"},
     "priors": {"operators", "autoencoders", "students"},
     "checkpoints": {"outputs", "students", "autoencoders", "priors"},
     "metrics": {"operators"},
@@ -78,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
         "report",
         "run",
     },
+    "farm": {"media", "operators", "run"},
 }
 """A room is a folder, or a module that has no folder and is named here. The other loose modules
 (errors, tiles, ...) are the ground floor: every room may import them, and they import no room."""
