@@ -2,7 +2,8 @@
 
     python benchmarks/blur_kinds.py CLIP... --out blur_kinds [--noise 0 2 5] [--crf 0 18 28 36]
 
-CRF 0 is lossless. Each row of the confusion matrix is a true blur; "none" is a clip as it is.
+CRF 0 is lossless. Each row of the confusion matrix is a true blur; "none" is a clip as it is. Found is
+what `restore` finds: it abstains where the codec's steps are coarse, and knows what that leaves.
 """
 
 import argparse
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from damaged import LOSSLESS, decoded, h264
 from receipts import machine, write_result
 
+from instantvir_models.diagnosis.blur import doubt_about_blur
+from instantvir_models.diagnosis.error_model import expected_codec_error
+from instantvir_models.diagnosis.sample import Sample
+from instantvir_models.diagnosis.traces import traces_of
 from instantvir_models.media import open_video, to_uint8, to_unit
-from instantvir_models.media.round_trip import h264_round_trip
 from instantvir_models.operators.estimate_blur import EstimatedBlur, estimate_blur
 from instantvir_models.operators.measurement import LEVEL, Degradation, degrade
 from instantvir_models.operators.spec import parse_degradation
@@ -32,6 +37,8 @@ BLURS = {
     ),
 }
 FRAMES = 4
+LARGEST = (320, 512)
+"""Rows and columns of the middle of a frame that is looked at."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +50,18 @@ class Seen:
     spec: str
     noise_levels: float
     crf: int
-    found: EstimatedBlur
+    found: EstimatedBlur | None
+    """None where the codec's steps are so coarse that nobody looks."""
 
     @property
     def found_kind(self) -> str:
-        """The kind found, or `none`."""
-        return self.found.kind or "none"
+        """The kind found, `none`, or `not looked at`."""
+        return "not looked at" if self.found is None else self.found.kind or "none"
 
     @property
     def relative_error(self) -> float:
         """Of the standard deviation of the blur."""
+        assert self.found is not None
         true = parse_degradation(self.spec).operator.traits.blur_sigma
         return abs(self.found.operator.traits.blur_sigma / true - 1)
 
@@ -63,28 +72,40 @@ class Seen:
             return False
         if self.kind == "none":
             return True
+        assert self.found is not None
         size = self.found.parameters[0]
         return self.relative_error < 2 * size.std / size.value
 
 
 def first_frames(path: Path) -> np.ndarray:
-    """uint8 [FRAMES, H, W, 3] from the beginning of a clip."""
+    """uint8 [FRAMES, H, W, 3] from the beginning of a clip, the middle of large frames."""
     frames: list[np.ndarray] = []
     with open_video(path, other_streams=False) as reader:
         for frame in reader:
-            frames.append(frame.pixels)
+            height, width = frame.pixels.shape[:2]
+            top, left = (max(0, n - m) // 2 for n, m in zip((height, width), LARGEST, strict=True))
+            frames.append(frame.pixels[top : top + LARGEST[0], left : left + LARGEST[1]])
             if len(frames) == FRAMES:
                 break
     return np.stack(frames)
 
 
-def measured(x: np.ndarray, spec: str, noise_levels: float, crf: int) -> np.ndarray:
+def measured(x: np.ndarray, spec: str, noise_levels: float, crf: int) -> Sample:
     """The frames as a camera that blurs and an encoder leave them."""
     operator = parse_degradation(spec).operator
     degradation = Degradation(operator=operator, noise_std=noise_levels * LEVEL)
     generator = torch.Generator().manual_seed(0)
     y = np.asarray(to_uint8(degrade(to_unit(x), degradation, generator=generator).y))
-    return h264_round_trip(np.ascontiguousarray(y), crf=crf) if crf else y
+    encoder = h264(crf) if crf else LOSSLESS
+    return decoded(encoder.encoded(np.ascontiguousarray(y)), len(x))
+
+
+def found_in(sample: Sample) -> EstimatedBlur | None:
+    """The blur that is found, if anybody looks."""
+    traces = traces_of(sample.frames, sample.codings)
+    if doubt_about_blur(traces) is not None:
+        return None
+    return estimate_blur(sample.frames, codec_std=expected_codec_error(traces).value * LEVEL)
 
 
 def summary(seen: list[Seen]) -> dict[str, object]:
@@ -92,7 +113,7 @@ def summary(seen: list[Seen]) -> dict[str, object]:
     confusion = {kind: Counter(s.found_kind for s in seen if s.kind == kind) for kind in BLURS}
     errors = [s.relative_error for s in seen if s.kind == s.found_kind != "none"]
     right = {
-        level: [s.is_right for s in seen if s.found.confidence == level]
+        level: [s.is_right for s in seen if s.found and s.found.confidence == level]
         for level in ("high", "medium", "low")
     }
     return {
@@ -120,9 +141,10 @@ def main() -> None:
     for path in given.clips:
         x = first_frames(path)
         for (kind, spec), noise, crf in product(cases, given.noise, given.crf):
-            found = estimate_blur(measured(x, spec, noise, crf))
-            seen.append(Seen(path.stem, kind, spec, noise, crf, found))
-            print(path.stem, spec, noise, crf, found.operator.spec, found.confidence, flush=True)
+            one = Seen(path.stem, kind, spec, noise, crf, found_in(measured(x, spec, noise, crf)))
+            seen.append(one)
+            said = (one.found.operator.spec, one.found.confidence) if one.found else ("",)
+            print(path.stem, spec, noise, crf, one.found_kind, *said, flush=True)
     tables = {f"crf {crf}": summary([s for s in seen if s.crf == crf]) for crf in given.crf}
     tables["all"] = summary(seen)
     write_result(given.out, {**machine(), "tables": tables})

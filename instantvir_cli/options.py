@@ -414,6 +414,17 @@ class LiveSourceOptions(InputOptions):
         str | None, typer.Option("--pix-fmt", help="Pixel format of raw input")
     ] = None
     fps: Annotated[float | None, typer.Option(help="Frame rate of raw input or camera")] = None
+    fields: Annotated[
+        str,
+        typer.Option(
+            help="First field of an interlaced source: top, bottom or telecine (film at 3:2); auto "
+            "waits for 24 pictures and finds out, none takes them as they are",
+            autocompletion=completed(FIELDS),
+        ),
+    ] = "none"
+    same_rate: Annotated[
+        bool, typer.Option("--same-rate", help="One frame for two fields, not one for each")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,8 @@ def _describe(restoration: library.Restoration) -> None:
     console.tell(restoration.notices)
     describe_resolution(resolved)
     if resolved.is_nothing_to_do:
-        how = "copied" if restoration.is_copied else "written again as it is"
+        how = "whole frames" if not restoration.is_unchanged else "written again as it is"
+        how = "copied" if restoration.is_copied else how
         console.say(f"{restoration.job.source} -> {restoration.job.destination}, {how}")
         return
     height, width = restoration.session.output_size

@@ -77,6 +77,8 @@ class StreamRequest:
             reconnect=capture.reconnect,
             silence=capture.silence,
             follow=capture.follow,
+            fields=capture.fields,
+            same_rate=capture.same_rate,
             rules=capture.rules(),
         )
         return StreamPlan(
@@ -124,6 +126,7 @@ def run_stream(request: StreamRequest) -> None:
     if stream.source.loss:
         console.warn(f"the input did not end well: {stream.source.loss}")
         raise typer.Exit(ExitStatus.PARTIAL)
+    report.raise_loss()
 
 
 def _run(

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from instantvir_models.diagnosis.dust import find_dust
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.operators.spots import dusty
-from instantvir_models.run.dust import find_dust
 from tests.cli.test_restore import assert_fails, frames_of, run
 from tests.media_clips import make_clip
 from tests.models.test_dust import panning
@@ -171,3 +171,18 @@ def test_an_interlaced_video_comes_back_at_the_rate_of_its_fields(tmp_path):
     with open_video(tmp_path / "out.mkv") as reader:
         assert (reader.info.frame_rate, reader.info.is_interlaced) == (50, False)
         assert [round(frame.pts_seconds * 50) for frame in reader] == list(range(12))
+
+
+@pytest.mark.parametrize(("extra", "rate"), [(["--fields", "bottom"], 50), ([], 25)])
+def test_a_stream_makes_whole_frames_of_fields_where_it_is_told(tmp_path, extra, rate):
+    frames = panning_fields(12)
+    written_fields(tmp_path / "in.mkv", woven(frames, "bottom"))
+    target = tmp_path / "out.mkv"
+    result = run(
+        "stream", tmp_path / "in.mkv", "--operator", "identity", "--noise", 0, "--solver",
+        "as_measured", "--codec", "ffv1", *extra, "-o", target,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    with open_video(target) as reader:
+        shown = [round(frame.pts_seconds * rate) for frame in reader]
+    assert shown == list(range(len(frames) * rate // 50))

@@ -60,6 +60,15 @@ def test_a_video_comes_back_whole_beside_the_input(clip):
     assert sorted(p.name for p in clip.parent.iterdir()) == ["in.mp4", "in.restored.mp4"]
 
 
+def test_a_picture_comes_back_as_a_picture(tmp_path):
+    cv2.imwrite(str(tmp_path / "still.png"), np.full((16, 24, 3), 90, np.uint8))
+    result = run(
+        "restore", tmp_path / "still.png", "--task", "denoise", "--noise", 5, "--solver", "map"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["still.png", "still.restored.png"]
+
+
 @pytest.mark.parametrize(
     ("args", "size"),
     [
@@ -91,14 +100,14 @@ def test_degrade_leaves_a_note_that_restore_picks_up(clip, tmp_path):
     spec = "mask:keep=0.5+noise:std=0"
     assert run("degrade", clip, "-o", measurement, "--operator", spec, "--seed", 4).exit_code == 0
     assert (tmp_path / "y.mkv.operator.json").exists()
-    assert (tmp_path / "y.mkv.png").exists()
+    assert (tmp_path / "y.mkv.mask.png").exists()
     result = run("restore", measurement, "-o", tmp_path / "x.mkv", "--codec", "ffv1",
                  "--reference", clip, "--json")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     summary = json.loads(result.stdout)
     assert summary["is_operator_known"]
     assert summary["output_psnr"] > summary["input_psnr"] + 10
-    known = cv2.imread(str(tmp_path / "y.mkv.png"), cv2.IMREAD_GRAYSCALE) > 0
+    known = cv2.imread(str(tmp_path / "y.mkv.mask.png"), cv2.IMREAD_GRAYSCALE) > 0
     for y, x in zip(frames_of(measurement), frames_of(tmp_path / "x.mkv"), strict=True):
         np.testing.assert_array_equal(x[known], y[known])  # what was measured is kept bit for bit
 
@@ -275,7 +284,7 @@ def test_a_dry_run_draws_what_it_found_and_writes_no_video(photo, tmp_path):
     assert height > 2 * 96
     assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "in.mp4"]
     assert_fails(
-        run("restore", file, "--task", "denoise", "--dry-run", "--picture", drawn),
+        run("restore", file, "--task", "denoise", "--dry-run", "--picture", tmp_path / "no.png"),
         ExitStatus.USAGE,
         "shows what is found where nothing is told",
     )

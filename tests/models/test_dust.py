@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from instantvir_models.diagnosis.dust import find_dust
 from instantvir_models.media import Frame
 from instantvir_models.operators.spots import dusty
-from instantvir_models.run.dust import find_dust, without_dust
+from instantvir_models.run.dust import without_dust
 
 WIDTH, HEIGHT = 160, 96
 

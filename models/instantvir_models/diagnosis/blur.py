@@ -15,7 +15,7 @@ LARGEST_ERROR = 5.0
 """Levels of noise and codec error; behind more nothing is sharpened unasked."""
 
 LARGEST_STEP = 18.0
-"""Quantiser step; coarser ones wipe out what a blur would be told by."""
+"""Quantiser step; coarser ones wipe out what a blur, or dust, would be told by."""
 
 LARGEST_CODEC_ERROR = 4.0
 """Levels; the same where no step is told."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instantvir_models.diagnosis.blur import BlurJudgement, judged_blur
+from instantvir_models.diagnosis.blur import LARGEST_STEP, BlurJudgement, judged_blur
+from instantvir_models.diagnosis.dust import dust_in
 from instantvir_models.diagnosis.error_model import (
     Expected,
     expected_codec_error,
@@ -18,10 +19,11 @@ from instantvir_models.diagnosis.error_model import (
 )
 from instantvir_models.diagnosis.findings import Confidence, Finding
 from instantvir_models.diagnosis.picture import drawn, save_picture
-from instantvir_models.diagnosis.remedy import SHARPENED, Remedy, remedy_for
+from instantvir_models.diagnosis.remedy import SHARPENED, Remedy, remedy_for, shows_noise
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.media import USUAL_RULES, InputRules, open_video
+from instantvir_models.media.fields import WEAVE, FieldChoice, Fields
 from instantvir_models.operators.compose import Identity
 
 LEVELS = "levels of 255"
@@ -56,6 +58,8 @@ class Diagnosis:
     sample: Sample
     """The frames of its beginning."""
     remedy: Remedy
+    fields: Fields | None = None
+    """How its rows came about; None where nobody looked."""
 
     def picture(self) -> NDArray[np.uint8]:
         """[H, W, 3] RGB: a frame, what changes in it, how noisy it is where, its codec's blocks."""
@@ -106,27 +110,48 @@ def diagnose(
         duration_seconds=duration_seconds,
         other_streams=False,
         threads=1,
+        fields=FieldChoice(),
         rules=rules,
     ) as reader:
         first = Sample.of(list(itertools.islice(reader, FRAMES_PER_PLACE)))
-        later = later_samples(str(source), reader.info, start_seconds=start_seconds, rules=rules)
+        fields = reader.fields
+        later = later_samples(
+            str(source),
+            reader.info,
+            start_seconds=start_seconds,
+            fields=fields.choice if fields else WEAVE,
+            rules=rules,
+        )
         is_lossy = not reader.info.is_lossless
-    return diagnose_samples(str(source), (first, *later), is_lossy=is_lossy)
+    return diagnose_samples(str(source), (first, *later), is_lossy=is_lossy, fields=fields)
 
 
-def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) -> Diagnosis:
-    """What is wrong with a video of which these samples were taken."""
+def diagnose_samples(
+    source: str, samples: Sequence[Sample], *, is_lossy: bool, fields: Fields | None = None
+) -> Diagnosis:
+    """What is wrong with a video of which these samples were taken.
+
+    Args:
+        fields: how its rows came about; the samples are of whole pictures.
+    """
     traces = tuple(traces_of(sample.frames, sample.codings) for sample in samples)
     seen = [(t, s) for t, s in zip(traces, samples, strict=True) if shows_something(t)]
-    findings: list[Finding] = []
+    findings = field_findings(fields)
     notes: list[str] = []
     blur = BlurJudgement(operator=Identity())
+    is_noisy = False
     if seen:
         error, note = error_finding([trace for trace, _ in seen])
+        is_noisy = all(
+            shows_noise(trace, expected_error(trace).value, expected_codec_error(trace).value)
+            for trace, _ in seen
+        )
         notes += [note] if note else []
-        findings = [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
+        findings += [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
         findings += [*blur.findings, *sharpening_findings(seen[0][0])]
+        if fields is None or fields.first is None:
+            findings += dust_findings(seen)
         notes += blur.notes
     else:
         notes.append("too little can be seen in it: it is tiny, or black, white or one colour")
@@ -137,7 +162,14 @@ def diagnose_samples(source: str, samples: Sequence[Sample], *, is_lossy: bool) 
         is_lossy=is_lossy,
         traces=traces,
         sample=samples[0],
-        remedy=remedy_for(findings, blur, is_lossy=is_lossy, codec_name=traces[0].codec_name),
+        remedy=remedy_for(
+            findings,
+            blur,
+            is_lossy=is_lossy,
+            codec_name=traces[0].codec_name,
+            is_noisy=is_noisy,
+        ),
+        fields=fields,
     )
 
 
@@ -145,6 +177,24 @@ def shows_something(traces: Traces) -> bool:
     """Whether there is enough of a picture to judge."""
     is_flat = traces.texture < FLAT_TEXTURE
     return not (traces.is_small or is_flat or traces.clipped > MOST_CLIPPED)
+
+
+def field_findings(fields: Fields | None) -> list[Finding]:
+    """That its pictures are made of fields, if they are: which part of what moves shows it."""
+    if fields is None or fields.first is None:
+        return []
+    whole, *woven = fields.votes
+    share = 1.0 if fields.scan == "telecined" else max(woven) / max(1, whole + sum(woven))
+    finding = Finding(
+        kind="fields",
+        value=share,
+        unit="of the pictures that tell",
+        low=share,
+        high=1.0,
+        confidence="high",
+        sentence=fields.sentence,
+    )
+    return [finding]
 
 
 def error_finding(places: Sequence[Traces]) -> tuple[Finding, str | None]:
@@ -228,11 +278,38 @@ def sharpening_findings(traces: Traces) -> list[Finding]:
     return [finding]
 
 
+def dust_findings(places: Sequence[tuple[Traces, Sample]]) -> list[Finding]:
+    """That dust lies on it, if all places show some; the cleanest counts."""
+    if not all(shows_spots(trace) for trace, _ in places):
+        return []
+    least = math.inf
+    for _, sample in places:
+        found = dust_in(sample.frames)
+        if not found.is_dust:
+            return []
+        least = min(least, found.spots_per_frame)
+    finding = Finding(
+        kind="dust",
+        value=least,
+        unit="spots a frame",
+        low=0.5 * least,
+        high=3 * least,
+        confidence="medium",
+        sentence=f"dust or scratches, about {least:.0f} spots a frame",
+    )
+    return [finding]
+
+
+def shows_spots(traces: Traces) -> bool:
+    """Whether a codec is so fine that it makes no spots of noise, as far as it says."""
+    return traces.is_lossless or (traces.step is not None and traces.step <= LARGEST_STEP)
+
+
 def confidence_of(expected: Expected) -> Confidence:
     """High where the bar is narrow, such traces were seen before and the codec says its steps."""
     if not expected.is_familiar:
         return "low"
-    if expected.spread <= HIGH_SPREAD and not expected.is_by_bytes:
+    if expected.spread <= HIGH_SPREAD and not expected.is_indirect:
         return "high"
     return "medium" if expected.spread <= MEDIUM_SPREAD else "low"
 

@@ -5,10 +5,11 @@ from typing import Literal
 
 Confidence = Literal["high", "medium", "low"]
 
-Kind = Literal["error", "noise", "codec", "blur", "sharpening"]
-"""`error`: how far the file is from clean, noise and codec together; `noise`: what the camera, film
-or tape added, as far as it can still be seen; `codec`: what compression alone leaves; `blur`: a
-number that describes it; `sharpening`: how much finer than natural the busiest detail is."""
+Kind = Literal["fields", "dust", "error", "noise", "codec", "blur", "sharpening"]
+"""`fields`: that pictures hold rows of two moments; `dust`: what lay on a film, spots a frame;
+`error`: how far the file is from clean, noise and codec together; `noise`: what the camera, film or
+tape added, as far as it can still be seen; `codec`: what compression alone leaves; `blur`: a number
+that describes it; `sharpening`: how much finer than natural the busiest detail is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import numpy as np
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media import USUAL_RULES, Frame, InputRules, VideoInfo, open_video
 from instantvir_models.media.coding import FrameCoding
+from instantvir_models.media.fields import WEAVE, FieldChoice
 from instantvir_models.media.frame import Pixels
 
 FRAMES_PER_PLACE = 6
@@ -41,16 +42,20 @@ def first_sample(
     frames: Sequence[Frame],
     *,
     start_seconds: float | None = None,
+    fields: FieldChoice = WEAVE,
     rules: InputRules = USUAL_RULES,
 ) -> Sample:
     """The sample that the first frames of a source are.
 
     A file is opened once more, because decoders do not say how coarsely frames were stored while
     several threads decode.
+
+    Args:
+        fields: how its pictures became whole.
     """
     if not Path(source).is_file() or all(map(_is_told, frames)):
         return Sample.of(frames)
-    again = _sample_at(source, start_seconds, len(frames), rules)
+    again = _sample_at(source, start_seconds, len(frames), fields, rules)
     is_same = again is not None and again.frames.shape == (len(frames), *frames[0].pixels.shape)
     return again if again is not None and is_same else Sample.of(frames)
 
@@ -64,27 +69,36 @@ def later_samples(
     info: VideoInfo,
     *,
     start_seconds: float | None = None,
+    fields: FieldChoice = WEAVE,
     rules: InputRules = USUAL_RULES,
 ) -> tuple[Sample, ...]:
     """Samples of a file from behind its beginning; none of what is short, or cannot be sought in.
 
     Args:
         start_seconds: where the part that is wanted begins; its length is in `info`.
+        fields: how its pictures become whole.
     """
     length = info.duration_seconds
     if not Path(source).is_file() or length is None or length < SHORTEST_SECONDS:
         return ()
     begin = start_seconds or 0.0
     places = (begin + part * length for part in LATER_PLACES)
-    found = (_sample_at(source, place, FRAMES_PER_PLACE, rules) for place in places)
+    found = (_sample_at(source, place, FRAMES_PER_PLACE, fields, rules) for place in places)
     return tuple(sample for sample in found if sample is not None)
 
 
-def _sample_at(source: str, seconds: float | None, count: int, rules: InputRules) -> Sample | None:
+def _sample_at(
+    source: str, seconds: float | None, count: int, fields: FieldChoice, rules: InputRules
+) -> Sample | None:
     """None where nothing decodes."""
     try:
         with open_video(
-            source, start_seconds=seconds, other_streams=False, threads=1, rules=rules
+            source,
+            start_seconds=seconds,
+            other_streams=False,
+            threads=1,
+            fields=fields,
+            rules=rules,
         ) as reader:
             return Sample.of(list(islice(reader, count)))
     except VideoOpenError:

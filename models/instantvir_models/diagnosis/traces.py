@@ -90,7 +90,8 @@ class Traces:
 
 def traces_of(frames: Pixels, codings: Sequence[FrameCoding | None] = ()) -> Traces:
     """The traces of a few consecutive frames [T, h, w, 3] and of how they were stored."""
-    levels = _middle(frames)
+    levels = _levels(middle_of(frames))
+    levels = levels if frames.dtype == np.uint8 else levels / np.float32(257)
     luma = [luma_of(frame) for frame in levels]
     octaves = [_octaves(one) for one in luma]
     fine, middle, coarse = (_median(_flat_spread(o[n]) for o in octaves) for n in range(3))
@@ -122,12 +123,11 @@ def traces_of(frames: Pixels, codings: Sequence[FrameCoding | None] = ()) -> Tra
     )
 
 
-def _middle(frames: Pixels) -> Levels:
-    """The middle of the frames in float levels, cut on the 8x8 grid, so that blocks stay blocks."""
+def middle_of(frames: Pixels) -> Pixels:
+    """The middle of the frames, cut on the 8x8 grid, so that blocks stay blocks."""
     height, width = frames.shape[1:3]
     top, left = (max(0, size - LARGEST_SIDE) // 2 // 16 * 16 for size in (height, width))
-    part = frames[:, top : top + LARGEST_SIDE, left : left + LARGEST_SIDE].astype(np.float32)
-    return part if frames.dtype == np.uint8 else part / np.float32(257)
+    return frames[:, top : top + LARGEST_SIDE, left : left + LARGEST_SIDE]
 
 
 def luma_of(frame: Levels) -> Levels:

@@ -182,9 +182,8 @@ def look_through(source: str, rules: InputRules = USUAL_RULES) -> Seen:
 
 def _thumbnail(frame: Frame) -> Pixels:
     height, width = frame.pixels.shape[:2]
-    return np.ascontiguousarray(
-        frame.pixels[:: max(1, height // THUMBNAIL), :: max(1, width // THUMBNAIL)]
-    )
+    small = frame.pixels[:: max(1, height // THUMBNAIL), :: max(1, width // THUMBNAIL)]
+    return small.copy()
 
 
 def _change(one: Pixels, other: Pixels) -> float:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from instantvir_models.media import (
     VideoReader,
     open_video,
 )
+from instantvir_models.media.fields import WEAVE, FieldChoice
 from instantvir_models.media.live_io import GrowingFile, StandardInput
 from instantvir_models.media.names import is_network_address
 from instantvir_models.media.nut import NutPieces
@@ -41,6 +42,8 @@ class SourceSettings:
     """Open the source again when it is lost."""
     silence_seconds: float = SILENCE_SECONDS
     """A network source that says nothing for so long counts as lost."""
+    fields: FieldChoice = WEAVE
+    """How the pictures of an interlaced source become whole."""
     follow_seconds: float | None = None
     """The file is still being written; it has ended when it did not grow for so long."""
     rules: InputRules = USUAL_RULES
@@ -123,6 +126,7 @@ class SourceOpener:
                     input_format=settings.input_format,
                     input_options=dict(settings.input_options),
                     is_live=True,
+                    fields=settings.fields,
                     timeout_seconds=settings.silence_seconds if settings.is_network else None,
                     rules=settings.rules,
                 )
@@ -221,7 +225,8 @@ class LiveSource:
             self._forward_companions(reader)
             if frame is None:
                 return
-            yield self._time.continued(frame)
+            # rows that a field lacks are part of the measurement: no time to correct them
+            yield replace(self._time.continued(frame), guessed=None)
 
     def _forward_at_once(self, reader: VideoReader) -> None:
         """From now on hand sound on when it is read: a container of several streams holds back

@@ -23,6 +23,7 @@ from instantvir_models.live.source import SILENCE_SECONDS, SourceSettings
 from instantvir_models.live.status import LiveStatus
 from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import USUAL_RULES, EncoderSettings, Frame, InputRules
+from instantvir_models.media.fields import FieldChoice
 from instantvir_models.media.reach import MOST_PIXELS
 from instantvir_models.operators.mask import Dust, MaskFile
 from instantvir_models.operators.measurement import Degradation
@@ -83,6 +84,8 @@ def source_settings(
     reconnect: bool = False,
     silence: float | None = None,
     follow: float | None = None,
+    fields: str = "none",
+    same_rate: bool = False,
     rules: InputRules = USUAL_RULES,
 ) -> SourceSettings:
     """What to open, with FFmpeg's names for cameras and raw frames.
@@ -93,6 +96,7 @@ def source_settings(
         size: WIDTHxHEIGHT of raw frames or a camera.
         pix_fmt, fps: of raw frames or a camera.
         silence, follow: seconds; see `SourceSettings`.
+        fields, same_rate: as `FieldChoice` takes them.
         rules: how far it may reach.
 
     Raises:
@@ -131,6 +135,7 @@ def source_settings(
         reconnect=reconnect,
         silence_seconds=SILENCE_SECONDS if silence is None else silence,
         follow_seconds=follow,
+        fields=FieldChoice(fields=fields, each_field=not same_rate),
         rules=rules,
     )
 
@@ -292,6 +297,8 @@ def stream(
     size: str | None = None,
     input_pix_fmt: str | None = None,
     fps: float | None = None,
+    fields: str = "none",
+    same_rate: bool = False,
     follow_references: bool = False,
     max_pixels: int = MOST_PIXELS,
     codec: str | None = None,
@@ -319,6 +326,9 @@ def stream(
         follow: the file is growing; it ends after so many still seconds.
         input_format, input_options: FFmpeg's names.
         size, input_pix_fmt, fps: of raw frames or a camera; `size` is WIDTHxHEIGHT.
+        fields: of an interlaced source, which comes first: `top`, `bottom` or `telecine`; `auto`
+            waits for 24 pictures and finds out; `none` takes pictures as they are.
+        same_rate: one frame for two fields, instead of one for each at twice the rate.
         follow_references, max_pixels: as `restore` takes them.
         codec, crf, preset, pix_fmt, output_format: of the outputs, as the command names them.
         overwrite: whether files that exist may be replaced.
@@ -341,6 +351,8 @@ def stream(
         reconnect=reconnect,
         silence=silence,
         follow=follow,
+        fields=fields,
+        same_rate=same_rate,
         rules=InputRules(follow_references=follow_references, max_pixels=max_pixels),
     )
     destinations = (outputs,) if isinstance(outputs, str | Path) else outputs

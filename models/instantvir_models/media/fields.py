@@ -82,6 +82,13 @@ class Fields:
             return f"telecined film (3:2), {self.first} field first"
         return "progressive" if self.scan == "progressive" else "hardly anything moves"
 
+    @property
+    def choice(self) -> FieldChoice:
+        """What makes the same of other places of the video, one picture for each field."""
+        if self.first is None:
+            return WEAVE
+        return FieldChoice(fields="telecine" if self.scan == "telecined" else self.first)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FieldChoice:

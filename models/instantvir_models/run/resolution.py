@@ -16,11 +16,12 @@ from instantvir_models.diagnosis.diagnose import (
 )
 from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
 from instantvir_models.diagnosis.findings import Finding
-from instantvir_models.diagnosis.remedy import removable_part, told_noise_std
+from instantvir_models.diagnosis.remedy import removable_part, shows_noise, told_noise_std
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.errors import UsageError
 from instantvir_models.media import USUAL_RULES, InputRules
+from instantvir_models.media.fields import Fields
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
@@ -84,16 +85,21 @@ class Resolved:
 
     @property
     def is_nothing_to_do(self) -> bool:
-        """Whether the video is better left as it is."""
+        """Whether the video is better left as it is, but for its fields."""
         return self.diagnosis is not None and self.diagnosis.remedy.degradation is None
 
 
-def resolve_by_looking(source: str, samples: Sequence[Sample], *, is_lossy: bool) -> Resolved:
+def resolve_by_looking(
+    source: str, samples: Sequence[Sample], *, is_lossy: bool, fields: Fields | None = None
+) -> Resolved:
     """The degradation of a video of which nothing is told, where one is sure to be undone well.
 
     Where none is, it is the one that changes nothing.
+
+    Args:
+        fields: what was found of them; the samples are of whole pictures.
     """
-    diagnosis = diagnose_samples(source, samples, is_lossy=is_lossy)
+    diagnosis = diagnose_samples(source, samples, is_lossy=is_lossy, fields=fields)
     unchanged = Degradation(operator=Identity(), noise_std=0.0)
     return Resolved(
         degradation=diagnosis.remedy.degradation or unchanged,
@@ -272,7 +278,8 @@ class _Look:
         levels = error.low if is_unsure else error.value
         if self.is_lossy and not is_inverted:
             share = expected_codec_error(self.traces).value
-            levels *= removable_part(self.traces.codec_name, error.value, share)
+            is_noisy = shows_noise(self.traces, error.value, share)
+            levels *= removable_part(self.traces.codec_name, is_noisy=is_noisy)
         told = told_noise_std(levels, is_lossy=self.is_lossy, is_inverted=is_inverted)
         return told, EstimatedParameter(
             name="noise and compression" if self.is_lossy else "noise",

@@ -16,7 +16,7 @@ from typing import Any
 from instantvir_models import __version__
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.diagnosis.findings import Finding
-from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, first_sample, later_samples
+from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, first_sample, later_samples
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import (
     USUAL_RULES,
@@ -29,7 +29,7 @@ from instantvir_models.media import (
     create_video,
     open_video,
 )
-from instantvir_models.media.fields import FieldChoice
+from instantvir_models.media.fields import WEAVE, FieldChoice, Fields
 from instantvir_models.media.names import image_files
 from instantvir_models.media.open import create_segmented_video
 from instantvir_models.media.reach import MOST_PIXELS
@@ -236,7 +236,14 @@ class Restoration:
         )
         source, destination = Path(self.job.source), written_path(self.job.destination)
         is_alike = destination is not None and source.suffix.lower() == destination.suffix.lower()
-        return self.resolved.is_nothing_to_do and is_plain and is_alike and source.is_file()
+        return self.is_unchanged and is_plain and is_alike and source.is_file()
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether nothing is to be done, not even about fields."""
+        found = self.reader.fields
+        has_fields = found is not None and found.first is not None
+        return self.resolved.is_nothing_to_do and not has_fields
 
     def _copied(self) -> RestoreReport:
         """What came of copying the file, which appears under its name whole."""
@@ -356,7 +363,7 @@ class Restoration:
             is_silent=writer.is_silent if writer else None,
             findings=diagnosis.findings if diagnosis else (),
             command=diagnosis.command if diagnosis else None,
-            is_unchanged=self.resolved.is_nothing_to_do,
+            is_unchanged=self.is_unchanged,
         )
 
     def _damage(self, ran: PipelineReport) -> str | None:
@@ -625,7 +632,7 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
     ) as reader:
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
-        resolved = _resolved(job, plan, reader.info, first)
+        resolved = _resolved(job, plan, reader, first)
         degradation = resolved.degradation
         _refuse_to_enlarge_too_far(reader.info, degradation, plan.rules)
         if resolved.is_nothing_to_do:
@@ -667,21 +674,30 @@ def _refuse_to_enlarge_too_far(
         )
 
 
-def _resolved(job: Job, plan: RestorePlan, info: VideoInfo, first: Sequence[Frame]) -> Resolved:
+def _resolved(job: Job, plan: RestorePlan, reader: VideoReader, first: Sequence[Frame]) -> Resolved:
     """The degradation of one input whose first frames were read."""
-    is_lossy, start = not info.is_lossless, plan.start_seconds
-    rules = plan.rules
+    is_lossy, start, rules = not reader.info.is_lossless, plan.start_seconds, plan.rules
+    fields = _found_again(reader.fields, plan.fields)
+
+    def first_of(frames: Sequence[Frame]) -> Sample:
+        return first_sample(job.source, frames, start_seconds=start, fields=fields, rules=rules)
+
     if not needs_to_be_looked_at(job.source, plan.wanted, rules):
         is_seen = needs_first_frames(job.source, plan.wanted, is_lossy=is_lossy, rules=rules)
-        sample = (
-            first_sample(job.source, first, start_seconds=start, rules=rules) if is_seen else None
-        )
+        sample = first_of(first) if is_seen else None
         return resolve_video(job.source, plan.wanted, sample=sample, is_lossy=is_lossy, rules=rules)
     samples = (
-        first_sample(job.source, first[:FRAMES_PER_PLACE], start_seconds=start, rules=plan.rules),
-        *later_samples(job.source, info, start_seconds=start, rules=plan.rules),
+        first_of(first[:FRAMES_PER_PLACE]),
+        *later_samples(job.source, reader.info, start_seconds=start, fields=fields, rules=rules),
     )
-    return resolve_by_looking(job.source, samples, is_lossy=is_lossy)
+    return resolve_by_looking(job.source, samples, is_lossy=is_lossy, fields=reader.fields)
+
+
+def _found_again(found: Fields | None, choice: FieldChoice) -> FieldChoice:
+    """What makes pictures whole elsewhere in a video as it did at its beginning."""
+    if found is None:
+        return WEAVE
+    return replace(found.choice, each_field=choice.each_field)
 
 
 def doubts_of(solver: OpenedSolver, degradation: Degradation) -> tuple[Notice, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def _restored(
             degradation, height=height, width=width, limits=plan.limits
         ).session
         taken = islice(reader, _frames_to_check(session))
-        frames = cast(Pixels, np.stack([frame.pixels for frame in taken]))
+        frames: Pixels = np.stack([frame.pixels for frame in taken])
     restored = np.concatenate([session.push(frames), session.flush()])
     expected = (len(frames), *session.output_size, 3)
     if restored.shape != expected:
