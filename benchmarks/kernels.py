@@ -162,15 +162,26 @@ def card_cases(dtype: torch.dtype) -> Iterator[Case]:
     yield from grid_cases(3, 60, 104, 512, "cuda", dtype)
 
 
-def attention_case(tokens: int, past_blocks: int, heads: int, dim: int, dtype: torch.dtype) -> Case:
+def small_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """The cases of a card in small, on the CPU: what the stand-in of `card.py` runs."""
+    yield from (attention_case(12, n, 2, 16, dtype, device="cpu") for n in (0, 1))
+    yield biased_case(12, 2, 16, dtype, device="cpu")
+    yield from training_cases(6, 3, 2, 16, dtype, device="cpu")
+    yield from step_cases(12, 32, 2, 64, "cpu", dtype)
+    yield from grid_cases(3, 4, 6, 16, "cpu", dtype)
+
+
+def attention_case(
+    tokens: int, past_blocks: int, heads: int, dim: int, dtype: torch.dtype, device: str = "cuda"
+) -> Case:
     """Keys are a part of a ring that holds one block more."""
     keys = tokens * (past_blocks + 1)
-    q = torch.randn(1, tokens, heads, dim, device="cuda", dtype=dtype)
+    q = torch.randn(1, tokens, heads, dim, device=device, dtype=dtype)
     k, v = (
-        torch.randn(1, keys + tokens, heads, dim, device="cuda", dtype=dtype)[:, :keys]
+        torch.randn(1, keys + tokens, heads, dim, device=device, dtype=dtype)[:, :keys]
         for _ in range(2)
     )
-    call = Call(kind=Kind.ATTENTION, device="cuda", dtype=dtype, head_dim=dim)
+    call = Call(kind=Kind.ATTENTION, device=device, dtype=dtype, head_dim=dim)
     int8 = [reference.quantise(t, tokens_per_block=tokens) for t in (k, v)]
 
     def attend() -> Tensor:
@@ -182,6 +193,7 @@ def attention_case(tokens: int, past_blocks: int, heads: int, dim: int, dtype: t
         lambda: head_by_head(lambda *qkv: [reference.attention(*qkv)], q, k, v),
         (
             *(through(name, call, attend) for name in ("triton", "sdpa", "flex")),
+            Contender("FlashAttention", lambda: flash_attention(q, k, v)),
             Contender(
                 "triton, int8 keys", lambda: dispatch.quantised_attention(q, *int8),
                 tolerance=TOLERANCE_8_BITS,
@@ -190,12 +202,23 @@ def attention_case(tokens: int, past_blocks: int, heads: int, dim: int, dtype: t
     )  # fmt: skip
 
 
-def biased_case(tokens: int, heads: int, dim: int, dtype: torch.dtype) -> Case:
+def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """PyTorch's FlashAttention and nothing else; RuntimeError where it cannot run."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def biased_case(
+    tokens: int, heads: int, dim: int, dtype: torch.dtype, device: str = "cuda"
+) -> Case:
     """Text of 60 rows and one that stands for 452 of padding."""
-    q = torch.randn(1, tokens, heads, dim, device="cuda", dtype=dtype)
-    k, v = (torch.randn(1, 61, heads, dim, device="cuda", dtype=dtype) for _ in range(2))
-    call = Call(kind=Kind.ATTENTION, device="cuda", dtype=dtype, head_dim=dim, has_bias=True)
-    bias = torch.zeros(61, device="cuda")
+    q = torch.randn(1, tokens, heads, dim, device=device, dtype=dtype)
+    k, v = (torch.randn(1, 61, heads, dim, device=device, dtype=dtype) for _ in range(2))
+    call = Call(kind=Kind.ATTENTION, device=device, dtype=dtype, head_dim=dim, has_bias=True)
+    bias = torch.zeros(61, device=device)
     bias[-1] = torch.tensor(452.0).log()
 
     def attend() -> Tensor:
@@ -209,14 +232,14 @@ def biased_case(tokens: int, heads: int, dim: int, dtype: torch.dtype) -> Case:
 
 
 def training_cases(
-    per_block: int, blocks: int, heads: int, dim: int, dtype: torch.dtype
+    per_block: int, blocks: int, heads: int, dim: int, dtype: torch.dtype, device: str = "cuda"
 ) -> Iterator[Case]:
     """A whole sequence, forward and then forward with gradients."""
     tokens = per_block * blocks
     q, k, v, d_out = (
-        torch.randn(1, tokens, heads, dim, device="cuda", dtype=dtype) for _ in range(4)
+        torch.randn(1, tokens, heads, dim, device=device, dtype=dtype) for _ in range(4)
     )
-    call = Call(kind=Kind.BLOCK_CAUSAL, device="cuda", dtype=dtype, head_dim=dim)
+    call = Call(kind=Kind.BLOCK_CAUSAL, device=device, dtype=dtype, head_dim=dim)
     visible = tokens * per_block * (blocks + 1) / 2
     flop = 4.0 * visible * heads * dim
 

@@ -18,6 +18,7 @@ from instantvir_cli.options import (
     ConversionOptions,
     DegradationOptions,
     EncodingOptions,
+    FarmOptions,
     FieldOptions,
     FileDegradationOptions,
     JsonOption,
@@ -112,6 +113,9 @@ instantvir restore small.mkv --task sr --scale 2 --task denoise -o large.mkv
 instantvir restore *.mp4 --task deblur -o restored/ --json
 instantvir restore tapes/ --recursive -o restored/ --jobs 2
 instantvir restore film.mp4 --dust --task denoise
+instantvir restore tapes/*.mkv --task denoise -o /shared/restored/ --cluster auto
+instantvir restore tapes/*.mkv --task denoise -o /shared/restored/ --shard 0/3
+instantvir restore film.mkv --task denoise -o /shared/restored/ --cluster auto --split 5
 ffmpeg -i in.mp4 -f nut - | instantvir restore - --task denoise -o - --format nut | ffplay -""",
 )
 @takes_groups
@@ -131,6 +135,7 @@ def restore(
     encoding: EncodingOptions,
     comparison: ComparisonOptions,
     batch: BatchOptions,
+    farm: FarmOptions,
     overwrite: OverwriteOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing")
@@ -159,6 +164,7 @@ def restore(
             part=part,
             encoding=encoding,
             comparison=comparison,
+            farm=farm,
             may_overwrite=overwrite,
             is_dry_run=dry_run,
             picture=picture,

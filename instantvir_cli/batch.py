@@ -34,8 +34,8 @@ FROM_BEST_TO_WORST = (
 
 def restore_batch(jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest) -> None:
     """Restore each input, whatever becomes of the others; the exit status is the worst of all."""
-    if request.is_dry_run and request.jobs > 1:
-        raise UsageError("`--dry-run` takes no `--jobs`")
+    if request.is_dry_run and (request.jobs > 1 or request.farm.cluster is not None):
+        raise UsageError("`--dry-run` takes no `--jobs` and no `--cluster`")
     statuses: list[ExitStatus] = []
     outcomes: Counter[Outcome] = Counter()
     with shown_progress(len(jobs)) as shown, _table(request.as_json) as table:
@@ -75,6 +75,10 @@ def summary(outcomes: Counter[Outcome]) -> str:
 def _rows(
     jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, shown: Shown
 ) -> Iterable[BatchRow]:
+    if request.farm.cluster is not None:
+        from instantvir_cli.farm import rows_of_cluster
+
+        return rows_of_cluster(jobs, plan, request, shown)
     if request.jobs > 1:
         from instantvir_cli.workers import rows_side_by_side
 

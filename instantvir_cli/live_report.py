@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -40,6 +40,7 @@ class Report:
         self._page, self._history = page, History()
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
+        self._loss: VideoWriteError | None = None
         if json_lines is not None:
             try:
                 self._file = json_lines.open("a", encoding="utf-8")
@@ -117,6 +118,11 @@ class Report:
         if self._file is not None:
             self._file.close()
 
+    def raise_loss(self) -> None:
+        """VideoWriteError if the JSON lines are not complete; what was restored is."""
+        if self._loss is not None:
+            raise self._loss
+
     def _log(self, kind: str, content: object) -> None:
         with self._lock:
             if self._file is None or self._file.closed:
@@ -126,7 +132,13 @@ class Report:
                 self._file.write(json.dumps(line) + "\n")
                 self._file.flush()
             except OSError as error:  # a full disk must not end the stream
+                with suppress(OSError):  # what is in its buffer
+                    self._file.close()
                 self._file = None
+                self._loss = VideoWriteError(
+                    f"the JSON lines are not complete: {error.strerror}",
+                    hint="what was restored is",
+                )
                 console.warn(f"the JSON lines have ended: {error.strerror}")
 
 

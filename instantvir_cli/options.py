@@ -303,6 +303,40 @@ class LiveEncodingOptions(EncodingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FarmOptions:
+    """Who restores which of many videos."""
+
+    PANEL: ClassVar = "Machines"
+
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Restore share i of n, such as 0/3; auto asks SLURM or torchrun", metavar="I/N"
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Restore on a Ray cluster: auto for the one that runs here, or ray://HOST",
+            metavar="ADDRESS",
+        ),
+    ] = None
+
+    split: Annotated[
+        float | None,
+        typer.Option(
+            help="Cut one long video into pieces of about so many minutes, to be restored side by side",
+            metavar="MINUTES",
+        ),
+    ] = None
+
+    @property
+    def are_asked_for(self) -> bool:
+        """Whether this machine is one of several."""
+        return self.shard is not None or self.cluster is not None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComparisonOptions:
     """What shows how well it went."""
 

@@ -1,6 +1,7 @@
 """`instantvir restore`: plan -> restore -> say what came of it."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from instantvir_cli.options import (
     BatchOptions,
     ComparisonOptions,
     EncodingOptions,
+    FarmOptions,
     FieldOptions,
     FileDegradationOptions,
     ModelOptions,
@@ -21,6 +23,7 @@ from instantvir_cli.progress import shown_progress
 from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
+from instantvir_models.farm.shards import parse_shard
 from instantvir_models.outputs.rule import refuse
 from instantvir_models.run import restoration as library
 from instantvir_models.run.comparison import check_style
@@ -39,6 +42,7 @@ class RestoreRequest:
     part: FieldOptions
     encoding: EncodingOptions
     comparison: ComparisonOptions
+    farm: FarmOptions
     may_overwrite: bool
     is_dry_run: bool
     picture: Path | None
@@ -51,6 +55,14 @@ class RestoreRequest:
     def jobs(self) -> int:
         """Videos restored side by side."""
         return self.batch.jobs
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the results, if they go into one."""
+        if self.output is None or self.output == "-":
+            return None
+        is_one = self.output.endswith("/") or Path(self.output).is_dir()
+        return Path(self.output) if is_one or is_batch(self.inputs, ()) else None
 
     def plan(self) -> library.RestorePlan:
         """The same as the library takes it; UsageError where it makes no sense."""
@@ -87,7 +99,20 @@ def restore_all(request: RestoreRequest) -> None:
         raise UsageError("`--picture` shows one video", hint="give one input")
     if request.picture is not None:
         refuse(request.picture, reads=request.inputs, may_replace=request.may_overwrite)
-    if is_batch(request.inputs, jobs):
+    if request.farm.split is not None:
+        from instantvir_cli.farm import restore_split
+
+        restore_split(jobs, plan, request, minutes=request.farm.split)
+        return
+    are_many = is_batch(request.inputs, jobs) or request.farm.are_asked_for
+    if request.farm.shard is not None:
+        num_all, jobs = len(jobs), parse_shard(request.farm.shard, os.environ).of(jobs)
+        console.say(f"{len(jobs)} of {num_all} inputs are in share {request.farm.shard}")
+        if not jobs:
+            if request.as_json:
+                put("[]")
+            return
+    if are_many:
         from instantvir_cli.batch import restore_batch
 
         restore_batch(jobs, plan, request)

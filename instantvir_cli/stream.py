@@ -126,6 +126,7 @@ def run_stream(request: StreamRequest) -> None:
     if stream.source.loss:
         console.warn(f"the input did not end well: {stream.source.loss}")
         raise typer.Exit(ExitStatus.PARTIAL)
+    report.raise_loss()
 
 
 def _run(

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import torch
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -101,13 +102,17 @@ def _print(suite: Suite) -> None:
     out = Console()
     every = means(suite)
     for task in suite.tasks:
-        table = Table(title=f"{task.name}: {task.spec}")
-        for index, name in enumerate(header(suite)):
-            table.add_column(escape(name), justify="right" if index else "left")
-        for mean in every:
-            if mean.task == task.name:
-                table.add_row(*(escape(cell) for cell in cells(suite, mean)))
+        table = Table(title=f"{task.name}: {task.spec}", box=SIMPLE_HEAD)
+        for index, name in enumerate(header(suite, in_short=True)):
+            table.add_column(escape(name), justify="right" if index else "left", no_wrap=not index)
+        here = [mean for mean in every if mean.task == task.name]
+        for mean in here:
+            if not mean.is_refused:
+                table.add_row(*(escape(cell) for cell in cells(suite, mean, in_short=True)))
         out.print(table)
+        refused = ", ".join(mean.solver for mean in here if mean.is_refused)
+        if refused:
+            out.print(f"cannot undo it: {refused}", highlight=False, markup=False)
         out.print(
             "ahead of the student: " + " ".join(losses(suite, task.name)),
             highlight=False,

@@ -22,6 +22,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
         if "slow" in item.keywords and "slow" not in (config.option.markexpr or ""):
             item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
+        if "cluster" in item.keywords and "cluster" not in (config.option.markexpr or ""):
+            item.add_marker(pytest.mark.skip(reason="starts a Ray cluster; run with -m cluster"))
 
 
 @pytest.fixture(autouse=True)

@@ -14,17 +14,20 @@ CHECK_TOLERANCE = 1e-2
 """Of the self-check in 16 bits; rounding explains 2e-3, a kernel that is wrong is off by all of 1."""
 
 
+WHERE_FROM = "a CUDA build of torch brings it, and so does `pip install 'instantvir[kernels]'`"
+
+
 @cache
 def machine_of(device: torch.device) -> Machine:
     """Facts about a device that cost nothing to find; `launch_problem` knows more."""
     if device.type != "cuda":
         interpreted = is_interpreted()
-        problem = _import_problem() if interpreted else None  # else it is never asked to run
+        problem = import_problem() if interpreted else None  # else it is never asked to run
         return Machine(triton_problem=problem, is_interpreted=interpreted)
     return Machine(
         capability=torch.cuda.get_device_capability(device),
         is_rocm=torch.version.hip is not None,
-        triton_problem=_import_problem(),
+        triton_problem=import_problem(),
         is_interpreted=is_interpreted(),
     )
 
@@ -35,12 +38,13 @@ def is_interpreted() -> bool:
 
 
 @cache
-def _import_problem() -> str | None:
+def import_problem() -> str | None:
+    """A sentence if triton cannot be imported."""
     try:
         import triton  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name == "triton":
-            return "triton is not installed (`pip install triton`, Linux only)"
+            return f"triton is not installed ({WHERE_FROM})"
         return f"triton does not load ({_first_line(error)})"
     except Exception as error:
         return f"triton does not load ({_first_line(error)})"

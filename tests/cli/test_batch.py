@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
 
 from instantvir_cli.exit_status import ExitStatus
 from tests.cli.test_restore import COMMAND, run
+from tests.cli.test_stream import wait_for
 from tests.media_clips import make_clip
 
 TASK = ("--task", "denoise", "--noise", "3")
@@ -101,3 +103,24 @@ def test_jobs_side_by_side_make_the_same_files(tapes, tmp_path):
     assert sorted(row["status"] for row in json.loads(two.stdout)) == [0, 0, 3]
     for name in ("b.restored.mp4", "more/c.restored.mkv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_its_video(tapes, tmp_path):
+    (tapes / "a.avi").unlink()
+    make_clip(tapes / "b.mp4", width=48, height=32, num_frames=4000)
+    for name in ("d.mp4", "e.mp4"):
+        make_clip(tapes / name, width=48, height=32, num_frames=4)
+    out = tmp_path / "out"
+    command = [*COMMAND, "restore", str(tapes), *TASK, "-o", f"{out}/", "--json", "--jobs", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        lock = out / ".b.restored.mp4.instantvir" / "lock"
+        wait_for(lambda: lock.exists() and lock.read_text(), "the long one to begin")
+        os.kill(int(lock.read_text().split()[0]), signal.SIGKILL)
+        rows = json.loads(process.stdout.read())
+    assert process.returncode == ExitStatus.FAILURE
+    by_name = {row["input"].rpartition("/")[2]: row for row in rows}
+    assert {name: row["status"] for name, row in by_name.items()} == {
+        "b.mp4": 1, "d.mp4": 0, "e.mp4": 0,
+    }  # fmt: skip
+    assert "died (signal 9)" in by_name["b.mp4"]["error"]

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_models.media import open_video
+from instantvir_models.outputs import claim as claims
+from instantvir_models.outputs.claim import claim
 from tests.media_clips import make_clip, make_images
 
 VERBS = {
@@ -202,3 +204,34 @@ def test_a_measurement_that_changed_is_not_restored_by_its_note(tmp_path, monkey
         app, ["restore", "y.mkv", "-o", "x.mkv", "--solver", "wiener", *operator]
     )
     assert result.exit_code in (0, ExitStatus.PARTIAL), result.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_name_that_another_run_writes_is_refused(tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    make_clip("in.mkv", num_frames=2)
+    with claim(Path("out.mkv")):
+        result = CliRunner().invoke(app, [verb, "in.mkv", "-o", "out.mkv", *VERBS[verb]])
+    assert result.exit_code == ExitStatus.USAGE, result.stderr
+    assert "is being written by another run" in result.stderr
+    assert os.listdir() == ["in.mkv"]
+
+
+@pytest.mark.parametrize("verb", ["restore", "degrade"])
+def test_a_file_that_appeared_meanwhile_survives(tmp_path, monkeypatch, verb):
+    """And what was made is not lost."""
+    monkeypatch.chdir(tmp_path)
+    make_clip("in.mkv", num_frames=2)
+    place = claims.Claim.place
+
+    def late(held, made=()):
+        Path("out.mkv").write_bytes(b"precious")
+        place(held, made)
+
+    monkeypatch.setattr(claims.Claim, "place", late)
+    result = CliRunner().invoke(app, [verb, "in.mkv", "-o", "out.mkv", *VERBS[verb]])
+    assert result.exit_code == ExitStatus.BAD_OUTPUT, result.stderr
+    assert "appeared while this ran" in result.stderr
+    assert Path("out.mkv").read_bytes() == b"precious"
+    kept = [path for path in Path().rglob("*.mkv") if path.name not in ("in.mkv",)]
+    assert any(path.read_bytes() != b"precious" for path in kept)

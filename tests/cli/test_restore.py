@@ -60,6 +60,15 @@ def test_a_video_comes_back_whole_beside_the_input(clip):
     assert sorted(p.name for p in clip.parent.iterdir()) == ["in.mp4", "in.restored.mp4"]
 
 
+def test_a_picture_comes_back_as_a_picture(tmp_path):
+    cv2.imwrite(str(tmp_path / "still.png"), np.full((16, 24, 3), 90, np.uint8))
+    result = run(
+        "restore", tmp_path / "still.png", "--task", "denoise", "--noise", 5, "--solver", "map"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["still.png", "still.restored.png"]
+
+
 @pytest.mark.parametrize(
     ("args", "size"),
     [

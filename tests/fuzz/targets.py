@@ -120,11 +120,12 @@ def run_media(data: bytes, name: str, folder: Path) -> str:
 def mask_seeds(folder: Path) -> dict[str, bytes]:
     still, several = torch.ones(1, 1, 24, 32), (torch.rand(3, 1, 24, 32) < 0.5).float()
     still[..., :8, :8] = 0
-    _, jpeg = cv2.imencode(".jpg", np.full((24, 32), 255, np.uint8))
+    white = np.full((24, 32), 255, np.uint8)
+    others = (".jpg", ".bmp", ".tif", ".webp")
     return {
         "mask.png": save_mask(still, folder / "still").read_bytes(),
         "masks.npz": save_mask(several, folder / "several").read_bytes(),
-        "mask.jpg": jpeg.tobytes(),
+        **{f"mask{suffix}": cv2.imencode(suffix, white)[1].tobytes() for suffix in others},
     }
 
 

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def _forget():
     """What a process found out about its machine is found again in each test."""
     caches = (
-        machine.machine_of, machine._import_problem, machine.launch_problem, dispatch._say_once
+        machine.machine_of, machine.import_problem, machine.launch_problem, dispatch._say_once
     )  # fmt: skip
     for cached in caches:
         cached.cache_clear()
@@ -120,6 +120,16 @@ def test_a_process_that_cannot_import_triton_restores_on_a_cpu():
         [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
     )
     assert "attention runs on sdpa: triton cannot run it" in result.stderr
+
+
+def test_compiling_for_cards_without_triton_says_where_it_comes_from():
+    code = "import sys; sys.modules['triton'] = None; from instantvir_kernels.tools.aot import main; main()"
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "pip install 'instantvir[kernels]'" in result.stderr.replace("\n", " ")
 
 
 def test_what_runs_imports_no_tool():

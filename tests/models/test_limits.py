@@ -108,6 +108,18 @@ def test_a_picture_that_claims_gigabytes_is_no_mask(tmp_path):
         load_mask(tmp_path / "m.jpg")
 
 
+def test_a_picture_with_a_part_larger_than_itself_is_no_mask(tmp_path):
+    """158 bytes of which OpenCV made a gigabyte."""
+    whole = save_mask(torch.ones(1, 1, 8, 8), tmp_path / "m")
+    assert load_mask(whole).shape == (1, 1, 8, 8)
+    data = bytearray(whole.read_bytes())
+    place = data.index(b"IDAT") - 4
+    data[place : place + 4] = struct.pack(">I", 2**30)
+    whole.write_bytes(data)
+    with pytest.raises(UsageError, match="is not an image"):
+        load_mask(whole)
+
+
 def test_a_chain_of_down_samplings_is_bounded():
     with pytest.raises(UsageError, match="shrinks by 512 in all; at most 64"):
         Specification.read("down:factor=8+down:factor=8+down:factor=8")

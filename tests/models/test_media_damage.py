@@ -356,3 +356,17 @@ def test_avi_that_ends_in_places_without_a_picture_is_whole(tmp_path):
     assert damage.message is None
     assert [round(f.pts_seconds, 3) for f in frames] == [0, 0.04, 0.08, 0.12]
     assert frames[-1].pts_seconds + float(frames[-1].duration * frames[-1].time_base) == 2
+
+
+@pytest.mark.parametrize("name", ["in.avi", "in.mkv", "in.flv", "in.wmv", "in.ogv", "in.mxf"])
+def test_a_cut_is_missed_nowhere(tmp_path, name):
+    """FFmpeg reads an AVI or WMV file that was cut as if it ended there."""
+    clip = make_clip(tmp_path / "clip.mkv", width=64, height=48, num_frames=30, audio=True)
+    whole = tmp_path / name
+    restored(clip, whole)
+    assert read(whole)[1].message is None
+    data = whole.read_bytes()
+    for part in (0.5, 0.7, 0.9) if name != "in.mxf" else (0.5, 0.7):  # whose end may be an index
+        whole.write_bytes(data[: int(part * len(data))])
+        frames, damage = read(whole)
+        assert damage.message is not None, (part, len(frames))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
 
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.media.color import ColorTags, resolved, to_rgb
 from instantvir_models.media.fields import FieldChoice
@@ -360,3 +360,19 @@ def test_a_photograph_is_read_and_turned_upright(tmp_path):
     with open_video(str(tmp_path / "a%d.jpg")) as reader:
         assert (reader.info.width, reader.info.height) == (16, 32)
         assert len(list(reader)) == 1
+
+
+def test_an_animation_that_cannot_be_read_says_what_can_be_done(tmp_path):
+    write(tmp_path / "in.webp", some_frames(3))
+    with pytest.raises(VideoOpenError) as caught, open_video(tmp_path / "in.webp"):
+        pass
+    assert "APNG or GIF" in caught.value.hint
+
+
+def test_a_gif_keeps_what_is_transparent(tmp_path):
+    """It was written opaque, and every opaque GIF was said to lose its transparency."""
+    seen = np.full((32, 32), 255, np.uint8)
+    seen[:, :16] = 0
+    write(tmp_path / "in.mkv", some_frames(2, alpha=seen), codec="ffv1", pix_fmt="yuva420p")
+    assert restored(tmp_path / "in.mkv", tmp_path / "out.gif").losses == ()
+    assert np.abs(in_8_bits(frames_of(tmp_path / "out.gif")[0].alpha) - seen).max() == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 
 import cv2
@@ -168,15 +169,16 @@ def instead(wanted, pictures, tell):
         "remove": tried(lambda: os.unlink(wanted.source[0])),
         "connect": tried(lambda: socket.create_connection(("127.0.0.1", PORT), 5).close()),
         "run": tried(lambda: subprocess.run(["/bin/true"], check=False)),
+        "tell tokens": "done" if "A_TOKEN" in os.environ else "PermissionError",
         "memory": tried(lambda: open("/proc/1/mem").close()),
     }), hint=None)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Landlock")
-def test_the_child_reads_its_file_and_can_do_nothing_else(clip, caplog):
-    import socket
-
+def test_the_child_reads_its_file_and_can_do_nothing_else(clip, caplog, monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "secret")
+    walled._say_walls.cache_clear()
     (clip.parent / "secret").write_text("secret")
     with socket.create_server(("127.0.0.1", 0)) as server:
         program = TRIES.replace("PORT", str(server.getsockname()[1]))

@@ -13,7 +13,7 @@ from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run import journal, restoration
 from instantvir_models.run.opening import open_chosen
 from tests.kills import KilledRuns
-from tests.media_clips import make_clip
+from tests.media_clips import make_clip, packets_of
 
 NOISE = "noise:std=3"
 SEGMENT = 30
@@ -199,3 +199,21 @@ def test_a_kill_while_it_gets_its_name_leaves_nothing_for_ever(begun, tmp_path, 
     assert hidden(target).exists()
     restored(clip, tmp_path / "other.mp4", duration=0.5)
     assert sorted(os.listdir(tmp_path)) == ["in.mkv", "other.mp4", "out.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+@pytest.mark.parametrize("part", [{}, {"start": 0.5, "duration": 2.4}])
+def test_pieces_change_nothing_but_where_the_encoder_begins(tmp_path, monkeypatch, suffix, part):
+    """Law: times and durations of all packets, and what comes along, are those of a file made at once."""
+    texts = [(0.1, 0.9, "one"), (1.4, 2.0, "two"), (2.5, 3.1, "three")]
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=80, audio=True,
+                     subtitles=texts)  # fmt: skip
+    pieces, whole = tmp_path / f"pieces{suffix}", tmp_path / f"whole{suffix}"
+    restored(clip, pieces, solver="as_measured", **part)
+    monkeypatch.setattr(journal, "LONGEST_SEGMENT", 1000)
+    monkeypatch.setattr(journal, "SHORTEST_SEGMENT", 1000)
+    restored(clip, whole, solver="as_measured", **part)
+    for kind in ("audio", "subtitles"):
+        assert packets_of(pieces, kind) == packets_of(whole, kind)
+    times = [[packet[:-1] for packet in packets_of(path, "video")] for path in (pieces, whole)]
+    assert sorted(times[0]) == sorted(times[1])

@@ -34,7 +34,7 @@ from instantvir_models.suite.systems import (
     open_priors,
     paper_systems,
 )
-from instantvir_models.suite.tables import csv_text, losses, markdown, means
+from instantvir_models.suite.tables import cells, csv_text, header, losses, markdown, means
 
 RECEIPT = SuiteReceipt(
     command="instantvir benchmark --suite paper", instantvir="0", python="3", torch="2", cpu="x",
@@ -114,6 +114,7 @@ def test_a_solver_that_crashes_or_refuses_is_a_row_that_says_so(tmp_path):
     assert "cannot undo `identity+noise" in refused.failure
     assert "failed" in said[0]
     text = markdown(suite)
+    assert all(len(cells(suite, mean)) == len(header(suite)) for mean in means(suite))
     assert "| crash | failed: RuntimeError: out of luck |" in text
     assert "| fill | cannot undo it |" in text
 
@@ -178,6 +179,11 @@ def test_tables_say_who_is_ahead_and_what_the_papers_say(tmp_path):
     student, other = means(suite)
     assert student.times_slower == pytest.approx(1)
     assert other.times_slower > 0
+    assert student.psnr_ahead == 0
+    expected = suite.rows[1].metrics["psnr"] - suite.rows[0].metrics["psnr"]
+    assert other.psnr_ahead == pytest.approx(expected)
+    assert f"| {expected:+.2f} |" in text
+    assert all(len(cells(suite, mean)) == len(header(suite)) for mean in means(suite))
     lines = list(csv.DictReader(io.StringIO(csv_text(suite))))
     assert [line["solver"] for line in lines] == [STUDENT, "mine"]
     assert float(lines[1]["psnr"]) == suite.rows[1].metrics["psnr"]

@@ -3,7 +3,8 @@
     python -m instantvir_kernels.tools.aot            # compile, print the table, compare with the baseline
     python -m instantvir_kernels.tools.aot --write    # and keep the result as the new baseline
 
-Needs triton (its wheel brings ptxas and the disassemblers) and no GPU. Not under TRITON_INTERPRET=1.
+Needs triton (the extra `kernels`; its wheel brings ptxas and the disassemblers) and no GPU.
+Not under TRITON_INTERPRET=1.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from instantvir_kernels import tiles
+from instantvir_kernels.machine import import_problem
 from instantvir_kernels.tiles import Tile
 from instantvir_kernels.tools.baseline import (
     Baseline,
@@ -303,6 +305,8 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every variant, not only one per kernel")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
+    if (problem := import_problem()) is not None:
+        parser.error(problem)
     import triton
 
     warnings.filterwarnings("ignore", message="TRITON_DEFAULT_FP_FUSION")

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instantvir_kernels import reference, tiles
+from instantvir_kernels.machine import import_problem
 from instantvir_kernels.tiles import Tile
 from instantvir_kernels.tools.gate import TOLERANCE, head_by_head
 
@@ -88,7 +89,7 @@ def best_tile(
     return tile, time
 
 
-def _jobs(dim: int) -> dict[str, tuple[Job, Sequence[Tensor]]]:
+def jobs_of(dim: int) -> dict[str, tuple[Job, Sequence[Tensor]]]:
     """Each kernel at the working size, and what it must compute."""
     from instantvir_kernels import triton_launch
 
@@ -132,7 +133,8 @@ def _sdpa_seconds(dim: int, seconds: Callable[[Callable[[], object]], float]) ->
     return seconds(lambda: F.scaled_dot_product_attention(q, k, v))
 
 
-def _card_seconds(job: Callable[[], object]) -> float:
+def card_seconds(job: Callable[[], object]) -> float:
+    """The median of some dozens of calls."""
     from triton.testing import do_bench
 
     return float(do_bench(job, warmup=50, rep=200, return_mode="median")) / 1e3
@@ -186,14 +188,17 @@ def main() -> int:
             "there is no NVIDIA card of compute capability 8.x, 9.x or 10.x here", file=sys.stderr
         )
         return 1
+    if (problem := import_problem()) is not None:
+        print(problem, file=sys.stderr)
+        return 1
     table = {key: {k: dict(d) for k, d in row.items()} for key, row in tiles.table().items()}
     faster = tiles.faster_than_sdpa()
     faster[architecture] = []
     for dim in tiles.HEAD_DIMS:
-        for kernel, (job, expected) in _jobs(dim).items():
+        for kernel, (job, expected) in jobs_of(dim).items():
             print(f"{kernel}, heads of {dim}", file=sys.stderr)
             best = best_tile(
-                job, CANDIDATES[kernel], expected=expected, seconds=_card_seconds,
+                job, CANDIDATES[kernel], expected=expected, seconds=card_seconds,
                 say=lambda line: print(f"  {line}", file=sys.stderr),
             )  # fmt: skip
             if best is None:
@@ -202,7 +207,7 @@ def main() -> int:
             table[architecture][kernel][dim], time = best
             if kernel == tiles.ATTENTION:
                 rate = 4 * QUERIES * KEYS * HEADS * dim / time / 1e12
-                sdpa = _sdpa_seconds(dim, _card_seconds)
+                sdpa = _sdpa_seconds(dim, card_seconds)
                 print(f"  best: {rate:.0f} TFLOP/s; SDPA takes {sdpa / time:.2f} x as long")
                 if math.isfinite(sdpa) and time < sdpa:
                     faster[architecture].append(dim)

@@ -9,6 +9,7 @@ import torch
 
 from instantvir_models.checkpoints.tensors import check_tensors, read_tensors, write_tensors
 from instantvir_models.errors import CheckpointError
+from instantvir_models.outputs.claim import write_whole
 from instantvir_models.priors.base import ErrorTable
 from instantvir_models.priors.flow import FlowConfig, FlowNetwork, FlowPrior
 
@@ -56,10 +57,12 @@ def load_prior(path: Path) -> FlowPrior:
 
 
 def save_errors(errors: ErrorTable, folder: Path) -> None:
-    """Write what a teacher in `folder` was measured to be off by beside it."""
-    partial = folder / f"{ERRORS_NAME}.part"
-    partial.write_text(json.dumps(asdict(errors)) + "\n", encoding="utf-8")
-    partial.replace(folder / ERRORS_NAME)
+    """Write what a teacher in `folder` was measured to be off by beside it.
+
+    Raises:
+        VideoWriteError: if it cannot be written.
+    """
+    write_whole(folder / ERRORS_NAME, json.dumps(asdict(errors)) + "\n", may_replace=True)
 
 
 def load_errors(folder: Path) -> ErrorTable | None:

@@ -92,7 +92,7 @@ class ContainerReader(VideoReader):
                 look_elsewhere=partial(_fields_later, source, self.demuxer, threads),
             )
             self.fields = whole.fields
-            if first.interlaced_frame and whole.fields is None:
+            if fields is not None and first.interlaced_frame and whole.fields is None:
                 logger.warning(
                     "%s says it is interlaced; its fields are treated as one picture", source.name
                 )
@@ -204,6 +204,10 @@ class _Decoding:
         """The first one, or VideoOpenError."""
         if self.first is not None:
             return self.first
+        if self.demuxer.container.format.name == "webp_pipe":
+            raise self.timeline.no_picture(
+                "FFmpeg reads no animated WebP: convert it to APNG or GIF with another program first"
+            )
         undecodable = self.demuxer.account.undecodable_packets
         raise self.timeline.no_picture(
             f"{counted(undecodable, 'packet')} could not be decoded"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -14,12 +12,13 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from instantvir_models.media.limits import clock_may_jump
+from instantvir_models.media.whole import holds_all
 
 _AV_TIME_BASE = 1_000_000
 _FASTEST = 1000
 """Frames a second that are believed."""
 _ONE_STRETCH_SECONDS = Fraction(1, 2)
-_SAYS_ITS_DURATION = ("matroska", "flv", "mp4", "avi")
+_SAYS_ITS_DURATION = ("matroska", "flv", "mp4", "avi", "mxf")
 """Formats whose header says how long they are, and does not guess it from what is there."""
 
 
@@ -44,8 +43,7 @@ class Account:
         self._time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.average_rate = frame_rate_of(video)
         self._has_constant_rate = container.format.name == "avi"
-        self._is_complete = self._has_constant_rate and _is_whole_riff(container.name)
-        """Whether what seems to be missing are places without a picture."""
+        self._holds_all = holds_all(container.name, container.format.name)
         self._promised_frames = _promised_frames(container, video)
         self.video_end_seconds = _video_end_seconds(container, video)
         """End of the video alone according to the header, if it says so."""
@@ -165,6 +163,8 @@ class Account:
             )
         elif self.read_error:
             parts.append(f"{name} could not be read to its end ({self.read_error})")
+        elif self.has_read_all and self._holds_all is False:
+            parts.append(f"{name} is cut short: it has fewer bytes than it says")
         elif self.has_read_all and self._is_last_cut:
             parts.append(f"{name} is cut short: its last packet is not complete")
         if early:
@@ -200,8 +200,8 @@ class Account:
         return self._promised_and_missing() if self.has_read_all else 0
 
     def _promised_and_missing(self) -> int:
-        if self._is_complete:
-            return 0
+        if self._holds_all and self._has_constant_rate:
+            return 0  # what seems to be missing are places without a picture
         if self._promised_frames is not None:
             return max(0, self._promised_frames - self._packets)
         if self.promised_end_seconds is None or self.average_rate is None:
@@ -242,27 +242,11 @@ def _times(seconds: list[Fraction | None]) -> str:
     if not stretches:
         return ""
     texts = [
-        f"{float(a):.2f}" if a == b else f"{float(a):.2f}-{float(b):.2f}" for a, b in stretches
+        f"{float(a):.2f}" if a == b else f"{float(a):.2f}{'-' if a >= 0 else ' to '}{float(b):.2f}"
+        for a, b in stretches
     ]
     more = ", and later" if len(texts) > 5 else ""
     return f" (at {', '.join(texts[:5])} s{more})"
-
-
-def _is_whole_riff(name: str) -> bool:
-    """Whether the AVI file holds all the bytes that it says; a file above 1 GB says so in parts."""
-    path = Path(name.removeprefix("file:"))
-    try:
-        num_bytes, at = path.stat().st_size, 0
-        with path.open("rb") as file:
-            while at < num_bytes:
-                file.seek(at)
-                kind, size = struct.unpack("<4sI", file.read(8))
-                if kind != b"RIFF" or size == 0:
-                    return False
-                at += 8 + size + size % 2
-    except (OSError, ValueError, struct.error):
-        return False
-    return num_bytes > 0 and at in (num_bytes, num_bytes + 1)
 
 
 def _promised_frames(container: InputContainer, video: VideoStream) -> int | None:

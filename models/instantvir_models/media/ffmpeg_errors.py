@@ -76,7 +76,7 @@ def _refused(
     if "avcodec_open2" in str(error):
         return VideoWriteError(
             f"{codec} refused its settings ({reason})",
-            hint="check crf, preset and pixel format; hardware encoders need their hardware",
+            hint="check crf, preset, pixel format, size and rate; hardware encoders need their hardware",
         )
     if is_network or isinstance(error, ConnectionError | TimeoutError):
         hint = "check the address and that the server answers"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+from av.container import OutputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
@@ -156,10 +157,14 @@ def _size_of(path: Path) -> int:
 
 
 class _SegmentWriter:
-    """Encodes frames into one piece."""
+    """Encodes frames into one piece.
 
-    def __init__(self, path: Path, encoder: VideoEncoder) -> None:
-        self._path, self._encoder = path, encoder
+    Args:
+        home: the container that nobody reads, in which `encoder` has its stream.
+    """
+
+    def __init__(self, path: Path, encoder: VideoEncoder, home: OutputContainer) -> None:
+        self._path, self._encoder, self._home = path, encoder, home
         self._file: BinaryIO | None = None
         self._header_bytes = 0
         self._time_base = Fraction(0)
@@ -175,6 +180,7 @@ class _SegmentWriter:
     def end(self) -> Segment:
         """The piece, whole and on the disk."""
         self._keep(self._encoder.last_packets())
+        self._home.close()  # frees the encoder now; the two refer to one another
         assert self._file is not None
         num_bytes = self._file.tell()
         _end(self._file)
@@ -191,6 +197,7 @@ class _SegmentWriter:
         return segment
 
     def discard(self) -> None:
+        self._home.close()
         if self._file is not None:
             self._file.close()
         self._path.unlink(missing_ok=True)
@@ -277,7 +284,7 @@ class SegmentedWriter(ContainerWriter):
         encoder = self._new_encoder(home)
         codec = av.Codec(self._choice.codec, "w").canonical_name
         suffix = PLAYABLE_ALONE.get(codec, ".packets")
-        return _SegmentWriter(self._folder / f"{len(self._segments):05d}{suffix}", encoder)
+        return _SegmentWriter(self._folder / f"{len(self._segments):05d}{suffix}", encoder, home)
 
     def _mux_all(self) -> None:
         self.end_segment()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import importlib.util
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,9 @@ _PROGRAM = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split('\\n');"
     "from instantvir_models.media.walled_child import run; run(*sys.argv[1:])"
 )
+_IMPORTED = ("instantvir_models", "av", "numpy", "cv2", "pyseccomp")
+_TOLD = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "PYTHONHOME")
+"""Of the environment, for tokens are in it, too."""
 _MOST_WAITING_LINES = 10_000
 _ENDINGS = frozenset({"damage", "error", "memory", "bug"})
 _LONGEST_LINE = 2**26
@@ -213,10 +218,11 @@ class _Child:
         _widen(self._pictures)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", program, "\n".join(map(os.path.abspath, filter(None, sys.path))),
+                [sys.executable, "-c", program, "\n".join(_import_folders()),
                  json.dumps(to_plain(wanted)), str(pictures), str(words)],
                 pass_fds=(pictures, words),
                 stdin=None if "-" in wanted.source else subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name in _TOLD},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )  # fmt: skip
@@ -342,7 +348,7 @@ class _Child:
                 if not isinstance(said, dict) or self._has_ended.is_set():
                     return
                 if "walls" in said:
-                    logger.info("walls of the sandbox: %s", ", ".join(map(str, said["walls"])))
+                    _say_walls(", ".join(map(str, said["walls"])))
                 elif said.keys() & _ENDINGS:
                     self.ending = said
                 else:
@@ -353,6 +359,20 @@ class _Child:
             with suppress(queue.Full):
                 self._lines.put(said, timeout=0.5)
                 return
+
+
+@cache
+def _say_walls(walls: str) -> None:
+    """Once, though each video and each look at one has a child of its own."""
+    logger.info("walls of the sandbox: %s", walls)
+
+
+def _import_folders() -> list[str]:
+    """Where a child finds what it imports; not all of this program's path, for it may read these."""
+    found = (importlib.util.find_spec(name) for name in _IMPORTED)
+    origins = [Path(spec.origin) for spec in found if spec is not None and spec.origin is not None]
+    folders = (o.parents[1] if o.name.startswith("__init__.") else o.parent for o in origins)
+    return list(dict.fromkeys(str(folder.absolute()) for folder in folders))
 
 
 def _widen(pipe: int) -> None:

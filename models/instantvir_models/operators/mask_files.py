@@ -19,6 +19,10 @@ MOST_PACKED_PIXELS = 2**27
 PIXELS_PER_BYTE = 512
 """And so many more for each byte of the file: random masks take an eighth of a byte for each."""
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_AROUND_A_CHUNK = 12
+"""Bytes of its length, name and checksum."""
+
 _SIDES = 3
 _MOST_HEADER_BYTES = 1024
 
@@ -91,11 +95,26 @@ def stated_size(path: Path) -> tuple[int, int] | None:
     """(width, height) that a PNG or JPEG says it has; None of another file."""
     with path.open("rb") as file:
         head = file.read(2**16)
-    if head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 24:
+    if head.startswith(_PNG) and len(head) >= 24:
         return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     if head.startswith(b"\xff\xd8"):
         return _size_of_jpeg(head)
     return None
+
+
+def claims_too_much(path: Path) -> bool:
+    """Whether a PNG has a part that is larger than the file: OpenCV makes room for it all the same."""
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            return False
+        place = len(_PNG)
+        while place < end:
+            file.seek(place)
+            place += int.from_bytes(file.read(4), "big") + _AROUND_A_CHUNK
+            if file.read(4) == b"IEND":
+                break
+        return place > end
 
 
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})

@@ -33,6 +33,7 @@ from instantvir_models.operators.mask import Dust, Mask, MaskFile
 from instantvir_models.operators.mask_files import (
     MOST_IMAGE_PIXELS,
     can_be_named,
+    claims_too_much,
     read_packed,
     stated_size,
 )
@@ -451,7 +452,7 @@ def _read_gray(path: Path) -> NDArray[np.uint8]:
             f"`{path}` has {size[0]}x{size[1]} pixels; at most {MOST_IMAGE_PIXELS} in all are read"
         )
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        image = None if claims_too_much(path) else cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     except cv2.error:  # more than OpenCV reads
         image = None
     if image is None:

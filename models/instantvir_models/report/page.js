@@ -51,6 +51,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => char
 
 const axis = (text, more = {}) => ({title: {display: Boolean(text), text}, ...more});
 const compact = value => Number(value.toPrecision(2)).toString();
+/** Of a logarithmic axis only 1, 2 and 5 are named: others would lie over one another. */
+const seldom = value => /^[125]/.test(value.toExponential()) ? compact(value) : "";
 
 /** Names beside points, left out where they would lie over one another. */
 const names = {
@@ -87,7 +89,7 @@ function scatter(item) {
       scales: {
         x: axis(item.x_label, {
           type: item.is_x_logarithmic ? "logarithmic" : "linear",
-          ticks: {maxRotation: 0, autoSkipPadding: 12, callback: compact}, grace: "5%",
+          ticks: {maxRotation: 0, autoSkipPadding: 12, callback: item.is_x_logarithmic ? seldom : compact}, grace: "5%",
         }),
         y: axis(item.y_label, {grace: "8%"}),
       },
@@ -105,7 +107,7 @@ const bars = item => () => ({
   }))},
   options: {
     indexAxis: "y",
-    scales: {x: axis(item.value_label, {stacked: true}), y: {stacked: true, ticks: {autoSkip: false}}},
+    scales: {x: axis(item.value_label, {stacked: true, max: item.most ?? undefined}), y: {stacked: true, ticks: {autoSkip: false}}},
     plugins: {legend: {position: "bottom", labels: {boxWidth: 14}}},
     interaction: {mode: "index", axis: "y"},
   },

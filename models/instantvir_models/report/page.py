@@ -82,6 +82,8 @@ class Bars:
     names: tuple[str, ...]
     parts: tuple[Line, ...]
     """Each with a value for every name."""
+    most: float | None = None
+    """Where the axis ends; None leaves it to the values."""
     note: str = ""
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
-from instantvir_models.media.names import IMAGE_SUFFIXES
+from instantvir_models.media.names import IMAGE_SUFFIXES, is_image_file
 from instantvir_models.outputs.names import written_path
 from instantvir_models.outputs.rule import refuse
 
 WRITABLE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
-"""Containers that the output may share with the input; others become .mp4."""
+"""Containers that the output may share with the input; others become .mp4, but a picture stays one."""
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -218,7 +218,8 @@ def _destination(
     if source == "-":
         raise UsageError("standard input has no name to derive one from", hint="give `-o FILE`")
     path = Path(source)
-    suffix = path.suffix.lower() if path.suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
+    is_kept = path.suffix.lower() in WRITABLE_SUFFIXES or (path.is_file() and is_image_file(path))
+    suffix = path.suffix.lower() if is_kept else ".mp4"
     whole = path.name if keeps_suffix else path.stem
     stem = whole.replace("*", "").replace("%", "").strip("_-.") or "frames"
     name = f"{stem}.restored{suffix}"

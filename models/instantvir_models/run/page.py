@@ -218,7 +218,8 @@ def _curves(report: "RestoreReport", ran: PipelineReport, gain: Gain | None) -> 
     if report.guarded:
         part = [0.0] * ran.frames
         for each in report.guarded:
-            part[each.frame] = 100 * each.replaced
+            if each.frame < ran.frames:
+                part[each.frame] = 100 * each.replaced
         yield _curve(
             "Where the initial estimate is shown instead", "% of the area", {"replaced": part}, 0
         )

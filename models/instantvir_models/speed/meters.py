@@ -52,7 +52,7 @@ class MemoryMeter:
 
 
 class EnergyMeter:
-    """The energy of a card since this was made, as NVML counts it (needs `nvidia-ml-py`).
+    """The energy of a card since this was made, as NVML counts it (needs `instantvir[energy]`).
 
     All that the card does is counted, whoever asked for it.
     """

@@ -13,6 +13,9 @@ class Slots:
     """[B, slots, N, D], a view of the cache; heads dense."""
     v_ring: Tensor
     first_slot: int
+    k: Tensor
+    """[B, kept, N, D], all that is kept once the block has been written, in no particular order."""
+    v: Tensor
 
 
 class KVCache:
@@ -76,7 +79,19 @@ class KVCache:
         start = self._slot(self._seen, self._window)
         # a block that begins in the sink ends before the buffer does: only the window goes around
         first = 0 if start < self._sink else self._sink
-        return Slots(self._k[:, first:], self._v[:, first:], start - first)
+        kept = min(self._seen + tokens, self.capacity)
+        return Slots(
+            self._k[:, first:],
+            self._v[:, first:],
+            start - first,
+            self._k[:, :kept],
+            self._v[:, :kept],
+        )
+
+    def is_full_with(self, tokens: int) -> bool:
+        """Whether the next block of `tokens` pushes out as many, and lands where another one lay: from
+        then on nothing but numbers changes from block to block."""
+        return self._seen >= self.capacity and self._window % tokens == 0
 
     def commit(self) -> tuple[Tensor, Tensor]:
         """The reserved block, now written, is part of the cache; views of all kept keys and values.

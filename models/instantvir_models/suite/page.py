@@ -66,7 +66,7 @@ def suite_page(suite: Suite, folder: Path) -> Page:
 
 
 def _facts(suite: Suite) -> dict[str, str]:
-    failed = sum(row.failure is not None for row in suite.rows)
+    failed = sum(row.failure is not None and not row.is_refused for row in suite.rows)
     facts = {
         "clips": str(len(suite.clips)),
         "tasks": str(len(suite.tasks)),
@@ -74,7 +74,7 @@ def _facts(suite: Suite) -> dict[str, str]:
         "restorations": f"{len(suite.rows)} of {suite.rows_wanted}",
     }
     if failed:
-        facts["not done, and why is said"] = str(failed)
+        facts["of these failed"] = str(failed)
     return facts
 
 
@@ -128,6 +128,7 @@ def _means(suite: Suite, task: str) -> Table:
             )
             for m in measured
         ),
+        Column(label="dB ahead of student", digits=2),
         Column(label="CPU s/frame", digits=4, best="low"),
         Column(label="evaluations/frame", digits=1),
         Column(label="x the student's time", digits=1),
@@ -137,6 +138,7 @@ def _means(suite: Suite, task: str) -> Table:
         (
             mean.solver,
             *(mean.metrics.get(m.name) for m in measured),
+            mean.psnr_ahead,
             _cost(mean),
             mean.evaluations_per_frame,
             mean.times_slower,
@@ -173,7 +175,7 @@ def _of_measurement(suite: Suite, task: str) -> Iterator[tuple[Cell, ...]]:
     clips = [m for m in suite.measured if m.task == task and m.metrics]
     if clips:
         values = ([c.metrics.get(m.name) for c in clips] for m in _measured(suite))
-        yield (MEASUREMENT, *(_mean(of) for of in values), None, None, None, len(clips))
+        yield (MEASUREMENT, *(_mean(of) for of in values), None, None, None, None, len(clips))
 
 
 def _cloud(suite: Suite, task: str) -> Scatter:
@@ -208,6 +210,7 @@ def _stages(suite: Suite) -> Iterator[Item]:
             yield Bars(
                 title=task.name,
                 value_label="% of the time of a frame",
+                most=100,
                 names=tuple(shares),
                 parts=tuple(
                     Line(
@@ -337,20 +340,24 @@ def _curves(suite: Suite, curves: Sequence[Curve], shown: slice) -> tuple[Line, 
 
 
 def _published(suite: Suite) -> Table:
+    """A row for each system, a column for each measure of each task."""
+    keys = list(dict.fromkeys((figure.measure, figure.task) for figure in suite.published))
+    systems = dict.fromkeys(figure.system for figure in suite.published)
+    by = {(f.system, f.measure, f.task): f for f in suite.published}
+
+    def figure(system: str, measure: str, task: str) -> str:
+        found = by.get((system, measure, task))
+        return "" if found is None else f"{'< ' if found.is_below else ''}{found.value:g}"
+
     return Table(
         title="",
         columns=(
-            Column(label="system"),
-            Column(label="task"),
-            Column(label="measure"),
-            Column(label="the paper's value", digits=2),
-            Column(label="paper"),
+            Column(label="system (the paper's figures)"),
+            *(Column(label=f"{measure} {task}".replace("_", " ")) for measure, task in keys),
         ),
-        rows=tuple(
-            (p.system, p.task, f"{p.measure}{' below' if p.is_below else ''}", p.value, p.source)
-            for p in suite.published
-        ),
-        note="As their authors give them: other clips, sizes, weights and machines than above.",
+        rows=tuple((system, *(figure(system, *key) for key in keys)) for system in systems),
+        note=f"{'; '.join(dict.fromkeys(f.source for f in suite.published))}. Not measured here: other "
+        "clips, sizes, weights and machines than above.",
     )
 
 

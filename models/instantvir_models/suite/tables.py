@@ -26,6 +26,8 @@ class Mean:
     cpu_seconds_per_frame: float | None
     times_slower: float | None
     """CPU seconds of it over those of the student on the same clips; wall seconds of a peer."""
+    psnr_ahead: float | None
+    """By how much its PSNR is above the student's, in dB, over the clips that both did."""
     failure: str | None
     """The first one, where it did no clip."""
     is_refused: bool = False
@@ -54,6 +56,7 @@ def _mean(suite: Suite, solver: str, task: str) -> Mean:
         seconds_per_frame=_median(rows, lambda row: row.seconds_per_frame),
         cpu_seconds_per_frame=_median(rows, lambda row: row.cpu_seconds_per_frame),
         times_slower=_slower(suite, rows),
+        psnr_ahead=_psnr_ahead(suite, rows),
         failure=None if rows or failed is None else failed.failure,
         is_refused=not rows and failed is not None and failed.is_refused,
     )
@@ -80,6 +83,16 @@ def _slower(suite: Suite, rows: list[Row]) -> float | None:
     return float(np.median([mine / theirs for mine, theirs in known])) if known else None
 
 
+def _psnr_ahead(suite: Suite, rows: list[Row]) -> float | None:
+    leads = [
+        row.metrics["psnr"] - student.metrics["psnr"]
+        for row in rows
+        if (student := suite.row(STUDENT, row.task, row.clip)) is not None
+        and "psnr" in student.metrics
+    ]
+    return float(np.mean(leads)) if leads else None
+
+
 def _cost(row: Row) -> float | None:
     return row.cpu_seconds_per_frame or row.seconds_per_frame
 
@@ -92,12 +105,17 @@ def shown(value: float | None, digits: int) -> str:
 DIGITS = {"ssim": 4, "lpips_alex": 4, "lpips_vgg": 4}
 
 
-def header(suite: Suite) -> list[str]:
+IN_SHORT = ("psnr", "lpips_alex", "frame_difference_psnr")
+"""Measures for a terminal; a page has room for all."""
+
+
+def header(suite: Suite, *, in_short: bool = False) -> list[str]:
     """Columns of a task's table."""
-    measured = [measure.label for measure in _shown_measures(suite)]
+    measured = [measure.label for measure in _shown_measures(suite, in_short)]
     return [
         "solver",
         *measured,
+        "dB ahead of student",
         "evaluations/frame",
         "CPU s/frame",
         "x the student's time",
@@ -105,16 +123,21 @@ def header(suite: Suite) -> list[str]:
     ]
 
 
-def cells(suite: Suite, mean: Mean) -> list[str]:
-    """A line of a task's table."""
+def cells(suite: Suite, mean: Mean, *, in_short: bool = False) -> list[str]:
+    """A line of a task's table, as `header` has its columns."""
     if mean.clips == 0:
         said = "cannot undo it" if mean.is_refused else f"failed: {mean.failure}"
-        return [mean.solver, said, *[""] * (len(header(suite)) - 3), f"0/{len(suite.clips)}"]
+        empty = [""] * (len(header(suite, in_short=in_short)) - 3)
+        return [mean.solver, said, *empty, f"0/{len(suite.clips)}"]
     slower = "" if mean.times_slower is None else f"{mean.times_slower:.3g}"
     cost = mean.cpu_seconds_per_frame or mean.seconds_per_frame
     return [
         mean.solver,
-        *(shown(mean.metrics.get(m.name), DIGITS.get(m.name, 2)) for m in _shown_measures(suite)),
+        *(
+            shown(mean.metrics.get(m.name), DIGITS.get(m.name, 2))
+            for m in _shown_measures(suite, in_short)
+        ),
+        "" if mean.psnr_ahead is None else f"{mean.psnr_ahead:+.2f}",
         shown(mean.evaluations_per_frame, 1).removesuffix(".0"),
         "" if cost is None else f"{cost:.3g}",
         slower,
@@ -122,9 +145,10 @@ def cells(suite: Suite, mean: Mean) -> list[str]:
     ]
 
 
-def _shown_measures(suite: Suite) -> list[Measure]:
+def _shown_measures(suite: Suite, in_short: bool) -> list[Measure]:
     """Those that some row has."""
     there = {name for row in suite.rows for name in row.metrics}
+    there &= set(IN_SHORT) if in_short else there
     return [measure for measure in suite.measures if measure.name in there]
 
 
@@ -196,7 +220,13 @@ def _line(row: list[str]) -> str:
 
 def _introduction(suite: Suite) -> list[str]:
     receipt, clip = suite.receipt, suite.clips[0]
-    done = "" if suite.is_complete else f" Of {suite.rows_wanted} rows {len(suite.rows)} are there."
+    done = ""
+    if not suite.is_complete:
+        done = (
+            f" **{len(suite.rows)} of {suite.rows_wanted} rows are there**: a mean is over the clips "
+            "that its last column tells, so compare solvers by `dB ahead of student`, which is over the "
+            "same clips, where they did not do all."
+        )
     return [
         f"{len(suite.clips)} clips of {clip.frames} frames of {clip.width}x{clip.height}, seed "
         f"{receipt.seed}, every measurement stored as 8 bits and the same for all.{done}",

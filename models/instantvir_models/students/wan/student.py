@@ -1,6 +1,7 @@
 """The full-size student: encode the measurement, one pass of the transformer, decode."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from instantvir_kernels.graphs import Recorder, recorder_for
 from instantvir_models.autoencoders.base import (
     SPATIAL_FACTOR,
     TEMPORAL_FACTOR,
@@ -64,6 +66,8 @@ class WanStudent:
     """Whether the autoencoder may be cut into tiles when memory runs out."""
     offload: Offload | None = None
     """Who lets weights rest in CPU memory; None where nobody may."""
+    new_recorder: Callable[[], Recorder] | None = None
+    """Records the steady block of each video, such as `CudaRecorder`; None launches every step."""
 
     @property
     def footprint(self) -> Footprint:
@@ -113,7 +117,11 @@ class WanStudent:
         autoencoder = self.autoencoder
         assert isinstance(autoencoder, nn.Module)
         blocks = self.transformer.blocks
-        return replace(self, offload=Offload(self.transformer, blocks, autoencoder, device))
+        return replace(
+            self,
+            offload=Offload(self.transformer, blocks, autoencoder, device),
+            new_recorder=recorder_for(device.type),
+        )
 
     def fitted(self, request: FitRequest) -> "Fitted[WanStudent]":
         """This student on its device, keeping to the memory there is; after `for_device`."""
@@ -148,7 +156,8 @@ class WanStudent:
 
     def new_state(self) -> WanState:
         past_frames = CausalMemory(HOME if self.footprint.resting is Resting.PAST_FRAMES else None)
-        return WanState(self.footprint, autoencoder=past_frames)
+        recorder = None if self.new_recorder is None else self.new_recorder()
+        return WanState(self.footprint, WanMemory(recorder=recorder), past_frames)
 
     def restore_block(self, block: Conditioning, state: WanState) -> Estimate:
         """The estimate of one block; where memory runs out, tried again with a smaller footprint.

@@ -23,7 +23,8 @@ from instantvir_kernels.dispatch import (
     linear_gelu,
     norm_rope_write,
 )
-from instantvir_models.students.kv_cache import KVCache
+from instantvir_kernels.graphs import BlockGraphs, Recorder, Step
+from instantvir_models.students.kv_cache import KVCache, Slots
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.wan.offload import LayerTurns
 from instantvir_models.students.wan.rope import rotations
@@ -74,6 +75,19 @@ class WanMemory:
     text: _TextKeys | None = None
     layers: LayerTurns | None = None
     """Brings each layer's weights for its turn, where they rest elsewhere."""
+    recorder: Recorder | None = None
+    """Records the steady block; None runs every block launch by launch."""
+    recordings: BlockGraphs = field(default_factory=BlockGraphs)
+
+    def run(self, step: Step, *inputs: Tensor, slot: int | None) -> tuple[Tensor, ...]:
+        """What `step(*inputs)` gives; from a recording where the stream is steady.
+
+        Args:
+            slot: where in the ring this block is written, once the window is full; None before.
+        """
+        if self.recorder is None or slot is None:
+            return step(*inputs)
+        return self.recordings(self.recorder, step, *inputs, slot=slot)
 
     def mark(self) -> tuple[int, int]:
         """A place to come back to: latents and tokens seen so far."""
@@ -89,6 +103,7 @@ class WanMemory:
 
     def shrink(self, window_latents: int) -> None:
         """Keep the last `window_latents` of history; if memory runs out, some layers keep more."""
+        self.recordings.forget()
         for cache in self.caches:
             cache.shrink(window_latents * (cache.tokens_seen // self.next_latent))
 
@@ -112,22 +127,25 @@ class _SelfAttention(nn.Module):
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
         *,
-        cache: KVCache | None,
+        slots: Slots | None,
         tokens_per_block: int,
     ) -> Tensor:
-        """x is one block where there is a cache, else a whole sequence of blocks."""
+        """x is one block where there are slots for its keys, else a whole sequence of blocks."""
         q, k, v = self.q(x), self.k(x), self.v(x)
         batch, tokens, width = q.shape
-        keys = KVCache(tokens) if cache is None else cache
-        slots = keys.reserve((batch, tokens, self.num_heads, width // self.num_heads), like=v)
+        if slots is None:
+            block = (batch, tokens, self.num_heads, width // self.num_heads)
+            written = KVCache(tokens).reserve(block, like=v)
+        else:
+            written = slots
         cos, sin = rotation
         q = norm_rope_write(
-            q, k, v, slots.k_ring, slots.v_ring, q_weight=self.norm_q.weight,
-            k_weight=self.norm_k.weight, cos=cos, sin=sin, first_slot=slots.first_slot,
+            q, k, v, written.k_ring, written.v_ring, q_weight=self.norm_q.weight,
+            k_weight=self.norm_k.weight, cos=cos, sin=sin, first_slot=written.first_slot,
             eps=self.eps,
         )  # fmt: skip
-        k, v = keys.commit()
-        if cache is not None:
+        k, v = written.k, written.v
+        if slots is not None:
             attended = attention(q, k, v)
         else:
             attended = block_causal_attention(q, k, v, tokens_per_block=tokens_per_block)
@@ -206,7 +224,7 @@ class _Layer(nn.Module):
         text: tuple[Tensor, Tensor, Tensor | None],
         next_norm: tuple[Tensor, Tensor],
         *,
-        cache: KVCache | None,
+        slots: Slots | None,
         tokens_per_block: int,
     ) -> tuple[Tensor, Tensor]:
         """x [B, S, M] and its modulated norm; both for what follows, whose `next_norm` it is.
@@ -218,7 +236,7 @@ class _Layer(nn.Module):
         """
         _, _, gate_1, shift_2, scale_2, gate_2 = codes
         eps = self.eps
-        attended = self.self_attn(normed, rotation, cache=cache, tokens_per_block=tokens_per_block)
+        attended = self.self_attn(normed, rotation, slots=slots, tokens_per_block=tokens_per_block)
         # an affine norm is a modulation, too
         scale, shift = self.norm3.weight.float()[None, None] - 1, self.norm3.bias[None, None]
         x, normed = gated_residual_norm(x, attended, gate_1, scale, shift, eps=eps)
@@ -290,11 +308,24 @@ class WanTransformer(nn.Module):
             ]
         layers = self.blocks if memory.layers is None else memory.layers
         if memory.text is None or memory.text.text is not text:
+            memory.recordings.forget()
             memory.text = self._text_keys(text, layers)
-        velocity = self._velocity(
-            latents, timestep, memory.text, layers, first_latent=memory.next_latent,
-            caches=memory.caches, latents_per_block=latents.shape[1],
+        tokens, heads = tokens_per_latent * latents.shape[1], self.config.num_heads
+        block = (len(latents), tokens, heads, self.config.dim // heads)
+        like = self.patch_embedding.weight
+        is_steady = memory.layers is None and memory.caches[0].is_full_with(tokens)
+        slots = [cache.reserve(block, like=like) for cache in memory.caches]
+        text_keys = memory.text
+
+        def pass_block(latents: Tensor, *of_place: Tensor) -> tuple[Tensor]:
+            return (self._pass(latents, of_place, text_keys, layers, slots, latents.shape[1]),)
+
+        (velocity,) = memory.run(
+            pass_block, latents, *self._of_place(latents, timestep, memory.next_latent),
+            slot=slots[0].first_slot if is_steady else None,
         )  # fmt: skip
+        for cache in memory.caches:
+            cache.commit()
         memory.next_latent += latents.shape[1]
         return velocity
 
@@ -302,41 +333,43 @@ class WanTransformer(nn.Module):
         self, latents: Tensor, *, timestep: float, text: TextRows, latents_per_block: int
     ) -> Tensor:
         """The same for a whole video at once under the block-causal mask: how it is trained."""
-        return self._velocity(
-            latents, timestep, self._text_keys(text, self.blocks), self.blocks, first_latent=0,
-            caches=[None] * len(self.blocks), latents_per_block=latents_per_block,
+        return self._pass(
+            latents, self._of_place(latents, timestep, 0), self._text_keys(text, self.blocks),
+            self.blocks, [None] * len(self.blocks), latents_per_block,
         )  # fmt: skip
 
-    def _velocity(
-        self,
-        latents: Tensor,
-        timestep: float,
-        text: _TextKeys,
-        layers: Iterable[nn.Module],
-        *,
-        first_latent: int,
-        caches: list[KVCache] | list[None],
-        latents_per_block: int,
-    ) -> Tensor:
-        _, num_latents, _, height, width = latents.shape
-        size = (num_latents, height // PATCH, width // PATCH)
-        x = self.patch_embedding(latents.transpose(1, 2)).flatten(2).mT.contiguous()
+    def _of_place(self, latents: Tensor, timestep: float, first_latent: int) -> tuple[Tensor, ...]:
+        """What a pass is told of where and when its latents are: cosines, sines, embedded time, its codes."""
         rotation = rotations(
-            size,
+            _grid_of(latents),
             first_frame=first_latent,
             head_dim=self.config.dim // self.config.num_heads,
             device=latents.device,
         )
-        time, time_codes = self._time(timestep)
+        return *rotation, *self._time(timestep)
+
+    def _pass(
+        self,
+        latents: Tensor,
+        of_place: tuple[Tensor, ...],
+        text: _TextKeys,
+        layers: Iterable[nn.Module],
+        slots: list[Slots] | list[None],
+        latents_per_block: int,
+    ) -> Tensor:
+        """The velocity; reads and writes nothing but tensors, so that it can be recorded."""
+        cos, sin, time, time_codes = of_place
+        rotation, size = (cos, sin), _grid_of(latents)
+        x = self.patch_embedding(latents.transpose(1, 2)).flatten(2).mT.contiguous()
         tokens_per_block = latents_per_block * size[1] * size[2]
         codes = [layer.codes(time_codes) for layer in _layers(self.blocks)]
         # every layer ends with the norm of the next one: the sum is not read again for it
         norms = [(scale, shift) for shift, scale, *_ in codes] + [self.head.norm(time)]
         normed = layer_norm_modulate(x, *norms[0], eps=self.config.eps)
-        for layer, cache, code, k, v, next_norm in zip(
-            layers, caches, codes, text.keys, text.values, norms[1:], strict=True
+        for layer, slot, code, k, v, next_norm in zip(
+            layers, slots, codes, text.keys, text.values, norms[1:], strict=True
         ):
-            called = partial(layer, cache=cache, tokens_per_block=tokens_per_block)
+            called = partial(layer, slots=slot, tokens_per_block=tokens_per_block)
             given = x, normed, code, rotation, (k, v, text.bias), next_norm
             if self.recomputes_layers and torch.is_grad_enabled():
                 x, normed = checkpoint(called, *given, use_reentrant=False)
@@ -374,6 +407,12 @@ class WanTransformer(nn.Module):
         """[B, S, 4c] (row, column, channel) -> [B, L, c, h, w]."""
         grid = tokens.unflatten(1, size).unflatten(-1, (PATCH, PATCH, -1))
         return grid.permute(0, 1, 6, 2, 4, 3, 5).flatten(-2).flatten(-3, -2)
+
+
+def _grid_of(latents: Tensor) -> tuple[int, int, int]:
+    """Tokens of latents [B, L, c, h, w] in time, height and width."""
+    _, num_latents, _, height, width = latents.shape
+    return num_latents, height // PATCH, width // PATCH
 
 
 def _layers(layers: Iterable[nn.Module]) -> Iterator[_Layer]:

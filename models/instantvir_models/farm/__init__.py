@@ -1,0 +1,1 @@
+"""Many videos on many machines: what is whose share, who works on what, and what came of it."""

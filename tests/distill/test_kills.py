@@ -1,0 +1,51 @@
+"""A run of training that is killed at any step on the disk goes on, and becomes what it would have."""
+
+import mmap
+import os
+import signal
+from contextlib import suppress
+
+import pytest
+
+from instantvir_distill.trainer import Trainer
+from tests.distill.test_trainer import CONFIG, Fit, same, weights
+from tests.warm import Case, _count_steps
+
+
+def killed(folder, step):
+    """How many steps on the disk a run took that was killed before one of them."""
+    count = mmap.mmap(-1, 8)
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            case = Case(args=[], folder=str(folder), kill_at=step, signal=signal.SIGKILL)
+            _count_steps(case, count)
+            trainer = Trainer(CONFIG, Fit(), folder)
+            for _ in range(2):
+                trainer.update()
+                trainer.save()
+        os._exit(0)
+    os.waitpid(child, 0)
+    return int.from_bytes(count[:], "little")
+
+
+def check(tmp_path, steps):
+    Trainer(CONFIG, Fit(), tmp_path / "whole").run()
+    for step in steps:
+        folder = tmp_path / str(step)
+        killed(folder, step)
+        Trainer(CONFIG, Fit(), folder).run()
+        same(weights(tmp_path / "whole"), weights(folder), rtol=0, atol=0)
+        assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000012"]
+        assert not [*folder.rglob("*.instantvir"), *folder.rglob("*.part")], step
+
+
+def test_some_kills(tmp_path):
+    last = killed(tmp_path / "counted", None)
+    check(tmp_path, [last // 3, last // 2, last - 1])
+
+
+@pytest.mark.slow
+def test_fifty_kills(tmp_path):
+    last = killed(tmp_path / "counted", None)
+    check(tmp_path, sorted({1 + i * (last - 1) // 49 for i in range(50)}))
