@@ -43,11 +43,11 @@ from damaged import (
 )
 from receipts import machine
 
-from instantvir_models.lpips import Lpips, installed_lpips, load_lpips
 from instantvir_models.media import open_video
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.media.filters import filtered
 from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.perceptual import Lpips, installed_lpips, load_lpips
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.restoration import restore
