@@ -31,8 +31,10 @@ def required(extra):
     """The requirements of the project and of an extra, with those of extras that it names."""
     found = list(PROJECT["project"]["dependencies"])
     for text in PROJECT["project"]["optional-dependencies"][extra]:
-        inner = re.fullmatch(r"instantvir\[(\w+)\]", text)
-        found += required(inner[1]) if inner else [text]
+        inner = re.fullmatch(r"instantvir\[([\w,]+)\]", text)
+        found += (
+            [each for name in inner[1].split(",") for each in required(name)] if inner else [text]
+        )
     return found
 
 
