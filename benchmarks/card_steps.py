@@ -469,7 +469,7 @@ def distillation_rows(place: Place) -> Iterator[Row]:
         loss = method.loss([example], networks, generator)
         loss.total.backward()
         optimiser.step()
-        losses.append(float(loss.total))
+        losses.append(float(loss.total.detach()))
         seconds.append(time.perf_counter() - started)
     if not all(np.isfinite(losses)):
         raise RuntimeError(f"losses are {losses}")

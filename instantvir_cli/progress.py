@@ -81,9 +81,10 @@ def announce(name: str | None, progress: library.Progress) -> None:
     if progress.seconds_left is None or progress.seconds_left < LONG_SECONDS:
         return
     of = "" if name is None else f"`{name}`: "
+    stop = "it may be stopped, the same command goes on where it was; " if progress.is_kept else ""
     console.say(
-        f"{of}about {in_words(progress.seconds_left)} to go at {progress.fps:.2g} FPS; it may be "
-        "stopped, the same command goes on where it was; `--start 60 --duration 5` tries a part"
+        f"{of}about {in_words(progress.seconds_left)} to go at {progress.fps:.2g} FPS; {stop}"
+        "`--start 60 --duration 5` tries a part"
     )
 
 

@@ -21,7 +21,10 @@ def shortage_behind(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "too many files are open", "see `ulimit -n`, which limits them"
     if any(words in text for words in _OF_THREADS):
-        return "the system starts no more threads", "see `ulimit -u`, or give `--threads 1`"
+        return (
+            "the system starts no more threads",
+            "see `ulimit -u` and `ulimit -v`, or free some memory",
+        )
     if "No usable temporary directory" in text:
         return "no temporary folder takes a file", "free some space there, or set `TMPDIR`"
     return None

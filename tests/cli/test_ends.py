@@ -83,7 +83,7 @@ def test_with_all_three_streams_closed_no_message_goes_into_the_video(folder):
         (f"env -u HOME instantvir {RESTORE}", 0, ""),
         (f"HOME=/nonexistent XDG_CACHE_HOME=/proc/nowhere instantvir {RESTORE}", 0, ""),
         (f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 instantvir {RESTORE} --json", 0, ""),
-        (f"ulimit -n 40; instantvir {RESTORE}", 0, ""),
+        (f"ulimit -n 9; instantvir {RESTORE}", 0, ""),
     ],
 )  # fmt: skip
 def test_after_the_video_is_safe(folder, line, status, sentence):
@@ -103,8 +103,7 @@ def test_after_the_video_is_safe(folder, line, status, sentence):
          "standard input is closed"),
         ("instantvir restore in.mp4 -o - --format nut --task denoise --noise 2 >&-",
          ExitStatus.BAD_OUTPUT, "standard output is closed"),
-        (f"ulimit -v 900000; instantvir {RESTORE}", ExitStatus.FAILURE, "memory"),
-        (f"ulimit -n 9; instantvir {RESTORE}", ExitStatus.FAILURE, "too many files"),
+        (f"ulimit -v 900000; instantvir {RESTORE}", ExitStatus.FAILURE, "ulimit -v"),
     ],
 )  # fmt: skip
 def test_where_nothing_can_be_done_it_is_said(folder, line, status, sentence):

@@ -175,6 +175,18 @@ def test_pieces_of_a_playlist_are_not_replaced_without_leave(tmp_path, monkeypat
     assert Path("live0.ts").read_text() == "precious"
 
 
+def test_pieces_of_a_playlist_are_not_written_through_links(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_clip("in.mkv", num_frames=2)
+    Path("victim").write_bytes(b"precious")
+    Path("live0.ts").symlink_to("victim")
+    command = ["stream", "in.mkv", "-o", "live.m3u8", "--overwrite", *VERBS["stream"]]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    assert Path("victim").read_bytes() == b"precious"
+    assert Path("live0.ts").stat().st_size > 0
+
+
 def test_a_playlist_comes_with_its_pieces(tmp_path, monkeypatch):
     """Of a restored file they were left under hidden names."""
     monkeypatch.chdir(tmp_path)

@@ -190,6 +190,17 @@ def test_fifty_kills(tmp_path, suffix):
     KilledRuns(tmp_path, suffix, frames=200, segment=SEGMENT, seed=2).kill(25)
 
 
+def test_a_kill_just_before_it_gets_its_name_costs_nothing(begun):
+    """The run after that one may be killed, too."""
+    clip, target = begun
+    (hidden(target) / "placing").write_text(target.name)
+    (hidden(target) / target.name).write_text("joined, and not moved yet")
+    with pytest.raises(Enough) as stopped:
+        restored(clip, target, stop_at=70)
+    assert "the first 60 frames" in stopped.value.__notes__[0]
+    assert hidden(target).exists()
+
+
 def test_a_kill_while_it_gets_its_name_leaves_nothing_for_ever(begun, tmp_path, monkeypatch):
     """The output is there then, so nobody would ever go on with the pieces."""
     clip, target = begun

@@ -204,6 +204,8 @@ class _Decoding:
         """The first one, or VideoOpenError."""
         if self.first is not None:
             return self.first
+        if self.demuxer.shortage is not None:
+            raise self.demuxer.shortage
         if self.demuxer.container.format.name == "webp_pipe":
             raise self.timeline.no_picture(
                 "FFmpeg reads no animated WebP: convert it to APNG or GIF with another program first"

@@ -22,7 +22,7 @@ from instantvir_models.media.encoder import VideoEncoder
 from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.hdr import HLG, PQ
-from instantvir_models.media.muxer import open_muxer, writes_several
+from instantvir_models.media.muxer import open_muxer, pieces_of, writes_several
 from instantvir_models.media.names import (
     Destination,
     as_address,
@@ -83,6 +83,7 @@ class ContainerWriter(VideoWriter):
         self._grows_in_place = is_live and writes_several(output_format, destination)
         if self._claim is None or self._grows_in_place:
             target = stream_of(destination)
+            _take_links_away(self._claim)
         else:
             target = as_address(str(self._claim.unfinished))
         self._pipe = None if isinstance(target, str) else target
@@ -252,3 +253,10 @@ class ContainerWriter(VideoWriter):
             format_name=self._container.format.name if self._container else None,
             is_network=self._is_network,
         )
+
+
+def _take_links_away(held: Claim | None) -> None:
+    """FFmpeg writes the pieces of a playlist through links, whose targets are not ours."""
+    for piece in pieces_of(held.path) if held is not None else ():
+        if piece.is_symlink():
+            piece.unlink()

@@ -78,6 +78,8 @@ class Demuxer:
         self._sound_checks = {
             stream.index: SoundCheck(stream) for stream in others if stream.type == "audio"
         }
+        self.shortage: av.FFmpegError | None = None
+        """That there was too little memory, or no thread more: it need not be the data's fault."""
         self._is_past_the_span = False
         tells_decoding_only = container.format.name in DECODING_TIMES_ONLY
         self._decoding_times = DecodingTimes() if tells_decoding_only else None
@@ -258,6 +260,8 @@ class Demuxer:
         except av.error.EOFError:
             return []
         except av.FFmpegError as error:
+            if isinstance(error, MemoryError | BlockingIOError):
+                self.shortage = error
             self._note_undecodable(packet)
             logger.debug("a packet could not be decoded: %s", error)
             return []

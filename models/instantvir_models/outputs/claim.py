@@ -209,6 +209,7 @@ def claim(path: Path, *, may_replace: bool = False, adopts: bool = False) -> Cla
             held.is_adopted = adopts and _is_kept(folder)
             if not held.is_adopted:
                 _clear(folder, path)
+            (folder / PLACING).unlink(missing_ok=True)
             return held
     except BaseException:  # an interruption, too, leaves nothing
         if held is not None:

@@ -226,13 +226,18 @@ def _curves(report: "RestoreReport", ran: PipelineReport, gain: Gain | None) -> 
 
 
 def _curve(
-    title: str, label: str, of: Mapping[str, Sequence[float]], start: int, note: str = ""
+    title: str,
+    label: str,
+    of: Mapping[str, Sequence[float]],
+    start: int,
+    note: str = "",
+    x_label: str = "frame",
 ) -> Lines:
     length = max(len(values) for values in of.values())
     step = max(1, -(-length // MOST_POINTS))
     return Lines(
         title=title,
-        x_label="frame",
+        x_label=x_label,
         y_label=label,
         x=tuple(str(start + place + 1) for place in range(0, length, step)),
         lines=tuple(
@@ -267,6 +272,7 @@ def _times(ran: PipelineReport) -> Iterator[Item]:
             "ms",
             {"block": blocks},
             0,
+            x_label="block",
             note=f"p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms; the first frame came after "
             f"{first:.2f} s.",
         )

@@ -139,6 +139,8 @@ class Progress:
     """Of the last minute, warm-up left out; None before enough was measured."""
     seconds_left: float | None = None
     """At that pace; None where that, or the length of the input, is not known."""
+    is_kept: bool = False
+    """Whether the run may be ended, and the same call goes on where it was."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -294,7 +296,14 @@ class Restoration:
                     frames, seconds = next(frames_done), time.perf_counter() - started
                     pace.note(frames, seconds)
                     on_progress(
-                        Progress(frames, total_frames, seconds, pace.fps, pace.seconds_left)
+                        Progress(
+                            frames,
+                            total_frames,
+                            seconds,
+                            pace.fps,
+                            pace.seconds_left,
+                            is_kept=journal is not None,
+                        )
                     )
 
             ran = restore_video(
