@@ -488,6 +488,7 @@ def table(rows: Sequence[Row]) -> str:
     found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         found.setdefault(row.kind, {}).setdefault(row.method, []).append(row)
+    found = {kind: _on_all_clips(methods) for kind, methods in found.items()}
     lines = [f"| kind | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for kind in (kind.name for kind in KINDS):
         if kind in found:
@@ -499,6 +500,12 @@ def table(rows: Sequence[Row]) -> str:
         if kind in found:
             lines += _verdicts(kind, found[kind])
     return "\n".join(lines)
+
+
+def _on_all_clips(methods: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Methods that were tried on every clip of the input: means over others say something else."""
+    whole = len(methods.get("input", []))
+    return {name: rows for name, rows in methods.items() if len(rows) == whole}
 
 
 def _verdicts(kind: str, methods: dict[str, list[Row]]) -> Iterator[str]:
