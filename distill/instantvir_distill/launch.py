@@ -16,6 +16,7 @@ import torch
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.rendezvous import rendezvous
 
 from instantvir_distill.clips import Clip, load_clips, split
 from instantvir_distill.config import DistillConfig, RunConfig, TeacherConfig, WanSize
@@ -234,12 +235,24 @@ def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if config.device == "cuda":
         torch.cuda.set_device(config.own_device)
-    torch.distributed.init_process_group("nccl" if config.device == "cuda" else "gloo")
+    _join_the_others("nccl" if config.device == "cuda" else "gloo")
     try:
         clips = _training(config, material, folder)
         Trainer(config, objective_of(config, material, clips), folder).run()
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _join_the_others(backend: str) -> None:
+    """The process group of all workers that were started together.
+
+    The engine keeps one store for all attempts, so each has a part of its own: what workers that died
+    left there, such as where they listened, would be taken for the word of the living.
+    """
+    store, rank, world_size = next(iter(rendezvous("env://")))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = torch.distributed.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
+    torch.distributed.init_process_group(backend, store=own, rank=rank, world_size=world_size)
 
 
 def objective_of(config: RunConfig, material: Material, clips: list[Clip]) -> Objective:

@@ -192,7 +192,8 @@ def _launched(tmp_path, name, *command):
     roots = os.pathsep.join(str(Path(p).resolve()) for p in sys.path if p)
     made = subprocess.run(
         [sys.executable, *command, tmp_path / "run.py", tmp_path / name, roots, name],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": roots},
+        capture_output=True, text=True, timeout=600,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": roots},
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     return load_file(tmp_path / name / "student.safetensors")
