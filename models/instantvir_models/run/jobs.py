@@ -238,7 +238,7 @@ def _folder(output: str | None, *, is_wanted: bool) -> Path | None:
     """`output` where results go into it, not to it."""
     if output is None or output == "-":
         return None
-    if output.endswith("/") or Path(output).is_dir() or (is_wanted and not Path(output).suffix):
+    if output.endswith("/") or os.path.isdir(output) or (is_wanted and not Path(output).suffix):
         return Path(output)
     return None
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import shutil
 import time
 from collections import deque
@@ -437,7 +438,7 @@ class Restoration:
         info, plan = self.reader.info, self.plan
         if path is None or not can_be_segmented(path, plan.output_format, info):
             return "only MP4, MOV, MKV and WebM without transparency are made in pieces"
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             return "the output is no file"
         if plan.reference is not None or plan.comparison_style is not None or plan.page is not None:
             return "a comparison has to see all frames"
