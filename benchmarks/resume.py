@@ -128,7 +128,7 @@ ASKED_SECONDS = 30
 
 
 def long(folder: Path, frames: str = "20000", solver: str = "map") -> None:
-    """Memory and frames a second of each fifth, by the clock and by the processor, and how far the time left was off after 30 s."""
+    """Memory and frames a second of each fifth, and how far the time left was off after 30 s."""
     clip = make_clip(folder / "in.mp4", width=32, height=24, num_frames=int(frames), audio=True)
     fifth = int(frames) // 5
     last, spent, asked = Progress(0, None, 0.0), time.process_time(), []
