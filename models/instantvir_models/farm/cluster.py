@@ -5,6 +5,7 @@ Ray is imported only here, and only when a cluster is asked for.
 """
 
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ CORES_PER_WORKER = 4
 
 CLIENT_PORT = 10001
 """Of Ray's client, where an address says none."""
+
+SECONDS_TO_ANSWER = 10
+"""For whoever listens at an address."""
 
 SECONDS_TO_START = 120
 """In which some worker must have come up."""
@@ -218,6 +222,7 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
         return
     try:
+        _knock(_with_port(address))  # Ray itself would try for minutes
         ray.init(address=_with_port(address), log_to_driver=False, logging_level="error")
     except (
         Exception
@@ -231,6 +236,13 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError if nobody listens at HOST:PORT; whatever else an address may be is left to Ray."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
 
 
 def _with_port(address: str) -> str:

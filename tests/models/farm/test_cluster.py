@@ -160,7 +160,7 @@ def test_a_worker_that_cannot_begin_is_a_sentence(ray, tapes, tmp_path):
 
 @pytest.mark.cluster
 def test_an_address_where_nobody_answers_is_a_sentence():
-    pytest.importorskip("ray")
+    pytest.importorskip("ray").shutdown()  # the cluster of the tests before
     with (
         pytest.raises(ClusterError, match="no Ray cluster answers") as caught,
         connected("127.0.0.1:1"),
