@@ -2,10 +2,12 @@
 
 python benchmarks/resume.py kills [SUFFIX] [TIMES] [SEED]    # of 200 frames with sound
 python benchmarks/resume.py cost [SIZE] [FRAMES]             # of the end of a piece
-python benchmarks/resume.py long [FRAMES]                    # memory and pace of 20,000 frames of 32x24
+python benchmarks/resume.py clock [FRAMES] [ROUNDS]          # the same of whole runs, by the clock
+python benchmarks/resume.py long [FRAMES] [SOLVER]           # memory and pace of 20,000 frames of 32x24
 """
 
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -22,7 +24,7 @@ from instantvir_models.media.encoder import VideoEncoder
 from instantvir_models.media.segments import SegmentedWriter
 from instantvir_models.run import restoration
 from instantvir_models.run.journal import Journal, frames_per_segment
-from instantvir_models.run.restoration import Progress, restore
+from instantvir_models.run.restoration import Progress, Restoration, restore
 from instantvir_models.run.session import Session
 from tests.kills import KilledRuns
 from tests.media_clips import make_clip
@@ -96,28 +98,70 @@ class _Spent:
         setattr(owner, name, inner)
 
 
-def long(folder: Path, frames: str = "20000") -> None:
-    """Memory and CPU seconds per frame at ten moments, and how far the time left was off."""
+def clock(folder: Path, frames: str = "750", rounds: str = "3") -> None:
+    """Seconds by the clock of runs that keep pieces and of runs that do not, by turns: 64x48 with sound,
+    the embedded student, pieces as long as usual."""
+    clip = make_clip(folder / "in.mp4", width=64, height=48, num_frames=int(frames), audio=True)
+    print("| with pieces, s | without, s |\n|---|---|")
+    for number in range(int(rounds)):
+        seconds = [
+            _run_seconds(clip, folder / f"{number}{name}.mp4", why)
+            for name, why in (("kept", None), ("plain", "it is measured"))
+        ]
+        print(f"| {seconds[0]:.2f} | {seconds[1]:.2f} |", flush=True)
+
+
+def _run_seconds(clip: Path, target: Path, why_without_pieces: str | None) -> float:
+    inner = Restoration._why_without_journal
+    if why_without_pieces is not None:
+        Restoration._why_without_journal = (  # type: ignore[method-assign]
+            lambda self, path: why_without_pieces
+        )
+    begun = time.perf_counter()
+    restore(clip, target, operator="noise:std=3")
+    Restoration._why_without_journal = inner  # type: ignore[method-assign]
+    return time.perf_counter() - begun
+
+
+ASKED_SECONDS = 30
+"""When the time left is held against the truth."""
+
+
+def long(folder: Path, frames: str = "20000", solver: str = "map") -> None:
+    """Memory and frames a second of each fifth, and how far the time left was off after 30 s."""
     clip = make_clip(folder / "in.mp4", width=32, height=24, num_frames=int(frames), audio=True)
-    said: list[tuple[float, Progress]] = []
-    every = int(frames) // 10
+    fifth = int(frames) // 5
+    last, spent, asked = Progress(0, None, 0.0), time.process_time(), []
 
     def watch(progress: Progress) -> None:
-        if progress.frames % every == 0:
-            said.append((time.process_time(), progress))
+        nonlocal last, spent
+        if progress.seconds >= ASKED_SECONDS and not asked:
+            asked.append(progress)
+        if progress.frames % fifth == 0:
+            now = time.process_time()
             print(
-                f"| {progress.frames} | {_resident_megabytes():.0f} | {progress.fps or 0:.1f} | "
-                f"{progress.seconds:.1f} | {progress.seconds_left or 0:.1f} |",
+                f"| {progress.frames} | {_resident_megabytes():.0f} | "
+                f"{fifth / (progress.seconds - last.seconds):.1f} | {fifth / (now - spent):.1f} | "
+                f"{progress.seconds:.1f} |",
                 flush=True,
             )
+            last, spent = progress, now
 
-    print("| frame | resident MB | FPS | seconds | said to be left |\n|---|---|---|---|---|")
-    report = restore(
-        clip, folder / "out.mp4", operator="noise:std=3", solver="map", on_progress=watch
+    print(
+        "| frame | resident MB | FPS of this fifth | frames per CPU s | seconds |\n"
+        "|---|---|---|---|---|"
     )
+    chosen = {} if solver == "student" else {"solver": solver}
+    report = restore(clip, folder / "out.mp4", operator="noise:std=3", on_progress=watch, **chosen)
     print(
         f"{report.frames} frames in {report.wall_seconds:.1f} s, {_resident_megabytes():.0f} MB at the end"
     )
+    for progress in asked:
+        left, truth = progress.seconds_left or 0.0, last.seconds - progress.seconds
+        print(
+            f"after {progress.seconds:.1f} s: said to be left {left:.1f} s, truly {truth:.1f} s "
+            f"({100 * (left / truth - 1):+.0f} %)"
+        )
 
 
 def _resident_megabytes() -> float:
@@ -130,4 +174,7 @@ if __name__ == "__main__":
     cv2.setNumThreads(1)
     logging.getLogger("libav").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as place:
-        {"kills": kills, "cost": cost, "long": long}[sys.argv[1]](Path(place), *sys.argv[2:])
+        print(f"load average at the start: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
+        {"kills": kills, "cost": cost, "clock": clock, "long": long}[sys.argv[1]](
+            Path(place), *sys.argv[2:]
+        )

@@ -377,6 +377,14 @@ class BatchOptions:
             "--resume", help="Go on with what was begun, and end where that cannot be gone on with"
         ),
     ] = False
+    next_file: Annotated[
+        bool,
+        typer.Option(
+            "--next-file",
+            help="Where pictures get another size, go on in the next file, out.2.mp4; "
+            "else they are scaled to the first size",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

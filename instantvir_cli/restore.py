@@ -79,6 +79,7 @@ class RestoreRequest:
             reference=self.comparison.reference,
             comparison_style=self.comparison.compare_style if self.comparison.compare else None,
             must_go_on=self.batch.resume,
+            next_file=self.batch.next_file,
             page=self.comparison.report,
         )
 

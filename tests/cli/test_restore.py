@@ -60,13 +60,15 @@ def test_a_video_comes_back_whole_beside_the_input(clip):
     assert sorted(p.name for p in clip.parent.iterdir()) == ["in.mp4", "in.restored.mp4"]
 
 
-def test_a_picture_comes_back_as_a_picture(tmp_path):
-    cv2.imwrite(str(tmp_path / "still.png"), np.full((16, 24, 3), 90, np.uint8))
-    result = run(
-        "restore", tmp_path / "still.png", "--task", "denoise", "--noise", 5, "--solver", "map"
-    )
+@pytest.mark.parametrize("name", ["still.png", "still.jpg", "50% off.jpg", "scan.tif", "scan.bmp"])
+def test_a_picture_comes_back_as_a_picture(tmp_path, name):
+    """FFmpeg takes all but PNG for one of a series by their names, and series are not opened."""
+    cv2.imwrite(str(tmp_path / name), np.full((16, 24, 3), 90, np.uint8))
+    result = run("restore", tmp_path / name, "--task", "denoise", "--noise", 5, "--solver", "map")
     assert result.exit_code == 0, result.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["still.png", "still.restored.png"]
+    made = [path for path in tmp_path.iterdir() if path.name != name]
+    assert [path.suffix for path in made] == [Path(name).suffix]
+    assert cv2.imread(str(made[0])).shape == (16, 24, 3)
 
 
 @pytest.mark.parametrize(

@@ -393,3 +393,14 @@ def test_other_containers_hold_a_film_with_sound(tmp_path, name):
         assert len(list(container.decode(video=0))) == 10
     with av.open(str(tmp_path / name)) as container:
         assert len(list(container.decode(audio=0))) > 5
+
+
+def test_a_last_packet_whose_length_nothing_tells_is_heard(tmp_path):
+    """ALAC in Matroska: MP4 hid the last 4096 samples of it, as FFmpeg's own copies do."""
+    clip = with_sound(tmp_path / "in.mkv", "alac")
+    restored(clip, tmp_path / "out.mp4")
+    samples = []
+    for path in (clip, tmp_path / "out.mp4"):
+        with av.open(str(path)) as container:
+            samples.append(sum(frame.samples for frame in container.decode(audio=0)))
+    assert samples[0] == samples[1]

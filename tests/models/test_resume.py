@@ -1,6 +1,7 @@
 """A restoration that was ended goes on where it was, and what comes out is the same to the bit."""
 
 import errno
+import io
 import logging
 import os
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.media.segments import SegmentedWriter
 from instantvir_models.operators.spec import parse_degradation
+from instantvir_models.outputs.claim import Claim
 from instantvir_models.run import journal, restoration
 from instantvir_models.run.opening import open_chosen
 from tests.kills import KilledRuns
@@ -228,3 +231,109 @@ def test_pieces_change_nothing_but_where_the_encoder_begins(tmp_path, monkeypatc
         assert packets_of(pieces, kind) == packets_of(whole, kind)
     times = [[packet[:-1] for packet in packets_of(path, "video")] for path in (pieces, whole)]
     assert sorted(times[0]) == sorted(times[1])
+
+
+class Disk:
+    """What everything below `folder` is told once the disk is gone."""
+
+    def __init__(self, folder, monkeypatch, code):
+        self.is_gone, self._folder, self._code = False, str(folder), code
+        for name in ("open", "stat", "lstat", "unlink", "mkdir", "rmdir", "listdir", "scandir"):
+            self._wrap(monkeypatch, os, name)
+        self._wrap(monkeypatch, os, "replace")
+        self._wrap_files(monkeypatch)
+        synced = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda number: self.ask() or synced(number))
+
+    def ask(self, path=None):
+        if self.is_gone and (path is None or str(path).startswith(self._folder)):
+            raise OSError(self._code, os.strerror(self._code))
+
+    def _wrap(self, monkeypatch, owner, name):
+        inner = getattr(owner, name)
+
+        def asked(path, *rest, **named):
+            self.ask("" if isinstance(path, int) else path)
+            return inner(path, *rest, **named)
+
+        monkeypatch.setattr(owner, name, asked)
+
+    def _wrap_files(self, monkeypatch):
+        inner, disk = io.open, self
+
+        class File(io.FileIO):
+            def write(self, data):
+                disk.ask()
+                return super().write(data)
+
+        def opened(path, mode="r", *rest, **named):
+            disk.ask("" if isinstance(path, int) else path)
+            if mode == "wb" and str(path).startswith(disk._folder):
+                return io.BufferedWriter(File(path, "w"))
+            return inner(path, mode, *rest, **named)
+
+        monkeypatch.setattr(io, "open", opened)
+
+
+@pytest.mark.parametrize(
+    ("moment", "code"), [("piece", errno.EIO), ("note", errno.ENODEV), ("name", errno.EROFS)]
+)
+def test_a_disk_that_is_unplugged_costs_one_piece(tmp_path, monkeypatch, moment, code):
+    """A sentence; and when it is back the same command goes on, equal to the bit."""
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=80, audio=True)
+    restored(clip, tmp_path / "whole.mp4")
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    target = folder / "out.mp4"
+    with monkeypatch.context() as patched:
+        disk = Disk(folder, patched, code)
+        owner, name = {
+            "piece": (SegmentedWriter, "end_segment"),
+            "note": (journal.Journal, "add"),
+            "name": (Claim, "place"),
+        }[moment]
+        inner, seen = getattr(owner, name), []
+
+        def at_last(*arguments, **named):
+            seen.append(1)
+            disk.is_gone = len(seen) == (1 if moment == "name" else 2)
+            return inner(*arguments, **named)
+
+        patched.setattr(owner, name, at_last)
+        with pytest.raises(VideoWriteError, match=os.strerror(code)) as stopped:
+            restored(clip, target)
+        assert "unplugged" in stopped.value.hint
+        assert f"the first {60 if moment == 'name' else 30} frames" in stopped.value.__notes__[0]
+        with pytest.raises(VideoWriteError):
+            restored(clip, target)
+    assert not target.exists()
+    computed = []
+    with monkeypatch.context() as patched:
+        push = restoration.Session.push
+        patched.setattr(
+            restoration.Session,
+            "push",
+            lambda self, frames, *rest: computed.append(len(frames)) or push(self, frames, *rest),
+        )
+        restored(clip, target)
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert os.listdir(folder) == ["out.mp4"]
+    assert sum(computed) <= (20 if moment == "name" else 50) + 4
+
+
+def test_a_disk_that_is_unplugged_before_anything_is_kept_is_a_sentence(tmp_path, monkeypatch):
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=80, audio=True)
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    with monkeypatch.context() as patched:
+        disk = Disk(folder, patched, errno.EIO)
+
+        def unplug(progress):
+            disk.is_gone = progress.frames > 20
+
+        with pytest.raises(VideoWriteError, match=os.strerror(errno.EIO)):
+            restoration.restore(
+                clip, folder / "out.mp4", operator=NOISE, solver="nlmeans", on_progress=unplug
+            )
+    restored(clip, folder / "out.mp4")
+    assert os.listdir(folder) == ["out.mp4"]

@@ -3,15 +3,9 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 from instantvir_models.live.sink import LiveSink
 from instantvir_models.media import CompanionPacket, Frame
-
-
-def numbered(path: Path, number: int) -> Path:
-    """`live.mkv`, `live.2.mkv`, `live.3.mkv` and so on."""
-    return path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 class FileOfEachStretch:

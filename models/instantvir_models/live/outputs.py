@@ -8,7 +8,7 @@ from pathlib import Path
 
 from instantvir_models.errors import UsageError
 from instantvir_models.live.network_sink import NetworkSink
-from instantvir_models.live.next_file import FileOfEachStretch, numbered
+from instantvir_models.live.next_file import FileOfEachStretch
 from instantvir_models.live.output import LiveOutput
 from instantvir_models.live.sink import LiveSink
 from instantvir_models.live.stream import LiveStream
@@ -19,7 +19,7 @@ from instantvir_models.media.live_io import StandardOutput
 from instantvir_models.media.muxer import pieces_of, suffix_tells_format, writes_several
 from instantvir_models.media.names import is_network_address
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE
-from instantvir_models.outputs.names import identity_of, scheme_of, written_path
+from instantvir_models.outputs.names import identity_of, numbered, scheme_of, written_path
 from instantvir_models.outputs.rule import check_writable, refuse
 
 CAMERA = "camera:"

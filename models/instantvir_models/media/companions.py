@@ -191,8 +191,11 @@ class Companions:
                 self._lose(f"the audio stream {index}, of which nothing could be decoded")
 
     def _carry(self, index: int, packet: av.Packet[Stream]) -> None:
+        usual = self._usual_duration(index, packet)
         if self._is_repeated(index, packet):
             return
+        if self._can_hide and not packet.duration:
+            packet.duration = usual  # a last packet of no length would be hidden
         packet.pts, packet.dts = self._rising[index].place(packet.pts, packet.dts)
         self._mux_all(index, self._tracks[index].packets(packet))
 
@@ -201,6 +204,11 @@ class Companions:
             self._sound_made[index] += len(packets)
         for made in packets:
             self._mux(made)
+
+    def _usual_duration(self, index: int, packet: av.Packet[Stream]) -> int:
+        """How long the packet of sound before this one was; 0 where nothing tells it."""
+        before, _ = self._last_sound.get(index, (None, b""))
+        return 0 if before is None or packet.pts is None else max(0, packet.pts - before)
 
     def _is_repeated(self, index: int, packet: av.Packet[Stream]) -> bool:
         """Whether a packet of sound came twice, as broadcast recordings have it."""

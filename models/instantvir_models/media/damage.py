@@ -136,6 +136,16 @@ class Account:
         """A picture of another size than the first was scaled to it."""
         self._other_sizes.setdefault((width, height), []).append(seconds)
 
+    @property
+    def other_sizes(self) -> dict[Fraction, tuple[int, int]]:
+        """Width and height of the pictures that were scaled, by the times they are shown at."""
+        return {
+            seconds: size
+            for size, times in self._other_sizes.items()
+            for seconds in times
+            if seconds is not None
+        }
+
     def note_contradicted(self, seconds: Fraction | None) -> None:
         """The data of a picture do not fit their own check sums."""
         self._contradicted.append(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -43,8 +44,9 @@ def final_path(destination: Destination) -> Path | None:
     path = destination.path if isinstance(destination, Claim) else written_path(destination)
     if path is None:
         return None
-    check_writable(path)
-    is_special = path.exists() and not path.is_file()
+    with told(path):
+        check_writable(path)
+    is_special = os.path.exists(path) and not os.path.isfile(path)
     return None if is_special else path
 
 

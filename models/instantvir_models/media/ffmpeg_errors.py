@@ -7,6 +7,7 @@ import errno
 import av
 
 from instantvir_models.errors import VideoOpenError, VideoWriteError
+from instantvir_models.outputs.claim import hint_of_the_system
 
 
 def open_error(error: Exception, name: str) -> VideoOpenError:
@@ -80,8 +81,8 @@ def _refused(
         )
     if is_network or isinstance(error, ConnectionError | TimeoutError):
         hint = "check the address and that the server answers"
-    elif error.errno in _OF_THE_SYSTEM:
-        hint = "check the folder, its permissions and the disk"
+    elif (told := hint_of_the_system(error.errno)) is not None:
+        hint = told
     else:
         words = getattr(error, "log", None)
         reason = f"{reason} ({words[2].strip()})" if words else reason
@@ -90,10 +91,3 @@ def _refused(
             "`.mkv` takes nearly everything"
         )
     return VideoWriteError(f"cannot write {name}: {reason}", hint=hint)
-
-
-_OF_THE_SYSTEM = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.EDQUOT,
-     errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.EISDIR, errno.EFBIG, errno.ESTALE}
-)  # fmt: skip
-"""What the file system says, and not FFmpeg of what it is to write."""

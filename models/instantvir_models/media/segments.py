@@ -11,6 +11,7 @@ import io
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -198,9 +199,11 @@ class _SegmentWriter:
 
     def discard(self) -> None:
         self._home.close()
-        if self._file is not None:
-            self._file.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is gone takes no more
+            if self._file is not None:
+                self._file.close()
+        with suppress(OSError):
+            self._path.unlink()
 
     def _keep(self, packets: list[av.Packet[VideoStream]]) -> None:
         for packet in packets:
@@ -309,7 +312,8 @@ class SegmentedWriter(ContainerWriter):
             self._current = None
         super()._discard()
         if self._claim is not None:
-            self._claim.unfinished.unlink(missing_ok=True)  # where pieces are kept, it alone goes
+            with suppress(OSError):
+                self._claim.unfinished.unlink()  # where pieces are kept, it alone goes
 
 
 class _Along:

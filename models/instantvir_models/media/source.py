@@ -15,7 +15,7 @@ from av.container import InputContainer
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.ffmpeg_errors import open_error
-from instantvir_models.media.names import as_address, source_name
+from instantvir_models.media.names import as_address, is_image_file, source_name
 from instantvir_models.media.nut import NutPieces
 from instantvir_models.media.reach import (
     MOST_STREAMS,
@@ -142,7 +142,7 @@ class ContainerSource:
             return _standard_input()
         text = str(self.source)
         _check_path(text, is_device=self.input_format is not None)
-        if "%" in text and self.is_file:
+        if ("%" in text or is_image_file(text)) and self.is_file:  # no pattern, and no list
             return _under_a_plain_name(Path(text))
         return as_address(text) if self.input_format is None or self.is_file else text
 
@@ -178,9 +178,10 @@ def _open(
 
 
 def _under_a_plain_name(path: Path) -> BinaryIO:
-    """The file under a name that FFmpeg does not take for a pattern of others."""
+    """The file under a name that FFmpeg does not take for a pattern of others, nor for a picture of a
+    series, as it does with `.jpg`."""
     raw = io.FileIO(path)
-    raw.name = str(path).replace("%", "_")
+    raw.name = str(path.with_suffix("") if is_image_file(path) else path).replace("%", "_")
     return io.BufferedReader(raw)
 
 

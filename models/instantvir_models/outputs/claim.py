@@ -37,6 +37,16 @@ LOCK, KEPT, PLACING = "lock", "kept", "placing"
 
 _LONGEST_NAME_BYTES = 255
 """What file systems allow."""
+USUAL_HINT = "check the folder, its permissions and the disk"
+_GONE = frozenset(
+    {errno.EIO, errno.ENODEV, errno.ENXIO, errno.EROFS, errno.ESTALE, errno.ENOTCONN}
+)  # fmt: skip
+"""What the system says of a disk that was there."""
+_OF_THE_SYSTEM = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EDQUOT, errno.EMFILE,
+     errno.ENFILE, errno.ENAMETOOLONG, errno.EISDIR, errno.EFBIG}
+)  # fmt: skip
+"""What else it says, and not FFmpeg of what it is to write."""
 _TRIES, _PAUSE_SECONDS = 6, 0.05
 """A name may be held for a moment by a run that looks whether it was left, or just ends."""
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
@@ -171,7 +181,8 @@ class Claim:
         _held_now.discard(self)
         try:
             if for_good or not self.has_kept:
-                _remove(self.folder)
+                with suppress(OSError):  # of a disk that is gone; the next run there sweeps
+                    _remove(self.folder)
         finally:
             os.close(lock)
 
@@ -199,7 +210,8 @@ def claim(path: Path, *, may_replace: bool = False, adopts: bool = False) -> Cla
         UsageError: if another run writes it.
         VideoWriteError: if nothing can be written there.
     """
-    check_writable(path)
+    with told(path):
+        check_writable(path)
     folder = hidden_folder(path)
     sweep(path.parent, leaving=folder)
     held = None
@@ -274,8 +286,15 @@ def write_failure(error: OSError, path: Path) -> VideoWriteError:
         return VideoWriteError(f"`{path}` exists already", hint="choose another name")
     return VideoWriteError(
         f"cannot write `{path}`: {error.strerror or error}",
-        hint="check the folder, its permissions and the disk",
+        hint=hint_of_the_system(error.errno) or USUAL_HINT,
     )
+
+
+def hint_of_the_system(code: int | None) -> str | None:
+    """What to do about an error number of a file system that is written to; None for other errors."""
+    if code in _GONE:
+        return "the disk may be unplugged, broken or write-protected; with it back, give the same command"
+    return USUAL_HINT if code in _OF_THE_SYSTEM else None
 
 
 def hidden_folder(path: Path) -> Path:
@@ -305,13 +324,15 @@ def sweep(folder: Path, *, leaving: Path | None = None) -> None:
 def _is_kept(folder: Path) -> bool:
     """Whether it is there to be adopted: not if what was made of it has got its name already, and the
     run was killed before it could take the folder away."""
-    if not (folder / KEPT).exists():
-        return False
     try:
+        if not (folder / KEPT).exists():
+            return False
         name = os.fsdecode((folder / PLACING).read_bytes())
-    except OSError:
+        return (folder / Path(name).name).exists()
+    except (
+        OSError
+    ):  # mostly that nothing is getting its name; a disk that is gone keeps what it has
         return True
-    return (folder / Path(name).name).exists()
 
 
 def _swept(orphan: Path) -> None:

@@ -146,3 +146,8 @@ def pictures_of(pattern: Path) -> list[Path]:
         return []
     found = sorted((int(match[1]), match[0]) for name in names if (match := number.fullmatch(name)))
     return [pattern.parent / name for _, name in found]
+
+
+def numbered(path: Path, number: int) -> Path:
+    """`live.mkv`, `live.2.mkv`, `live.3.mkv` and so on: a file that goes on in the next."""
+    return path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
 from instantvir_models.media.names import IMAGE_SUFFIXES, is_image_file
-from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.names import numbered, written_path
 from instantvir_models.outputs.rule import refuse
 
 WRITABLE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
@@ -30,6 +30,16 @@ MADE_HERE = (".restored", ".compare")
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stretch of an input whose pictures have one size."""
+
+    start_seconds: float | None
+    """What to skip of the input."""
+    duration_seconds: float | None
+    """How much of it to take; None for all."""
+
+
+@dataclass(frozen=True)
 class Job:
     """One input and where its restoration goes; `-` is standard input or output."""
 
@@ -39,6 +49,8 @@ class Job:
     """What the output goes into, to be made if it is not there; None for what has to exist."""
     may_replace: bool = False
     """Whether files that exist may be replaced."""
+    part: Part | None = None
+    """What of the input; None for what the plan says."""
 
     @property
     def is_done(self) -> bool:
@@ -115,6 +127,34 @@ def jobs_of(
             raise UsageError(f"two inputs would be written to `{job.destination}`")
         taken.add(job.destination)
     return jobs
+
+
+def in_parts(
+    job: Job,
+    cuts: Sequence[float],
+    *,
+    start_seconds: float | None,
+    duration_seconds: float | None,
+) -> list[Job]:
+    """The job as one for each stretch between `cuts`, which go to `out.mp4`, `out.2.mp4` and so on.
+
+    Args:
+        cuts: seconds from the beginning of the input, rising.
+        start_seconds, duration_seconds: what of the input is wanted.
+    """
+    target = written_path(job.destination)
+    if not cuts or target is None:
+        return [job]
+    end = None if duration_seconds is None else (start_seconds or 0.0) + duration_seconds
+    begins, ends = [start_seconds, *cuts], [*cuts, end]
+    return [
+        replace(
+            job,
+            destination=str(numbered(target, number)),
+            part=Part(begin, None if end is None else end - (begin or 0.0)),
+        )
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True), 1)
+    ]
 
 
 def is_batch(inputs: Sequence[str], jobs: Sequence[Job]) -> bool:
@@ -198,7 +238,7 @@ def _folder(output: str | None, *, is_wanted: bool) -> Path | None:
     """`output` where results go into it, not to it."""
     if output is None or output == "-":
         return None
-    if output.endswith("/") or Path(output).is_dir() or (is_wanted and not Path(output).suffix):
+    if output.endswith("/") or os.path.isdir(output) or (is_wanted and not Path(output).suffix):
         return Path(output)
     return None
 

@@ -2,11 +2,12 @@
 
 import itertools
 import logging
+import os
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from instantvir_models.media.names import image_files
 from instantvir_models.media.open import create_segmented_video
 from instantvir_models.media.reach import MOST_PIXELS
 from instantvir_models.media.segments import SegmentedWriter, can_be_segmented
+from instantvir_models.media.size_changes import size_changes
+from instantvir_models.media.timeline import Trim
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
 from instantvir_models.outputs.claim import claim, new_file
@@ -43,7 +46,14 @@ from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
 from instantvir_models.run.gain import Gain
-from instantvir_models.run.jobs import Job, is_batch, jobs_of, make_folder_of, refuse_to_overwrite
+from instantvir_models.run.jobs import (
+    Job,
+    in_parts,
+    is_batch,
+    jobs_of,
+    make_folder_of,
+    refuse_to_overwrite,
+)
 from instantvir_models.run.journal import (
     Fingerprint,
     Journal,
@@ -109,6 +119,9 @@ class RestorePlan:
     is gone on with where that was the same command."""
     page: Path | None = None
     """Where a page of what came of it goes; None writes none."""
+    next_file: bool = False
+    """Whether a video whose pictures get another size goes on in the next file; else they are scaled
+    to the first size."""
 
     def masks_for(self, info: VideoInfo) -> MasksFor:
         """What masks that come along with a video have to fit."""
@@ -120,7 +133,19 @@ class RestorePlan:
             rules=self.rules,
         )
 
+    def of(self, job: Job) -> "RestorePlan":
+        """The plan of one job, which may be a part of its input."""
+        if job.part is None:
+            return self
+        return replace(
+            self,
+            start_seconds=job.part.start_seconds,
+            duration_seconds=job.part.duration_seconds,
+        )
+
     def __post_init__(self) -> None:
+        if self.next_file and self.rules.sandbox:
+            raise UsageError("`--next-file` looks for changes of size outside of `--sandbox`")
         if self.comparison_style is not None:
             check_style(self.comparison_style)
 
@@ -413,7 +438,7 @@ class Restoration:
         info, plan = self.reader.info, self.plan
         if path is None or not can_be_segmented(path, plan.output_format, info):
             return "only MP4, MOV, MKV and WebM without transparency are made in pieces"
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             return "the output is no file"
         if plan.reference is not None or plan.comparison_style is not None or plan.page is not None:
             return "a comparison has to see all frames"
@@ -603,6 +628,8 @@ def planned_jobs(
         VideoOpenError: if a folder holds no video.
     """
     jobs = jobs_of(inputs, output, recursive=recursive, may_replace=overwrite)
+    if plan.next_file:
+        jobs = [part for job in jobs for part in _parts_of_one_size(job, plan)]
     _refuse_page(plan, jobs, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
@@ -611,6 +638,19 @@ def planned_jobs(
             reads=(*(other.source for other in jobs), plan.wanted.mask, plan.reference),
         )
     return jobs
+
+
+def _parts_of_one_size(job: Job, plan: RestorePlan) -> list[Job]:
+    """The job, or one for each size that its pictures have; of what cannot be read it will tell itself."""
+    cuts: list[float] = []
+    files = _input_files(job.source)
+    if files and image_files(job.source) is None:
+        trim = Trim.of(plan.start_seconds, plan.duration_seconds)
+        with suppress(VideoOpenError):
+            cuts = [float(cut) for cut in size_changes(files[0], trim=trim, rules=plan.rules)]
+    return in_parts(
+        job, cuts, start_seconds=plan.start_seconds, duration_seconds=plan.duration_seconds
+    )
 
 
 def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
@@ -632,6 +672,7 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
         UsageError: if nothing says what is wrong with it, or options do not go together.
         DeviceMemoryError: if the student does not fit the device.
     """
+    plan = plan.of(job)
     with open_video(
         job.source,
         start_seconds=plan.start_seconds,

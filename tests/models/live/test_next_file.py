@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from instantvir_models.live.next_file import FileOfEachStretch, numbered
+from instantvir_models.live.next_file import FileOfEachStretch
 from instantvir_models.media import CompanionPacket, Frame
+from instantvir_models.outputs.names import numbered
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 
