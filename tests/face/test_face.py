@@ -92,7 +92,8 @@ def test_restoring_takes_what_the_command_takes():
         BatchOptions,
     )
     ours = set(signature(instantvir.restore).parameters)
-    assert options - ours == {"threads", "compare", "recursive", "jobs"}
+    # and what makes several files of one input or many: a call writes one
+    assert options - ours == {"threads", "compare", "recursive", "jobs", "next_file"}
     assert ours - options == {"source", "destination", "overwrite", "on_progress"}
 
 
