@@ -22,6 +22,7 @@ from instantvir_distill.clips import Clip, load_clips, split
 from instantvir_distill.config import DistillConfig, RunConfig, TeacherConfig, WanSize
 from instantvir_distill.data import Sampler
 from instantvir_distill.distillation import Distillation
+from instantvir_distill.parallel import leave
 from instantvir_distill.pupils import FULL_SIZE_NAME
 from instantvir_distill.saved import alone, claim
 from instantvir_distill.scenes import Photo, load_photos
@@ -236,11 +237,9 @@ def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
     if config.device == "cuda":
         torch.cuda.set_device(config.own_device)
     _join_the_others("nccl" if config.device == "cuda" else "gloo")
-    try:
-        clips = _training(config, material, folder)
-        Trainer(config, objective_of(config, material, clips), folder).run()
-    finally:
-        torch.distributed.destroy_process_group()
+    clips = _training(config, material, folder)
+    Trainer(config, objective_of(config, material, clips), folder).run()
+    leave()
 
 
 def _join_the_others(backend: str) -> None:

@@ -1,5 +1,7 @@
 """Several workers as one: torch's own engines average gradients and hold weights."""
 
+import gc
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -13,6 +15,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 Layout = Literal["replicated", "sharded"]
+
+SECONDS_TO_LET_GO = 0.3
 
 Ask = Callable[[], tuple[Tensor, ...]]
 """What asks a network, any of its methods and as often as it likes, and gives back the loss first."""
@@ -32,6 +36,19 @@ def barrier() -> None:
     """Waits for all workers."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def leave() -> None:
+    """End the process group, after the other workers have come here, too; networks that were `joined`
+    are gone by then.
+
+    torch waits for its thread while it holds the interpreter, and the thread needs the interpreter to
+    let go of the last that was sent: it is given the time, or both wait for ever.
+    """
+    gc.collect()
+    barrier()
+    time.sleep(SECONDS_TO_LET_GO)
+    dist.destroy_process_group()
 
 
 class _Asked(nn.Module):

@@ -17,7 +17,7 @@ from torch import nn
 from instantvir_distill import saved
 from instantvir_distill.config import Phase, RunConfig
 from instantvir_distill.learner import Learner, Rates
-from instantvir_distill.parallel import rank, world_size
+from instantvir_distill.parallel import leave, rank, world_size
 from instantvir_distill.saved import alone, last_checkpoint
 from instantvir_distill.trainer import Trainer, TrainingError
 from instantvir_models.errors import UsageError, VideoWriteError
@@ -116,7 +116,8 @@ def work(number, world, folder, layout):
     torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
     fit = Fit(layout=layout, uses_branch=layout == "replicated")
     Trainer(replace(CONFIG, workers=world, layout=layout), fit, folder).run()
-    torch.distributed.destroy_process_group()
+    del fit
+    leave()
 
 
 @pytest.mark.parametrize("layout", ["replicated", "sharded"])

@@ -14,6 +14,7 @@ from instantvir_distill.methods.base import Example, Networks
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import red_diff
+from instantvir_distill.parallel import leave
 from instantvir_distill.plan import WanTeacherSize, planned
 from instantvir_distill.pupils import first_pupil
 from instantvir_distill.recipes import RECIPES
@@ -121,7 +122,7 @@ def shards(number, world, folders, folder):
     torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
     config = small(folders, layout="sharded", workers=world, recompute=True)
     trainer(config, [clip("a_1")], folder).run()
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 def test_two_workers_that_hold_half_the_weights_each_equal_two_that_hold_all(folders, tmp_path):
@@ -141,7 +142,7 @@ def replicas(number, world, folders, folder):
     store = torch.distributed.FileStore(str(folder / "store"), world)
     torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
     trainer(small(folders, workers=world), [clip("a_1")], folder).run()
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 def test_guidance_leads_away_from_no_words(folders):
