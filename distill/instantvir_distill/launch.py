@@ -227,6 +227,7 @@ def _worker(config: RunConfig, material: Material, folder: Path) -> None:
         run_worker(config, material, folder)
     except InstantVIRError as error:
         (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
+        os._exit(1)  # the others wait for this one; started again, all see why and end
 
 
 def run_worker(config: RunConfig, material: Material, folder: Path) -> None:

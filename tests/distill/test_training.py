@@ -178,6 +178,8 @@ def update(self):
         if not (folder / "was-killed").exists():
             (folder / "was-killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[3] == "gives up" and self.step == 3 and os.environ["RANK"] == "1":
+        raise trainer.TrainingError("the loss is nan")
     return first(self)
 
 trainer.Trainer.update = update
@@ -195,6 +197,11 @@ def _launched(tmp_path, name, *command):
         capture_output=True, text=True, timeout=600,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": roots},
     )  # fmt: skip
+    return made
+
+
+def _made(tmp_path, name, *command):
+    made = _launched(tmp_path, name, *command)
     assert made.returncode == 0, made.stderr
     return load_file(tmp_path / name / "student.safetensors")
 
@@ -213,11 +220,21 @@ def test_workers_come_to_the_same_when_one_is_killed_or_torchrun_starts_them(
     (tmp_path / "clips").mkdir()
     for clip_name in ("a.mp4", "b.mp4"):
         make_clip(tmp_path / "clips" / clip_name, width=80, height=64)
-    whole = _launched(tmp_path, "whole")
-    other = _launched(tmp_path, name, *command)
+    whole = _made(tmp_path, "whole")
+    other = _made(tmp_path, name, *command)
     assert (tmp_path / name / "was-killed").exists() == (name == "killed")
     for weight, value in whole.items():
         torch.testing.assert_close(other[weight], value, rtol=0, atol=0)
+
+
+def test_a_worker_that_gives_up_alone_ends_the_run_and_is_heard(tmp_path):
+    """The others waited for it for ever."""
+    (tmp_path / "clips").mkdir()
+    for clip_name in ("a.mp4", "b.mp4"):
+        make_clip(tmp_path / "clips" / clip_name, width=80, height=64)
+    made = _launched(tmp_path, "gives up")
+    assert made.returncode == 1
+    assert "TrainingError: the loss is nan" in made.stderr
 
 
 def test_training_lowers_the_loss_on_one_example(tmp_path):
