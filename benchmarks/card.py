@@ -26,6 +26,9 @@ from benchmarks.card_steps import STEPS, Row, Step, place_of
 MARK = "instantvir-card-rows: "
 """What a step's process prints before its rows."""
 
+LOG_CHARACTERS = 4000
+"""Kept of what a step that went wrong wrote to standard error."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -37,6 +40,8 @@ class Result:
     seconds: float
     rows: tuple[Row, ...] = ()
     problem: str | None = None
+    log: str = ""
+    """The end of what it wrote to standard error, where it went wrong."""
 
 
 def run_step(step: Step, *, stand_in: bool, seconds: float) -> Result:
@@ -45,17 +50,33 @@ def run_step(step: Step, *, stand_in: bool, seconds: float) -> Result:
     started = time.perf_counter()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
+        said, log = _text(late.stdout), _text(late.stderr)
         problem = f"more than {seconds:.0f} s"
-        return Result(step=step.name, status="too slow", seconds=seconds, problem=problem)
-    spent = time.perf_counter() - started
-    said = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    rows = tuple(Row(**row) for line in said for row in json.loads(line.removeprefix(MARK)))
+        return Result(
+            step=step.name, status="too slow", seconds=seconds, rows=_rows_in(said),
+            problem=problem, log=log[-LOG_CHARACTERS:],
+        )  # fmt: skip
+    spent, rows = time.perf_counter() - started, _rows_in(done.stdout)
     if done.returncode == 0:
         return Result(step=step.name, status="ok", seconds=spent, rows=rows)
     last = (done.stderr.strip() or "no word on standard error").splitlines()[-1]
     problem = f"status {done.returncode}: {last[:300]}"
-    return Result(step=step.name, status="failed", seconds=spent, rows=rows, problem=problem)
+    return Result(
+        step=step.name, status="failed", seconds=spent, rows=rows, problem=problem,
+        log=done.stderr[-LOG_CHARACTERS:],
+    )  # fmt: skip
+
+
+def _rows_in(said: str) -> tuple[Row, ...]:
+    """The rows among the lines that a step printed; a broken last one is none."""
+    lines = [line for line in said.splitlines(keepends=True) if line.startswith(MARK)]
+    whole = [line.removeprefix(MARK) for line in lines if line.endswith("\n")]
+    return tuple(Row(**row) for line in whole for row in json.loads(line))
+
+
+def _text(captured: str | bytes | None) -> str:
+    return captured.decode(errors="replace") if isinstance(captured, bytes) else captured or ""
 
 
 def kept(folder: Path, step: Step) -> Result | None:
