@@ -68,6 +68,19 @@ class WanSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StockConfig:
+    """Examples that a card keeps and learns from again and again, since it learns faster than
+    processors make them."""
+
+    sequences: int = 60_000
+    """That it holds, about a megabyte each at 3 learned frames of 96x96."""
+    least: int = 2_000
+    """That are there before the first step."""
+    makers: int = 0
+    """Processes that make them; 0 takes all processors but one, shared among workers."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every run has, whatever is trained."""
 
@@ -158,6 +171,9 @@ class DistillConfig(RunConfig):
     learned: str = ""
     """What the names of the weights that are trained begin with; all others stay."""
     method: AnyMethod = field(default_factory=lambda: Regression(powers=DENOISE_POWER))
+    stock: StockConfig | None = None
+    """Where the examples of an embedded student are kept and drawn from; None makes new ones at
+    each step."""
     recompute: bool = False
     """Whether the layers of a full-size student are computed again in the backward pass, which keeps
     little of them in memory."""
@@ -179,9 +195,9 @@ class DistillConfig(RunConfig):
         super().__post_init__()
         method = self.method
         is_full_size = isinstance(self.student, WanSize)
-        for name in ("recompute", "device"):
-            if not is_full_size and getattr(self, name) != getattr(type(self), name):
-                raise UsageError(f"`{name}` is for full-size students; this one trains without it")
+        if not is_full_size and self.recompute:
+            raise UsageError("`recompute` is for full-size students; this one trains without it")
+        self._check_stock(is_full_size=is_full_size)
         if method.needs_prior and self.teacher is None:
             raise UsageError(
                 f"`{method.name}` learns from a teacher, and none was named",
@@ -200,6 +216,23 @@ class DistillConfig(RunConfig):
             )
         if method.needs_anchor and self.initial_weights is None:
             raise UsageError("an anchor is the student at the start: name it in `initial_weights`")
+
+    def _check_stock(self, *, is_full_size: bool) -> None:
+        if self.stock is None:
+            if self.device == "cuda" and not is_full_size:
+                raise UsageError(
+                    "on a card an embedded student learns from a stock of examples",
+                    hint="`--set stock=default`, or `--recipe tiny-card`",
+                )
+            return
+        if is_full_size:
+            raise UsageError("`stock` is for embedded students; a full-size one trains without it")
+        if not isinstance(self.method, Regression):
+            raise UsageError(
+                f"`{self.method.name}` makes its examples anew at each step; take `stock` away"
+            )
+        if len(self.phases) != 1:
+            raise UsageError("examples of a stock are of one size: give one phase")
 
 
 @dataclass(frozen=True, kw_only=True)

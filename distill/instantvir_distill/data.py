@@ -31,6 +31,9 @@ from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR, Task
 ENLARGEMENT_BY_4 = "sr4"
 """The task of the branch that enlarges."""
 
+ENLARGEMENT_BELOW_4 = "sr23"
+"""What such a branch leaves to the network."""
+
 NOISELESS_SHARE = 0.08
 """Part of the noisy examples that are told noise and have none: what is fine must stay."""
 
@@ -139,6 +142,9 @@ class Sampler:
         choices = [f for f in (2, 3, 4) if x.shape[-1] % f == 0]
         return self._enlarged(x, 4 if self.rng.random() < 0.5 else int(self.rng.choice(choices)))
 
+    def _enlarged_by_less(self, x: Tensor) -> Sample:
+        return self._enlarged(x, 2 if self.rng.random() < 0.6 else 3)
+
     def _enlarged_by_4(self, x: Tensor) -> Sample:
         return self._enlarged(x, 4)
 
@@ -220,6 +226,7 @@ SAMPLERS: dict[str, Callable[[Sampler, Tensor], Sample]] = {
     DEBLUR.name: Sampler._deblur,
     SR.name: Sampler._super_resolution,
     ENLARGEMENT_BY_4: Sampler._enlarged_by_4,
+    ENLARGEMENT_BELOW_4: Sampler._enlarged_by_less,
     INPAINT.name: Sampler._inpaint,
 }
 """What makes an example of each task."""

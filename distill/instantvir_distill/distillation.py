@@ -12,7 +12,7 @@ from instantvir_distill.critic import first_critic
 from instantvir_distill.learner import Learner, Rates
 from instantvir_distill.methods.base import Example, Networks
 from instantvir_distill.parallel import rank, world_size
-from instantvir_distill.pupils import first_pupil
+from instantvir_distill.pupils import Pupil, first_pupil
 from instantvir_distill.sources import CleanVideos, Source
 from instantvir_distill.teachers import load_teacher
 from instantvir_models.cpu import fastest_dtype
@@ -38,13 +38,7 @@ class Distillation:
             _anchor=self.pupil.frozen() if self.method.needs_anchor else None,
         )
         self.learners = {
-            STUDENT: Learner(
-                self.pupil.network,
-                _rates(config),
-                learned=config.learned,
-                layout=config.layout,
-                entries=self.pupil.entries,
-            )
+            STUDENT: student_learner(self.pupil, config),
         }
         if critic is not None and config.critic is not None:
             self.learners[CRITIC] = Learner(critic, _critic_rates(config, config.critic))
@@ -110,6 +104,17 @@ def dealt(mix: Sequence[str], samples: int, step: int, seed: int) -> list[str]:
         [mix[i % len(mix)] for i in range(step * samples, (step + 1) * samples)]
     )
     return [str(task) for task in order[rank() :: world_size()]]
+
+
+def student_learner(pupil: Pupil, config: DistillConfig) -> Learner:
+    """What trains the network of `pupil`."""
+    return Learner(
+        pupil.network,
+        _rates(config),
+        learned=config.learned,
+        layout=config.layout,
+        entries=pupil.entries,
+    )
 
 
 def _rates(config: DistillConfig) -> Rates:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from instantvir_distill.pupils import FULL_SIZE_NAME
 from instantvir_distill.saved import alone, claim
 from instantvir_distill.scenes import Photo, load_photos
 from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
+from instantvir_distill.stocked import Stocked
 from instantvir_distill.teachers import locate_teacher
 from instantvir_distill.teaching import WEIGHTS as TEACHER_WEIGHTS
 from instantvir_distill.teaching import Teaching
@@ -237,10 +239,29 @@ def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if config.device == "cuda":
         torch.cuda.set_device(config.own_device)
-    _join_the_others("nccl" if config.device == "cuda" else "gloo")
-    clips = _training(config, material, folder)
-    Trainer(config, objective_of(config, material, clips), folder).run()
+    _join_the_others("cpu:gloo,cuda:nccl" if config.device == "cuda" else "gloo")
+    if isinstance(config, DistillConfig) and config.stock is not None:
+        _train_from_stock(config, material, folder)
+    else:
+        clips = _training(config, material, folder)
+        Trainer(config, objective_of(config, material, clips), folder).run()
     leave()
+
+
+def _train_from_stock(config: DistillConfig, material: Material, folder: Path) -> None:
+    torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    objective = Stocked(config, partial(_clean_videos, config, material, folder))
+    try:
+        Trainer(config, objective, folder).run()
+    finally:
+        objective.close()
+
+
+def _clean_videos(config: DistillConfig, material: Material, folder: Path) -> CleanVideos:
+    """What a process that makes examples opens."""
+    source = _source(config, material, _training(config, material, folder))
+    assert isinstance(source, CleanVideos)
+    return source
 
 
 def _join_the_others(backend: str) -> None:

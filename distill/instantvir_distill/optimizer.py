@@ -9,15 +9,16 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration of Jordan et al. (2024), Muon."""
 
 
-def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix to `matrix` [m, n], roughly (singular values near 1)."""
+def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices to `matrices` [..., m, n], roughly (singular values near 1)."""
     a, b, c = NEWTON_SCHULZ
-    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
-    x = x / (x.norm() + 1e-7)
+    is_wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if is_wide else matrices.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.mT
+    return x if is_wide else x.mT
 
 
 class Muon(torch.optim.Optimizer):
@@ -35,15 +36,26 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            alike: dict[tuple[int, ...], list[nn.Parameter]] = {}
             for weight in group["params"]:
-                state = self.state[weight]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(weight)
-                buffer = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                update = weight.grad.lerp(buffer, group["momentum"])
-                matrix = orthogonalised(update.flatten(1))
-                scale = 0.2 * max(matrix.shape) ** 0.5
-                weight.add_(matrix.view_as(weight), alpha=-group["lr"] * scale)
+                alike.setdefault(weight.flatten(1).shape, []).append(weight)
+            for shape, weights in alike.items():
+                self._step(
+                    weights, lr=group["lr"] * 0.2 * max(shape) ** 0.5, momentum=group["momentum"]
+                )
+
+    def _step(self, weights: list[nn.Parameter], *, lr: float, momentum: float) -> None:
+        """Of weights of one shape, whose matrices are orthogonalised together."""
+        updates = []
+        for weight in weights:
+            state = self.state[weight]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(weight)
+            assert weight.grad is not None
+            buffer = state["momentum"].lerp_(weight.grad, 1 - momentum)
+            updates.append(weight.grad.lerp(buffer, momentum).flatten(1))
+        for weight, matrix in zip(weights, orthogonalised(torch.stack(updates)), strict=True):
+            weight.add_(matrix.view_as(weight), alpha=-lr)
 
 
 def is_matrix(name: str, weight: Tensor) -> bool:

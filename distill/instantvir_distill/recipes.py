@@ -1,6 +1,7 @@
 """Named training runs: functions that return a complete configuration."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from instantvir_distill.config import (
@@ -9,10 +10,11 @@ from instantvir_distill.config import (
     DistillConfig,
     Phase,
     RunConfig,
+    StockConfig,
     TeacherConfig,
     WanSize,
 )
-from instantvir_distill.data import ENLARGEMENT_BY_4
+from instantvir_distill.data import ENLARGEMENT_BELOW_4, ENLARGEMENT_BY_4
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.methods.amortise import Amortise
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
@@ -20,6 +22,7 @@ from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import Variational
 from instantvir_models.students.fused import FusedConfig
+from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT
 
 TEACHER = "tiny-teacher.safetensors"
 """What recipes with a teacher look for, where `--set teacher=FILE` does not say another."""
@@ -55,6 +58,28 @@ def enlarge() -> DistillConfig:
         mix=(ENLARGEMENT_BY_4,),
         workers=1,
         phases=(Phase(steps=1500, crop=96, frames=1, frames_learned=1),),
+    )
+
+
+def tiny_card() -> DistillConfig:
+    """The embedded student but for its branch, on a card and all processors beside it."""
+    return replace(
+        tiny(),
+        mix=(DENOISE.name,) * 6 + (INPAINT.name, ENLARGEMENT_BELOW_4, DEBLUR.name) * 2,
+        device="cuda",
+        workers=1,
+        stock=StockConfig(),
+        phases=(Phase(steps=9000, crop=96, frames=9, samples=128, frames_learned=3),),
+    )
+
+
+def enlarge_card() -> DistillConfig:
+    """The branch of a student that enlarges by four, on a card."""
+    return replace(
+        enlarge(),
+        device="cuda",
+        stock=StockConfig(),
+        phases=(Phase(steps=9000, crop=96, frames=3, samples=128, frames_learned=3),),
     )
 
 
@@ -187,6 +212,8 @@ def adapt() -> DistillConfig:
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
+    "tiny-card": tiny_card,
+    "enlarge-card": enlarge_card,
     "refine": refine,
     "enlarge": enlarge,
     "calibrate": calibrate,

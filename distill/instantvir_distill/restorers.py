@@ -23,19 +23,13 @@ class FusedRestorer:
         self.student, self.dtype = student, dtype
 
     def __call__(self, examples: Sequence[Example]) -> list[Reconstruction]:
-        starts = [self._start(example) for example in examples]
+        starts = [started(example, self.student) for example in examples]
         with torch.autocast("cpu", dtype=self.dtype, enabled=self.dtype == torch.bfloat16):
             refined = self._refined(starts)
         return [
             self._consistent(example, start, one)
             for example, start, one in zip(examples, starts, refined, strict=True)
         ]
-
-    def _start(self, example: Example) -> Start:
-        block = self.student.frames_per_block
-        needed = -(-example.frames.stop // block) * block  # later frames change nothing
-        shown = condition(during(example.measurement, slice(0, needed)), self.student.config.traits)
-        return _frames(self.student.start(shown, self.student.new_state()), example.frames)
 
     def _consistent(self, example: Example, start: Start, refined: Refined) -> Reconstruction:
         height, width = example.measurement.operator.clean_size(*example.measurement.y.shape[-2:])
@@ -79,6 +73,14 @@ class SequenceRestorer:
             x_hat = data_consistency(x_hat, during(example.measurement, frames), estimate_std=std)
         start = (shown.x_init[:, frames] - x_hat).detach().square().mean().clamp_min(1e-6)
         return Reconstruction(x_hat, start.expand(x_hat.shape[1], 1, *x_hat.shape[-2:]), variance)
+
+
+def started(example: Example, student: FusedStudent) -> Start:
+    """What the student starts from, for the learned frames."""
+    block = student.frames_per_block
+    needed = -(-example.frames.stop // block) * block  # later frames change nothing
+    shown = condition(during(example.measurement, slice(0, needed)), student.config.traits)
+    return _frames(student.start(shown, student.new_state()), example.frames)
 
 
 def _frames(start: Start, frames: slice) -> Start:

@@ -1,0 +1,159 @@
+"""Examples on a card: what is learned from a stock is what would be learned from each example."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from instantvir_distill.config import Phase, StockConfig
+from instantvir_distill.data import ENLARGEMENT_BELOW_4, ENLARGEMENT_BY_4, Sampler
+from instantvir_distill.launch import distill
+from instantvir_distill.methods.base import Networks
+from instantvir_distill.methods.regression import Regression
+from instantvir_distill.recipes import RECIPES
+from instantvir_distill.restorers import FusedRestorer
+from instantvir_distill.sources import CleanVideos
+from instantvir_distill.stock import (
+    PLANES,
+    SYMMETRIES,
+    Makers,
+    Stock,
+    consistent,
+    loss_of,
+    prepared,
+    turned,
+)
+from instantvir_models.checkpoints.load import load_student
+from instantvir_models.errors import UsageError
+from instantvir_models.students.fused import FusedConfig, FusedStudent
+from tests.media_clips import make_clip
+from tests.small_runs import clip
+
+TASKS = ("denoise", "inpaint", "inpaint", "deblur", ENLARGEMENT_BELOW_4, "denoise")
+
+
+def student(**size):
+    torch.manual_seed(0)
+    made = FusedStudent(FusedConfig(fine_channels=8, coarse_channels=8, bottom_channels=8, **size))
+    for weight in made.parameters():
+        weight.data += 0.02 * torch.randn_like(weight)
+    return made
+
+
+def examples(tasks, *, seed=0, crop=48):
+    source = CleanVideos(Sampler([clip("a_1"), clip("b_1", 1)], lossy_fraction=0.2))
+    source.seed(seed)
+    return source.clean_examples(tasks, crops=[crop] * len(tasks), frames=4, learned=2)
+
+
+@pytest.mark.parametrize("tasks", [TASKS, (ENLARGEMENT_BY_4,) * 3], ids=["network", "branch"])
+def test_the_loss_of_a_batch_is_that_of_its_examples(tasks):
+    """Batched modes, masks and weights against operators and consistency one by one."""
+    is_branch = tasks[0] == ENLARGEMENT_BY_4
+    learner = student(enlarger_layers=int(is_branch), enlarger_channels=8)
+    method = Regression(powers={"denoise": 0.25})
+    for seed in range(3):
+        given = examples(tasks, seed=seed)
+        restore = FusedRestorer(learner, dtype=torch.float32)
+        expected = method.loss(given, Networks(restore), torch.Generator())
+        powers = [method.power(task) for task in tasks]
+        batch = prepared(given, learner, powers=powers, tasks=range(len(tasks)))
+        found = loss_of(learner, batch, calibration_weight=method.calibration_weight)
+        torch.testing.assert_close(
+            found.by_example, torch.stack(expected.by_example), rtol=5e-3, atol=5e-3
+        )
+        torch.testing.assert_close(found.total, expected.total, rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize("symmetry", range(SYMMETRIES))
+def test_what_is_turned_stays_consistent_with_what_was_measured(symmetry):
+    learner = student()
+    batch = prepared(examples(TASKS), learner, powers=[0.5] * len(TASKS), tasks=range(len(TASKS)))
+    x_hat = batch.planes("x") + 0.1 * torch.randn(batch.planes("x").shape)
+    variance = torch.full((len(TASKS),), 0.01)
+    colours = (2, 0, 1)
+    whole = replace(
+        batch, pictures=torch.cat([x_hat.half(), batch.pictures[:, :, PLANES["x_init"].start :]], 2)
+    )
+    seen = turned(whole, symmetry, colours)
+    made = consistent(seen.planes("x"), seen, variance)
+    expected = consistent(whole.planes("x"), whole, variance)
+    as_before = replace(
+        whole,
+        pictures=torch.cat([expected.half(), whole.pictures[:, :, PLANES["x_init"].start :]], 2),
+    )
+    again = turned(as_before, symmetry, colours).planes("x")
+    torch.testing.assert_close(made, again, rtol=0, atol=4e-3)
+    assert symmetry == 0 or not torch.allclose(again, expected, atol=0.05)
+
+
+def test_a_stock_keeps_the_newest_and_draws_all_of_them():
+    learner, stock = student(), Stock(5, torch.device("cpu"))
+    for seed in range(4):
+        batch = prepared(
+            examples(("denoise",) * 2, seed=seed), learner, powers=[1, 1], tasks=[seed] * 2
+        )
+        stock.add(batch)
+        assert len(stock) == min(2 * (seed + 1), 5)
+    drawn = stock.drawn(64, np.random.default_rng(0))
+    assert set(drawn.task.tolist()) == {1, 2, 3}
+    assert len(drawn) == 64
+
+
+def _broken(seed):
+    raise ValueError("broken")
+    yield
+
+
+def test_makers_that_die_are_missed():
+    makers = Makers(_broken, count=1)
+    with pytest.raises(RuntimeError, match="have died"):
+        for _ in range(100):
+            makers.next(seconds=0.5)
+
+
+@pytest.mark.parametrize("recipe", ["tiny-card", "enlarge-card"])
+def test_the_recipes_of_a_card_run_on_its_stand_in(tmp_path, recipe):
+    (tmp_path / "clips").mkdir()
+    for name in ("a_1", "b_1"):
+        make_clip(tmp_path / "clips" / f"{name}.mp4", width=64, height=64, num_frames=8)
+    config = RECIPES[recipe]()
+    first = tmp_path / "first.safetensors"
+    if config.initial_weights is not None:
+        from instantvir_models.checkpoints.load import save_student
+
+        save_student(student(), first, dtype=torch.float32)
+    config = replace(
+        config,
+        device="cpu",
+        initial_weights=str(first) if config.initial_weights else None,
+        student=FusedConfig(
+            fine_channels=8, coarse_channels=8, bottom_channels=8,
+            enlarger_layers=config.student.enlarger_layers and 1, enlarger_channels=8,
+        ),
+        stock=StockConfig(sequences=40, least=16, makers=1),
+        phases=(Phase(steps=3, crop=48, frames=4, samples=8, frames_learned=2),),
+    )  # fmt: skip
+    made = distill(config, clips=tmp_path / "clips", folder=tmp_path / "run")
+    assert load_student(str(made)).student.config == config.student
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"stock": None}, "learns from a stock"),
+        ({"method": "self_supervised"}, "takes `stock` away|take `stock` away"),
+        ({"phases": 2}, "give one phase"),
+    ],
+)
+def test_what_does_not_go_with_a_stock_is_said(change, sentence):
+    from instantvir_distill.methods.self_supervised import SelfSupervised
+
+    config = RECIPES["tiny-card"]()
+    if "method" in change:
+        change = {"method": SelfSupervised()}
+    if "phases" in change:
+        change = {"phases": config.phases * 2}
+    with pytest.raises(UsageError, match=sentence):
+        replace(config, **change)
