@@ -143,7 +143,7 @@ def card_tests(place: Place) -> Iterator[Row]:
     """The tests that need a card; without one all of them are skipped."""
     paths = [
         str(ROOT / "tests" / "models" / name)
-        for name in ("test_wan_offload.py", "test_operators.py")
+        for name in ("test_wan_offload.py", "test_operators.py", "test_on_a_card.py")
     ]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", *paths]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

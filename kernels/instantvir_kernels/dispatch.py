@@ -22,6 +22,9 @@ from instantvir_kernels.reference import Quantised
 
 logger = logging.getLogger(__name__)
 
+FLEX_SHAPES = 64
+"""Shapes and strides that FlexAttention is compiled for in one process."""
+
 
 def backend() -> str:
     """The backend that `INSTANTVIR_KERNELS` asks for, `auto` if it asks for none.
@@ -256,8 +259,11 @@ def _flex_mask(queries: int, keys: int, tokens_per_block: int, device: torch.dev
 
 @cache
 def _compiled_flex() -> Any:
+    from torch._dynamo import config
     from torch.nn.attention.flex_attention import flex_attention
 
+    # past the limit every score is built, without a word: 48 GB at the size of a training sequence
+    config.cache_size_limit = max(config.cache_size_limit, FLEX_SHAPES)
     return torch.compile(flex_attention, dynamic=False)
 
 

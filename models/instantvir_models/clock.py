@@ -49,13 +49,6 @@ class StepClock:
             _LISTENING.reset(token)
         self._turn_to(outer)
 
-    @contextmanager
-    def on_cpu(self, step: Step) -> Iterator[None]:
-        """Time what is done inside, on the CPU."""
-        started = time.perf_counter()
-        yield
-        self._seconds[step] += time.perf_counter() - started
-
     def settle(self) -> None:
         """Read the times of the device; call when everything asked of it is known to be done."""
         for step, started, ended in self._unread:

@@ -108,9 +108,13 @@ def _broken(seed):
 
 def test_makers_that_die_are_missed():
     makers = Makers(_broken, count=1)
-    with pytest.raises(RuntimeError, match="have died"):
+
+    def wait():
         for _ in range(100):
             makers.next(seconds=0.5)
+
+    with pytest.raises(RuntimeError, match="have died"):
+        wait()
 
 
 @pytest.mark.parametrize("recipe", ["tiny-card", "enlarge-card"])

@@ -58,11 +58,8 @@ def test_a_step_on_a_card_takes_what_the_card_took_and_nobody_waits_for_it(monke
             card.work(70)
         card.finish()
         clock.settle()
-        with clock.on_cpu(Step.CONVERT):
-            pass
     assert clock.seconds(Step.ESTIMATE) == pytest.approx(0.010)
     assert clock.seconds(Step.STUDENT) == pytest.approx(0.140)
-    assert clock.seconds(Step.CONVERT) == 0
 
 
 def test_a_step_on_the_cpu_is_timed_by_its_clock(monkeypatch):

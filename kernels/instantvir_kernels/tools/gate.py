@@ -9,9 +9,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 """Of `reference.largest_error`, for kernels that multiply in this type; what rounding explains is
 a fifth of it or less."""
 
-TOLERANCE_8_BITS = 4e-2
-"""Likewise over int8 keys and values, which alone explain 2.5e-2."""
-
 
 def head_by_head(run: Callable[..., Sequence[Tensor]], *tensors: Tensor) -> list[Tensor]:
     """The results [B, S, N, D] of `run(*tensors)`, computed one head at a time.

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # who only decodes does not pay for it
+    import torch
     from torch import Tensor
 
 
-def to_unit(frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Tensor:
-    """float32 [1, T, 3, H, W] in [-1, 1], from uint8 or uint16 [T, H, W, 3].
+def to_unit(
+    frames: NDArray[np.uint8] | NDArray[np.uint16], device: torch.device | str = "cpu"
+) -> Tensor:
+    """float32 [1, T, 3, H, W] in [-1, 1] on `device`, from uint8 or uint16 [T, H, W, 3].
 
-    `to_uint8` (or `to_uint16`) gives exactly the same integers back.
+    `to_uint8` (or `to_uint16`) gives exactly the same integers back. To another device than the CPU
+    the integers travel, a quarter of the bytes.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(f"expected frames of shape [T, H, W, 3], got {list(frames.shape)}")
@@ -23,8 +28,16 @@ def to_unit(frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Tensor:
     import torch
 
     half = float(np.iinfo(frames.dtype).max) / 2
+    if str(device) != "cpu":
+        there = torch.from_numpy(_whole_numbers(frames)).to(device)
+        return there.permute(0, 3, 1, 2).float().unsqueeze(0).div_(half).sub_(1.0)
     channels_first = np.ascontiguousarray(frames.transpose(0, 3, 1, 2), dtype=np.float32)
     return torch.from_numpy(channels_first).unsqueeze(0).div_(half).sub_(1.0)
+
+
+def _whole_numbers(frames: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[Any]:
+    """In a type that every device takes."""
+    return np.ascontiguousarray(frames, np.uint8 if frames.dtype == np.uint8 else np.int32)
 
 
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:
@@ -32,19 +45,42 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
 
     A value that is not a number is a fault upstream: it raises ValueError, not a black pixel.
     """
-    return _to_integers(x, 255).astype(np.uint8)
+    return stored_levels(levels(x, 255))  # type: ignore[return-value]
 
 
 def to_uint16(x: Tensor) -> NDArray[np.uint16]:
     """uint16 [T, H, W, 3] on the full scale 0..65535; otherwise as `to_uint8`."""
-    return _to_integers(x, 65535).astype(np.uint16)
+    return stored_levels(levels(x, 65535))  # type: ignore[return-value]
 
 
-def _to_integers(x: Tensor, maximum: int) -> NDArray[np.int32]:
+@dataclass(frozen=True)
+class Levels:
+    """Whole numbers where they were computed; nobody has waited for them."""
+
+    values: Tensor
+    """[T, H, W, 3] uint8, or int32 where there are more of them."""
+    is_any_nan: Tensor
+    """Whether one of them came from what is not a number, a scalar."""
+
+
+def levels(x: Tensor, maximum: int) -> Levels:
+    """x, float [1, T, 3, H, W] clamped to [-1, 1], in whole levels from 0 to `maximum`."""
+    import torch
+
     if x.ndim != 5 or x.shape[0] != 1 or x.shape[2] != 3:
         raise ValueError(f"expected a tensor of shape [1, T, 3, H, W], got {list(x.shape)}")
-    levels = x.detach()[0].permute(0, 2, 3, 1).float().add(1.0).mul(maximum / 2).round()
-    if bool(levels.isnan().any()):
+    exact = x.detach()[0].permute(0, 2, 3, 1).float().add(1.0).mul(maximum / 2).round()
+    kind = torch.uint8 if maximum <= 255 else torch.int32
+    return Levels(exact.clamp(0, maximum).to(kind), exact.isnan().any())
+
+
+def stored_levels(found: Levels) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """uint8 or uint16 [T, H, W, 3]; waits for the device.
+
+    Raises:
+        ValueError: if one of them is not a number.
+    """
+    values: NDArray[Any] = found.values.cpu().numpy()
+    if bool(found.is_any_nan):
         raise ValueError("the frames contain NaN")
-    integers: NDArray[np.int32] = levels.clamp(0, maximum).int().cpu().numpy()
-    return integers
+    return values if values.dtype == np.uint8 else values.astype(np.uint16)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from instantvir_models.clock import Step, StepClock
 from instantvir_models.errors import DeviceMemoryError, UsageError
-from instantvir_models.media.convert import to_uint8, to_uint16, to_unit
+from instantvir_models.media.convert import levels, stored_levels, to_unit
 from instantvir_models.operators.compose import awaits_masks, masked
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.run.kept import KeptMemory, can_be_kept
@@ -63,7 +63,7 @@ class SessionReport:
     consistency_seconds: float
     """Seconds for data consistency and the residual."""
     convert_seconds: float
-    """Seconds between 8- or 16-bit pixels and tensors, on the CPU."""
+    """Seconds between 8- or 16-bit pixels and tensors."""
     block_seconds: tuple[float, ...]
     """Wall seconds of each of the latest blocks."""
     frame_std: tuple[float, ...]
@@ -194,8 +194,8 @@ class Session:
         """
         self._check_frames(frames)
         self._check_masks(frames, known, guessed)
-        with self._clock.on_cpu(Step.CONVERT):
-            self._window.extend(to_unit(frames)[0].unbind(0))
+        with self._clock.on_device(Step.CONVERT):
+            self._window.extend(to_unit(frames, self._device)[0].unbind(0))
             nothing = [None] * len(frames)
             self._known.extend(nothing if known is None else known)
             self._guessed.extend(nothing if guessed is None else guessed)
@@ -369,10 +369,10 @@ class Session:
                 x = _enlarged(self._estimate(_halved(measurement), inside))
             else:
                 x = self._estimate(measurement, inside)
-        x = x.cpu()  # waits for the device
+        with self._clock.on_device(Step.CONVERT):
+            found = levels(x, 65535 if self._bit_depth_is_16 else 255)
+        pixels = stored_levels(found)  # waits for the device
         self._clock.settle()
-        with self._clock.on_cpu(Step.CONVERT):
-            pixels = (to_uint16 if self._bit_depth_is_16 else to_uint8)(x)
 
         self._next_out += size
         drop = max(0, self._next_out - self._radius - self._first_in_window)
