@@ -12,11 +12,13 @@ from instantvir_models.media.convert import levels, stored_levels, to_uint8, to_
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
+from instantvir_models.students.wan.settings import Footprint
 from tests.wan_small import small_student
 
 pytestmark = pytest.mark.cuda
 
 CARD = torch.device("cuda")
+WHOLE = Footprint(6, 3)
 
 
 def moving(frames, height=48, width=64):
@@ -41,7 +43,7 @@ def test_a_recorded_stream_gives_the_same_pixels(kind):
     pixels, given = moving(80), {}
     for recorder in (None, CudaRecorder):
         student = small_student(kind, window_latents=6).for_device(CARD)
-        student = replace(student, new_recorder=recorder)
+        student = replace(student.placed(WHOLE), new_recorder=recorder)
         given[recorder] = restored(Amortised(student), "blur:sigma=2+noise:std=5", pixels, CARD)
     np.testing.assert_array_equal(given[None], given[CudaRecorder])
 
@@ -80,7 +82,8 @@ def test_flex_attention_is_compiled_for_more_shapes_than_torch_allows(monkeypatc
     before = torch.cuda.max_memory_allocated()
     for blocks in range(2, 14):
         q, k, v = (
-            torch.randn(1, 512 * blocks, 2, 64, device=CARD, dtype=torch.bfloat16) for _ in range(3)
+            torch.randn(1, 512 * blocks, 16, 64, device=CARD, dtype=torch.bfloat16) for _ in range(3)
         )
         dispatch.block_causal_attention(q, k, v, tokens_per_block=512)
-    assert torch.cuda.max_memory_allocated() - before < 1e8
+    every_score = 16 * (512 * 13) ** 2 * 4
+    assert torch.cuda.max_memory_allocated() - before < every_score / 3
