@@ -29,8 +29,9 @@ FIELDS = ("auto", "none", "top", "bottom", "telecine")
 CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
 RECIPES = (
-    "tiny", "refine", "enlarge", "calibrate", "tiny-teacher", "tiny-self-supervised",
-    "tiny-amortised", "tiny-posterior", "sharpen", "adapt", "wan-1.3b-lean", "wan-1.3b",
+    "tiny", "tiny-card", "enlarge-card", "refine", "enlarge", "calibrate", "tiny-teacher",
+    "tiny-self-supervised", "tiny-amortised", "tiny-posterior", "sharpen", "adapt",
+    "wan-1.3b-lean", "wan-1.3b",
 )  # fmt: skip
 
 
