@@ -134,7 +134,7 @@ class Sampler:
         rng = self.rng
         sigma = 3.0 if rng.random() < 0.3 else math.exp(rng.uniform(math.log(0.5), math.log(5)))
         true = GaussianBlur(sigma)
-        told = GaussianBlur(sigma * rng.uniform(0.9, 1.1)) if self._is_one_of(0.25) else true
+        told = GaussianBlur(sigma * rng.uniform(0.88, 1.14)) if self._is_one_of(0.35) else true
         noise_std = 0.0 if rng.random() < 0.15 else self._level(0.7, 10)
         return self._measured(x, DEBLUR, true, noise_std, told=told, lossy=self._codec())
 
@@ -196,17 +196,18 @@ class Sampler:
         y = seen + (_coarse(noise, coarseness) if coarseness else noise)
         y = stored(y) if lossy is None else to_unit(round_trip(to_uint8(y), lossy))
         if told_noise is None:
-            true_noise = noise_std if lossy is None else beyond_usual_loss(y - seen)
-            told_noise = true_noise * self._inaccuracy(is_lossy=lossy is not None)
+            told_noise = noise_std if lossy is None else noise_behind(operator, y - seen)
+            told_noise *= self._inaccuracy(operator, is_lossy=lossy is not None)
         degradation = Degradation(
             operator=told or operator, noise_std=told_noise, is_lossy=lossy is not None
         )
         return Sample(x, Measurement(y, degradation), task.name)
 
-    def _inaccuracy(self, *, is_lossy: bool) -> float:
+    def _inaccuracy(self, operator: Operator, *, is_lossy: bool) -> float:
         """What the noise is told to be, over what it is."""
         if is_lossy:
-            return math.exp(self.rng.normal(0, 0.2))
+            spread = 0.2 if operator.only_selects else 0.45
+            return math.exp(self.rng.normal(0, spread))
         return self.rng.uniform(0.9, 1.1) if self._is_one_of(0.3) else 1.0
 
 
@@ -214,6 +215,17 @@ def _coarse(noise: Tensor, sigma: float) -> Tensor:
     """White noise [1, T, 3, h, w] smoothed, its standard deviation kept."""
     smooth = GaussianBlur(sigma).A(noise)
     return smooth * (noise.std() / smooth.std().clamp_min(1e-6))
+
+
+def noise_behind(operator: Operator, error: Tensor) -> float:
+    """What is told of a measurement that a codec changed by `error`, noise included.
+
+    Where something is inverted all of it is told, as who estimates it finds it: an inverse that takes
+    what a codec added for picture makes it many times larger.
+    """
+    if operator.only_selects:
+        return beyond_usual_loss(error)
+    return float(error.square().mean().sqrt())
 
 
 def beyond_usual_loss(error: Tensor) -> float:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from instantvir_distill.clips import Clip, load_clips
-from instantvir_distill.data import beyond_usual_loss
+from instantvir_distill.data import noise_behind
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.media import to_uint8, to_unit
@@ -63,6 +63,7 @@ COLUMNS = (
     Column("CRF 28", "identity", 0, h264(28)), Column("CRF 36", "identity", 0, h264(36)),
     Column("noise 10 CRF 28", "identity", 10, h264(28)),
     Column("noise 6 MJPEG 12", "identity", 6, mpeg("mjpeg", 12)),
+    Column("blur 2 CRF 20", "blur2", 0, h264(20)), Column("x2 CRF 24", "area2", 0, h264(24)),
 )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def measured(x: Tensor, column: Column, *, seed: int) -> Measurement:
     if column.lossy is None:
         return Measurement(stored(y), degradation)
     y = to_unit(round_trip(to_uint8(y), column.lossy))
-    told = beyond_usual_loss(y - degradation.operator.A(x))
+    told = noise_behind(degradation.operator, y - degradation.operator.A(x))
     return Measurement(y, replace(degradation, noise_std=told, is_lossy=True))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.conjugate_gradients import conjugate_gradients
-from instantvir_models.operators.measurement import ROUNDING_STD, Measurement
+from instantvir_models.operators.measurement import LEAST_LOSSY_STD, ROUNDING_STD, Measurement
 from instantvir_models.operators.modes import (
     Grid,
     band_means,
@@ -92,7 +92,9 @@ def noise_variance(measurement: Measurement) -> float:
     is_exact = degradation.noise_std == 0 and not degradation.is_lossy
     if is_exact and (degradation.operator.only_selects or degradation.operator.is_identity):
         return EXACT_STD**2
-    return degradation.noise_std**2 + ROUNDING_STD**2
+    is_inverse = degradation.is_lossy and not degradation.operator.only_selects
+    least = LEAST_LOSSY_STD if is_inverse else 0.0
+    return max(degradation.noise_std, least) ** 2 + ROUNDING_STD**2
 
 
 def initial_estimate(measurement: Measurement) -> Tensor:
