@@ -408,7 +408,8 @@ def distill(
         str | None,
         typer.Option(
             help="`tiny` (from scratch, if there are clips; `tiny-card` on a card); of a given "
-            "student `refine`, `enlarge` (its branch for x4), `calibrate`, `sharpen`, `adapt` (if there are measurements); "
+            "student `refine`, `enlarge` (its branch for x4), `calibrate`, `sharpen`, `adapt` (if "
+            "there are measurements); "
             "`tiny-teacher`, and what it teaches; `wan-1.3b-lean`, the paper's",
             autocompletion=completed(RECIPES),
             show_default=False,
