@@ -118,11 +118,12 @@ def check(warm, folder, verb, **kill):
 
 def points(warm, tmp_path, material, verb, number):
     """(options of a case) for so many kills: each step on the disk, and times between them."""
-    folder = fresh(tmp_path / "whole", material, verb, there=False)
-    began = time.monotonic()
-    whole = warm.run(*command(verb), folder=folder)
-    seconds = time.monotonic() - began
-    assert whole.status == 0, whole.stderr
+    for name in ("first", "whole"):  # the first one of all waits for the process to load everything
+        folder = fresh(tmp_path / name, material, verb, there=False)
+        began = time.monotonic()
+        whole = warm.run(*command(verb), folder=folder)
+        seconds = time.monotonic() - began
+        assert whole.status == 0, whole.stderr
     steps = [{"kill_at": step} for step in range(1, whole.steps + 1)][: number // 2 + 1]
     times = number - len(steps)
     return [*steps, *({"kill_after": seconds * (i + 0.5) / times} for i in range(times))]

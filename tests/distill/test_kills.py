@@ -7,18 +7,22 @@ from contextlib import suppress
 
 import pytest
 
+from instantvir_cli.signals import ended_by_signals
 from instantvir_distill.trainer import Trainer
 from tests.distill.test_trainer import CONFIG, Fit, same, weights
 from tests.warm import Case, _count_steps
 
 
-def killed(folder, step):
-    """How many steps on the disk a run took that was killed before one of them."""
+SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]
+
+
+def killed(folder, step, by=signal.SIGKILL):
+    """How many steps on the disk a run took that was sent a signal before one of them."""
     count = mmap.mmap(-1, 8)
     child = os.fork()
     if not child:
-        with suppress(BaseException):
-            case = Case(args=[], folder=str(folder), kill_at=step, signal=signal.SIGKILL)
+        with suppress(BaseException), ended_by_signals():  # as the command hears them
+            case = Case(args=[], folder=str(folder), kill_at=step, signal=by)
             _count_steps(case, count)
             trainer = Trainer(CONFIG, Fit(), folder)
             for _ in range(2):
@@ -29,11 +33,11 @@ def killed(folder, step):
     return int.from_bytes(count[:], "little")
 
 
-def check(tmp_path, steps):
+def check(tmp_path, steps, by=signal.SIGKILL):
     Trainer(CONFIG, Fit(), tmp_path / "whole").run()
     for step in steps:
         folder = tmp_path / str(step)
-        killed(folder, step)
+        killed(folder, step, by)
         Trainer(CONFIG, Fit(), folder).run()
         same(weights(tmp_path / "whole"), weights(folder), rtol=0, atol=0)
         assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000012"]
@@ -46,6 +50,7 @@ def test_some_kills(tmp_path):
 
 
 @pytest.mark.slow
-def test_fifty_kills(tmp_path):
+@pytest.mark.parametrize("by", SIGNALS)
+def test_fifty_kills(tmp_path, by):
     last = killed(tmp_path / "counted", None)
-    check(tmp_path, sorted({1 + i * (last - 1) // 49 for i in range(50)}))
+    check(tmp_path, sorted({1 + i * (last - 1) // 49 for i in range(50)}), by)

@@ -54,6 +54,9 @@ READ_ERRORS_ALLOWED = 1000
 
 _USUAL_THREADS = 4
 
+_STRICT = {"err_detect": "aggressive"}
+"""A slice of H.264 (CAVLC) that does not end where its data do is damaged: half of flipped bits show so."""
+
 
 class ContainerReader(VideoReader):
     """The main video stream of a container; audio and subtitles wait in `demuxer` for a writer.
@@ -283,6 +286,7 @@ class _Opening:
             read_errors_allowed=READ_ERRORS_ALLOWED,
             largest_packet_bytes=rules.largest_packet_bytes,
             open_next=self.source.open_next_piece,
+            path=self.source.path,
         )
 
 
@@ -296,4 +300,4 @@ def _prepare_decoder(
     context.thread_type = "AUTO" if may_hold_back else "SLICE"
     # With frame threads FFmpeg exports the quantisers of a frame that another thread still decodes.
     exported = {} if may_hold_back else EXPORT_OPTIONS
-    context.options = {**exported, **rules.decoder_options}
+    context.options = {**exported, **_STRICT, **rules.decoder_options}

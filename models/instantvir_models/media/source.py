@@ -75,9 +75,18 @@ class ContainerSource:
         return source_name(self.source)
 
     @property
+    def path(self) -> Path | None:
+        """The file that is read; None of anything else."""
+        if not isinstance(self.source, (str, Path)):
+            return None
+        text = str(self.source)
+        path = Path(text.partition(":")[2] if scheme_of(text) == "file" else text)
+        return path if path.is_file() else None
+
+    @property
     def is_file(self) -> bool:
         """Whether it is a whole file, which may be read twice."""
-        return isinstance(self.source, (str, Path)) and Path(self.source).is_file()
+        return self.path is not None
 
     def open(self) -> InputContainer:
         """The opened container, or VideoOpenError."""
@@ -142,8 +151,8 @@ class ContainerSource:
             return _standard_input()
         text = str(self.source)
         _check_path(text, is_device=self.input_format is not None)
-        if ("%" in text or is_image_file(text)) and self.is_file:  # no pattern, and no list
-            return _under_a_plain_name(Path(text))
+        if ("%" in text or is_image_file(text)) and self.path is not None:  # no pattern, no list
+            return _under_a_plain_name(self.path)
         return as_address(text) if self.input_format is None or self.is_file else text
 
     def _address(self, target: str | BinaryIO) -> str | None:
