@@ -12,7 +12,6 @@ from instantvir_distill.trainer import Trainer
 from tests.distill.test_trainer import CONFIG, Fit, same, weights
 from tests.warm import Case, _count_steps
 
-
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import closing
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ SANDBOX = InputRules(sandbox=True)
 HEAD = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split('\\n')\n"
     "from instantvir_models.media import walled_child\n"
+    "hand_on = walled_child._hand_on\n"
 )
 RUN = "\nwalled_child._hand_on = instead\nwalled_child.run(*sys.argv[1:])\n"
 
@@ -138,16 +140,54 @@ HOSTILE = {
         "say nonsense",
     ),
     "shout": ("def instead(wanted, pictures, tell): tell(info=[0] * 10, frame=1)", "nonsense"),
+    "name a number that is never written out": (
+        "def instead(wanted, pictures, tell): tell(info=dict(frame_rate='1e999999999'), fields=None)",
+        "say nonsense",
+    ),
+    "use up its time": (
+        "import os, signal\ndef instead(*_): os.kill(os.getpid(), signal.SIGXCPU)",
+        "busy for 120 s of processor time without a picture",
+    ),
+    "drip": (
+        "import os, time\n"
+        "def instead(wanted, pictures, tell):\n"
+        "    def only(**what):\n"
+        "        tell(**what)\n"
+        "        os.write(pictures, bytes.fromhex('1a45dfa3801853806701ffffffffffffffec1f000000'))\n"
+        "        while os.write(pictures, bytes(1)): time.sleep(0.1)\n"
+        "    hand_on(wanted, pictures, only)",
+        "busy for 2 s without a picture",
+    ),
+    "name walls that are none": ("def instead(_, __, tell): tell(walls=[2])", "say nonsense"),
+    "lose what is no loss": (
+        "def instead(wanted, pictures, tell): hand_on(\n"
+        "    wanted, pictures, lambda **what: tell(**what | (dict(losses=5) if 'damage' in what else {})))",
+        "say nonsense",
+    ),
+    "come at no time": (
+        "def instead(wanted, pictures, tell):\n"
+        "    def late(**what):\n"
+        "        what.get('frame', {})['pts'] = 10**30\n"
+        "        tell(**what)\n"
+        "    hand_on(wanted, pictures, late)",
+        "say nonsense",
+    ),
+    "hand on what another decoder would have to read": (
+        "walled_child.ENCODERS = {'matroska': walled_child.EncoderSettings(codec='libx264')}\n"
+        "walled_child.PIX_FMTS = {('matroska', 8, False): 'yuv420p'}\ninstead = hand_on",
+        "is not the ffv1 that was to come",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_a_decoder_does_wrong_is_one_sentence(clip, kind, monkeypatch):
-    if kind == "loop":
+    if kind in ("loop", "drip"):
         monkeypatch.setattr(walled, "LONGEST_SECONDS", 2.0)
+        monkeypatch.setattr(walled, "LONGEST_PICTURE_SECONDS", 2.0)
     program, sentence = HOSTILE[kind]
-    with pytest.raises(VideoOpenError, match=sentence):
-        walled_by(program, clip)
+    with pytest.raises(VideoOpenError, match=sentence), closing(walled_by(program, clip)) as reader:
+        list(reader)
 
 
 TRIES = """

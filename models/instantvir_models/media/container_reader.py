@@ -270,6 +270,11 @@ class _Opening:
                 hint="convert it to H.264 with another program first",
             )
         rules, context = self.source.rules, video.codec_context
+        if self.source.codec not in (None, context.codec.canonical_name):
+            raise VideoOpenError(
+                f"{self.source.name} is not the {self.source.codec} that was to come",
+                hint="the file is damaged or hostile",
+            )
         rules.check_size(self.source.name, context.width, context.height)
         is_file = self.source.is_file and not self.source.is_live
         _prepare_decoder(video, self.threads, rules, may_hold_back=is_file)
@@ -287,6 +292,7 @@ class _Opening:
             largest_packet_bytes=rules.largest_packet_bytes,
             open_next=self.source.open_next_piece,
             path=self.source.path,
+            checks_sound=self.source.codec is None,
         )
 
 

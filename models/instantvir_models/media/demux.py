@@ -46,6 +46,7 @@ class Demuxer:
             and one count of time; None when there is none. The first container stays open: it is
             what describes the source, and its decoder decodes all of them.
         path: the file that is read, if it is one.
+        checks_sound: whether sound is decoded to see whether it is whole.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Demuxer:
         largest_packet_bytes: int = USUAL_RULES.largest_packet_bytes,
         open_next: Callable[[], InputContainer | None] = lambda: None,
         path: Path | None = None,
+        checks_sound: bool = True,
     ) -> None:
         self._read_errors_allowed, self._open_next = read_errors_allowed, open_next
         self._largest_packet_bytes = largest_packet_bytes
@@ -84,7 +86,9 @@ class Demuxer:
         self._parts = PartCheckSums(path, container.format.name)
         self._expected = ExpectedPictures(codec_name)
         self._sound_checks = {
-            stream.index: SoundCheck(stream) for stream in others if stream.type == "audio"
+            stream.index: SoundCheck(stream)
+            for stream in others
+            if checks_sound and stream.type == "audio"
         }
         self.shortage: av.FFmpegError | None = None
         """That there was too little memory, or no thread more: it need not be the data's fault."""

@@ -68,6 +68,8 @@ class ContainerSource:
     """Give up on a network source that is silent for so long."""
     rules: InputRules = USUAL_RULES
     """How far it may reach, and what it may cost."""
+    codec: str | None = None
+    """The one codec that may be decoded, where whoever hands the container on is not trusted."""
 
     @property
     def name(self) -> str:
@@ -96,6 +98,7 @@ class ContainerSource:
             **(LIVE_OPTIONS if self.is_live else {}),
             **(self.input_options or {}),
             **whitelists(self._address(target), self.input_format, self.rules),
+            **({} if self.codec is None else {"codec_whitelist": self.codec}),
         }
         buffer_bytes = LIVE_BUFFER_BYTES if self.is_live else USUAL_BUFFER_BYTES
         try:
