@@ -346,6 +346,7 @@ def convert(
         typer.Argument(help="model.pt, .ckpt, .pth, .safetensors or a folder", metavar="[SRC]"),
     ] = None,
     about: ConversionOptions,
+    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make a checkpoint folder of published weights: student, autoencoder, text encoder, prompt."""
@@ -353,7 +354,7 @@ def convert(
     from instantvir_cli.convert import run_convert
 
     console.set_up(quiet=quiet)
-    run_convert(source, output, about)
+    run_convert(source, output, about, overwrite=overwrite)
 
 
 @app.command(cls=Verb, epilog="instantvir info tiny\ninstantvir info deblur/ --json")

@@ -54,7 +54,7 @@ def material(tmp_path_factory):
 
 
 def command(verb):
-    """Without `--overwrite`, which `convert` does not have."""
+    """Without `--overwrite`."""
     return [verb.split()[0], *VERBS[verb][0]]
 
 
@@ -106,8 +106,7 @@ def check(warm, folder, verb, **kill):
     killed = warm.run(*command(verb), *leave, folder=folder, **kill)
     assert is_right(folder, verb, may_be_old=there), (verb, kill)
     left = "hidden folder" if hidden(folder) else "nothing hidden"
-    again = ["--overwrite"] if verb != "convert" else []
-    ended = warm.run(*command(verb), *again, folder=folder)
+    ended = warm.run(*command(verb), "--overwrite", folder=folder)
     assert ended.status == 0, (verb, kill, ended.stderr)
     assert is_right(folder, verb, may_be_old=False), (verb, kill)
     for name in VERBS[verb][1]:

@@ -358,7 +358,7 @@ class _Child:
             )
         if "bug" in said:
             told = "".join(a if a.isprintable() or a == "\n" else "?" for a in str(said["bug"]))
-            raise RuntimeError(f"the decoder in the sandbox failed:\n{told[-2 * _LONGEST_TEXT:]}")
+            raise RuntimeError(f"the decoder in the sandbox failed:\n{told[-2 * _LONGEST_TEXT :]}")
 
     def _listen(self, words: int) -> None:
         """Take the lines in, in a thread of its own."""
