@@ -147,3 +147,14 @@ def test_kills_at_the_last_steps(warm, tmp_path, material, verb):
     assert whole.status == 0, whole.stderr
     for step in {whole.steps // 2, whole.steps - 1}:
         check(warm, fresh(tmp_path / str(step), material, verb, there=False), verb, kill_at=step)
+
+
+def test_a_signal_while_the_hidden_folder_goes_leaves_none(warm, tmp_path, material):
+    """It stayed, empty, until the next run."""
+    whole = warm.run(*command("degrade"), folder=fresh(tmp_path / "w", material, "degrade", there=False))
+    for step in (whole.steps - 1, whole.steps):
+        folder = fresh(tmp_path / str(step), material, "degrade", there=False)
+        ended = warm.run(*command("degrade"), folder=folder, kill_at=step, signal=SIGTERM)
+        assert ended.status == 128 + SIGTERM, ended.stderr
+        assert hidden(folder) == []
+        assert is_right(folder, "degrade", may_be_old=False)
