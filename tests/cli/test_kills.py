@@ -151,7 +151,9 @@ def test_kills_at_the_last_steps(warm, tmp_path, material, verb):
 
 def test_a_signal_while_the_hidden_folder_goes_leaves_none(warm, tmp_path, material):
     """It stayed, empty, until the next run."""
-    whole = warm.run(*command("degrade"), folder=fresh(tmp_path / "w", material, "degrade", there=False))
+    whole = warm.run(
+        *command("degrade"), folder=fresh(tmp_path / "w", material, "degrade", there=False)
+    )
     for step in (whole.steps - 1, whole.steps):
         folder = fresh(tmp_path / str(step), material, "degrade", there=False)
         ended = warm.run(*command("degrade"), folder=folder, kill_at=step, signal=SIGTERM)
