@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.media import check_sums, create_video, open_video
 from instantvir_models.media.check_sums import SliceCheckSums
 from instantvir_models.media.expected import ExpectedPictures
@@ -190,6 +190,33 @@ def test_a_slice_of_h264_that_ends_too_early_is_told(tmp_path):
     for seed in (2, 15, 25, 26):
         damage = read(with_a_flipped_bit(clip, "video", seed % 10, seed))[1]
         assert "1 frame had to be guessed in part" in (damage.message or ""), seed
+
+
+def test_a_packet_that_is_too_large_is_told_with_its_size(tmp_path):
+    clip = make_clip(tmp_path / "in.mkv", codec="ffv1", num_frames=4)
+    with av.open(str(clip)) as container:
+        sizes = [packet.size for packet in container.demux(video=0) if packet.size]
+    largest = min(sizes) - 1
+    with open_video(clip, threads=1) as reader:
+        reader.demuxer._largest_packet_bytes = largest
+        assert len(list(reader)) < 4
+        message = reader.damage.message
+    assert f"of more than {largest / 1e6:.3g} MB left out" in message
+    assert "`--max-pixels`" in message
+
+
+def test_where_a_video_was_looked_for_is_told(tmp_path):
+    """A source that goes on behind what was looked at may hold one all the same."""
+    sound = with_sound(tmp_path / "clip.mkv", "pcm_s16le", num_frames=2, seconds=70.0)
+    with av.open(str(sound)) as source, av.open(str(tmp_path / "long.wav"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    with pytest.raises(VideoOpenError) as caught:
+        open_video(tmp_path / "long.wav")
+    assert caught.value.hint == "found 1 audio stream (pcm_s16le) in its first 5 MB"
 
 
 @pytest.mark.parametrize("codec", ["flac", "ac3", "aac"])

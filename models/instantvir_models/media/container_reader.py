@@ -37,7 +37,7 @@ from instantvir_models.media.fields import (
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.limits import clock_may_jump
 from instantvir_models.media.picture import PictureFormat
-from instantvir_models.media.reach import InputRules
+from instantvir_models.media.reach import PROBED_BYTES, InputRules
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import SourceTimeline, Trim
 
@@ -262,7 +262,8 @@ class _Opening:
         video = main_video_stream(container)
         if video is None:
             raise VideoOpenError(
-                f"{self.source.name} has no video stream", hint=found_instead(container)
+                f"{self.source.name} has no video stream",
+                hint=f"{found_instead(container)}{self._where_looked()}",
             )
         if video.codec_context is None:
             raise VideoOpenError(
@@ -294,6 +295,12 @@ class _Opening:
             path=self.source.path,
             checks_sound=self.source.codec is None,
         )
+
+    def _where_looked(self) -> str:
+        """Nothing of a file that was looked through."""
+        path = self.source.path
+        is_small = path is not None and path.stat().st_size <= PROBED_BYTES
+        return "" if is_small else f" in its first {PROBED_BYTES / 1e6:.0f} MB"
 
 
 def _prepare_decoder(

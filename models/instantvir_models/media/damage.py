@@ -65,6 +65,8 @@ class Account:
         self._longest_gap_seconds = Fraction(0)
         self._delivered_frames = 0
         self._undecodable: list[Fraction | None] = []
+        self._too_large: list[Fraction | None] = []
+        self._largest_packet_bytes = 0
         self._tells_early = True
         self._first_keyframe_seconds: Fraction | None = None
         self._before_keyframe: list[Fraction | None] = []
@@ -78,7 +80,7 @@ class Account:
     def undecodable_packets(self) -> int:
         """Packets that gave no picture."""
         early = len(self._before_keyframe) if self._tells_early else 0
-        return len(self._undecodable) + early
+        return len(self._undecodable) + len(self._too_large) + early
 
     @property
     def has_lost_some(self) -> bool:
@@ -121,6 +123,11 @@ class Account:
         """A packet that is shown at `seconds` gave no picture, or a place could not be read."""
         if seconds is None or seconds not in self._before_keyframe:
             self._undecodable.append(seconds)
+
+    def note_too_large(self, largest_bytes: int, seconds: Fraction | None) -> None:
+        """A packet of more than `largest_bytes` was left out."""
+        self._largest_packet_bytes = largest_bytes
+        self._too_large.append(seconds)
 
     def note_decoded(self, seconds: Fraction | None) -> None:
         """A picture that is shown at `seconds` was decoded, maybe one that nobody wants."""
@@ -190,6 +197,12 @@ class Account:
             )
         if lost:
             parts.append(f"{counted(len(lost), 'packet')} could not be decoded{_times(lost)}")
+        if self._too_large:
+            larger = f"{counted(len(self._too_large), 'packet')} of more than"
+            left_out = (
+                f"{self._largest_packet_bytes / 1e6:.3g} MB left out{_times(self._too_large)}"
+            )
+            parts.append(f"{larger} {left_out}; a larger `--max-pixels` allows larger ones")
         if self._corrupt:
             guessed = f"{counted(len(self._corrupt), 'frame')} had to be guessed in part"
             parts.append(f"{guessed}{_times(self._corrupt)}")

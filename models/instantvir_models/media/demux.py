@@ -216,7 +216,7 @@ class Demuxer:
             if packet.size == 0:
                 continue
             if packet.size > self._largest_packet_bytes:
-                self.account.note_undecodable(None)
+                self.account.note_too_large(self._largest_packet_bytes, self._shown(packet))
                 continue
             self.account.note_end(packet)
             self._place(packet)

@@ -24,6 +24,9 @@ MOST_STREAMS = 256
 BYTES_PER_PIXEL = 16
 """More than any picture of one packet takes, be it raw: four channels of 32 bits."""
 
+PROBED_BYTES = 5_000_000
+"""At the beginning of a source, in which its streams are looked for: FFmpeg's own number."""
+
 HEAD_BYTES = 4096
 """Of a source that are looked at for what it is."""
 

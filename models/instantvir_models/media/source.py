@@ -19,6 +19,7 @@ from instantvir_models.media.names import as_address, is_image_file, source_name
 from instantvir_models.media.nut import NutPieces
 from instantvir_models.media.reach import (
     MOST_STREAMS,
+    PROBED_BYTES,
     USUAL_RULES,
     InputRules,
     head_of,
@@ -95,6 +96,7 @@ class ContainerSource:
         target = self._target()
         self._refuse_what_reaches(target)
         options = {
+            "probesize": str(PROBED_BYTES),
             **(LIVE_OPTIONS if self.is_live else {}),
             **(self.input_options or {}),
             **whitelists(self._address(target), self.input_format, self.rules),
