@@ -381,6 +381,7 @@ def export(
     push: Annotated[
         str | None, typer.Option(help="ORG/REPO on the Hub to upload it to", metavar="REPO")
     ] = None,
+    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make a student that was trained ready for the Hub: weights, configuration, card."""
@@ -388,7 +389,7 @@ def export(
     from instantvir_cli.export import export_student
 
     console.set_up(quiet=quiet)
-    export_student(source, output, push=push)
+    export_student(source, output, push=push, overwrite=overwrite)
 
 
 @app.command(cls=Verb, epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine")
