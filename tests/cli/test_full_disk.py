@@ -120,7 +120,8 @@ def test_what_we_write(warm, tmp_path, material, sizes, name, part, place):
     path = next(path for path in written if path.endswith(part))
     # the video was complete, and is safe, when its comparison is not
     allowed = {"out.mkv", "out.compare.mp4"} if name in ("compare", "report") else ()
-    check(warm, tmp_path / "work", material, name, allowed, full=(part, at(place, written[path])))
+    size = written[path] - (500 if part == "page.html" else 0)  # it holds times, of any length
+    check(warm, tmp_path / "work", material, name, allowed, full=(part, at(place, size)))
 
 
 @pytest.mark.parametrize("place", PLACES)

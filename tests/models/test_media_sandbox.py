@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import sys
 from contextlib import closing
 
@@ -231,6 +232,51 @@ def test_the_child_reads_its_file_and_can_do_nothing_else(clip, caplog, monkeypa
         pytest.skip("this kernel has no Landlock")
     assert set(done.values()) == {"PermissionError"}, done
     assert clip.exists()
+
+
+BY_CALLS = """
+import os, threading
+from pathlib import Path
+from instantvir_models.media import walls
+walls._landlocked = lambda readable: []
+walls.raise_walls(walls.Limits(memory_bytes=2**32), [])
+def tried(what):
+    try:
+        what()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+thread = threading.Thread(target=lambda: None)
+print(tried(thread.start), tried(lambda: open(os.__file__)))
+folder = os.open(".", os.O_RDONLY)
+print(*(tried(what) for what in (
+    lambda: os.open("victim", os.O_WRONLY),
+    lambda: os.open("victim", os.O_RDONLY | os.O_TRUNC),
+    lambda: os.open("new", os.O_CREAT),
+    lambda: os.truncate("victim", 0),
+    lambda: os.utime("victim"),
+    lambda: os.mkdir("new", dir_fd=folder),
+    lambda: os.chmod("victim", 0),
+    lambda: os.fork() or os._exit(0),
+    lambda: os.kill(os.getppid(), 0),
+    lambda: os.pidfd_open(os.getppid()),
+)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp")
+def test_calls_of_the_kernel_change_nothing_where_files_have_no_wall(tmp_path):
+    """Without Landlock files could be emptied, folders made, other processes begun and signalled."""
+    pytest.importorskip("pyseccomp")
+    (tmp_path / "victim").write_text("precious")
+    done = subprocess.run(
+        [sys.executable, "-c", BY_CALLS], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    able, unable = done.stdout.splitlines()
+    assert able == "done done"
+    assert set(unable.split()) == {"PermissionError"}
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_what_is_found_and_restored_is_the_same(tmp_path):
