@@ -12,6 +12,7 @@ from instantvir_models.media.check_sums import SliceCheckSums
 from instantvir_models.media.expected import ExpectedPictures
 from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.names import as_address
+from instantvir_models.media.whole import ebml_element
 from instantvir_models.outputs.names import scheme_of
 from tests.media_clips import make_clip, picture
 from tests.models.test_media_companions import restored, with_sound
@@ -125,6 +126,21 @@ def test_a_damaged_cluster_is_told_where_it_is_and_not_where_it_is_passed_over(t
         assert ("part of the file" in (damage.message or "")) == is_told, start
 
 
+def test_parts_without_end_are_not_counted(tmp_path, monkeypatch):
+    """A file of nothing but empty elements would take minutes."""
+    clip = make_clip(tmp_path / "in.mkv", num_frames=2)
+    looked_at = []
+
+    def element(file, at):
+        looked_at.append(at)
+        return ebml_element(file, at)
+
+    monkeypatch.setattr(check_sums, "MOST_PARTS", 3)
+    monkeypatch.setattr(check_sums, "ebml_element", element)
+    assert read(clip)[1].message is None
+    assert len(looked_at) == 3
+
+
 def test_a_damaged_description_of_tracks_is_told(tmp_path):
     clip = make_clip(tmp_path / "in.mkv", metadata={"title": "a"})
     data = bytearray(clip.read_bytes())
@@ -181,6 +197,8 @@ def test_leading_pictures_without_what_they_refer_to_are_not_missed():
         lost_key.sent(pts)
     assert lost_key.shown(5) == [0, 1, 2]
     assert ExpectedPictures("h264").ended() == []
+    endless = ExpectedPictures("av1")
+    assert sum((endless.sent(pts) for pts in range(2000)), []) == list(range(2000 - 512))
 
 
 def test_a_slice_of_h264_that_ends_too_early_is_told(tmp_path):

@@ -103,6 +103,8 @@ _PARTS_OF_A_SEGMENT = frozenset(
      0x1254C367}
 )  # fmt: skip
 _STEP_BYTES = 2**20
+MOST_PARTS = 1_000_000
+"""Of a file that are looked at; more are there to take time."""
 
 
 class PartCheckSums:
@@ -118,7 +120,7 @@ class PartCheckSums:
         self._path = path if "matroska" in format_name else None
         self._file: BinaryIO | None = None
         self._has_any = False
-        self._at, self._end = 0, 0
+        self._at, self._end, self._left = 0, 0, MOST_PARTS
 
     def contradicted(self, position: int | None) -> bool:
         """Whether a part is damaged that was reached with the packet at this position.
@@ -130,7 +132,8 @@ class PartCheckSums:
         is_wrong = False
         with suppress(OSError, IndexError):
             file = self._file or self._opened(self._path)
-            while self._at <= position and self._at < self._end:
+            while self._at <= position and self._at < self._end and self._left > 0:
+                self._left -= 1
                 is_wrong |= self._is_next_wrong(file, position)
         return is_wrong
 

@@ -271,7 +271,7 @@ class Demuxer:
         if packet is not None and self._decoding_times is not None:
             self._decoding_times.decoded(packet.dts)
         if packet is not None and not packet.is_discard:
-            self._expected.sent(packet.pts)
+            self._note_missing(self._expected.sent(packet.pts))
         try:
             pictures = self.video.codec_context.decode(packet)
         except av.error.EOFError:

@@ -5,6 +5,9 @@ from __future__ import annotations
 _ONE_EACH = frozenset({"hevc", "av1"})
 """Codecs with a picture for each packet; others have hidden ones, or two packets for a picture."""
 
+_MOST_WAITING = 512
+"""Pictures that a decoder may hold back; of a file with more the first ones do not come."""
+
 
 class ExpectedPictures:
     """Finds packets of which no picture came, though nothing was said: the decoders of HEVC and AV1 leave
@@ -20,11 +23,17 @@ class ExpectedPictures:
         self._sent = self._refused = 0
         self._has_shown = False
 
-    def sent(self, pts: int | None) -> None:
-        """A packet with a picture to be shown then was decoded."""
-        if self._is_asked and pts is not None:
-            self._sent += 1
-            self._waiting[pts] = self._sent
+    def sent(self, pts: int | None) -> list[int]:
+        """A packet with a picture to be shown then is decoded; times of those waited for in vain."""
+        if not self._is_asked or pts is None:
+            return []
+        self._sent += 1
+        self._waiting[pts] = self._sent
+        return self._missing([next(iter(self._waiting))]) if self._is_full else []
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) > _MOST_WAITING
 
     def refused(self) -> None:
         """The decoder said that it could not make a picture: one that does not come is told."""
