@@ -346,6 +346,7 @@ def convert(
         typer.Argument(help="model.pt, .ckpt, .pth, .safetensors or a folder", metavar="[SRC]"),
     ] = None,
     about: ConversionOptions,
+    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make a checkpoint folder of published weights: student, autoencoder, text encoder, prompt."""
@@ -353,7 +354,7 @@ def convert(
     from instantvir_cli.convert import run_convert
 
     console.set_up(quiet=quiet)
-    run_convert(source, output, about)
+    run_convert(source, output, about, overwrite=overwrite)
 
 
 @app.command(cls=Verb, epilog="instantvir info tiny\ninstantvir info deblur/ --json")
@@ -380,6 +381,7 @@ def export(
     push: Annotated[
         str | None, typer.Option(help="ORG/REPO on the Hub to upload it to", metavar="REPO")
     ] = None,
+    overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make a student that was trained ready for the Hub: weights, configuration, card."""
@@ -387,7 +389,7 @@ def export(
     from instantvir_cli.export import export_student
 
     console.set_up(quiet=quiet)
-    export_student(source, output, push=push)
+    export_student(source, output, push=push, overwrite=overwrite)
 
 
 @app.command(cls=Verb, epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine")

@@ -1,7 +1,7 @@
 """What a person sees: everything here goes to standard error; standard output is for data."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
@@ -13,6 +13,28 @@ if TYPE_CHECKING:
     from instantvir_models.students.fitting import Notice
 
 console = Console(file=cast("IO[str]", StandardError()), soft_wrap=True, highlight=False)
+
+
+_elsewhere: Callable[[str], None] | None = None
+
+
+def show_elsewhere(hand_on: Callable[[str], None]) -> None:
+    """From now on lines are given to `hand_on`, which may be called from several threads: those of a
+    process beside others go to the one that owns the terminal, and it may `show` them."""
+    global _elsewhere
+    _elsewhere = hand_on
+
+
+def show(line: str) -> None:
+    """A line that `hand_on` was given."""
+    console.print(line)
+
+
+def _put(line: str) -> None:
+    if _elsewhere is None:
+        show(line)
+    elif not console.quiet:
+        _elsewhere(line)
 
 
 class _Spoken(logging.Handler):
@@ -40,12 +62,12 @@ def _shown(text: str) -> str:
 
 def say(message: str) -> None:
     """One line for a person."""
-    console.print(_shown(message))
+    _put(_shown(message))
 
 
 def warn(message: str) -> None:
     """One line that deserves attention."""
-    console.print(f"[yellow]warning:[/yellow] {_shown(message)}")
+    _put(f"[yellow]warning:[/yellow] {_shown(message)}")
 
 
 def warn_all(messages: Iterable[str]) -> None:
@@ -63,7 +85,7 @@ def tell(notices: "Iterable[Notice]") -> None:
 def fail(message: str, hint: str | None) -> None:
     """The error, a blank line and what to do; shown even when quiet."""
     quiet, console.quiet = console.quiet, False
-    console.print(f"[red]error:[/red] {_shown(message)}")
+    _put(f"[red]error:[/red] {_shown(message)}")
     if hint:
-        console.print(f"\n[cyan]hint:[/cyan] {_shown(hint)}")
+        _put(f"\n[cyan]hint:[/cyan] {_shown(hint)}")
     console.quiet = quiet

@@ -8,7 +8,7 @@ from instantvir_cli import console
 from instantvir_cli.options import ConversionOptions
 from instantvir_models.checkpoints.config import CONFIG_NAME, WanCheckpoint, read_config
 from instantvir_models.checkpoints.convert import found_in, save_found
-from instantvir_models.checkpoints.folder import save_prompt
+from instantvir_models.checkpoints.folder import PROMPT_NAME, save_prompt
 from instantvir_models.checkpoints.prompt import (
     ENCODER_VARIABLE,
     check_replaceable,
@@ -20,6 +20,7 @@ from instantvir_models.checkpoints.prompt import (
 )
 from instantvir_models.checkpoints.text_encoder import TextEncoderConfig, has_tokenizer
 from instantvir_models.errors import CheckpointError, UsageError
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.students.wan.transformer import WanConfig
 from instantvir_models.tasks import parse_task
 
@@ -31,11 +32,13 @@ DTYPES = {
 }
 
 
-def run_convert(source: Path | None, output: Path, about: ConversionOptions) -> None:
+def run_convert(
+    source: Path | None, output: Path, about: ConversionOptions, *, overwrite: bool
+) -> None:
     """Add a network, a prompt or both to a checkpoint and say what is still missing.
 
     Raises:
-        UsageError: if the options do not go together.
+        UsageError: if the options do not go together, or what is to be made is there already.
         CheckpointError: if the source is not usable, a prompt does not fit the student, or it would
             replace a file that is none.
         VideoWriteError: if the output cannot be written.
@@ -53,11 +56,13 @@ def run_convert(source: Path | None, output: Path, about: ConversionOptions) -> 
                 hint=f"weights go into a folder: `-o {output.with_suffix('')}`",
             )
         _refuse_options_of_weights(about)
-        _write_prompt(about.prompt, output)
+        _write_prompt(about.prompt, output, overwrite=overwrite)
         return
     if source is None:
         _refuse_options_of_weights(about)
-    if source is not None and not _add_network(source, output, about):
+    if about.prompt is not None:
+        refuse(output / PROMPT_NAME, may_replace=overwrite)
+    if source is not None and not _add_network(source, output, about, overwrite=overwrite):
         return
     if about.prompt is not None:
         _add_prompt(about.prompt, output)
@@ -65,7 +70,7 @@ def run_convert(source: Path | None, output: Path, about: ConversionOptions) -> 
         _say_what_is_missing(output, read_config(output))
 
 
-def _add_network(source: Path, output: Path, about: ConversionOptions) -> bool:
+def _add_network(source: Path, output: Path, about: ConversionOptions, *, overwrite: bool) -> bool:
     """Whether it became a part of a checkpoint; a text encoder serves all of them instead."""
     found = found_in(source, use_average=about.average)
     if isinstance(found.config, TextEncoderConfig):
@@ -81,6 +86,7 @@ def _add_network(source: Path, output: Path, about: ConversionOptions) -> bool:
         task=about.task,
         operators=about.operators,
         dtype=DTYPES[about.dtype],
+        may_replace=overwrite,
     )
     weights = sum(tensor.numel() for tensor in found.tensors.values())
     console.say(
@@ -129,8 +135,9 @@ def _add_prompt(prompt: str, folder: Path) -> None:
     console.say(f"{folder}: its prompt has {text.rows.shape[1]} rows")
 
 
-def _write_prompt(prompt: str, path: Path) -> None:
+def _write_prompt(prompt: str, path: Path, *, overwrite: bool) -> None:
     check_replaceable(path)
+    refuse(path, may_replace=overwrite)
     wan = WanConfig()
     text = read_prompt(prompt, text_dim=wan.text_dim, text_len=wan.text_len)
     save_rows(text.rows, path, text=_words(prompt))

@@ -12,6 +12,7 @@ from instantvir_models.checkpoints.hub import upload
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.small import WEIGHTS_NAME, save_small
 from instantvir_models.errors import CheckpointError, UsageError
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.students.fused import FusedStudent
 from instantvir_models.students.tiny import TinyStudent
 
@@ -19,17 +20,19 @@ VALIDATION_NAME = "validation.jsonl"
 """Where `python -m instantvir_distill.evaluate ... --log` of a run is looked for."""
 
 
-def export_student(source: Path, output: Path, *, push: str | None) -> None:
+def export_student(source: Path, output: Path, *, push: str | None, overwrite: bool) -> None:
     """Make `output` a complete checkpoint of what is in `source`, and upload it if wanted.
 
     Raises:
-        UsageError: if they are the same folder.
+        UsageError: if they are the same folder, or `output` holds one that may not be replaced.
         CheckpointError: if there is no student, or the Hub refuses it.
         VideoWriteError: if it cannot be written.
     """
     if source.exists() and output.exists() and source.samefile(output):
         raise UsageError("a student is not exported onto itself", hint="give another `-o`")
     made = _found(source)
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        refuse(output / name, may_replace=overwrite)
     if made.is_dir():
         _copy_folder(made, output)
     else:

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from rich.table import Table
 from instantvir_cli import __version__, console
 from instantvir_cli.options import ModelOptions, SuiteOptions
 from instantvir_models.errors import UsageError
+from instantvir_models.outputs.claim import claim, told
 from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.speed.meters import hardware
 from instantvir_models.suite.clips import CleanClip, bundled_clips, clips_of
@@ -54,9 +56,10 @@ def run_suite_command(
         seed=SEED,
     )
     folder = asked.output or Path("suite")
-    suite = run_suite(plan, folder, _receipt(threads), say=console.say)
-    write_tables(suite, folder)
-    save_page(suite_page(suite, folder), report or folder / "report.html", may_replace=True)
+    with _alone_in(folder):
+        suite = run_suite(plan, folder, _receipt(threads), say=console.say)
+        write_tables(suite, folder)
+        save_page(suite_page(suite, folder), report or folder / "report.html", may_replace=True)
     if as_json:
         typer.echo((folder / "results.json").read_text(encoding="utf-8"), nl=False)
     else:
@@ -65,6 +68,15 @@ def run_suite_command(
         console.say(
             f"written to {folder}: {page}results.json, results.csv, results.md, and the films"
         )
+
+
+def _alone_in(folder: Path) -> AbstractContextManager[object]:
+    """Two runs would write each other's rows. What is no folder is refused when the suite begins."""
+    if folder.exists() and not folder.is_dir():
+        return nullcontext()
+    with told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return claim(folder / "suite")
 
 
 def write_tables(suite: Suite, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """`--jobs N`: several videos side by side, each in a process that can die alone."""
 
 import multiprocessing
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -101,6 +102,9 @@ class _Worker:
                 error=_death(self.process.exitcode),
                 sentence=str(_death(self.process.exitcode)),
             )
+        if isinstance(said, _Line):
+            console.show(said.text)
+            return None
         if isinstance(said, library.Progress):
             assert self._advance is not None
             self._advance(said)
@@ -138,6 +142,8 @@ def _work(
 ) -> None:
     """In the process: restore what comes through `connection` until that closes."""
     console.set_up(quiet=request.is_quiet)
+    voice = _Voice(connection)
+    console.show_elsewhere(voice.line)
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt), ended_by_signals():
         use_threads(threads)
         plan = request.plan()  # whose tasks are no data that crosses processes
@@ -145,21 +151,45 @@ def _work(
             solver = request.model.open()
         except InstantVIRError as error:
             connection.recv()
-            connection.send(error)
+            voice.say(error)
             return
         while True:
             job: Job = connection.recv()
-            connection.send(attempt(job, plan, solver, request, _Telling(connection)))
+            voice.say(attempt(job, plan, solver, request, _Telling(voice)))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One for the terminal, which two processes would write over each other's, and over what moves there."""
+
+    text: str
+
+
+class _Voice:
+    """Says things to the process that asked, from whatever thread."""
+
+    def __init__(self, connection: "Connection[Any, Any]") -> None:
+        self._connection, self._alone = connection, threading.Lock()
+
+    def say(self, what: Any) -> None:
+        """Send it."""
+        with self._alone:
+            self._connection.send(what)
+
+    def line(self, text: str) -> None:
+        """A line for the terminal; lost where nobody listens any more."""
+        with suppress(OSError):
+            self.say(_Line(text))
 
 
 class _Telling:
     """Tells the process that asked how far it is, now and then."""
 
-    def __init__(self, connection: "Connection[Any, Any]") -> None:
-        self._connection, self._next_seconds = connection, 0.0
+    def __init__(self, voice: _Voice) -> None:
+        self._voice, self._next_seconds = voice, 0.0
 
     def __call__(self, progress: library.Progress) -> None:
         now = time.monotonic()
         if now >= self._next_seconds:
             self._next_seconds = now + TICK_SECONDS
-            self._connection.send(progress)
+            self._voice.say(progress)

@@ -39,12 +39,14 @@ def last_checkpoint(folder: Path) -> Path | None:
 def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
     """Write `state` as the newest checkpoint; the one before goes when it is complete.
 
-    Every worker calls this.
+    Every worker calls this. A step that is there already, complete, is not written again.
 
     Raises:
         VideoWriteError: if it cannot be written; the one before is then still there.
     """
     place = folder / "checkpoints" / f"step-{step:08d}"
+    if place.exists():
+        return
     partial = place.with_suffix(".part")
     if rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
@@ -62,8 +64,6 @@ def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
     if rank() == 0:
         for path in partial.rglob("*"):
             sync_file(path)
-        if place.exists():
-            shutil.rmtree(place)
         os.replace(partial, place)
         sync_folder(place.parent)
         for older in place.parent.iterdir():

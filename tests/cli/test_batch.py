@@ -103,6 +103,12 @@ def test_jobs_side_by_side_make_the_same_files(tapes, tmp_path):
     assert sorted(row["status"] for row in json.loads(two.stdout)) == [0, 0, 3]
     for name in ("b.restored.mp4", "more/c.restored.mkv"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    # lines of workers are shown by the process that owns the terminal, where they cannot mix
+    assert said_of(two.stderr, "b.mp4") == said_of(one.stderr, "b.mp4") != []
+
+
+def said_of(stderr, name):
+    return [line.replace("/two/", "/one/") for line in stderr.splitlines() if f"/{name} (" in line]
 
 
 @pytest.mark.slow

@@ -184,11 +184,29 @@ def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path, weights, monkeypatch,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tensors_module, "save_file", half_written)
-    result = run("convert", weights, "-o", out)
+    result = run("convert", weights, "-o", out, "--overwrite")
     assert result.exit_code == ExitStatus.BAD_OUTPUT
     assert "cannot be written: No space left on device" in said(result)
     assert out.exists() == there_before
     assert not there_before or contents(out) == before
+
+
+def test_a_part_that_is_there_is_not_replaced_without_leave(tmp_path, weights):
+    out = tmp_path / "out"
+    save_folder(small_student(), out, WanCheckpoint(task="deblur"))
+    before = contents(out)
+    result = run("convert", weights, "-o", out)
+    assert result.exit_code == ExitStatus.USAGE
+    assert "autoencoder.safetensors` exists already" in said(result).replace(" au", "au")
+    assert contents(out) == before
+    shorter = ["--overwrite", "--dtype", "float16"]
+    assert run("convert", weights, "-o", out, *shorter).exit_code == 0
+    assert contents(out)["autoencoder.safetensors"] != before["autoencoder.safetensors"]
+    for output in (out, tmp_path / "rows.safetensors"):
+        assert run("convert", "--prompt", "", "-o", output).exit_code == 0
+        again = run("convert", "--prompt", "", "-o", output)
+        assert again.exit_code == ExitStatus.USAGE
+        assert "exists already" in said(again)
 
 
 def test_what_a_killed_conversion_left_is_told_and_not_taken(tmp_path, weights):
@@ -199,7 +217,7 @@ def test_what_a_killed_conversion_left_is_told_and_not_taken(tmp_path, weights):
     left.mkdir()
     (left / "lock").touch()
     (left / "transformer.safetensors").write_bytes(b"half")
-    result = run("convert", weights, "-o", out)
+    result = run("convert", weights, "-o", out, "--overwrite")
     assert result.exit_code == 0, result.stderr
     assert (out / "transformer.safetensors").read_bytes() == good
     assert "left by a run that was ended" in said(result) or "of an earlier run" in said(result)
@@ -235,8 +253,9 @@ def test_a_part_may_be_converted_in_place(tmp_path):
     save_folder(small_student(), tmp_path, WanCheckpoint(task="deblur"))
     before = load_file(tmp_path / "autoencoder.safetensors")
     result = run(
-        "convert", tmp_path / "autoencoder.safetensors", "-o", tmp_path, "--dtype", "float16"
-    )
+        "convert", tmp_path / "autoencoder.safetensors", "-o", tmp_path, "--dtype", "float16",
+        "--overwrite",
+    )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     after = load_file(tmp_path / "autoencoder.safetensors")
     assert all(torch.equal(after[key], before[key].half()) for key in before)

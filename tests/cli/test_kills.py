@@ -54,7 +54,7 @@ def material(tmp_path_factory):
 
 
 def command(verb):
-    """Without `--overwrite`, which `convert` does not have."""
+    """Without `--overwrite`."""
     return [verb.split()[0], *VERBS[verb][0]]
 
 
@@ -106,8 +106,7 @@ def check(warm, folder, verb, **kill):
     killed = warm.run(*command(verb), *leave, folder=folder, **kill)
     assert is_right(folder, verb, may_be_old=there), (verb, kill)
     left = "hidden folder" if hidden(folder) else "nothing hidden"
-    again = ["--overwrite"] if verb != "convert" else []
-    ended = warm.run(*command(verb), *again, folder=folder)
+    ended = warm.run(*command(verb), "--overwrite", folder=folder)
     assert ended.status == 0, (verb, kill, ended.stderr)
     assert is_right(folder, verb, may_be_old=False), (verb, kill)
     for name in VERBS[verb][1]:
@@ -118,11 +117,12 @@ def check(warm, folder, verb, **kill):
 
 def points(warm, tmp_path, material, verb, number):
     """(options of a case) for so many kills: each step on the disk, and times between them."""
-    folder = fresh(tmp_path / "whole", material, verb, there=False)
-    began = time.monotonic()
-    whole = warm.run(*command(verb), folder=folder)
-    seconds = time.monotonic() - began
-    assert whole.status == 0, whole.stderr
+    for name in ("first", "whole"):  # the first one of all waits for the process to load everything
+        folder = fresh(tmp_path / name, material, verb, there=False)
+        began = time.monotonic()
+        whole = warm.run(*command(verb), folder=folder)
+        seconds = time.monotonic() - began
+        assert whole.status == 0, whole.stderr
     steps = [{"kill_at": step} for step in range(1, whole.steps + 1)][: number // 2 + 1]
     times = number - len(steps)
     return [*steps, *({"kill_after": seconds * (i + 0.5) / times} for i in range(times))]
@@ -147,3 +147,16 @@ def test_kills_at_the_last_steps(warm, tmp_path, material, verb):
     assert whole.status == 0, whole.stderr
     for step in {whole.steps // 2, whole.steps - 1}:
         check(warm, fresh(tmp_path / str(step), material, verb, there=False), verb, kill_at=step)
+
+
+def test_a_signal_while_the_hidden_folder_goes_leaves_none(warm, tmp_path, material):
+    """It stayed, empty, until the next run."""
+    whole = warm.run(
+        *command("degrade"), folder=fresh(tmp_path / "w", material, "degrade", there=False)
+    )
+    for step in (whole.steps - 1, whole.steps):
+        folder = fresh(tmp_path / str(step), material, "degrade", there=False)
+        ended = warm.run(*command("degrade"), folder=folder, kill_at=step, signal=SIGTERM)
+        assert ended.status == 128 + SIGTERM, ended.stderr
+        assert hidden(folder) == []
+        assert is_right(folder, "degrade", may_be_old=False)

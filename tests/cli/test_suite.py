@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from instantvir_cli.app import app
 from instantvir_cli.exit_status import ExitStatus
 from instantvir_models.media import EncoderSettings, Frame, create_video
+from instantvir_models.outputs.claim import claim
 from instantvir_models.solvers.registry import named_solver
 from instantvir_models.suite.results import SuiteSolver
 from instantvir_models.suite.systems import ONE_PASS, STUDENT, Made, System
@@ -62,6 +63,17 @@ def test_a_suite_prints_tables_and_writes_files(tmp_path, clips, without_network
     assert "| instantvir |" in (out / "results.md").read_text(encoding="utf-8")
     again = invoke(*words, "--json")
     assert json.loads(again.stdout)["suite"]["rows"][0] == stored["suite"]["rows"][0]
+
+
+def test_two_suites_in_one_folder_are_refused(tmp_path, clips, without_networks):
+    """Each would have read and replaced the other's rows."""
+    out = tmp_path / "results"
+    out.mkdir()
+    with claim(out / "suite"):
+        second = invoke("--clips", clips, "--length", 2, "-o", out)
+    assert second.exit_code == ExitStatus.USAGE
+    assert "is being written by another run" in " ".join(second.stderr.split())
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_blank_prompt_is_no_words_and_needs_no_text_encoder(
     save_rows(small_text(rows=4).rows, checkpoint / "prompt.safetensors", text="a red square")
     told = frames_of(restored(clip, checkpoint))
     once = frames_of(restored(clip, checkpoint, "--prompt", " "))
-    assert run("convert", "-o", checkpoint, "--prompt", "").exit_code == 0
+    assert run("convert", "-o", checkpoint, "--prompt", "", "--overwrite").exit_code == 0
     for_good = frames_of(restored(clip, checkpoint))
     for frames in (once, for_good):
         assert all((a == b).all() for a, b in zip(frames, plain, strict=True))
@@ -184,8 +184,9 @@ def test_a_prompt_takes_the_place_of_prompts_only(checkpoint, name):
     assert result.exit_code == ExitStatus.NO_CHECKPOINT
     assert "is there, and it is no prompt that instantvir wrote" in said(result)
     assert path.read_bytes() == before
-    for _ in range(2):
-        assert run("convert", "--prompt", "", "-o", checkpoint / "new.safetensors").exit_code == 0
+    for again in ([], ["--overwrite"]):
+        made = run("convert", "--prompt", "", "-o", checkpoint / "new.safetensors", *again)
+        assert made.exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,14 @@ def test_rows_that_do_not_fit_are_refused(clip, checkpoint, rows, sentence):
     for result in (
         restore(clip, checkpoint),
         run("info", checkpoint),
-        run("convert", "-o", checkpoint, "--prompt", checkpoint / "prompt.safetensors"),
+        run(
+            "convert",
+            "-o",
+            checkpoint,
+            "--prompt",
+            checkpoint / "prompt.safetensors",
+            "--overwrite",
+        ),
     ):
         assert result.exit_code == ExitStatus.NO_CHECKPOINT
         assert sentence in said(result)

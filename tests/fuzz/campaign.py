@@ -1,6 +1,6 @@
 """Many mutants of one target, each in a child; what went wrong is told, and kept if asked.
 
-python -m tests.fuzz.campaign TARGET [--first 0] [--count 1000] [--seed 0] [--keep FOLDER]
+python -m tests.fuzz.campaign TARGET [--first 0] [--count 1000] [--seed 0] [--keep FOLDER] [--show-silent]
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--show-silent", action="store_true")
     return parser.parse_args()
 
 
@@ -105,7 +106,10 @@ def main() -> None:
             done += 1
             cpu += ending.seconds
             worst_bytes = max(worst_bytes, ending.grown_bytes)
-            silent[mutant.name] += is_silent(ending, whole[mutant.name])
+            if is_silent(ending, whole[mutant.name]):
+                silent[mutant.name] += 1
+                if asked.show_silent:
+                    print(mutant.name, mutant.number, "is silent", file=sys.stderr)
             endings[
                 "BAD" if ending.is_bad else " ".join(ending.said.split()[:2])[:40].split(" ")[0]
             ] += 1

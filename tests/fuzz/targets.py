@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +28,10 @@ from instantvir_models.live.serve import preview
 from instantvir_models.live.serve.bounded import parsed
 from instantvir_models.live.serve.preview import LatestPair, PreviewServer
 from instantvir_models.live.serve.wishes import apply_wishes
-from instantvir_models.media import EncoderSettings, InputRules, create_video, open_video
+from instantvir_models.media import EncoderSettings, InputRules, create_video, open_video, walled
+from instantvir_models.media.plain import to_plain
+from instantvir_models.media.timeline import Trim
+from instantvir_models.media.walled_child import Wanted
 from instantvir_models.operators.sidecar import FORMAT, read_sidecar, sidecar_path
 from instantvir_models.operators.spec import load_mask, save_mask
 from tests import wan_small
@@ -115,6 +121,84 @@ def run_media(data: bytes, name: str, folder: Path) -> str:
     with av.open(str(output)) as written:
         assert written.streams.video
     return f"{'damaged' if damage else 'whole'} {digest.hexdigest()[:16]} {count}"
+
+
+def walled_seeds(folder: Path) -> dict[str, bytes]:
+    """What an honest child hands on of two videos, for which it takes two containers."""
+    made = {}
+    for name, options in {"nut": {}, "matroska": {"subtitles": [(0, 0.1, "words")]}}.items():
+        clip = make_clip(folder / f"{name}.mkv", num_frames=3, audio=True, **options)
+        for part, data in zip(("words", "pictures"), _handed_on(clip), strict=True):
+            made[f"{name}.{part}"] = data
+    return made
+
+
+@cache
+def _handed_on(clip: Path) -> tuple[bytes, bytes]:
+    """The lines and the pictures of a child; a few."""
+    pipes = [os.pipe(), os.pipe()]
+    wanted = Wanted(
+        source=(str(clip),), is_sequence=False, start_seconds=None, duration_seconds=None,
+        frame_rate=None, threads=1, other_streams=True, fields=None, max_pixels=RULES.max_pixels,
+        memory_bytes=walled.MEMORY_BYTES,
+    )  # fmt: skip
+    numbers = [str(write_end) for _, write_end in pipes]
+    walled._widen(pipes[0][1])
+    subprocess.run(
+        [sys.executable, "-c", walled._PROGRAM, "\n".join(walled._import_folders()),
+         json.dumps(to_plain(wanted)), *numbers],
+        pass_fds=[write_end for _, write_end in pipes], check=True,
+    )  # fmt: skip
+    pictures, words = (_emptied(*pipe) for pipe in pipes)
+    return words, pictures
+
+
+def _emptied(read_end: int, write_end: int) -> bytes:
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        return pipe.read()
+
+
+_REPLAY = (
+    "import os, sys; from pathlib import Path\n"
+    "for name, pipe in zip(('pictures', 'words'), sys.argv[-2:]):\n"
+    "    with os.fdopen(int(pipe), 'wb') as file: file.write(Path({folder!r}, name).read_bytes())\n"
+)
+
+
+def run_walled(data: bytes, name: str, folder: Path) -> str:
+    """A decoder that was taken over says what it likes; what comes is written, too."""
+    container, wrong = name.split(".")
+    whole = dict(
+        zip(
+            ("words", "pictures"),
+            _handed_on(folder.parent / "seeds" / f"{container}.mkv"),
+            strict=True,
+        )
+    )
+    for part, content in (whole | {wrong: data}).items():
+        (folder / part).write_bytes(content)
+    (folder / "in.mkv").touch()
+    try:
+        with (
+            closing(walled.WalledReader(
+                folder / "in.mkv", trim=Trim(), frame_rate=None, threads=1, other_streams=True,
+                fields=None, rules=InputRules(sandbox=True, max_pixels=RULES.max_pixels),
+                program=_REPLAY.format(folder=str(folder)),
+            )) as reader,
+            create_video(
+                folder / "out.mkv", info_of=reader, width=reader.info.width,
+                height=reader.info.height, settings=EncoderSettings(codec="ffv1"),
+            ) as writer,
+        ):  # fmt: skip
+            count = 0
+            for picture in reader:
+                writer.write(picture)
+                count += 1
+    except InstantVIRError as error:
+        assert not (folder / "out.mkv").exists(), "half a file was left"
+        return _sentence(error)
+    return f"read {count}"
 
 
 def mask_seeds(folder: Path) -> dict[str, bytes]:
@@ -263,6 +347,7 @@ TARGETS = {
     target.name: target
     for target in (
         Target("media", media_seeds, run_media),
+        Target("walled", walled_seeds, run_walled),
         Target("mask", mask_seeds, run_mask),
         Target("note", note_seeds, run_note),
         Target("configuration", configuration_seeds, run_configuration),

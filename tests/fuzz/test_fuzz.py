@@ -14,7 +14,8 @@ FOUND = Path(__file__).with_name("found")
 """Inputs that once went wrong: TARGET/what.name-of-the-whole-input."""
 
 IN_EVERY_RUN = {
-    "media": 100,
+    "media": 92,
+    "walled": 8,
     "mask": 24,
     "note": 24,
     "configuration": 16,

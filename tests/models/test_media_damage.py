@@ -6,11 +6,13 @@ import av
 import numpy as np
 import pytest
 
-from instantvir_models.errors import VideoWriteError
+from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.media import check_sums, create_video, open_video
 from instantvir_models.media.check_sums import SliceCheckSums
+from instantvir_models.media.expected import ExpectedPictures
 from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.names import as_address
+from instantvir_models.media.whole import ebml_element
 from instantvir_models.outputs.names import scheme_of
 from tests.media_clips import make_clip, picture
 from tests.models.test_media_companions import restored, with_sound
@@ -75,6 +77,165 @@ def _one_slice(data):
     body = data + len(data).to_bytes(3, "big") + b"\0"
     crc = check_sums._crc(memoryview(body), 0)
     return body + crc.to_bytes(4, "big")
+
+
+QUICK = {"preset": "ultrafast", "x265-params": "log-level=none:pools=1:keyint=5:open-gop=0"}
+
+
+def compressed(path, codec, **options):
+    """Ten frames that no codec predicts well."""
+    noise = np.random.default_rng(0).normal(0, 12, (48, 64, 3))
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=25, options=options)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for index in range(10):
+            pixels = picture(index, 64, 48) + np.roll(noise, index, 1)
+            frame = av.VideoFrame.from_ndarray(
+                pixels.clip(0, 255).astype(np.uint8), format="rgb24"
+            ).reformat(format="yuv420p")
+            frame.pts = index
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    return path
+
+
+def pixels_of(frames):
+    return [frame.pixels.tobytes() for frame in frames]
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libx264", "libvpx-vp9", "mpeg4"])
+def test_every_flipped_bit_in_matroska_is_told(tmp_path, codec):
+    """Few bits of HEVC, and none of VP9, are told by a decoder; each cluster has a check sum that nobody
+    looked at."""
+    clip = compressed(tmp_path / "in.mkv", codec, **(QUICK if codec == "libx265" else {}))
+    assert read(clip)[1].message is None
+    for seed in range(10):
+        damage = read(with_a_flipped_bit(clip, "video", seed % 10, seed))[1]
+        assert "1 part of the file with a wrong check sum (at 0.00 s)" in damage.message, seed
+
+
+def test_a_damaged_cluster_is_told_where_it_is_and_not_where_it_is_passed_over(tmp_path):
+    clip = make_clip(
+        tmp_path / "in.mkv", num_frames=250, options={"g": "25"},
+        container_options={"cluster_time_limit": "2000"},
+    )  # fmt: skip
+    damaged = with_a_flipped_bit(clip, "video", 120, 3)
+    assert "part of the file with a wrong check sum (at 4." in read(damaged)[1].message
+    for start, is_told in ((3.9, True), (8.0, False)):
+        _, damage = read(damaged, start_seconds=start, duration_seconds=1.5)
+        assert ("part of the file" in (damage.message or "")) == is_told, start
+
+
+def test_parts_without_end_are_not_counted(tmp_path, monkeypatch):
+    """A file of nothing but empty elements would take minutes."""
+    clip = make_clip(tmp_path / "in.mkv", num_frames=2)
+    looked_at = []
+
+    def element(file, at):
+        looked_at.append(at)
+        return ebml_element(file, at)
+
+    monkeypatch.setattr(check_sums, "MOST_PARTS", 3)
+    monkeypatch.setattr(check_sums, "ebml_element", element)
+    assert read(clip)[1].message is None
+    assert len(looked_at) == 3
+
+
+def test_a_damaged_description_of_tracks_is_told(tmp_path):
+    clip = make_clip(tmp_path / "in.mkv", metadata={"title": "a"})
+    data = bytearray(clip.read_bytes())
+    tracks = data.index(bytes.fromhex("1654ae6b"))
+    data[data.index(b"\x22\xb5\x9c", tracks) + 4] ^= 1  # a letter of a language
+    clip.write_bytes(data)
+    assert "1 part of the file with a wrong check sum (at 0.00 s)" in read(clip)[1].message
+
+
+def test_every_flipped_bit_of_hevc_with_hashes_is_told(tmp_path):
+    """FFmpeg compares them, and tells its log."""
+    options = {**QUICK, "x265-params": QUICK["x265-params"] + ":hash=1"}
+    clip = compressed(tmp_path / "in.mp4", "libx265", **options)
+    whole, damage = read(clip)
+    assert damage.message is None
+    for seed in range(12):
+        frames, damage = read(with_a_flipped_bit(clip, "video", seed % 10, seed))
+        if pixels_of(frames) != pixels_of(whole):
+            assert damage.message is not None, seed
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("codec", ["libx265", "libsvtav1"])
+def test_a_picture_that_does_not_come_is_told(tmp_path, codec, threads):
+    """Of a slice whose head makes no sense FFmpeg told its log alone."""
+    options = QUICK if codec == "libx265" else {"preset": "12", "svtav1-params": "lp=1"}
+    clip = compressed(tmp_path / "in.mp4", codec, **options)
+    assert read(clip, threads=threads)[1].message is None
+    data, lost = clip.read_bytes(), 0
+    with av.open(str(clip)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for packet in packets[1:]:  # without the first, there may be nothing
+        for byte in range(4 if codec == "libx265" else 0, 8):
+            damaged = bytearray(data)
+            damaged[data.index(packet) + byte] ^= 64
+            clip.write_bytes(damaged)
+            frames, damage = read(clip, threads=threads)
+            if len(frames) < 10:
+                lost += 1
+                assert damage.message is not None, byte
+                assert damage.lost_packets >= 10 - len(frames)
+    assert lost > 5
+
+
+def test_leading_pictures_without_what_they_refer_to_are_not_missed():
+    """Those of an open group of pictures behind a place that was sought."""
+    expected = ExpectedPictures("hevc")
+    for pts in (10, 8, 9, 14, 12):
+        expected.sent(pts)
+    assert expected.shown(10) == []
+    assert expected.shown(14) == [12]
+    lost_key = ExpectedPictures("hevc")
+    for pts in (0, 2, 1, 5):
+        lost_key.sent(pts)
+    assert lost_key.shown(5) == [0, 1, 2]
+    assert ExpectedPictures("h264").ended() == []
+    endless = ExpectedPictures("av1")
+    lost = [time for pts in range(2000) for time in endless.sent(pts)]
+    assert lost == list(range(2000 - 512))
+
+
+def test_a_slice_of_h264_that_ends_too_early_is_told(tmp_path):
+    """CAVLC often has no other sign: of 16 flipped bits in 39 that changed pictures nothing was told."""
+    clip = compressed(tmp_path / "in.mp4", "libx264", **{"x264-params": "cabac=0:threads=1"})
+    assert read(clip)[1].message is None
+    for seed in (2, 15, 25, 26):
+        damage = read(with_a_flipped_bit(clip, "video", seed % 10, seed))[1]
+        assert "1 frame had to be guessed in part" in (damage.message or ""), seed
+
+
+def test_a_packet_that_is_too_large_is_told_with_its_size(tmp_path):
+    clip = make_clip(tmp_path / "in.mkv", codec="ffv1", num_frames=4)
+    with av.open(str(clip)) as container:
+        sizes = [packet.size for packet in container.demux(video=0) if packet.size]
+    largest = min(sizes) - 1
+    with open_video(clip, threads=1) as reader:
+        reader.demuxer._largest_packet_bytes = largest
+        assert len(list(reader)) < 4
+        message = reader.damage.message
+    assert f"of more than {largest / 1e6:.3g} MB left out" in message
+    assert "`--max-pixels`" in message
+
+
+def test_where_a_video_was_looked_for_is_told(tmp_path):
+    """A source that goes on behind what was looked at may hold one all the same."""
+    sound = with_sound(tmp_path / "clip.mkv", "pcm_s16le", num_frames=2, seconds=70.0)
+    with av.open(str(sound)) as source, av.open(str(tmp_path / "long.wav"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    with pytest.raises(VideoOpenError) as caught:
+        open_video(tmp_path / "long.wav")
+    assert caught.value.hint == "found 1 audio stream (pcm_s16le) in its first 5 MB"
 
 
 @pytest.mark.parametrize("codec", ["flac", "ac3", "aac"])

@@ -181,6 +181,24 @@ def test_a_quicktime_film_that_keeps_its_pictures_elsewhere_is_refused(tmp_path,
     assert not bell.was_rung
 
 
+def test_a_film_in_parts_opens_none_of_them(tmp_path):
+    """Magic Lantern's: FFmpeg opened film.M00, film.M01 and so on beside film.MLV."""
+
+    def head(number: int) -> bytes:
+        numbers = struct.pack("<QHHIHHIIII", 7, number, 2, 0, 1, 0, 1, 0, 25000, 1000)
+        return b"MLVI" + struct.pack("<I", 52) + b"v2.0\0\0\0\0" + numbers
+
+    raw = b"RAWI" + struct.pack("<IQHH", 180, 0, 64, 48) + bytes(160)
+    (tmp_path / "film.MLV").write_bytes(head(0) + raw)
+    second = tmp_path / "film.M00"
+    second.write_bytes(head(1))
+    watched = Watched(second)
+    with pytest.raises(VideoOpenError, match="is of a kind that is not opened"):
+        open_video(tmp_path / "film.MLV")
+    assert not watched.opened()
+    watched.close()
+
+
 @pytest.mark.parametrize("format_name", ["hls", "concat", "sdp", "image2", "dash"])
 def test_a_format_that_only_names_others_is_refused_by_name(tmp_path, format_name):
     clip = make_clip(tmp_path / "clip.mp4", num_frames=1)

@@ -3,7 +3,9 @@
 import json
 import os
 import socket
+import subprocess
 import sys
+from contextlib import closing
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ SANDBOX = InputRules(sandbox=True)
 HEAD = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split('\\n')\n"
     "from instantvir_models.media import walled_child\n"
+    "hand_on = walled_child._hand_on\n"
 )
 RUN = "\nwalled_child._hand_on = instead\nwalled_child.run(*sys.argv[1:])\n"
 
@@ -138,16 +141,54 @@ HOSTILE = {
         "say nonsense",
     ),
     "shout": ("def instead(wanted, pictures, tell): tell(info=[0] * 10, frame=1)", "nonsense"),
+    "name a number that is never written out": (
+        "def instead(wanted, pictures, tell): tell(info=dict(frame_rate='1e999999999'), fields=None)",
+        "say nonsense",
+    ),
+    "use up its time": (
+        "import os, signal\ndef instead(*_): os.kill(os.getpid(), signal.SIGXCPU)",
+        "busy for 120 s of processor time without a picture",
+    ),
+    "drip": (
+        "import os, time\n"
+        "def instead(wanted, pictures, tell):\n"
+        "    def only(**what):\n"
+        "        tell(**what)\n"
+        "        os.write(pictures, bytes.fromhex('1a45dfa3801853806701ffffffffffffffec1f000000'))\n"
+        "        while os.write(pictures, bytes(1)): time.sleep(0.1)\n"
+        "    hand_on(wanted, pictures, only)",
+        "busy for 2 s without a picture",
+    ),
+    "name walls that are none": ("def instead(_, __, tell): tell(walls=[2])", "say nonsense"),
+    "lose what is no loss": (
+        "def instead(wanted, pictures, tell): hand_on(\n"
+        "    wanted, pictures, lambda **what: tell(**what | (dict(losses=5) if 'damage' in what else {})))",
+        "say nonsense",
+    ),
+    "come at no time": (
+        "def instead(wanted, pictures, tell):\n"
+        "    def late(**what):\n"
+        "        what.get('frame', {})['pts'] = 10**30\n"
+        "        tell(**what)\n"
+        "    hand_on(wanted, pictures, late)",
+        "say nonsense",
+    ),
+    "hand on what another decoder would have to read": (
+        "walled_child.ENCODERS = {'matroska': walled_child.EncoderSettings(codec='libx264')}\n"
+        "walled_child.PIX_FMTS = {('matroska', 8, False): 'yuv420p'}\ninstead = hand_on",
+        "is not the ffv1 that was to come",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_a_decoder_does_wrong_is_one_sentence(clip, kind, monkeypatch):
-    if kind == "loop":
+    if kind in ("loop", "drip"):
         monkeypatch.setattr(walled, "LONGEST_SECONDS", 2.0)
+        monkeypatch.setattr(walled, "LONGEST_PICTURE_SECONDS", 2.0)
     program, sentence = HOSTILE[kind]
-    with pytest.raises(VideoOpenError, match=sentence):
-        walled_by(program, clip)
+    with pytest.raises(VideoOpenError, match=sentence), closing(walled_by(program, clip)) as reader:
+        list(reader)
 
 
 TRIES = """
@@ -191,6 +232,51 @@ def test_the_child_reads_its_file_and_can_do_nothing_else(clip, caplog, monkeypa
         pytest.skip("this kernel has no Landlock")
     assert set(done.values()) == {"PermissionError"}, done
     assert clip.exists()
+
+
+BY_CALLS = """
+import os, threading
+from pathlib import Path
+from instantvir_models.media import walls
+walls._landlocked = lambda readable: []
+walls.raise_walls(walls.Limits(memory_bytes=2**32), [])
+def tried(what):
+    try:
+        what()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+thread = threading.Thread(target=lambda: None)
+print(tried(thread.start), tried(lambda: open(os.__file__)))
+folder = os.open(".", os.O_RDONLY)
+print(*(tried(what) for what in (
+    lambda: os.open("victim", os.O_WRONLY),
+    lambda: os.open("victim", os.O_RDONLY | os.O_TRUNC),
+    lambda: os.open("new", os.O_CREAT),
+    lambda: os.truncate("victim", 0),
+    lambda: os.utime("victim"),
+    lambda: os.mkdir("new", dir_fd=folder),
+    lambda: os.chmod("victim", 0),
+    lambda: os.fork() or os._exit(0),
+    lambda: os.kill(os.getppid(), 0),
+    lambda: os.pidfd_open(os.getppid()),
+)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp")
+def test_calls_of_the_kernel_change_nothing_where_files_have_no_wall(tmp_path):
+    """Without Landlock files could be emptied, folders made, other processes begun and signalled."""
+    pytest.importorskip("pyseccomp")
+    (tmp_path / "victim").write_text("precious")
+    done = subprocess.run(
+        [sys.executable, "-c", BY_CALLS], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    able, unable = done.stdout.splitlines()
+    assert able == "done done"
+    assert set(unable.split()) == {"PermissionError"}
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_what_is_found_and_restored_is_the_same(tmp_path):

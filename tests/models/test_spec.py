@@ -23,6 +23,7 @@ from instantvir_models.operators.spec import (
     Specification,
     load_mask,
     parse_degradation,
+    quoted,
     save_mask,
 )
 
@@ -170,6 +171,36 @@ def test_each_mask_of_a_note_has_a_file_of_its_own(tmp_path):
     write_sidecar(tmp_path / "y.mkv", twice, seed=1)
     x = torch.rand(1, 1, 3, 16, 24)
     assert torch.equal(read_sidecar(tmp_path / "y.mkv").operator.A(x), twice.operator.A(x))
+
+
+NAMES = [
+    "a+b.png",
+    "1,5 m.png",
+    '"x".png',
+    'say "a+b".png',
+    " a.png ",
+    "a=b:c.png",
+    '=".png',
+    '"+"',
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_of_a_file_can_be_said(name):
+    for text in (f"mask:path={quoted(name)}", f"blur:sigma=1+psf:path={quoted(name)}+noise:std=2"):
+        read = Specification.read(text)
+        assert read.parts[-1].values["path"] == name
+        assert Specification.read(read.spec) == read
+
+
+@pytest.mark.parametrize("name", ["a+b, c.mkv", '"quoted"+.mkv'])
+def test_a_note_names_the_mask_of_every_video(tmp_path, name):
+    """`+` and `,` in the name of the video made a note that could not be read."""
+    shape = ClipShape(num_frames=1, height=16, width=24)
+    hidden = parse_degradation("mask:keep=0.5,seed=1+noise:std=5", shape=shape)
+    write_sidecar(tmp_path / name, hidden, seed=1)
+    x = torch.rand(1, 1, 3, 16, 24)
+    assert torch.equal(read_sidecar(tmp_path / name).operator.A(x), hidden.operator.A(x))
 
 
 def test_a_note_finds_its_point_spread_from_the_folder_of_the_video(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from instantvir_models.checkpoints.config import (
     printable,
     read_config,
 )
-from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, add_network
+from instantvir_models.checkpoints.folder import AUTOENCODER, TRANSFORMER, add_network, files_of
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
 from instantvir_models.checkpoints.source import read_any
 from instantvir_models.checkpoints.tensors import check_tensors
@@ -37,6 +37,7 @@ from instantvir_models.checkpoints.text_encoder import (
     text_encoder_to_transformers,
 )
 from instantvir_models.errors import CheckpointError
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 
 WRAPPER_PREFIXES = (
@@ -112,16 +113,21 @@ def save_found(
     task: str | None = None,
     operators: str | None = None,
     dtype: torch.dtype | None = None,
+    may_replace: bool = True,
 ) -> WanCheckpoint | None:
     """The checkpoint in `folder` with a network that was found in `source`, as `convert` adds it.
 
+    Args:
+        may_replace: whether it takes the place of a network of its kind that is there.
+
     Raises:
+        UsageError: if there is one, and it may not be replaced.
         CheckpointError: if it does not fit the folder, or `dtype` cannot hold its values.
         VideoWriteError: if the folder cannot be written.
     """
     tensors = found.tensors if dtype is None else _cast(found.tensors, dtype)
     if isinstance(found.config, TextEncoderConfig):
-        save_text_encoder(folder, found.config, tensors, source=source)
+        save_text_encoder(folder, found.config, tensors, source=source, may_replace=may_replace)
         return None
 
     def config_with_it() -> WanCheckpoint:
@@ -146,8 +152,9 @@ def save_found(
         except ValueError as error:
             raise CheckpointError(f"`{source}` does not fit `{folder}`: {error}") from error
 
-    config_with_it()  # refuses before anything is written
     part = TRANSFORMER if isinstance(found.config, WanConfig) else AUTOENCODER
+    for name in (*files_of(config_with_it(), part), f"{part}.safetensors"):
+        refuse(folder / name, may_replace=may_replace)
     return add_network(folder, config_with_it, part, tensors)
 
 

@@ -16,6 +16,7 @@ from instantvir_models.checkpoints.config import CONFIG_NAME
 from instantvir_models.checkpoints.folder import SHARD_BYTES, write_shards, written_at_once
 from instantvir_models.checkpoints.tensors import read_tensors
 from instantvir_models.errors import CheckpointError
+from instantvir_models.outputs.rule import refuse
 
 STEM = "model"
 FILE_NAME = re.compile(rf"{STEM}(-\d{{5}}-of-\d{{5}})?\.safetensors(\.index\.json)?")
@@ -89,15 +90,22 @@ def text_encoder_tensors(config: TextEncoderConfig) -> dict[str, Tensor]:
 
 
 def save_text_encoder(
-    folder: Path, config: TextEncoderConfig, tensors: dict[str, Tensor], *, source: Path
+    folder: Path,
+    config: TextEncoderConfig,
+    tensors: dict[str, Tensor],
+    *,
+    source: Path,
+    may_replace: bool = True,
 ) -> None:
     """Write a folder for `UMT5EncoderModel.from_pretrained`, with the tokenizer if it is found.
 
     Args:
         tensors: under official names.
         source: where the weights come from; the tokenizer is looked for beside it, as in Wan2.1.
+        may_replace: whether a text encoder that is there is replaced.
 
     Raises:
+        UsageError: if one is there, and may not be replaced.
         CheckpointError: if `folder` holds something else, or `source` itself would be replaced.
         VideoWriteError: if it cannot be written.
     """
@@ -105,6 +113,8 @@ def save_text_encoder(
     _refuse_to_replace(source, folder)
     named = {text_encoder_to_transformers(name): tensor for name, tensor in tensors.items()}
     stale = _encoder_files(folder)
+    for path in stale:
+        refuse(path, may_replace=may_replace)
     with written_at_once(folder, f"{STEM}.safetensors") as unfinished:
         names = list(write_shards(unfinished, STEM, named, shard_bytes=SHARD_BYTES))
         if len(names) > 1:

@@ -30,6 +30,7 @@ from instantvir_models.media.names import (
     is_network_address,
 )
 from instantvir_models.media.packets import CompanionPacket
+from instantvir_models.media.pieces import Pieces
 from instantvir_models.media.settings import (
     EncoderSettings,
     ResolvedEncoder,
@@ -80,7 +81,9 @@ class ContainerWriter(VideoWriter):
         self._could_hold_sound = False
         self._claim = claimed(destination, may_replace=may_replace)
         self._is_claim_ours = not isinstance(destination, Claim)
-        self._grows_in_place = is_live and writes_several(output_format, destination)
+        is_several = writes_several(output_format, destination)
+        self._grows_in_place = is_live and is_several
+        self._pieces = Pieces() if is_several and self._claim is not None else None
         if self._claim is None or self._grows_in_place:
             target = stream_of(destination)
             _take_links_away(self._claim)
@@ -143,6 +146,7 @@ class ContainerWriter(VideoWriter):
             is_whole=self._claim is not None and not self._is_live,
             is_live=self._is_live,
             says_projection=not kinds.isdisjoint({"spherical", "stereo_3d"}),
+            pieces=self._pieces,
         )
         self._choice = choice = resolve_encoder(
             self._settings,
@@ -196,6 +200,8 @@ class ContainerWriter(VideoWriter):
         assert self._container is not None
         for packet in packets:
             self._container.mux(packet)
+        if self._pieces is not None:
+            self._pieces.check()
 
     def _write_waiting_companions(self) -> None:
         if self._companions is not None and not self._is_live:
@@ -226,6 +232,8 @@ class ContainerWriter(VideoWriter):
         if self._companions is not None:
             self._companions.finish()
         self._container.close()
+        if self._pieces is not None:
+            self._pieces.check()
         self._flush_pipe()
         if self._claim is not None and self._is_claim_ours:
             self._give_name(self._claim)

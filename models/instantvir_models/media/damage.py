@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -37,13 +38,13 @@ class Damage:
 class Account:
     """Counts what is read of a container's video, against what the container promises."""
 
-    def __init__(self, container: InputContainer, video: VideoStream) -> None:
+    def __init__(self, container: InputContainer, video: VideoStream, path: Path | None) -> None:
         # Kept now, because a closed container must not be asked any more.
         self._video_index = video.index
         self._time_base = Fraction(video.time_base or Fraction(1, 90_000))
         self.average_rate = frame_rate_of(video)
         self._has_constant_rate = container.format.name == "avi"
-        self._holds_all = holds_all(container.name, container.format.name)
+        self._holds_all = holds_all(path, container.format.name)
         self._promised_frames = _promised_frames(container, video)
         self.video_end_seconds = _video_end_seconds(container, video)
         """End of the video alone according to the header, if it says so."""
@@ -64,11 +65,14 @@ class Account:
         self._longest_gap_seconds = Fraction(0)
         self._delivered_frames = 0
         self._undecodable: list[Fraction | None] = []
+        self._too_large: list[Fraction | None] = []
+        self._largest_packet_bytes = 0
         self._tells_early = True
         self._first_keyframe_seconds: Fraction | None = None
         self._before_keyframe: list[Fraction | None] = []
         self._corrupt: list[Fraction | None] = []
         self._contradicted: list[Fraction | None] = []
+        self._contradicted_parts: list[Fraction | None] = []
         self._damaged_sound: dict[int, list[Fraction | None]] = {}
         self._other_sizes: dict[tuple[int, int], list[Fraction | None]] = {}
 
@@ -76,7 +80,7 @@ class Account:
     def undecodable_packets(self) -> int:
         """Packets that gave no picture."""
         early = len(self._before_keyframe) if self._tells_early else 0
-        return len(self._undecodable) + early
+        return len(self._undecodable) + len(self._too_large) + early
 
     @property
     def has_lost_some(self) -> bool:
@@ -120,6 +124,11 @@ class Account:
         if seconds is None or seconds not in self._before_keyframe:
             self._undecodable.append(seconds)
 
+    def note_too_large(self, largest_bytes: int, seconds: Fraction | None) -> None:
+        """A packet of more than `largest_bytes` was left out."""
+        self._largest_packet_bytes = largest_bytes
+        self._too_large.append(seconds)
+
     def note_decoded(self, seconds: Fraction | None) -> None:
         """A picture that is shown at `seconds` was decoded, maybe one that nobody wants."""
         self._delivered_frames += 1
@@ -149,6 +158,10 @@ class Account:
     def note_contradicted(self, seconds: Fraction | None) -> None:
         """The data of a picture do not fit their own check sums."""
         self._contradicted.append(seconds)
+
+    def note_contradicted_part(self, seconds: Fraction | None) -> None:
+        """A part of the file, of which this is the time, does not fit its own check sum."""
+        self._contradicted_parts.append(seconds)
 
     def note_damaged_sound(self, stream_index: int, seconds: Fraction | None) -> None:
         """A packet of sound is one that decoders refuse."""
@@ -184,12 +197,22 @@ class Account:
             )
         if lost:
             parts.append(f"{counted(len(lost), 'packet')} could not be decoded{_times(lost)}")
+        if self._too_large:
+            larger = f"{counted(len(self._too_large), 'packet')} of more than"
+            left_out = (
+                f"{self._largest_packet_bytes / 1e6:.3g} MB left out{_times(self._too_large)}"
+            )
+            parts.append(f"{larger} {left_out}; a larger `--max-pixels` allows larger ones")
         if self._corrupt:
             guessed = f"{counted(len(self._corrupt), 'frame')} had to be guessed in part"
             parts.append(f"{guessed}{_times(self._corrupt)}")
         if self._contradicted:
             wrong = f"{counted(len(self._contradicted), 'frame')} with a wrong check sum"
             parts.append(f"{wrong}{_times(self._contradicted)}")
+        if self._contradicted_parts:
+            parts_of_file = counted(len(self._contradicted_parts), "part")
+            times_of_parts = _times(self._contradicted_parts)
+            parts.append(f"{parts_of_file} of the file with a wrong check sum{times_of_parts}")
         for index, times in self._damaged_sound.items():
             broken = f"{counted(len(times), 'damaged packet')} of sound (stream {index})"
             parts.append(f"{broken}{_times(times)}")

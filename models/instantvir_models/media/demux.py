@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -13,9 +14,10 @@ from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.attached import NOTHING_ATTACHED, Attached, is_cover
-from instantvir_models.media.check_sums import SliceCheckSums
+from instantvir_models.media.check_sums import PartCheckSums, PictureHashes, SliceCheckSums
 from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
+from instantvir_models.media.expected import ExpectedPictures
 from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
 from instantvir_models.media.packets import CompanionPacket, PacketQueue
 from instantvir_models.media.reach import USUAL_RULES
@@ -43,6 +45,8 @@ class Demuxer:
         open_next: opens the next piece of a source that is read in pieces, with the same streams
             and one count of time; None when there is none. The first container stays open: it is
             what describes the source, and its decoder decodes all of them.
+        path: the file that is read, if it is one.
+        checks_sound: whether sound is decoded to see whether it is whole.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class Demuxer:
         read_errors_allowed: int = 0,
         largest_packet_bytes: int = USUAL_RULES.largest_packet_bytes,
         open_next: Callable[[], InputContainer | None] = lambda: None,
+        path: Path | None = None,
+        checks_sound: bool = True,
     ) -> None:
         self._read_errors_allowed, self._open_next = read_errors_allowed, open_next
         self._largest_packet_bytes = largest_packet_bytes
@@ -70,13 +76,19 @@ class Demuxer:
         """Called in the reading thread whenever a packet begins to wait."""
         self._trim = trim
         self.time_base = Fraction(video.time_base or Fraction(1, 90_000))
-        self.account = Account(container, video)
+        self.account = Account(container, video, path)
         self.codings = CodingNotes(
             video.codec_context.codec.canonical_name, bytes(video.codec_context.extradata or b"")
         )
-        self._check_sums = SliceCheckSums(video.codec_context.codec.canonical_name)
+        codec_name = video.codec_context.codec.canonical_name
+        self._check_sums = SliceCheckSums(codec_name)
+        self._hashes = PictureHashes(video.codec_context)
+        self._parts = PartCheckSums(path, container.format.name)
+        self._expected = ExpectedPictures(codec_name)
         self._sound_checks = {
-            stream.index: SoundCheck(stream) for stream in others if stream.type == "audio"
+            stream.index: SoundCheck(stream)
+            for stream in others
+            if checks_sound and stream.type == "audio"
         }
         self.shortage: av.FFmpegError | None = None
         """That there was too little memory, or no thread more: it need not be the data's fault."""
@@ -129,6 +141,8 @@ class Demuxer:
     def frames(self) -> Iterator[av.VideoFrame]:
         """Every frame that decodes, in presentation order."""
         for packet in self._packets():
+            if self._parts.contradicted(packet.pos):
+                self.account.note_contradicted_part(self._shown(packet))
             if packet.stream_index != self.video.index:
                 self._check_sound(packet)
                 self.waiting.append(packet)
@@ -146,6 +160,7 @@ class Demuxer:
                     yield from self._decode(packet)
             # Also after a read error: the decoder still holds frames of the packets before it.
             yield from self._decode(None)
+            self._note_missing(self._expected.ended())
         is_from_the_beginning = self._trim.start_seconds is None
         self.account.has_read_all = is_from_the_beginning and not self._is_past_the_span
 
@@ -201,7 +216,7 @@ class Demuxer:
             if packet.size == 0:
                 continue
             if packet.size > self._largest_packet_bytes:
-                self.account.note_undecodable(None)
+                self.account.note_too_large(self._largest_packet_bytes, self._shown(packet))
                 continue
             self.account.note_end(packet)
             self._place(packet)
@@ -255,6 +270,8 @@ class Demuxer:
     def _decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
         if packet is not None and self._decoding_times is not None:
             self._decoding_times.decoded(packet.dts)
+        if packet is not None and not packet.is_discard:
+            self._note_missing(self._expected.sent(packet.pts))
         try:
             pictures = self.video.codec_context.decode(packet)
         except av.error.EOFError:
@@ -262,6 +279,7 @@ class Demuxer:
         except av.FFmpegError as error:
             if isinstance(error, MemoryError | BlockingIOError):
                 self.shortage = error
+            self._expected.refused()
             self._note_undecodable(packet)
             logger.debug("a packet could not be decoded: %s", error)
             return []
@@ -269,6 +287,7 @@ class Demuxer:
             if self._decoding_times is not None:
                 picture.pts = self._decoding_times.next_pts()
             time = picture.pts
+            self._note_missing(self._expected.shown(time))
             self.account.note_decoded(None if time is None else time * self.time_base)
         return pictures
 
@@ -277,6 +296,12 @@ class Demuxer:
         if self._check_sums.has_any:
             for seconds in self._check_sums.contradicted(bytes(packet), self._shown(packet)):
                 self.account.note_contradicted(seconds)
+        if self._hashes.has_any and self._hashes.is_contradicted(packet):
+            self.account.note_contradicted(self._shown(packet))
+
+    def _note_missing(self, times: list[int]) -> None:
+        for time in times:
+            self.account.note_undecodable(time * self.time_base)
 
     def _check_sound(self, packet: av.Packet[Stream]) -> None:
         check = self._sound_checks.get(packet.stream_index)
@@ -320,6 +345,7 @@ class Demuxer:
 
     def close(self) -> None:
         self._close_later_piece()
+        self._parts.close()
         self.container.close()
 
 

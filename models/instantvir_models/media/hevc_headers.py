@@ -94,6 +94,14 @@ class HEVCHeaders:
                 return found if -48 <= found <= _HIGHEST_QP else None
         return None
 
+    def has_message(self, packet: bytes, units: frozenset[int], kind: int) -> bool:
+        """Whether the packet has a message (SEI) of that kind in units of those."""
+        return any(
+            kind in _messages_in(unit)
+            for unit in self._units(packet)
+            if len(unit) > 2 and unit[0] >> 1 & 63 in units
+        )
+
     def _units(self, packet: bytes) -> Iterator[bytes]:
         if not self._length_size:
             return _units_between_start_codes(packet)
@@ -165,6 +173,25 @@ def _picture_in(bits: _Bits) -> tuple[int, _PictureSet]:
     bits.read(2)
     bits.unsigned(), bits.unsigned()  # numbers of references
     return identity, _PictureSet(sequence, has_output_flag, extra_bits, 26 + bits.signed())
+
+
+def _messages_in(unit: bytes) -> Iterator[int]:
+    """Kinds of the messages in a unit (section 7.3.5)."""
+    data, at = unit[2:].replace(b"\0\0\3", b"\0\0"), 0
+    while at + 2 < len(data):
+        kind, at = _number_of_bytes(data, at)
+        size, at = _number_of_bytes(data, at)
+        yield kind
+        at += size
+
+
+def _number_of_bytes(data: bytes, at: int) -> tuple[int, int]:
+    """A number that is the sum of its bytes, of which all but the last are 255, and where it ends."""
+    begin = at
+    while at < len(data) and data[at] == 255:
+        at += 1
+    last = data[at] if at < len(data) else 0
+    return 255 * (at - begin) + last, at + 1
 
 
 def _payload(unit: bytes) -> _Bits:

@@ -14,6 +14,7 @@ from av.container import OutputContainer
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.media.connection import Connection
 from instantvir_models.media.limits import MATROSKA_FORMATS, MOV_FORMATS
+from instantvir_models.media.pieces import Pieces
 from instantvir_models.media.source import USUAL_BUFFER_BYTES
 from instantvir_models.outputs.claim import Claim
 
@@ -53,6 +54,7 @@ def open_muxer(
     is_whole: bool,
     is_live: bool,
     says_projection: bool = False,
+    pieces: Pieces | None = None,
 ) -> OutputContainer:
     """A container to add streams to, or VideoWriteError if nothing tells which.
 
@@ -62,6 +64,7 @@ def open_muxer(
         is_whole: it is a file that nobody reads before it is complete.
         is_live: it has no end.
         says_projection: the video is spherical or stereo, which MP4 only knows unofficially.
+        pieces: what opens the files of a playlist.
     """
     suffix = Path(target).suffix.lower() if isinstance(target, str) else ""
     options = _options(output_format, suffix, is_whole=is_whole)
@@ -72,7 +75,12 @@ def open_muxer(
     buffer_bytes = target.buffer_bytes if isinstance(target, Connection) else USUAL_BUFFER_BYTES
     try:
         return av.open(
-            target, "w", format=output_format, container_options=options, buffer_size=buffer_bytes
+            target,
+            "w",
+            format=output_format,
+            container_options=options,
+            buffer_size=buffer_bytes,
+            io_open=None if pieces is None else pieces.opened,
         )
     except ValueError as error:
         raise VideoWriteError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import types
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
@@ -54,15 +56,30 @@ def _made(hint: Any, value: Any) -> Any:
 
 
 def _atom(hint: Any, value: Any) -> Any:
-    if hint is Fraction and isinstance(value, str) and len(value) < 100:
-        try:
-            return Fraction(value)
-        except ZeroDivisionError as error:
-            raise ValueError(f"{value} is no fraction") from error
+    if hint is Fraction and isinstance(value, str):
+        return fraction_in(value)
     if hint is bytes and isinstance(value, str):
         return bytes.fromhex(value)
     if hint is float and type(value) is int:
         return float(value)
-    if type(value) is not hint:
+    if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise ValueError(f"{str(value)[:50]!r} is not of {hint}")
+    return integer_in(value) if hint is int else value
+
+
+def fraction_in(text: str) -> Fraction:
+    """The number of something like `1/25`; ValueError for anything else."""
+    match = _FRACTION.fullmatch(text)  # `Fraction` takes `1e999999999`, too, and never ends
+    if match is None or int(match[2]) == 0:
+        raise ValueError(f"{text[:50]!r} is no fraction")
+    return Fraction(int(match[1]), int(match[2]))
+
+
+def integer_in(value: object) -> int:
+    """A whole number that FFmpeg can hold; ValueError for anything else."""
+    if type(value) is not int or not -(2**63) < value < 2**63:
+        raise ValueError(f"{str(value)[:50]!r} is no whole number of 64 bits")
     return value
+
+
+_FRACTION = re.compile(r"(-?[0-9]{1,40})/([0-9]{1,40})")

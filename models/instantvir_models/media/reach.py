@@ -24,6 +24,9 @@ MOST_STREAMS = 256
 BYTES_PER_PIXEL = 16
 """More than any picture of one packet takes, be it raw: four channels of 32 bits."""
 
+PROBED_BYTES = 5_000_000
+"""At the beginning of a source, in which its streams are looked for: FFmpeg's own number."""
+
 HEAD_BYTES = 4096
 """Of a source that are looked at for what it is."""
 
@@ -84,7 +87,7 @@ _VIDEO_FORMATS = _names(
     "4xm alias_pix amv apng apv asf av1 avi avs avs2 avs3 bethsoftvid bfi bink bmv brender_pix c93 "
     "cavsvideo cdxl cine dfa dhav dirac dnxhd dsicin dv dxa ea evc film_cpk filmstrip flic flv gdv "
     "gif gxf h261 h263 h264 hevc hnm idcin iff ifv ingenient ipmovie ipu iv8 ivf ivr jpegxl_anim jv "
-    "kux live_flv lmlm4 luodat lvf lxf m4v matroska mgsts mjpeg mjpeg_2000 mlv mm moflex mov mpeg "
+    "kux live_flv lmlm4 luodat lvf lxf m4v matroska mgsts mjpeg mjpeg_2000 mm moflex mov mpeg "
     "mpegts mpegtsraw mpegvideo mpjpeg msnwctcp mtv mv mvi mxf mxg nc nsv nut nuv obu ogg paf pmp "
     "pp_bnk pva r3d rawvideo rl2 rm roq rpl sdr2 ser sga siff smjpeg smk smush swf thp tiertexseq "
     "tmv ty v210 v210x vc1 vc1test vivo vividas vmd vvc wc3movie webp_anim wsvqa wtv xmv yop "
@@ -104,7 +107,7 @@ _SOUND_FORMATS = _names(
 
 FILE_FORMATS = _VIDEO_FORMATS | _PICTURE_FORMATS | _SOUND_FORMATS
 """FFmpeg's names of the containers that files and pipes are opened with: binary, and of those in
-FFmpeg that open nothing besides themselves."""
+FFmpeg that open nothing besides themselves (Magic Lantern's, `mlv`, opens its further parts)."""
 
 _POINTING_FORMATS = frozenset(
     {"concat", "dash", "hls", "image2", "imf", "sdp", "vobsub", "webm_dash_manifest"}

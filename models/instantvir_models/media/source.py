@@ -19,6 +19,7 @@ from instantvir_models.media.names import as_address, is_image_file, source_name
 from instantvir_models.media.nut import NutPieces
 from instantvir_models.media.reach import (
     MOST_STREAMS,
+    PROBED_BYTES,
     USUAL_RULES,
     InputRules,
     head_of,
@@ -68,6 +69,8 @@ class ContainerSource:
     """Give up on a network source that is silent for so long."""
     rules: InputRules = USUAL_RULES
     """How far it may reach, and what it may cost."""
+    codec: str | None = None
+    """The one codec that may be decoded, where whoever hands the container on is not trusted."""
 
     @property
     def name(self) -> str:
@@ -75,18 +78,29 @@ class ContainerSource:
         return source_name(self.source)
 
     @property
+    def path(self) -> Path | None:
+        """The file that is read; None of anything else."""
+        if not isinstance(self.source, (str, Path)):
+            return None
+        text = str(self.source)
+        path = Path(text.partition(":")[2] if scheme_of(text) == "file" else text)
+        return path if path.is_file() else None
+
+    @property
     def is_file(self) -> bool:
         """Whether it is a whole file, which may be read twice."""
-        return isinstance(self.source, (str, Path)) and Path(self.source).is_file()
+        return self.path is not None
 
     def open(self) -> InputContainer:
         """The opened container, or VideoOpenError."""
         target = self._target()
         self._refuse_what_reaches(target)
         options = {
+            "probesize": str(PROBED_BYTES),
             **(LIVE_OPTIONS if self.is_live else {}),
             **(self.input_options or {}),
             **whitelists(self._address(target), self.input_format, self.rules),
+            **({} if self.codec is None else {"codec_whitelist": self.codec}),
         }
         buffer_bytes = LIVE_BUFFER_BYTES if self.is_live else USUAL_BUFFER_BYTES
         try:
@@ -142,8 +156,8 @@ class ContainerSource:
             return _standard_input()
         text = str(self.source)
         _check_path(text, is_device=self.input_format is not None)
-        if ("%" in text or is_image_file(text)) and self.is_file:  # no pattern, and no list
-            return _under_a_plain_name(Path(text))
+        if ("%" in text or is_image_file(text)) and self.path is not None:  # no pattern, no list
+            return _under_a_plain_name(self.path)
         return as_address(text) if self.input_format is None or self.is_file else text
 
     def _address(self, target: str | BinaryIO) -> str | None:

@@ -38,11 +38,11 @@ from instantvir_models.media.fields import FieldChoice, Fields
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
 from instantvir_models.media.names import source_name
-from instantvir_models.media.plain import from_plain, to_plain
+from instantvir_models.media.plain import fraction_in, from_plain, integer_in, to_plain
 from instantvir_models.media.reach import InputRules
 from instantvir_models.media.source import ContainerSource
 from instantvir_models.media.timeline import Trim
-from instantvir_models.media.walled_child import Wanted
+from instantvir_models.media.walled_child import CPU_SECONDS, ENCODERS, Wanted
 from instantvir_models.outputs.names import scheme_of
 
 logger = logging.getLogger(__name__)
@@ -50,11 +50,11 @@ logger = logging.getLogger(__name__)
 MEMORY_BYTES = 3 * 2**30
 """Of addresses, for decoding: libraries and stacks of threads take 1 GiB of them; 8K takes 1 more."""
 
-CONTAINERS = ("nut", "matroska")
-"""What a child may say that it hands on."""
-
 LONGEST_SECONDS = 60.0
 """Without a byte from a child that decodes."""
+
+LONGEST_PICTURE_SECONDS = 180.0
+"""Of waiting for one picture, whatever comes meanwhile: a byte now and then is no picture."""
 
 _PROGRAM = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split('\\n');"
@@ -63,9 +63,13 @@ _PROGRAM = (
 _IMPORTED = ("instantvir_models", "av", "numpy", "cv2", "pyseccomp")
 _TOLD = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "PYTHONHOME")
 """Of the environment, for tokens are in it, too."""
-_MOST_WAITING_LINES = 10_000
-_ENDINGS = frozenset({"damage", "error", "memory", "bug"})
-_LONGEST_LINE = 2**26
+_MOST_WAITING_BYTES = 2**28
+"""Of lines that nobody has asked for yet: a muxer may wait 10 s for sound before it hands pictures on."""
+_ENDINGS = frozenset({b"damage", b"error", b"memory", b"bug"})
+"""What the last line begins with."""
+_LONGEST_LINE = 2**24
+"""Also a bit for each of the pixels that are allowed, which is what says most of a picture."""
+_LONGEST_TEXT = 2000
 _PIPE_BYTES = 2**20
 _F_SETPIPE_SZ = 1031
 
@@ -107,20 +111,21 @@ class WalledReader(ContainerReader):
         try:
             told = self._child.next_words("info")
             info = self._child.believed(VideoInfo, told.get("info"))
-            if told.get("container") not in CONTAINERS:
-                raise self._child.nonsense()
+            encoder = self._child.made(lambda: ENCODERS[told["container"]])
             super().__init__(
                 ContainerSource(
                     self._child,  # type: ignore[arg-type]
                     input_format=told["container"],
                     input_options={"probesize": str(_PIPE_BYTES)},
                     rules=rules,
+                    codec=encoder.codec,
                 ),
                 trim=Trim.of(None, None),
                 threads=1,
                 other_streams=other_streams,
             )
-            self._check(info)
+            if (info.width, info.height) != (self.info.width, self.info.height):
+                raise self._child.nonsense()
             self.info = info
             if told.get("fields") is not None:
                 self.fields = self._child.believed(Fields, told["fields"])
@@ -147,18 +152,15 @@ class WalledReader(ContainerReader):
             super().close()
         self._child.end()
 
-    def _check(self, info: VideoInfo) -> None:
-        if (info.width, info.height) != (self.info.width, self.info.height):
-            raise self._child.nonsense()
-
     def _told(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """The frames, each with what the child said of it."""
         for frame in frames:
             said = self._child.next_words("frame")["frame"]
             yield self._child.made(lambda frame=frame, said=said: _with_words(frame, said))
         self._child.check_end()
-        for loss in (self._child.ending or {}).get("losses", ()):
-            logger.warning("not carried through the sandbox: %s", str(loss)[:200])
+        losses = (self._child.ending or {}).get("losses", [])
+        for loss in self._child.believed(tuple[str, ...], losses):
+            logger.warning("not carried through the sandbox: %s", loss[:200])
 
 
 def _with_words(frame: Frame, said: dict[str, Any]) -> Frame:
@@ -167,7 +169,7 @@ def _with_words(frame: Frame, said: dict[str, Any]) -> Frame:
         name, kind, num_bytes, steps = said["coding"]
         numbers = None if steps is None else np.frombuffer(_unpacked(steps), "<f4")
         coding = FrameCoding(
-            str(name), str(kind), None if num_bytes is None else int(num_bytes), numbers
+            str(name), str(kind), None if num_bytes is None else integer_in(num_bytes), numbers
         )
     guessed = None
     if said["guessed"] is not None:
@@ -178,9 +180,9 @@ def _with_words(frame: Frame, said: dict[str, Any]) -> Frame:
         guessed = bits.reshape(height, width) > 0
     return replace(
         frame,
-        pts=int(said["pts"]),
-        time_base=from_plain(Fraction, said["time_base"]),
-        duration=int(said["duration"]),
+        pts=integer_in(said["pts"]),
+        time_base=fraction_in(said["time_base"]),
+        duration=integer_in(said["duration"]),
         coding=coding,
         guessed=guessed,
     )
@@ -209,9 +211,15 @@ class _Child:
     def __init__(self, name: str, wanted: Wanted, program: str) -> None:
         if os.name != "posix":
             raise UsageError("`--sandbox` needs Linux or macOS")
-        self.name = name
+        self._source = name
+        self.name = name.strip("`")
+        """As file objects have one."""
         self.ending: dict[str, Any] | None = None
-        self._lines: queue.Queue[dict[str, Any]] = queue.Queue(_MOST_WAITING_LINES)
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        self._longest_line = max(_LONGEST_LINE, wanted.max_pixels // 4)
+        self._waiting_bytes = 0
+        self._is_taken = threading.Condition()
+        self._waited_seconds = 0.0
         self._has_ended = threading.Event()
         self._pictures, pictures = os.pipe()
         words_from, words = os.pipe()
@@ -240,9 +248,14 @@ class _Child:
         """Up to `size` bytes of the pictures; none at the end."""
         if self._has_ended.is_set() or self._pictures < 0:
             return b""
-        if not select.select([self._pictures], [], [], LONGEST_SECONDS)[0]:
+        began = time.monotonic()
+        waiting = select.poll()
+        waiting.register(self._pictures, select.POLLIN)
+        left_seconds = min(LONGEST_SECONDS, LONGEST_PICTURE_SECONDS - self._waited_seconds)
+        if left_seconds <= 0 or not waiting.poll(1000 * left_seconds):
             self.end()
             raise self._late()
+        self._waited_seconds += time.monotonic() - began
         data = os.read(self._pictures, size)
         if not data:
             self.check_end()
@@ -254,7 +267,12 @@ class _Child:
         while time.monotonic() < until:
             is_over = not self._listener.is_alive()
             with suppress(queue.Empty):
-                said = self._lines.get(timeout=0.1)
+                line = self._lines.get(timeout=0.1)
+                with self._is_taken:
+                    self._waiting_bytes -= len(line)
+                    self._is_taken.notify()
+                self._waited_seconds = 0
+                said = self.made(lambda line=line: _read(line))
                 if about not in said:
                     raise self.nonsense()
                 return said
@@ -296,27 +314,30 @@ class _Child:
         """What `make` makes of what was said; VideoOpenError if that is nonsense."""
         try:
             return make()
-        except (ValueError, TypeError, KeyError, OverflowError, binascii.Error) as error:
+        except _NONSENSE as error:
             raise self.nonsense() from error
 
     def nonsense(self) -> VideoOpenError:
         """That a decoder behind walls says what no decoder says."""
         return VideoOpenError(
-            f"{self.name} made the decoder in the sandbox say nonsense",
+            f"{self._source} made the decoder in the sandbox say nonsense",
             hint="the file is damaged or hostile; do not decode it without `--sandbox`",
         )
 
-    def _late(self) -> VideoOpenError:
+    def _late(self, how_long: str = "") -> VideoOpenError:
+        how_long = how_long or f"{max(LONGEST_SECONDS, self._waited_seconds):.0f} s"
         return VideoOpenError(
-            f"{self.name} kept the decoder in the sandbox busy for {LONGEST_SECONDS:g} s without a "
-            "picture, and it was ended",
+            f"{self._source} kept the decoder in the sandbox busy for {how_long} without a picture, and "
+            "it was ended",
             hint="the file is damaged or hostile; do not decode it without `--sandbox`",
         )
 
     def _died(self, number: int) -> VideoOpenError:
+        if number == getattr(signal, "SIGXCPU", None):
+            return self._late(f"{CPU_SECONDS} s of processor time")
         with suppress(ValueError):
             return VideoOpenError(
-                f"{self.name} made the decoder in the sandbox crash "
+                f"{self._source} made the decoder in the sandbox crash "
                 f"({signal.Signals(number).name})",
                 hint="the file is damaged or hostile; do not decode it without `--sandbox`",
             )
@@ -327,38 +348,55 @@ class _Child:
         if "error" in said:
             hint = said.get("hint")
             raise VideoOpenError(
-                str(said["error"])[:2000], hint=hint if hint is None else str(hint)
+                str(said["error"])[:_LONGEST_TEXT],
+                hint=None if hint is None else str(hint)[:_LONGEST_TEXT],
             )
         if "memory" in said:
             raise VideoOpenError(
-                f"{self.name} needs more memory than the {MEMORY_BYTES >> 20} MiB that the sandbox has",
+                f"{self._source} needs more memory than the {MEMORY_BYTES >> 20} MiB that the sandbox has",
                 hint="the file is damaged or hostile, or larger than 8K",
             )
         if "bug" in said:
-            raise RuntimeError(f"the decoder in the sandbox failed:\n{said['bug']}")
+            told = "".join(a if a.isprintable() or a == "\n" else "?" for a in str(said["bug"]))
+            raise RuntimeError(f"the decoder in the sandbox failed:\n{told[-2 * _LONGEST_TEXT :]}")
 
     def _listen(self, words: int) -> None:
         """Take the lines in, in a thread of its own."""
         with os.fdopen(words, "rb") as lines:
-            while line := lines.readline(_LONGEST_LINE):
+            while line := lines.readline(self._longest_line):
+                about = line[2 : line.find(b'"', 2)]
+                if self._has_ended.is_set():
+                    return
+                if about not in _ENDINGS and about != b"walls":
+                    self._put(line)
+                    continue
                 try:
-                    said = json.loads(line)
-                except (ValueError, RecursionError):
+                    said = _read(line)
+                    walls = from_plain(tuple[str, ...], said.get("walls", []))
+                except _NONSENSE:
                     return
-                if not isinstance(said, dict) or self._has_ended.is_set():
-                    return
-                if "walls" in said:
-                    _say_walls(", ".join(map(str, said["walls"])))
-                elif said.keys() & _ENDINGS:
-                    self.ending = said
+                if walls:
+                    _say_walls(", ".join(walls)[:_LONGEST_TEXT])
                 else:
-                    self._put(said)
+                    self.ending = said
 
-    def _put(self, said: dict[str, Any]) -> None:
-        while not self._has_ended.is_set():
-            with suppress(queue.Full):
-                self._lines.put(said, timeout=0.5)
-                return
+    def _put(self, line: bytes) -> None:
+        with self._is_taken:
+            while self._waiting_bytes > _MOST_WAITING_BYTES and not self._has_ended.is_set():
+                self._is_taken.wait(0.5)
+            self._waiting_bytes += len(line)
+        self._lines.put(line)
+
+
+_NONSENSE = (ValueError, TypeError, KeyError, OverflowError, RecursionError, binascii.Error)
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    """What a line says; ValueError or RecursionError if it is no line of ours."""
+    said = json.loads(line)
+    if not isinstance(said, dict):
+        raise ValueError("not an object")
+    return said
 
 
 @cache

@@ -13,17 +13,16 @@ _LARGEST_OGG_PAGE = 65_307
 _UNREADABLE = (OSError, ValueError, IndexError, struct.error)
 
 
-def holds_all(name: str, format_name: str) -> bool | None:
+def holds_all(path: Path | None, format_name: str) -> bool | None:
     """True or False for a file that tells; None for one that does not, and for what is no file.
 
     Args:
-        name: a path, with or without `file:` in front.
+        path: of the file.
         format_name: FFmpeg's.
     """
     check = next((_CHECKS[n] for n in format_name.split(",") if n in _CHECKS), None)
-    path = Path(name.removeprefix("file:"))
     try:
-        if check is None or not path.is_file():
+        if check is None or path is None:
             return None
         with path.open("rb") as file:
             return check(file, path.stat().st_size)
@@ -46,15 +45,29 @@ def _riff(file: BinaryIO, num_bytes: int) -> bool | None:
 
 
 def _matroska(file: BinaryIO, num_bytes: int) -> bool | None:
-    identity, at, size = _element(file, 0)
+    found = segment_of(file)
+    return None if found is None else found[1] <= num_bytes
+
+
+def segment_of(file: BinaryIO) -> tuple[int, int] | None:
+    """Begin and end of what a Matroska file holds behind its head; None where it does not say.
+
+    Raises:
+        IndexError: if the file ends before that.
+    """
+    identity, at, size = ebml_element(file, 0)
     if identity != _EBML or size is None:
         return None
-    identity, at, size = _element(file, at + size)
-    return None if identity != _SEGMENT or size is None else at + size <= num_bytes
+    identity, at, size = ebml_element(file, at + size)
+    return None if identity != _SEGMENT or size is None else (at, at + size)
 
 
-def _element(file: BinaryIO, at: int) -> tuple[int, int, int | None]:
-    """Identity, begin of the content and size of an EBML element; no size where it is not known."""
+def ebml_element(file: BinaryIO, at: int) -> tuple[int, int, int | None]:
+    """Identity, begin of the content and size of an EBML element; no size where it is not known.
+
+    Raises:
+        IndexError: if the file ends before that.
+    """
     file.seek(at)
     head = file.read(12)
     id_length = 9 - head[0].bit_length()

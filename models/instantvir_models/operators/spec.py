@@ -2,11 +2,13 @@
 
 spec   = part { "+" part }          first part acts first on the clean video
 part   = name [ ":" key "=" value { "," key "=" value } ]
+value  = text without "+" and ","  |  any text in double quotes, those in it twice: path="a+b.png"
 """
 
 import difflib
 import io
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,8 +89,9 @@ class Part:
         """The part that `text` is, such as `blur:sigma=3`."""
         name, _, rest = (piece.strip() for piece in text.partition(":"))
         values: dict[str, str] = {}
-        for item in filter(None, rest.split(",")):
+        for item in filter(None, _split(rest, ",")):
             key, equals, value = (piece.strip() for piece in item.partition("="))
+            value = _unquoted(value)
             if not equals or not key or not value:
                 raise UsageError(
                     f"`{item}` in `{name}` is not `key=value`", hint="for example `blur:sigma=3`"
@@ -101,8 +104,27 @@ class Part:
     @property
     def text(self) -> str:
         """The part as `read` reads it back."""
-        values = ",".join(f"{key}={value}" for key, value in self.values.items())
+        values = ",".join(f"{key}={quoted(value)}" for key, value in self.values.items())
         return f"{self.name}:{values}" if values else self.name
+
+
+def quoted(value: str) -> str:
+    """A value as a specification holds it: in quotes where it would be taken for more than one."""
+    is_plain = not set(value) & set("+,") and value == value.strip() and not value.startswith('"')
+    return value if is_plain else '"' + value.replace('"', '""') + '"'
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1].replace('""', '"') if _QUOTED.fullmatch(f"={value}") else value
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The pieces between separators that stand in no quotes."""
+    outside = _QUOTED.sub(lambda match: match[0].replace(separator, "\0"), text)
+    return [piece.replace("\0", separator) for piece in outside.split(separator)]
+
+
+_QUOTED = re.compile(r'=\s*"(?:[^"]|"")*"')
 
 
 class _Options:
@@ -185,7 +207,7 @@ class Specification:
         """
         parts: list[Part] = []
         noise_std: float | None = None
-        for text in spec.split("+"):
+        for text in _split(spec, "+"):
             part = Part.read(text)
             if not part.name:
                 raise UsageError(
@@ -331,7 +353,7 @@ def _point_spread(options: _Options, context: _Context) -> Operator:
     psf = torch.from_numpy(_read_gray(context.base / path)).double()
     if psf.sum() == 0:
         raise UsageError(f"the point spread function `{path}` is all black")
-    return PointSpread(psf, spec=f"psf:path={path}")
+    return PointSpread(psf, spec=f"psf:path={quoted(path)}")
 
 
 def _temporal(options: _Options, context: _Context) -> Operator:
@@ -355,7 +377,7 @@ def _downsample(options: _Options, context: _Context) -> Operator:
 def _mask(options: _Options, context: _Context) -> Operator:
     if "path" in options:
         path = options.text("path")
-        return mask_of(context.base / path, spec=f"mask:path={path}")
+        return mask_of(context.base / path, spec=f"mask:path={quoted(path)}")
     keep, seed = options.number("keep", 0.001, 1), options.integer("seed", 0, 2**31 - 1, 0)
     per_frame = options.integer("per_frame", 0, 1, 0)
     if context.shape is None:

@@ -181,8 +181,7 @@ class Claim:
         _held_now.discard(self)
         try:
             if for_good or not self.has_kept:
-                with suppress(OSError):  # of a disk that is gone; the next run there sweeps
-                    _remove(self.folder)
+                _remove_whatever_comes(self.folder)
         finally:
             os.close(lock)
 
@@ -476,8 +475,20 @@ def _remove(folder: Path) -> None:
         if entry.name != LOCK:
             _delete(entry)
     with suppress(OSError):  # somebody else may claim the name between these two
-        (folder / LOCK).unlink()
+        (folder / LOCK).unlink(missing_ok=True)
         folder.rmdir()
+
+
+def _remove_whatever_comes(folder: Path) -> None:
+    """The same, once more if a signal interrupts it; of a disk that is gone the next run sweeps."""
+    try:
+        _remove(folder)
+    except OSError:
+        pass
+    except BaseException:
+        with suppress(OSError):
+            _remove(folder)
+        raise
 
 
 def _delete(entry: Path) -> None:

@@ -35,7 +35,12 @@ from instantvir_models.operators.estimate import (
 from instantvir_models.operators.mask import ChangingHoles, Dust, Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
-from instantvir_models.operators.spec import Specification, mask_of, parse_degradation
+from instantvir_models.operators.spec import (
+    Specification,
+    mask_of,
+    parse_degradation,
+    quoted,
+)
 from instantvir_models.tasks import (
     DEBLUR,
     INPAINT,
@@ -394,7 +399,7 @@ class _Resolver:
 
     def _mask(self) -> Operator:
         if self.options.mask is not None:
-            return mask_of(self.options.mask, spec=f"mask:path={self.options.mask}")
+            return mask_of(self.options.mask, spec=f"mask:path={quoted(str(self.options.mask))}")
         self.is_known = False
         found = estimate_mask(self.look.sample.frames)
         if found.missing_fraction == 0:
