@@ -2,7 +2,7 @@
 
     python benchmarks/curves.py training/ scores.json -o docs/student
 
-Args: the folder with log.jsonl and validation.jsonl, and a line that
+Args: the folder with log.jsonl and, if there is one, validation.jsonl, and a line that
 `instantvir_distill.evaluate --each` printed. Needs matplotlib.
 """
 
@@ -17,6 +17,9 @@ from matplotlib import pyplot as plt
 
 mpl.use("Agg")
 
+NO_LOSSES = ("step", "time", "rate", "cpu_seconds", "spikes", "norm")
+"""What else a line of the log has."""
+
 
 def lines(path: Path) -> list[dict[str, Any]]:
     """Every line of a .jsonl file."""
@@ -24,15 +27,27 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def learning(log: list[dict[str, Any]], validation: list[dict[str, Any]], path: Path) -> None:
-    """The loss of each task over steps, and what was gained on held-out crops over time."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    """The loss of each task over steps, and what was gained on held-out crops over time, if that was
+    looked at."""
+    figure, axes = plt.subplots(1, 2 if validation else 1, figsize=(11, 4), squeeze=False)
+    left = axes[0, 0]
     steps = np.array([row["step"] for row in log])
-    for task in ("denoise", "inpaint", "sr", "deblur"):
+    tasks = [name for row in log[:9] for name in row if name not in NO_LOSSES]
+    for task in dict.fromkeys(tasks):
         loss = np.array([row.get(task, np.nan) for row in log])
         smooth = np.convolve(loss, np.ones(9) / 9, "valid")
         left.plot(steps[4:-4], smooth, label=task)
-    left.set(xlabel="step", ylabel="relative error, mean of 9 x 50 steps", yscale="log")
+    between = steps[1] - steps[0]
+    left.set(xlabel="step", ylabel=f"relative error, mean of 9 x {between} steps", yscale="log")
     left.legend()
+    if validation:
+        gained_over_time(axes[0, 1], validation)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def gained_over_time(right: Any, validation: list[dict[str, Any]]) -> None:
+    """What was gained since the first look, by column."""
     first = validation[0]["psnr"]
     minutes = [(row["time"] - validation[0]["time"]) / 60 for row in validation]
     for column in first:
@@ -40,8 +55,6 @@ def learning(log: list[dict[str, Any]], validation: list[dict[str, Any]], path: 
         right.plot(minutes, gained, label=column)
     right.set(xlabel="minutes", ylabel="dB gained since the first look, held-out crops")
     right.legend(fontsize=6, ncol=2)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
 
 
 def calibration(each: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
@@ -70,7 +83,7 @@ def main() -> None:
     folder = asked.training
     learning(
         lines(folder / "log.jsonl"),
-        lines(folder / "validation.jsonl"),
+        lines(validation) if (validation := folder / "validation.jsonl").exists() else [],
         asked.output / "learning.png",
     )
     calibration(lines(asked.scores)[-1]["each"], asked.output / "calibration.png")
