@@ -107,10 +107,17 @@ class FileDegradationOptions(DegradationOptions):
     dust: Annotated[
         bool, typer.Option("--dust", help="Fill dust and scratches of film, found in each frame")
     ] = False
+    keep_detail: Annotated[
+        float | None,
+        typer.Option(
+            help="Part of the fine contrast that stays everywhere, 0 to 1, so that faint texture is "
+            "not smoothed; found where nothing is told, else 0"
+        ),
+    ] = None
 
     def read(self) -> TaskOptions:
         """As `DegradationOptions.read`."""
-        return replace(super().read(), dust=self.dust)
+        return replace(super().read(), dust=self.dust, keep_detail=self.keep_detail)
 
 
 ModelOption = Annotated[

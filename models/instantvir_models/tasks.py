@@ -88,12 +88,16 @@ class TaskOptions:
     """Whether dust and scratches, which one frame has and its neighbours do not, are filled."""
     operator: str | Degradation | None = None
     """What says it all: a specification, or the degradation itself, noise included."""
+    keep_detail: float | None = None
+    """Part of the fine contrast that stays everywhere, 0 to 1; None keeps what a video that is looked at
+    asks for, else nothing."""
 
     def __post_init__(self) -> None:
         for flag, value, low, high in (
             ("--blur-sigma", self.blur_sigma, 0, 50),
             ("--noise", self.noise_levels, 0, 255),
             ("--scale", self.scale, 2, 8),
+            ("--keep-detail", self.keep_detail, 0, 1),
         ):
             if value is not None and not low <= value <= high:
                 raise UsageError(f"`{flag}` is {value:g}; it is a number from {low} to {high}")
@@ -101,7 +105,7 @@ class TaskOptions:
     @property
     def knows_nothing(self) -> bool:
         """Whether the user says at most which tasks there are."""
-        return self == TaskOptions(tasks=self.tasks)
+        return self == TaskOptions(tasks=self.tasks, keep_detail=self.keep_detail)
 
 
 def parse_tasks(names: Sequence[str]) -> tuple[Task, ...]:

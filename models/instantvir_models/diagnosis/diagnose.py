@@ -19,7 +19,14 @@ from instantvir_models.diagnosis.error_model import (
 )
 from instantvir_models.diagnosis.findings import Confidence, Finding
 from instantvir_models.diagnosis.picture import drawn, save_picture
-from instantvir_models.diagnosis.remedy import SHARPENED, Remedy, remedy_for, shows_noise
+from instantvir_models.diagnosis.remedy import (
+    COARSE_STEP,
+    SHARPENED,
+    Remedy,
+    detail_to_keep,
+    remedy_for,
+    shows_noise,
+)
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.media import USUAL_RULES, InputRules, open_video
@@ -139,13 +146,14 @@ def diagnose_samples(
     findings = field_findings(fields)
     notes: list[str] = []
     blur = BlurJudgement(operator=Identity())
-    is_noisy = False
+    is_noisy, keep_detail = False, 0.0
     if seen:
         error, note = error_finding([trace for trace, _ in seen])
         is_noisy = all(
             shows_noise(trace, expected_error(trace).value, expected_codec_error(trace).value)
             for trace, _ in seen
         )
+        keep_detail = max(detail_to_keep(trace, is_noisy=is_noisy) for trace, _ in seen)
         notes += [note] if note else []
         findings += [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
@@ -168,6 +176,8 @@ def diagnose_samples(
             is_lossy=is_lossy,
             codec_name=traces[0].codec_name,
             is_noisy=is_noisy,
+            is_coarse=all((trace.step or 0.0) >= COARSE_STEP for trace, _ in seen),
+            keep_detail=keep_detail,
         ),
         fields=fields,
     )

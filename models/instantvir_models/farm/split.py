@@ -54,6 +54,7 @@ class PieceJob(Job):
     mark: int
     """Of the first picture to be read, by which it is known again."""
     degradation: Degradation = field(compare=False)
+    keep_detail: float
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def split(
                 hint="say what is wrong: `--task denoise`",
             )
         degradation, session = restoration.resolved.degradation, restoration.session
+        keep_detail = restoration.resolved.keep_detail
         if restoration.reader.fields is not None and restoration.reader.fields.first is not None:
             raise UsageError("`--split` does not cut interlaced videos", hint="leave it out")
         blocks = Blocks(
@@ -127,23 +129,28 @@ def split(
         frames_per_piece=max(blocks.following, round(len(seen.times) * 60 * minutes / seconds)),
     )  # fmt: skip
     target = Path(job.destination)
-    folder = target.with_name(f".{target.name}.pieces-{_recipe(job, plan, solver, degradation)}")
+    folder = target.with_name(
+        f".{target.name}.pieces-{_recipe(job, plan, solver, degradation, keep_detail)}"
+    )
     jobs = tuple(
         PieceJob(
             source=job.source, destination=str(folder / f"{piece.name}.mkv"), folder=folder,
             piece=piece, mark=seen.marks[piece.read_first], degradation=degradation,
+            keep_detail=keep_detail,
         )
         for piece in pieces
     )  # fmt: skip
     return SplitVideo(job, plan, jobs, seen.cuts, degradation)
 
 
-def _recipe(job: Job, plan: RestorePlan, solver: OpenedSolver, degradation: Degradation) -> str:
+def _recipe(
+    job: Job, plan: RestorePlan, solver: OpenedSolver, degradation: Degradation, keep_detail: float
+) -> str:
     """Tells apart pieces that do not belong together: another input, other weights, other wishes."""
     found = Path(job.source).stat()
     words = (
         found.st_size, found.st_mtime_ns, degradation.spec, degradation.noise_std, solver.name,
-        solver.sha256, plan.limits, __version__,
+        solver.sha256, plan.limits, keep_detail, __version__,
     )  # fmt: skip
     return hashlib.sha256(repr(words).encode()).hexdigest()[:12]
 
@@ -245,8 +252,9 @@ def restore_piece(
             )
         height, width = reader.info.height, reader.info.width
         session = solver.new_session(
-            job.degradation, height=height, width=width, limits=plan.limits
-        ).session
+            job.degradation, height=height, width=width, limits=plan.limits,
+            keep_detail=job.keep_detail,
+        ).session  # fmt: skip
         kept, total = _Kept(job, session.output_size), piece.read_stop - piece.read_first
         counted = itertools.count(1)
         with kept.stack:

@@ -99,8 +99,12 @@ class OpenedSolver:
         height: int,
         width: int,
         limits: SessionLimits | None = None,
+        keep_detail: float = 0.0,
     ) -> NewSession:
         """A session for measured frames of `height` x `width`, with all of the solver that fits.
+
+        Args:
+            keep_detail: as `Session` takes it.
 
         Raises:
             UsageError: if frames of that size do not fit, or the degradation, the blocks or the
@@ -128,6 +132,7 @@ class OpenedSolver:
             tile_pixels=limits.tile_pixels,
             device=self.device if self.device.type in MEASURED_ON else "cpu",
             frames_per_block=limits.frames_per_block,
+            keep_detail=keep_detail,
         )
         return NewSession(session, fitted.notices)
 

@@ -87,6 +87,8 @@ class Resolved:
     """What was found where nothing was told."""
     remarks: tuple[str, ...] = ()
     """Sentences for people: what was asked for and is not done, and why."""
+    keep_detail: float = 0.0
+    """Part of the fine contrast that stays everywhere, as `Session` takes it."""
 
     @property
     def is_nothing_to_do(self) -> bool:
@@ -111,6 +113,7 @@ def resolve_by_looking(
         estimates=tuple(_as_estimate(finding) for finding in diagnosis.findings),
         is_operator_known=False,
         diagnosis=diagnosis,
+        keep_detail=diagnosis.remedy.keep_detail,
     )
 
 
@@ -158,7 +161,11 @@ def needs_to_be_looked_at(
     source: str, options: TaskOptions, rules: InputRules = USUAL_RULES
 ) -> bool:
     """Whether nothing at all is told of a video, so that `resolve_by_looking` has to find it out."""
-    return options == TaskOptions() and _note_that_counts(source, options, rules) is None
+    return (
+        options.knows_nothing
+        and not options.tasks
+        and _note_that_counts(source, options, rules) is None
+    )
 
 
 def _note_that_counts(source: str, options: TaskOptions, rules: InputRules) -> Degradation | None:

@@ -227,6 +227,8 @@ class RestoreReport:
     """The command that does the same explicitly; None where all was told, or nothing is changed."""
     is_unchanged: bool = False
     """Whether nothing was sure enough to be changed."""
+    keep_detail: float = 0.0
+    """Part of the fine contrast that stayed everywhere."""
 
     @property
     def gain(self) -> float | None:
@@ -398,6 +400,7 @@ class Restoration:
             findings=diagnosis.findings if diagnosis else (),
             command=diagnosis.command if diagnosis else None,
             is_unchanged=self.is_unchanged,
+            keep_detail=self.resolved.keep_detail,
         )
 
     def _damage(self, ran: PipelineReport) -> str | None:
@@ -459,6 +462,7 @@ class Restoration:
             {
                 "the input": of_files(_input_files(self.job.source)),
                 "the degradation": self.resolved.degradation.spec,
+                "the detail that is kept": str(self.resolved.keep_detail),
                 "the mask": of_files(_files_of_mask(mask)) if mask is not None else "none",
                 "the model": f"{self.solver.name} {self.solver.sha256 or ''}".strip(),
                 "the device": str(self.solver.device),
@@ -683,12 +687,18 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
         frames = iter(reader)
         first = list(itertools.islice(frames, SAMPLE_FRAMES))
         resolved = _resolved(job, plan, reader, first)
+        if plan.wanted.keep_detail is not None:
+            resolved = replace(resolved, keep_detail=plan.wanted.keep_detail)
         degradation = resolved.degradation
         _refuse_to_enlarge_too_far(reader.info, degradation, plan.rules)
         if resolved.is_nothing_to_do:
             solver = open_solver(UNCHANGED)
         made = solver.new_session(
-            degradation, height=reader.info.height, width=reader.info.width, limits=plan.limits
+            degradation,
+            height=reader.info.height,
+            width=reader.info.width,
+            limits=plan.limits,
+            keep_detail=resolved.keep_detail,
         )
         with masks_along(degradation.operator, plan.masks_for(reader.info)) as masks:
             yield Restoration(
@@ -802,6 +812,7 @@ def restore(
     scale: int | None = None,
     mask: str | Path | None = None,
     dust: bool = False,
+    keep_detail: float | None = None,
     model: str = EMBEDDED,
     solver: str | Solver[Any] | None = None,
     device: str = "auto",
@@ -844,6 +855,8 @@ def restore(
         mask: an image, or a video or folder of images with one for each frame, white where pixels are
             known; estimated if not given.
         dust: whether dust and scratches are found and filled, too, or alone.
+        keep_detail: part of the fine contrast that stays everywhere, 0 to 1, so that faint texture is
+            not smoothed; found where nothing is told, else 0.
         model: what `load_student` takes.
         solver: a method without weights instead, by its name, or one of your own.
         device: `auto`, `cpu` or `cuda`.
@@ -879,6 +892,7 @@ def restore(
             scale=scale,
             mask=None if mask is None else Path(mask),
             dust=dust,
+            keep_detail=keep_detail,
         ),
         limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
         start_seconds=start,

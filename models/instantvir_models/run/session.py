@@ -25,6 +25,7 @@ from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.run.kept import KeptMemory, can_be_kept
 from instantvir_models.solvers.base import Restored, Solver, Window, block_size, checked
 from instantvir_models.solvers.classical.initial import InitialEstimate
+from instantvir_models.solvers.detail import with_detail_kept
 from instantvir_models.students.text import TextRows
 from instantvir_models.tiles import TILE_PIXELS
 
@@ -113,6 +114,7 @@ class Session:
         device: where everything between the pixels is computed; the solver must be there.
         frames_per_block: frames restored together, at most the solver's own number, which None
             takes. Fewer mean less delay and less look-ahead; 1 has none.
+        keep_detail: part of the fine contrast of the initial estimate that stays everywhere, 0 to 1.
 
     Raises:
         UsageError: if a mask in the operator does not fit the frames, or the solver was not made
@@ -129,8 +131,10 @@ class Session:
         tile_pixels: int | None = None,
         device: torch.device | str = "cpu",
         frames_per_block: int | None = None,
+        keep_detail: float = 0.0,
     ) -> None:
         self.degradation = degradation
+        self.keep_detail = keep_detail
         self.frames_per_block = block_size(solver, frames_per_block)
         """Frames that are restored together."""
         self.is_student_skipped = False
@@ -291,6 +295,7 @@ class Session:
             tile_pixels=0,  # the solver is in tiles already if it is to be
             device=self._device,
             frames_per_block=self.frames_per_block,
+            keep_detail=self.keep_detail,
         )
 
     @property
@@ -433,7 +438,10 @@ class Session:
             self._begin_anew()
             self._is_state_shrunk = self.is_shrunk
         self._is_state_new = False
-        return checked(self._solver.restore_block(window, self._state), window, self._solver)
+        restored = checked(self._solver.restore_block(window, self._state), window, self._solver)
+        if self.keep_detail == 0:
+            return restored
+        return with_detail_kept(restored, window, self.keep_detail)
 
     def _begin_anew(self) -> None:
         """Forget the video so far; what memory once did not suffice for is not tried again."""
