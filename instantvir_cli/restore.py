@@ -170,9 +170,10 @@ def _describe(restoration: library.Restoration) -> None:
         return
     height, width = restoration.session.output_size
     knowledge = "known" if resolved.is_operator_known else "estimated or assumed"
+    operator = f"operator {resolved.degradation.spec} ({knowledge}); "
     console.say(
         f"{restoration.job.source} ({info.width}x{info.height}) -> {restoration.job.destination} "
-        f"({width}x{height}); operator {resolved.degradation.spec} ({knowledge}); "
+        f"({width}x{height}); {'' if resolved.diagnosis else operator}"
         f"model {restoration.solver.name} on {restoration.solver.device.type}"
     )
 

@@ -14,7 +14,9 @@ from instantvir_models.solvers.detail import kept_detail
 
 
 def fine_contrast(x):
-    luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(2, keepdim=True).flatten(0, 1)
+    luma = (
+        (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(2, keepdim=True).flatten(0, 1)
+    )
     mean = F.avg_pool2d(luma, 5, 1, 2, count_include_pad=False)
     return F.avg_pool2d((luma - mean).square(), 9, 1, 4, count_include_pad=False).sqrt()
 

@@ -17,7 +17,7 @@ from instantvir_models.diagnosis.error_model import (
     expected_error,
     is_white,
 )
-from instantvir_models.diagnosis.findings import Confidence, Finding
+from instantvir_models.diagnosis.findings import Confidence, Finding, shown_name
 from instantvir_models.diagnosis.picture import drawn, save_picture
 from instantvir_models.diagnosis.remedy import (
     COARSE_STEP,
@@ -89,8 +89,8 @@ class Diagnosis:
     @property
     def sentences(self) -> tuple[str, ...]:
         """All of it in words: what was found, what will be done, and the command that says so."""
-        said = "; ".join(finding.sentence for finding in self.findings) or "found: nothing"
-        lines = [said, *self.notes, self.remedy.sentence]
+        said = "; ".join(finding.sentence for finding in self.findings) or "nothing"
+        lines = [f"found: {said}", *self.notes, self.remedy.sentence]
         return (*lines, f"the same, told: {self.command}") if self.command else tuple(lines)
 
 
@@ -231,7 +231,7 @@ def error_finding(places: Sequence[Traces]) -> tuple[Finding, str | None]:
         low=counts.low,
         high=counts.high,
         confidence=confidence,
-        sentence=f"{cause}: {counts.value:.1f} levels from clean "
+        sentence=f"{cause}, which put pixels off by {counts.value:.1f} levels of 255 "
         f"({counts.low:.1f} to {counts.high:.1f}, confidence {confidence})",
     )
     return finding, note
@@ -242,7 +242,9 @@ def codec_findings(traces: Traces) -> list[Finding]:
     if traces.is_lossless:
         return []
     share = expected_codec_error(traces)
-    step = "" if traces.step is None else f", quantiser step {traces.step:.0f}"
+    name, step = shown_name(traces.codec_name), ""
+    if traces.step is not None:
+        step = f" (it keeps steps of {traces.step:.0f} levels)"
     finding = Finding(
         kind="codec",
         value=share.value,
@@ -250,7 +252,7 @@ def codec_findings(traces: Traces) -> list[Finding]:
         low=share.low,
         high=share.high,
         confidence=confidence_of(share),
-        sentence=f"{traces.codec_name} alone leaves about {share.value:.1f}{step}",
+        sentence=f"{name} alone puts them off by about {share.value:.1f}{step}",
     )
     return [finding]
 
@@ -259,7 +261,7 @@ def noise_findings(traces: Traces, error: Finding) -> list[Finding]:
     """What noise has survived, and of which kind, where that can be told."""
     if not traces.is_lossless:
         return []
-    kind = "white" if is_white(traces) else "correlated (grain, sensor or tape)"
+    kind = "the same at all sizes (white)" if is_white(traces) else "coarse: grain, sensor or tape"
     finding = Finding(
         kind="noise",
         value=error.value,
@@ -267,7 +269,7 @@ def noise_findings(traces: Traces, error: Finding) -> list[Finding]:
         low=error.low,
         high=error.high,
         confidence=error.confidence,
-        sentence=f"it is {kind}",
+        sentence=f"the noise is {kind}",
     )
     return [finding] if error.value > 1 else []
 

@@ -3,6 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal
 
+CODEC_NAMES = {
+    "h264": "H.264",
+    "hevc": "HEVC",
+    "av1": "AV1",
+    "vp8": "VP8",
+    "vp9": "VP9",
+    "mpeg1video": "MPEG-1",
+    "mpeg2video": "MPEG-2",
+    "mpeg4": "MPEG-4",
+    "h263": "H.263",
+    "mjpeg": "Motion JPEG",
+}
+"""As people call them, by what FFmpeg does."""
+
 Confidence = Literal["high", "medium", "low"]
 
 Kind = Literal["fields", "dust", "error", "noise", "codec", "blur", "sharpening"]
@@ -26,3 +40,8 @@ class Finding:
     confidence: Confidence
     sentence: str
     """The same in words."""
+
+
+def shown_name(codec_name: str | None) -> str:
+    """A codec as people call it."""
+    return CODEC_NAMES.get(codec_name or "", codec_name or "the codec")

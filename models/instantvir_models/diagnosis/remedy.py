@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from instantvir_models.diagnosis.blur import BlurJudgement
-from instantvir_models.diagnosis.findings import Finding, Kind
+from instantvir_models.diagnosis.findings import Finding, Kind, shown_name
 from instantvir_models.diagnosis.traces import Traces
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.compose import Composition, Identity
@@ -198,11 +198,15 @@ def remedy_for(
         undone.insert(0, blur.operator)
     if is_large:
         what = "compression damage and noise" if is_lossy else "noise"
-        kept = ", but no faint texture" if keep_detail and not is_inverted else ""
-        steps.append(f"take away {what}{kept} ({levels:.1f} levels)")
+        kept = " but keep faint texture" if keep_detail and not is_inverted else ""
+        steps.append(f"take away {what} ({levels:.1f} levels){kept}")
     if not undone and not is_large:
         is_clean = not is_filtered or error is None or error.value < NEARLY_CLEAN
-        why = "it is nearly clean" if is_clean else f"what {codec_name} lost does not come back"
+        why = (
+            "it is nearly clean"
+            if is_clean
+            else f"what {shown_name(codec_name)} lost does not come back"
+        )
         return _nothing(doubt or why, has_fields="fields" in by_kind)
     told_levels = levels if is_large or is_inverted else 0.0
     noise_std = told_noise_std(told_levels, is_lossy=is_lossy, is_inverted=is_inverted)
