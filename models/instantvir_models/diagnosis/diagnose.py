@@ -20,10 +20,10 @@ from instantvir_models.diagnosis.error_model import (
 from instantvir_models.diagnosis.findings import Confidence, Finding, shown_name
 from instantvir_models.diagnosis.picture import drawn, save_picture
 from instantvir_models.diagnosis.remedy import (
-    COARSE_STEP,
     SHARPENED,
     Remedy,
     detail_to_keep,
+    is_coarse,
     remedy_for,
     shows_noise,
 )
@@ -176,7 +176,7 @@ def diagnose_samples(
             is_lossy=is_lossy,
             codec_name=traces[0].codec_name,
             is_noisy=is_noisy,
-            is_coarse=all((trace.step or 0.0) >= COARSE_STEP for trace, _ in seen),
+            is_coarse=all(is_coarse(trace) for trace, _ in seen),
             keep_detail=keep_detail,
         ),
         fields=fields,
