@@ -142,6 +142,7 @@ def restore_one(
         if request.picture is not None:
             _draw(restoration, request.picture, overwrite=request.may_overwrite)
         if request.is_dry_run:
+            console.say("a dry run: no video was written")
             return restoration.report()
         report = restoration.run(on_progress)
         _say(report)

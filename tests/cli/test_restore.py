@@ -280,7 +280,7 @@ def test_a_dry_run_draws_what_it_found_and_writes_no_video(photo, tmp_path):
     result = run("restore", file, "--dry-run", "--picture", drawn)
     assert result.exit_code == 0, result.stderr
     assert "found: compression and noise" in result.stderr
-    assert "H.264 alone puts" in result.stderr
+    assert "H.264 alone makes" in result.stderr
     height, width = cv2.imread(str(drawn)).shape[:2]
     assert width == 2 * 128
     assert height > 2 * 96

@@ -46,6 +46,9 @@ FLAT_TEXTURE = 0.2
 MOST_CLIPPED = 0.8
 """Part of a picture that may be black or white."""
 
+MOST_OF_IT = 0.9
+"""Of the error, from which on the codec's part is said to be nearly all of it."""
+
 UNLIKE = 1.6
 """Factor between the errors of two places from which on a file counts as cut from several."""
 
@@ -91,7 +94,7 @@ class Diagnosis:
         """All of it in words: what was found, what will be done, and the command that says so."""
         said = "; ".join(finding.sentence for finding in self.findings) or "nothing"
         lines = [f"found: {said}", *self.notes, self.remedy.sentence]
-        return (*lines, f"the same, told: {self.command}") if self.command else tuple(lines)
+        return (*lines, f"the same as a command: {self.command}") if self.command else tuple(lines)
 
 
 def diagnose(
@@ -155,7 +158,7 @@ def diagnose_samples(
         )
         keep_detail = max(detail_to_keep(trace, is_noisy=is_noisy) for trace, _ in seen)
         notes += [note] if note else []
-        findings += [error, *codec_findings(seen[0][0]), *noise_findings(seen[0][0], error)]
+        findings += [error, *codec_findings(seen[0][0], error), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
         findings += [*blur.findings, *sharpening_findings(seen[0][0])]
         if fields is None or fields.first is None:
@@ -231,20 +234,20 @@ def error_finding(places: Sequence[Traces]) -> tuple[Finding, str | None]:
         low=counts.low,
         high=counts.high,
         confidence=confidence,
-        sentence=f"{cause}, which put pixels off by {counts.value:.1f} levels of 255 "
+        sentence=f"{cause}: pixels are off by {counts.value:.1f} levels of 255 "
         f"({counts.low:.1f} to {counts.high:.1f}, confidence {confidence})",
     )
     return finding, note
 
 
-def codec_findings(traces: Traces) -> list[Finding]:
+def codec_findings(traces: Traces, error: Finding) -> list[Finding]:
     """What the codec alone leaves, if it loses anything."""
     if traces.is_lossless:
         return []
     share = expected_codec_error(traces)
-    name, step = shown_name(traces.codec_name), ""
-    if traces.step is not None:
-        step = f" (it keeps steps of {traces.step:.0f} levels)"
+    is_all = share.value > MOST_OF_IT * error.value
+    part = "nearly all of it" if is_all else f"about {share.value:.1f} of it"
+    step = "" if traces.step is None else f" (quantiser step {traces.step:.0f})"
     finding = Finding(
         kind="codec",
         value=share.value,
@@ -252,7 +255,7 @@ def codec_findings(traces: Traces) -> list[Finding]:
         low=share.low,
         high=share.high,
         confidence=confidence_of(share),
-        sentence=f"{name} alone puts them off by about {share.value:.1f}{step}",
+        sentence=f"{shown_name(traces.codec_name)} alone makes {part}{step}",
     )
     return [finding]
 

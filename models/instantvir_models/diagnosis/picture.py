@@ -12,13 +12,16 @@ from instantvir_models.outputs.claim import write_whole
 
 Picture = NDArray[np.uint8]
 
-GAIN = 8
-"""What is left of a frame less its neighbour is shown this much larger."""
+MOST_GAIN = 8
+"""What is left of a frame less its neighbour is shown at most this much larger."""
+
+SHOWN_SPREAD = 40.0
+"""Levels of its spread in the picture, so that neither black nor white cuts it off."""
 
 LOUDEST = 12.0
 """Levels of noise that are shown brightest."""
 
-COARSEST = 64.0
+COARSEST = 96.0
 """Quantiser step that is shown brightest."""
 
 MACROBLOCK = 16
@@ -32,10 +35,12 @@ def drawn(sample: Sample) -> Picture:
     scale = np.float32(1 if sample.frames.dtype == np.uint8 else 257)
     levels = sample.frames.astype(np.float32) / scale
     last = levels[-1]
+    left = _residual(levels)
+    gain = max(1, min(MOST_GAIN, round(SHOWN_SPREAD / max(float(left.std()), 1.0))))
     panels = (
         ("frame", last),
-        (f"less the frame before, times {GAIN}", _residual(levels)),
-        (f"noise, up to {LOUDEST:.0f} levels", _noise_map(last)),
+        (f"less the frame before, times {gain}", 128 + gain * left),
+        (f"noise and fine detail, up to {LOUDEST:.0f} levels", _noise_map(last)),
         (f"quantiser steps, up to {COARSEST:.0f} levels", _blocks(sample)),
     )
     shown = [_labelled(_sized(panel), name) for name, panel in panels]
@@ -54,9 +59,10 @@ def save_picture(picture: Picture, path: Path, *, may_replace: bool = True) -> N
 
 
 def _residual(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the last frame shows that the one before, moved, does not; nothing of a single frame."""
     if len(levels) < 2:
-        return np.full_like(levels[-1], 128)
-    return 128 + GAIN * (levels[-1] - moved(levels[-2], levels[-1]))
+        return np.zeros_like(levels[-1])
+    return levels[-1] - moved(levels[-2], levels[-1])
 
 
 def _noise_map(frame: NDArray[np.float32]) -> NDArray[np.float32]:
