@@ -58,8 +58,8 @@ SEED = 0
 TOLD_NOISE = (2, 4, 6.5, 10, 15)
 """Levels that are tried for the best told result."""
 
-TOLD_DETAIL = (0.0, 0.9, 0.97)
-"""Parts of the fine contrast that are tried for the best told result that keeps the rule."""
+NOISE_WITHIN, TOLD_DETAIL = (6.5, 10), (0.0, 0.9, 0.95, 0.97)
+"""Noises, and parts of the fine contrast, that are tried for the best told result within the rule."""
 
 MOST_LPIPS = 0.01
 """How much LPIPS may rise by the rule."""
@@ -343,7 +343,7 @@ def best_told_within(case: Case) -> Iterator[Result]:
     if case.kind.scale > 1:
         return
     for operator in case.kind.told:
-        for noise in TOLD_NOISE:
+        for noise in NOISE_WITHIN:
             for kept in TOLD_DETAIL:
                 yield case.restored(operator=f"{operator}+noise:std={noise}", keep_detail=kept)
 

@@ -244,7 +244,7 @@ def test_with_nothing_told_it_looks_says_and_mends(photo, tmp_path):
     target = tmp_path / "out.mkv"
     result = run("restore", noisy, "-o", target, "--reference", clean, "--codec", "ffv1", "--json")
     assert result.exit_code == 0, result.stderr
-    assert "noise: 1" in result.stderr
+    assert "noise: pixels are off by 1" in result.stderr
     assert "to do: take away noise" in result.stderr
     summary = json.loads(result.stdout)
     assert summary["output_psnr"] > summary["input_psnr"] + 2
@@ -255,6 +255,25 @@ def test_with_nothing_told_it_looks_says_and_mends(photo, tmp_path):
     assert again.exit_code == 0, again.stderr
     for one, other in zip(frames_of(target), frames_of(tmp_path / "told.mkv"), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_a_codec_did_is_mended_and_the_command_that_is_named_does_the_same(tmp_path):
+    roofs = cv2.imread(str(DATA / "clips" / "rooftops.png"))[..., ::-1]
+    file = natural_file(
+        tmp_path / "in.mkv", roofs, levels=0, codec="libx264", pix_fmt="yuv420p",
+        options={"crf": "36"},
+    )  # fmt: skip
+    result = run("restore", file, "-o", tmp_path / "out.mkv", "--codec", "ffv1", "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["keep_detail"] >= 0.97
+    again = run(
+        *shlex.split(summary["command"])[1:], "-o", tmp_path / "told.mkv", "--codec", "ffv1"
+    )
+    assert again.exit_code == 0, again.stderr
+    before, one, other = (frames_of(tmp_path / n) for n in ("in.mkv", "out.mkv", "told.mkv"))
+    np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(one, before)
 
 
 def test_a_video_in_which_nothing_shows_is_copied_to_the_byte(tmp_path):
@@ -299,6 +318,7 @@ def test_a_dry_run_draws_what_it_found_and_writes_no_video(photo, tmp_path):
         (["--operator", "blurr:sigma=1"], "no operator called `blurr`", "did you mean `blur`"),
         (["--task", "denoise", "--blur-sigma", "2"], "`--blur-sigma` has no effect", ""),
         (["--task", "denoise", "--noise", "999"], "`--noise` is 999", ""),
+        (["--task", "denoise", "--keep-detail", "2"], "`--keep-detail` is 2", ""),
         (
             ["--task", "denoise", "--device", "tpu"],
             "`--device` is `tpu`",
