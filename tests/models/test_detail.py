@@ -33,8 +33,8 @@ def grass():
 @pytest.mark.parametrize("part", [0.5, 0.9, 0.97])
 def test_every_place_keeps_the_wanted_part_of_its_fine_contrast(grass, part):
     kept = fine_contrast(kept_detail(grass, smoothed(grass), part)) / fine_contrast(grass)
-    assert kept.min() > part - 0.1  # seen at a quarter of the pixels
-    assert kept.mean() == pytest.approx(part, abs=0.02)
+    assert kept.min() > part - 0.03
+    assert kept.mean() == pytest.approx(part, abs=0.01)
 
 
 def test_none_kept_is_the_result_and_all_kept_the_estimate_before(grass):
@@ -47,17 +47,9 @@ def test_what_gains_contrast_is_left_as_it_is(grass):
     assert torch.allclose(kept_detail(grass, sharper, 0.97), sharper, atol=1e-6)
 
 
-def test_steps_between_blocks_go_although_all_detail_stays():
-    """Counted as detail, the blocks of Motion JPEG stayed on dark grass."""
-    rows = torch.arange(48) // 8 % 2
-    blocks = (0.2 * (rows[:, None] != rows)).expand(1, 1, 3, 48, 48)
-    kept = kept_detail(blocks, smoothed(blocks), 0.97)
-    assert torch.allclose(kept, smoothed(blocks), atol=1e-3)
-
-
-@pytest.mark.parametrize(("value", "side"), [(0.0, 16), (0.3, 16), (0.3, 3)])
-def test_a_flat_picture_stays_a_number(value, side):
-    flat = torch.full((1, 1, 3, side, side), value)
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_flat_picture_stays_a_number(value):
+    flat = torch.full((1, 1, 3, 16, 16), value)
     assert torch.equal(kept_detail(flat, flat, 0.97), flat)
 
 

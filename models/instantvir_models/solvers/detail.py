@@ -3,8 +3,7 @@
 A solver that is told of an error takes the mean of all that a place may have looked like; where texture
 is as faint as the error, that mean is smooth. Nearer to the truth it is, and yet people, and LPIPS,
 rather see the texture that was there. So each place is moved only as far towards the solver's result
-as it keeps a wanted part of the fine contrast that it had: edges are mended, grass stays. Contrast is
-looked at inside the blocks of codecs only, for the steps between them are to go.
+as it keeps a wanted part of the fine contrast that it had: edges are mended, grass stays.
 """
 
 from dataclasses import replace
@@ -22,10 +21,6 @@ FINE_PIXELS = 5
 
 AROUND_PIXELS = 9
 """Side of the square over which contrast is compared."""
-
-BLOCK_PIXELS, MARGIN_PIXELS = 8, 2
-"""Side of a codec's blocks, which begin at the corner of the picture, and how far from their borders
-nothing is seen of the neighbours."""
 
 FLOOR = (0.15 * LEVEL) ** 2
 """Of fine contrast: less of it nobody sees."""
@@ -47,7 +42,7 @@ def kept_detail(x_init: Tensor, x: Tensor, part: float) -> Tensor:
     """[B, T, 3, H, W] between `x_init` and `x`: as near to `x` as keeps this part of the contrast."""
     before = _fine(x_init)
     step = _fine(x) - before
-    energy, along, length = map(_inside, (before * before, before * step, step * step))
+    energy, along, length = _around(before * before), _around(before * step), _around(step * step)
     share = _around(_first_root(energy + FLOOR, along, length, 1 - part**2))
     return torch.lerp(x_init, x, share.unflatten(0, x.shape[:2]))
 
@@ -71,20 +66,6 @@ def _fine(x: Tensor) -> Tensor:
 
 def _around(values: Tensor) -> Tensor:
     return _mean(values, AROUND_PIXELS)
-
-
-def _inside(values: Tensor) -> Tensor:
-    """Means around of what lies well inside blocks."""
-    rows, columns = (_is_inside(side).to(values) for side in values.shape[-2:])
-    is_seen = rows[:, None] * columns
-    return _around(values * is_seen) / _around(is_seen[None, None])
-
-
-def _is_inside(side: int) -> Tensor:
-    place = torch.arange(side) % BLOCK_PIXELS
-    is_seen = (place >= MARGIN_PIXELS) & (place < BLOCK_PIXELS - MARGIN_PIXELS)
-    # of a picture that has no such place within reach all is seen
-    return is_seen if side >= AROUND_PIXELS else torch.ones_like(is_seen)
 
 
 def _mean(values: Tensor, side: int) -> Tensor:
