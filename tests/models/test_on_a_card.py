@@ -82,7 +82,8 @@ def test_flex_attention_is_compiled_for_more_shapes_than_torch_allows(monkeypatc
     before = torch.cuda.max_memory_allocated()
     for blocks in range(2, 14):
         q, k, v = (
-            torch.randn(1, 512 * blocks, 16, 64, device=CARD, dtype=torch.bfloat16) for _ in range(3)
+            torch.randn(1, 512 * blocks, 16, 64, device=CARD, dtype=torch.bfloat16)
+            for _ in range(3)
         )
         dispatch.block_causal_attention(q, k, v, tokens_per_block=512)
     every_score = 16 * (512 * 13) ** 2 * 4
