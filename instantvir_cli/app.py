@@ -431,6 +431,10 @@ def distill(
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what it would cost, and stop")
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Keep losses for TensorBoard, in OUTPUT/tensorboard"),
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a student by a recipe; run it again after a stop and it continues."""
@@ -449,4 +453,5 @@ def distill(
         workers=workers,
         settings=settings or (),
         only_plan=only_plan,
+        tensorboard=tensorboard,
     )

@@ -151,11 +151,18 @@ def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
             hint=f"`--workers {there_are}`",
         )
     is_first = os.environ["RANK"] == "0"
+    is_again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     with alone(folder) if is_first else nullcontext():
-        if is_first and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        if is_again and (folder / STOPPED).exists():
+            raise _reason(folder, None)
+        if is_first and not is_again:
             _check(config, material, _training(config, material, folder))
             (folder / STOPPED).unlink(missing_ok=True)
-        run_worker(config, material, folder)
+        try:
+            run_worker(config, material, folder)
+        except InstantVIRError as error:
+            _keep_reason(folder, error)
+            raise
 
 
 @contextmanager
@@ -228,7 +235,7 @@ def _worker(config: RunConfig, material: Material, folder: Path) -> None:
     try:
         run_worker(config, material, folder)
     except InstantVIRError as error:
-        (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
+        _keep_reason(folder, error)
         os._exit(1)  # the others wait for this one; started again, all see why and end
 
 
@@ -299,6 +306,11 @@ def _source(config: DistillConfig, material: Material, clips: list[Clip]) -> Sou
 
 def _photos(material: Material) -> list[Photo]:
     return [] if material.photos is None else load_photos(material.photos)
+
+
+def _keep_reason(folder: Path, error: InstantVIRError) -> None:
+    """For the workers that are started again, which will not try."""
+    (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
 
 
 def _reason(folder: Path, error: ChildFailedError | None) -> TrainingError:

@@ -8,6 +8,7 @@ RUN/student.safetensors          the averaged weights, or another name for what 
 
 import json
 import os
+import pickle
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
 from instantvir_distill.config import RunConfig
 from instantvir_distill.parallel import barrier, rank
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_distill.trust import NumbersOnly, check_index
+from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from instantvir_models.outputs.claim import write_whole
 from instantvir_models.outputs.moving import sync_file, sync_folder
 
@@ -34,6 +36,12 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The folder of the newest complete checkpoint of the run in `folder`."""
     complete = sorted((folder / "checkpoints").glob("step-????????"))
     return complete[-1] if complete else None
+
+
+def last_step(folder: Path) -> int:
+    """That of the newest complete checkpoint, 0 where there is none."""
+    newest = last_checkpoint(folder)
+    return 0 if newest is None else int(newest.name.removeprefix("step-"))
 
 
 def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
@@ -73,9 +81,29 @@ def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
 
 
 def load_checkpoint(state: dict[str, Any], folder: Path) -> None:
-    """Read the newest checkpoint, which is there, into the tensors of `state`."""
-    with _quiet():
-        read_state(state, checkpoint_id=last_checkpoint(folder))
+    """Read the newest checkpoint, which is there, into the tensors of `state`.
+
+    Raises:
+        CheckpointError: if it is damaged, or holds what a checkpoint of a run does not.
+    """
+    newest = last_checkpoint(folder)
+    assert newest is not None
+    try:
+        check_index(newest)
+        with _quiet():
+            read_state(state, checkpoint_id=newest, planner=NumbersOnly())
+    except (OSError, EOFError, pickle.UnpicklingError, CheckpointException) as error:
+        raise CheckpointError(
+            f"the checkpoint `{newest}` cannot be read: {_first_reason(error)}",
+            hint="remove it, and the run begins again",
+        ) from error
+
+
+def _first_reason(error: BaseException) -> str:
+    """Of a checkpoint that several workers read, what the first of them said."""
+    each = list(error.failures.values()) if isinstance(error, CheckpointException) else []
+    reason = str(each[0][0]) if each else str(error)
+    return reason.strip().splitlines()[0] if reason.strip() else type(error).__name__
 
 
 @contextmanager

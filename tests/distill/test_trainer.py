@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from instantvir_distill.learner import Learner, Rates
 from instantvir_distill.parallel import leave, rank, world_size
 from instantvir_distill.saved import alone, last_checkpoint
 from instantvir_distill.trainer import Trainer, TrainingError
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 
 CONFIG = RunConfig(
     phases=(Phase(steps=12, crop=8, frames=1, samples=4),), workers=1, warmup_steps=2, muon_lr=0.02,
@@ -100,6 +101,48 @@ def test_a_resumed_run_equals_the_uninterrupted_one_for_every_network(tmp_path):
     whole.resume()
     for name, net in whole.objective.nets.items():
         same(net.state_dict(), second.objective.nets[name].state_dict(), rtol=0, atol=0)
+
+
+class Touches:
+    """What a pickle can do to whoever reads it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def begun(folder):
+    """A run that has a checkpoint."""
+    run = Trainer(CONFIG, Fit(), folder)
+    run.update()
+    run.save()
+    return run
+
+
+def test_nothing_in_a_checkpoint_is_carried_out(tmp_path):
+    """Its index and its numbers are pickles, and did what they said."""
+    begun(tmp_path / "index")
+    index = last_checkpoint(tmp_path / "index") / ".metadata"
+    index.write_bytes(pickle.dumps(Touches(tmp_path / "touched")))
+    with pytest.raises(CheckpointError, match=r"cannot be read: it names posix\.mkdir"):
+        Trainer(CONFIG, Fit(), tmp_path / "index").run()
+    run = begun(tmp_path / "values")
+    saved.save_checkpoint(run._state() | {"step": Touches(tmp_path / "touched")},
+                          run.folder, step=2)  # fmt: skip
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        Trainer(CONFIG, Fit(), tmp_path / "values").run()
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_damaged_checkpoint_is_said_to_be_one(tmp_path):
+    begun(tmp_path)
+    for path in last_checkpoint(tmp_path).iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(CheckpointError, match=r"step-00000001` cannot be read: ") as caught:
+        Trainer(CONFIG, Fit(), tmp_path).run()
+    assert caught.value.hint == "remove it, and the run begins again"
 
 
 def test_a_finished_run_writes_what_it_made_again(tmp_path):
