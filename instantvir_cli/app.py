@@ -397,7 +397,10 @@ def distill(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")
     ],
-    clips: Annotated[Path | None, typer.Option(help="Folder of clean videos")] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(help="Folder of clean videos, a list of them (.txt) or a shard (.tar)"),
+    ] = None,
     measurements: Annotated[
         Path | None,
         typer.Option(help="Folder of measured videos, where no clean one exists; needs --operator"),
