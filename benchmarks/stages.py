@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import Variational, red_diff
 from instantvir_distill.sources import CleanVideos
 from instantvir_distill.trainer import Trainer
-from instantvir_models.autoencoders.haar import haar
+from instantvir_models.autoencoders.haar import haar, inverse_haar
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.prior import load_prior
 from instantvir_models.media import to_uint8
@@ -58,7 +59,7 @@ from instantvir_models.operators.measurement import Degradation, Measurement, de
 from instantvir_models.operators.prior import initial_estimate
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.priors.base import Prior
-from instantvir_models.priors.noise import white
+from instantvir_models.priors.noise import NoiseLevel, white
 from instantvir_models.priors.posterior import combined_look, posterior_mean
 from instantvir_models.students.fused import FusedConfig
 from instantvir_models.tasks import INPAINT, TASKS
@@ -71,6 +72,7 @@ FRAMES = 6
 ONE_STEP_STD = 0.12
 """Noise level at which the teacher is asked once for a blurred video, [-1, 1] range."""
 NO_TRAINING = "none"
+FILE_NAMES = str.maketrans(" '", "_-", ",()=")
 FREE_LEVELS = NoiseLaw(low=0.06, high=0.5)
 
 
@@ -82,6 +84,8 @@ class Arm:
     method: AnyMethod
     teacher: bool = True
     critic: CriticConfig | None = None
+    taught_through: Callable[[Prior], Prior] | None = None
+    """What is put between the teacher and the student."""
 
     def config(self, seed: int, steps: int, start: Path | None = None) -> DistillConfig:
         """From random weights, or from `start` at 0.4 of the rates."""
@@ -105,6 +109,54 @@ class Arm:
 
 
 SOLVER_RUN = Amortise(powers=DENOISE_POWER)
+
+
+@dataclass(frozen=True)
+class RotatedLatents:
+    """A prior that knows another latent than the student's: its Haar bands and colours, mixed.
+
+    With `is_student_converted` the student's frames are encoded for it, x = D'(z') and z = E(x);
+    without, the student's own latent is handed over as if it were the teacher's.
+    """
+
+    pixels: Prior
+    is_student_converted: bool
+    accepts_maps = False
+
+    @property
+    def largest_std(self) -> float:
+        return self.pixels.largest_std
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self._mixed(_bands(x), MIXING) if self.is_student_converted else _bands(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return _frames(self._mixed(z, MIXING.T) if self.is_student_converted else z)
+
+    def denoise(self, z: Tensor, noise: NoiseLevel) -> Tensor:
+        x = self.pixels.denoise(_frames(self._mixed(z, MIXING.T)), noise)
+        return self._mixed(_bands(x), MIXING)
+
+    def error_std(self, noise_std: float) -> float:
+        return self.pixels.error_std(noise_std)
+
+    @staticmethod
+    def _mixed(z: Tensor, matrix: Tensor) -> Tensor:
+        return torch.einsum("oc,btchw->btohw", matrix.to(z), z)
+
+
+MIXING = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0)))[0]
+"""Of the channels of a latent; orthonormal, so white noise stays white."""
+
+
+def _bands(x: Tensor) -> Tensor:
+    return haar(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def _frames(z: Tensor) -> Tensor:
+    return inverse_haar(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+
 AMORTISE = Arm(name="amortise", method=SOLVER_RUN)
 SELF_SUPERVISED = Arm(
     name="self_supervised", method=SelfSupervised(powers=DENOISE_POWER), teacher=False
@@ -125,10 +177,10 @@ RELEASED = Arm(name="released", method=Released(), critic=CriticConfig())
 RED_DIFF = Arm(name="variational, no critic (RED-diff)", method=red_diff())
 
 STAGE_1 = (
-    REGRESSION, AMORTISE, SELF_SUPERVISED, POSTERIOR, POSTERIOR_MAPS, RED_DIFF,
+    REGRESSION, AMORTISE, SELF_SUPERVISED, POSTERIOR, RED_DIFF,
 )  # fmt: skip
 STAGE_1_LATER = (
-    ONE_LOOK, RELEASED,
+    POSTERIOR_MAPS, ONE_LOOK, RELEASED,
     Arm(name="variational, blind critic", critic=CriticConfig(),
         method=Variational(critic="blind", levels=FREE_LEVELS, is_normalised=True)),
     Arm(name="variational, critic sees y", critic=CriticConfig(),
@@ -149,6 +201,11 @@ STAGE_2 = (
         method=_anchored(fidelity="likelihood")),
     Arm(name="critic sees y, up to the noise", critic=CriticConfig(),
         method=_anchored(critic="conditioned")),
+    *(
+        Arm(name=f"RED-diff, teacher in another latent, {how}", method=_anchored(critic="self"),
+            taught_through=partial(RotatedLatents, is_student_converted=is_converted))
+        for how, is_converted in (("x = D'(z'), z = E(x)", True), ("z = z'", False))
+    ),
     POSTERIOR,
     RELEASED,
 )  # fmt: skip
@@ -309,7 +366,7 @@ class Bench:
 
     def weights(self, stage: int, arm: str, seed: int) -> Path:
         """Where a trained arm is."""
-        return self.runs / f"{stage}-{arm}-{seed}".replace(" ", "_") / "student.safetensors"
+        return self.runs / f"{stage}-{arm}-{seed}".translate(FILE_NAMES) / "student.safetensors"
 
     def run(self, stage: int, arm: Arm, seed: int, start: str | None = None) -> None:
         """Train an arm, in stage 2 from what the arm `start` made, and keep its row."""
@@ -319,7 +376,11 @@ class Bench:
         config = arm.config(seed, steps, None if start is None else self.weights(1, start, seed))
         began = time.process_time()
         source = CleanVideos(FourTasks(self.training, lossy_fraction=0.0, inexactness=0.0))
-        Trainer(config, Distillation(config, source), weights.parent).run()
+        objective = Distillation(config, source)
+        if arm.taught_through is not None:
+            prior = arm.taught_through(objective.networks.prior)
+            objective.networks = replace(objective.networks, _prior=prior)
+        Trainer(config, objective, weights.parent).run()
         seconds = time.process_time() - began
         self.keep(
             {
