@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from instantvir_distill import saved
+from instantvir_distill import trainer as loop
 from instantvir_distill.config import Phase, RunConfig
 from instantvir_distill.learner import Learner, Rates
 from instantvir_distill.parallel import leave, rank, world_size
@@ -134,6 +136,28 @@ def test_nothing_in_a_checkpoint_is_carried_out(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         Trainer(CONFIG, Fit(), tmp_path / "values").run()
     assert not (tmp_path / "touched").exists()
+
+
+def test_checkpoints_that_take_long_are_rare(tmp_path, monkeypatch):
+    """Every two minutes, and not while most of the time would go into them."""
+    now, saved_at = [0.0], []
+
+    class Slow(Trainer):
+        def update(self):
+            now[0] += 60
+            return super().update()
+
+        def save(self):
+            now[0] += 60
+            saved_at.append(self.step)
+
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], time=time.time, process_time=time.process_time
+    )
+    monkeypatch.setattr(loop, "time", clock)
+    long = replace(CONFIG, phases=(replace(CONFIG.phases[0], steps=40),))
+    Slow(long, Fit(), tmp_path).run()
+    assert saved_at == [3, 24, 40]
 
 
 def test_a_damaged_checkpoint_is_said_to_be_one(tmp_path):
