@@ -72,6 +72,7 @@ FRAMES = 6
 ONE_STEP_STD = 0.12
 """Noise level at which the teacher is asked once for a blurred video, [-1, 1] range."""
 NO_TRAINING = "none"
+FIRST_HEADING = "## Stage 1"
 FILE_NAMES = str.maketrans(" '", "_-", ",()=")
 FREE_LEVELS = NoiseLaw(low=0.06, high=0.5)
 
@@ -442,11 +443,20 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines: list[str] = []
     for stage in (1, 2):
+        if not any(row["stage"] == stage for row in rows):
+            continue
         lines += [f"## Stage {stage}", "", *_overview(rows, stage), ""]
         for task in TASKS.values():
             lines += [f"### {task.name}: `{task.benchmark_spec}`", ""]
             lines += [*_of_task(rows, stage, task.name), ""]
     return "\n".join(lines)
+
+
+def write_table(rows: list[dict[str, Any]], path: Path) -> None:
+    """The tables into `path`; what a person wrote before them stays."""
+    before = path.read_text(encoding="utf-8") if path.exists() else "# Stages of distillation\n\n"
+    words = before.split(FIRST_HEADING)[0]
+    path.write_text(f"{words}{table(rows)}\n", encoding="utf-8")
 
 
 def _names(rows: list[dict[str, Any]], stage: int) -> list[tuple[int | str, str]]:
@@ -520,7 +530,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="write this table of what is there, and stop")
     asked = parser.parse_args()
     if asked.table is not None:
-        asked.table.write_text(table(read(asked.rows)) + "\n", encoding="utf-8")
+        write_table(read(asked.rows), asked.table)
         return
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
