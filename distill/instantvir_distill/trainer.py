@@ -14,7 +14,13 @@ from torch import Tensor
 from instantvir_distill.config import RunConfig
 from instantvir_distill.learner import Learner
 from instantvir_distill.parallel import rank
-from instantvir_distill.saved import claim, last_checkpoint, load_checkpoint, save_checkpoint
+from instantvir_distill.saved import (
+    SavesBeside,
+    claim,
+    last_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from instantvir_models.errors import InstantVIRError
 from instantvir_models.outputs.claim import write_whole
 
@@ -60,6 +66,7 @@ class Trainer:
         self.config, self.objective, self.folder = config, objective, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.step = 0
+        self._beside = SavesBeside(folder) if config.saves == "beside" else None
 
     def run(self) -> None:
         """Train from the last checkpoint, if there is one, to the end of the recipe.
@@ -80,6 +87,8 @@ class Trainer:
             if self.step % LOG_EVERY_STEPS == 0:
                 self._log(losses)
                 losses = {}
+            if self._beside is not None:
+                self._beside.look()
             if self._is_due(saved, took) and self.step < self.config.steps:
                 began = time.monotonic()
                 self.save()
@@ -139,8 +148,16 @@ class Trainer:
             log.write(json.dumps(row) + "\n")
 
     def save(self) -> None:
-        """Write what is made, then the checkpoint: a stop between them repeats a few steps."""
+        """Write what is made, then the checkpoint: a stop between them repeats a few steps.
+
+        The last checkpoint of a run is complete when this returns, others may be on their way.
+        """
         self.objective.write(self.folder)
+        if self._beside is not None and self.step < self.config.steps:
+            self._beside.start(self._state(), step=self.step)
+            return
+        if self._beside is not None:
+            self._beside.finish()
         save_checkpoint(self._state(), self.folder, step=self.step)
 
     def resume(self) -> None:

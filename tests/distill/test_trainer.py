@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -177,12 +178,59 @@ def test_a_finished_run_writes_what_it_made_again(tmp_path):
     same(expected, weights(tmp_path), rtol=0, atol=0)
 
 
-def work(number, world, folder, layout):
+BESIDE = replace(CONFIG, saves="beside")
+
+
+def test_a_checkpoint_written_beside_is_of_the_step_it_was_begun_at(tmp_path, monkeypatch):
+    """Training goes on meanwhile, in the same weights."""
+    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", 0)
+    Trainer(CONFIG, Fit(), tmp_path / "whole").run()
+    first = Trainer(BESIDE, Fit(), tmp_path / "cut")
+    for _ in range(5):
+        first.update()
+    first.save()
+    first.update()  # the state that is written must not follow
+    first._beside.finish()
+    assert last_checkpoint(tmp_path / "cut").name == "step-00000005"
+    Trainer(BESIDE, Fit(), tmp_path / "cut").run()
+    same(weights(tmp_path / "whole"), weights(tmp_path / "cut"), rtol=0, atol=0)
+    assert [p.name for p in (tmp_path / "cut/checkpoints").iterdir()] == ["step-00000012"]
+
+
+def test_a_checkpoint_beside_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    run = Trainer(BESIDE, Fit(), tmp_path)
+    run.update()
+    run.save()
+    run._beside.finish()
+    monkeypatch.setattr(saved, "async_save", failed_save)
+    run.update()
+    run.save()
+    with pytest.raises(VideoWriteError, match="step 2 cannot be written: disk full") as caught:
+        run._beside.finish()
+    assert "step-00000001" in caught.value.hint
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+def failed_save(state, **_):
+    future = Future()
+    future.set_exception(OSError("disk full"))
+    return future
+
+
+def test_two_workers_write_their_checkpoints_beside(tmp_path):
+    mp.spawn(work, args=(2, tmp_path, "sharded", "beside"), nprocs=2)
+    Trainer(CONFIG, Fit(layout="sharded", uses_branch=False), tmp_path / "one").run()
+    same(weights(tmp_path / "one"), weights(tmp_path), rtol=0, atol=1e-5)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000012"]
+
+
+def work(number, world, folder, layout, saves="in_turn"):
     torch.set_num_threads(1)
+    loop.SAVE_EVERY_SECONDS = 0 if saves == "beside" else loop.SAVE_EVERY_SECONDS
     store = torch.distributed.FileStore(str(folder / "store"), world)
     torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
     fit = Fit(layout=layout, uses_branch=layout == "replicated")
-    Trainer(replace(CONFIG, workers=world, layout=layout), fit, folder).run()
+    Trainer(replace(CONFIG, workers=world, layout=layout, saves=saves), fit, folder).run()
     del fit
     leave()
 
