@@ -43,6 +43,7 @@ from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import Variational, red_diff
+from instantvir_distill.saved import last_step
 from instantvir_distill.sources import CleanVideos
 from instantvir_distill.trainer import Trainer
 from instantvir_models.autoencoders.haar import haar, inverse_haar
@@ -375,14 +376,14 @@ class Bench:
             return
         steps, weights = self.steps[stage], self.weights(stage, arm.name, seed)
         config = arm.config(seed, steps, None if start is None else self.weights(1, start, seed))
-        began = time.process_time()
+        began, done = time.process_time(), last_step(weights.parent)
         source = CleanVideos(FourTasks(self.training, lossy_fraction=0.0, inexactness=0.0))
         objective = Distillation(config, source)
         if arm.taught_through is not None:
             prior = arm.taught_through(objective.networks.prior)
             objective.networks = replace(objective.networks, _prior=prior)
         Trainer(config, objective, weights.parent).run()
-        seconds = time.process_time() - began
+        per_step = (time.process_time() - began) / max(1, steps - done)
         self.keep(
             {
                 "stage": stage,
@@ -390,7 +391,7 @@ class Bench:
                 "seed": seed,
                 "steps": steps,
                 "start": start,
-                "cpu_seconds": round(seconds, 1),
+                "cpu_seconds": round(per_step * steps, 1),
                 "scores": scored(by_student(str(weights)), self.clips, self.lpips),
             }
         )

@@ -1,6 +1,7 @@
 """Starts the workers of a training run and waits for them."""
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -228,6 +229,7 @@ def _measured(clips: list[Clip], spec: str) -> list[MeasuredClip]:
 
 def _worker(config: RunConfig, material: Material, folder: Path) -> None:
     """What the engine starts: a worker that says why it gave up, which is no reason to try again."""
+    logging.getLogger(load_clips.__module__).setLevel(logging.ERROR)  # what is left out was said
     os.setsid()  # the scheduler shares time per session: a worker is worth as much as a shell
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
     if (folder / STOPPED).exists():
