@@ -36,6 +36,9 @@ FRAMES, SCORED, BLOCK = 24, 6, 3
 NAMES = ("noise 25", "holes+2.5", "blur 3+2.5")
 BLOCKS, HISTORIES = (1, 3, 6), (0, 1, 2, 6)
 
+WORDS = "## What it says"
+"""Begins what a person wrote behind the table; it stays."""
+
 Restore = Callable[[Measurement], Tensor]
 """The last `SCORED` frames."""
 
@@ -110,7 +113,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "# What of time a student has to see",
         "",
-        *__doc__.split("\n\n", 2)[2].strip().splitlines(),
+        *(__doc__ or "").split("\n\n", 2)[2].strip().splitlines(),
         "",
         "PSNR in dB, and flicker: change from frame to frame along the motion over that of the clean "
         f"clip. Clips: {', '.join(result['clips'])}. Weights {result['weights']}.",
@@ -155,7 +158,8 @@ def main() -> None:
         if variant.name not in [row["name"] for row in result["rows"]]:
             result["rows"].append(measure(variant, clips))
             kept.write_text(json.dumps(result, indent=1) + "\n")
-    asked.output.write_text(table(result) + "\n")
+    said = asked.output.read_text().partition(WORDS) if asked.output.exists() else ("", "", "")
+    asked.output.write_text("\n".join([table(result), "", *said[1:]]).rstrip() + "\n")
 
 
 if __name__ == "__main__":
