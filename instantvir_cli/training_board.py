@@ -44,8 +44,7 @@ def summary_writer(folder: Path, first_step: int) -> Board:
             "`--tensorboard` needs a package that is not installed",
             hint="pip install 'instantvir[tensorboard]'",
         ) from error
-    board: Board = SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
-    return board
+    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 @contextmanager

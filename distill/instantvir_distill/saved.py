@@ -161,7 +161,7 @@ def load_checkpoint(state: dict[str, Any], folder: Path) -> None:
         check_index(newest)
         with _quiet():
             read_state(state, checkpoint_id=newest, planner=NumbersOnly())
-    except (OSError, EOFError, pickle.UnpicklingError, CheckpointException) as error:
+    except (OSError, pickle.UnpicklingError, CheckpointException) as error:
         raise CheckpointError(
             f"the checkpoint `{newest}` cannot be read: {_first_reason(error)}",
             hint="remove it, and the run begins again",

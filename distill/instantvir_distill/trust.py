@@ -35,7 +35,12 @@ def check_index(checkpoint: Path) -> None:
     """
     for path in checkpoint.glob("*.metadata"):
         with path.open("rb") as file:
-            _Index(file).load()
+            try:
+                _Index(file).load()
+            except OSError:
+                raise
+            except Exception as error:  # a damaged pickle ends in anything
+                raise pickle.UnpicklingError(str(error) or type(error).__name__) from error
 
 
 class NumbersOnly(DefaultLoadPlanner):

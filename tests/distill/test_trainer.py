@@ -168,6 +168,10 @@ def test_a_damaged_checkpoint_is_said_to_be_one(tmp_path):
     with pytest.raises(CheckpointError, match=r"step-00000001` cannot be read: ") as caught:
         Trainer(CONFIG, Fit(), tmp_path).run()
     assert caught.value.hint == "remove it, and the run begins again"
+    for damaged in (b"", b"text", b"cno_module\nname\n.", b"\x80\x04K\x01K\x02\x86s.", b"]x"):
+        (last_checkpoint(tmp_path) / ".metadata").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            Trainer(CONFIG, Fit(), tmp_path).run()
 
 
 def test_a_finished_run_writes_what_it_made_again(tmp_path):
