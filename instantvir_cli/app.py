@@ -397,7 +397,10 @@ def distill(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")
     ],
-    clips: Annotated[Path | None, typer.Option(help="Folder of clean videos")] = None,
+    clips: Annotated[
+        Path | None,
+        typer.Option(help="Folder of clean videos, a list of them (.txt) or a shard (.tar)"),
+    ] = None,
     measurements: Annotated[
         Path | None,
         typer.Option(help="Folder of measured videos, where no clean one exists; needs --operator"),
@@ -431,6 +434,10 @@ def distill(
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what it would cost, and stop")
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Keep losses for TensorBoard, in OUTPUT/tensorboard"),
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a student by a recipe; run it again after a stop and it continues."""
@@ -449,4 +456,5 @@ def distill(
         workers=workers,
         settings=settings or (),
         only_plan=only_plan,
+        tensorboard=tensorboard,
     )

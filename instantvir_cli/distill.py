@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,13 @@ def distill_recipe(
     workers: int | None,
     settings: Sequence[str],
     only_plan: bool,
+    tensorboard: bool = False,
 ) -> None:
     """Train by the recipe `name`, or continue the run in `folder`."""
+    from instantvir_cli.training_board import boarded
     from instantvir_cli.training_view import watched
     from instantvir_distill.launch import distill
+    from instantvir_distill.saved import last_step
 
     material = _material(clips, measurements, operator)
     config = _configured(
@@ -46,7 +50,8 @@ def distill_recipe(
         f"{config.steps} steps, {config.workers} workers; progress in {folder / 'log.jsonl'}; "
         "stop and run again at will"
     )
-    with watched(folder, steps=config.steps):
+    board = boarded(folder, last_step=last_step(folder)) if tensorboard else nullcontext()
+    with board, watched(folder, steps=config.steps):
         made = distill(config, clips=material, photos=photos, measured_by=operator, folder=folder)
     console.say(f"wrote {made}")
 

@@ -106,6 +106,9 @@ class RunConfig:
     """Where networks are; with `cuda` each worker has a card of its own."""
     accumulate: int = 1
     """Parts that the samples of a worker are learned from in turn, which takes less memory."""
+    saves: Literal["in_turn", "beside"] = "in_turn"
+    """Whether training waits for its checkpoints, or goes on while a copy is written (takes memory for
+    one; for those of many gigabytes)."""
     most_restarts: int = 2
     """How often workers that died are started again, from the last checkpoint."""
     validation_sources: tuple[str, ...] = (

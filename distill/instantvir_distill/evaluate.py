@@ -1,8 +1,10 @@
 """The validation curve: a student on held-out crops, every task, as lines of JSON.
 
-    python -m instantvir_distill.evaluate student.safetensors --clips DIR --log validation.jsonl
+    python -m instantvir_distill.evaluate student.safetensors --clips DIR --cache DIR \\
+        --log validation.jsonl --strips strips
 
-Run beside a training run with `--every SECONDS`: each time the weights have changed, a line is added.
+Run beside a training run with `--every SECONDS`: each time the weights have changed, a line is added,
+and a picture of what became of one crop.
 """
 
 import argparse
@@ -10,7 +12,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from instantvir_distill.clips import Clip, load_clips
 from instantvir_distill.data import noise_behind
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.cpu import fastest_dtype
+from instantvir_models.errors import UsageError
 from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.media.round_trip import Lossy, h264, mpeg, round_trip
 from instantvir_models.operators.base import Operator
@@ -33,6 +37,7 @@ from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
+from instantvir_models.outputs.claim import new_file
 from instantvir_models.students.base import Student, condition
 
 CROPS = (
@@ -42,6 +47,12 @@ CROPS = (
 """Held-out clips, and the first frame of each."""
 
 HEIGHT, WIDTH = 120, 208
+
+MOST_CROPS = 8
+"""Of clips that are not those of `CROPS`."""
+
+SIZE_MULTIPLE = 24
+"""Of the sides of crops of small clips: what enlargement by 2, 3 and 4 and three halvings divide."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +91,37 @@ class Score:
 def crops(
     clips: list[Clip], *, frames: int, height: int = HEIGHT, width: int = WIDTH
 ) -> Iterator[tuple[str, Tensor]]:
-    """(name, [1, T, 3, height, width]) of the middle of each clip of `CROPS`."""
+    """(name, [1, T, 3, height, width]) of the middle of each clip of `CROPS` that is there.
+
+    If none is, of the first few clips, and smaller where they are smaller.
+
+    Raises:
+        UsageError: if a clip is too short or too small.
+    """
     by_name = {clip.name: clip for clip in clips}
-    for name, first in CROPS:
+    chosen = [(name, first) for name, first in CROPS if name in by_name]
+    for name, first in chosen or [(clip.name, 0) for clip in clips[:MOST_CROPS]]:
         whole = by_name[name].frames
-        top, left = (whole.shape[1] - height) // 2, (whole.shape[2] - width) // 2
-        part = whole[first : first + frames, top : top + height, left : left + width]
+        rows, columns = (
+            _middle(side, wanted)
+            for side, wanted in zip(whole.shape[1:3], (height, width), strict=True)
+        )
+        part = whole[first : first + frames, rows, columns]
+        if len(part) < frames or not part.size:
+            raise UsageError(
+                f"the clip `{name}` is too short or too small to be compared with: "
+                f"{frames} frames of {SIZE_MULTIPLE}x{SIZE_MULTIPLE} pixels",
+                hint="take it out of the folder",
+            )
         x = torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2)[None]
         yield name, x.float() / 127.5 - 1
+
+
+def _middle(side: int, wanted: int) -> slice:
+    """Of a side, `wanted` pixels or, where there are fewer, a multiple of what operators take."""
+    size = wanted if side >= wanted else side // SIZE_MULTIPLE * SIZE_MULTIPLE
+    first = (side - size) // 2
+    return slice(first, first + size)
 
 
 def measured(x: Tensor, column: Column, *, seed: int) -> Measurement:
@@ -158,6 +192,32 @@ def validate(
     return out
 
 
+@torch.inference_mode()
+def strips(
+    student: Student[Any], clips: list[Clip], *, frames: int, columns: Sequence[Column] = COLUMNS
+) -> NDArray[np.uint8]:
+    """A row for each column: what the student started from, what it made of it, the clean frame.
+
+    The last frame of the first crop, [rows * height, 3 * width, 3] RGB.
+    """
+    _, x = next(crops(clips, frames=frames))
+    rows = []
+    for column in columns:
+        measurement = measured(x, column, seed=0)
+        result, start, *_ = restored(student, measurement, block=student.frames_per_block)
+        shown = [to_uint8(stored(each[:, -1:]))[0] for each in (start, result, x)]
+        rows.append(np.concatenate(shown, 1))
+    return np.concatenate(rows, 0)
+
+
+def write_strips(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write a picture [H, W, 3] RGB as PNG, complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path, may_replace=True) as unfinished:
+        encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        unfinished.write_bytes(encoded.tobytes())
+
+
 def _psnr(a: Tensor, b: Tensor) -> float:
     return 10 * math.log10(4 / max(float((a - b).square().mean()), 1e-9))
 
@@ -183,6 +243,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path)
     parser.add_argument("--frames", type=int, default=3)
     parser.add_argument("--every", type=float, help="seconds between looks at the weights")
+    parser.add_argument("--strips", type=Path, help="folder of a picture for each look")
     parser.add_argument("--each", action="store_true", help="scores of every crop")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -205,6 +266,9 @@ def main() -> None:
             text = json.dumps(line)
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
+            if asked.strips is not None:
+                picture = strips(loaded.student, clips, frames=asked.frames)
+                write_strips(picture, asked.strips / f"{line['time']}-{line['sha256']}.png")
             if asked.log is not None:
                 with asked.log.open("a") as log:
                     log.write(text + "\n")

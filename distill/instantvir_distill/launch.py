@@ -1,6 +1,7 @@
 """Starts the workers of a training run and waits for them."""
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -151,11 +152,18 @@ def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
             hint=f"`--workers {there_are}`",
         )
     is_first = os.environ["RANK"] == "0"
+    is_again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     with alone(folder) if is_first else nullcontext():
-        if is_first and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        if is_again and (folder / STOPPED).exists():
+            raise _reason(folder, None)
+        if is_first and not is_again:
             _check(config, material, _training(config, material, folder))
             (folder / STOPPED).unlink(missing_ok=True)
-        run_worker(config, material, folder)
+        try:
+            run_worker(config, material, folder)
+        except InstantVIRError as error:
+            _keep_reason(folder, error)
+            raise
 
 
 @contextmanager
@@ -221,6 +229,7 @@ def _measured(clips: list[Clip], spec: str) -> list[MeasuredClip]:
 
 def _worker(config: RunConfig, material: Material, folder: Path) -> None:
     """What the engine starts: a worker that says why it gave up, which is no reason to try again."""
+    logging.getLogger(load_clips.__module__).setLevel(logging.ERROR)  # what is left out was said
     os.setsid()  # the scheduler shares time per session: a worker is worth as much as a shell
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
     if (folder / STOPPED).exists():
@@ -228,7 +237,7 @@ def _worker(config: RunConfig, material: Material, folder: Path) -> None:
     try:
         run_worker(config, material, folder)
     except InstantVIRError as error:
-        (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
+        _keep_reason(folder, error)
         os._exit(1)  # the others wait for this one; started again, all see why and end
 
 
@@ -299,6 +308,11 @@ def _source(config: DistillConfig, material: Material, clips: list[Clip]) -> Sou
 
 def _photos(material: Material) -> list[Photo]:
     return [] if material.photos is None else load_photos(material.photos)
+
+
+def _keep_reason(folder: Path, error: InstantVIRError) -> None:
+    """For the workers that are started again, which will not try."""
+    (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
 
 
 def _reason(folder: Path, error: ChildFailedError | None) -> TrainingError:

@@ -8,21 +8,26 @@ RUN/student.safetensors          the averaged weights, or another name for what 
 
 import json
 import os
+import pickle
 import shutil
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
+from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
 from instantvir_distill.config import RunConfig
 from instantvir_distill.parallel import barrier, rank
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_distill.trust import NumbersOnly, check_index
+from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from instantvir_models.outputs.claim import write_whole
 from instantvir_models.outputs.moving import sync_file, sync_folder
 
@@ -36,6 +41,12 @@ def last_checkpoint(folder: Path) -> Path | None:
     return complete[-1] if complete else None
 
 
+def last_step(folder: Path) -> int:
+    """That of the newest complete checkpoint, 0 where there is none."""
+    newest = last_checkpoint(folder)
+    return 0 if newest is None else int(newest.name.removeprefix("step-"))
+
+
 def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
     """Write `state` as the newest checkpoint; the one before goes when it is complete.
 
@@ -44,38 +55,124 @@ def save_checkpoint(state: dict[str, Any], folder: Path, *, step: int) -> None:
     Raises:
         VideoWriteError: if it cannot be written; the one before is then still there.
     """
-    place = folder / "checkpoints" / f"step-{step:08d}"
-    if place.exists():
+    if (folder / "checkpoints" / f"step-{step:08d}").exists():
         return
-    partial = place.with_suffix(".part")
+    partial = _begun(folder, step)
+    with _shortage_told(partial), _quiet():
+        write_state(state, checkpoint_id=partial)
+    if rank() == 0:
+        _complete(partial)
+    barrier()
+
+
+class SavesBeside:
+    """Writes checkpoints while training goes on; the one before goes when the new one is complete.
+
+    Every worker has one, and starts and ends its writing together with the others.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # said in the thread that writes, where `_quiet` does not reach
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        # of its own: training averages gradients in another thread meanwhile
+        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        self._pending: tuple[Future[Any], Path] | None = None
+
+    def start(self, state: dict[str, Any], *, step: int) -> None:
+        """Copy `state` and begin to write it, after the one before is complete.
+
+        Raises:
+            VideoWriteError: if that one could not be written.
+        """
+        self.finish()
+        partial = _begun(self.folder, step)
+        with _shortage_told(partial), _quiet():
+            writing = async_save(state, checkpoint_id=partial, process_group=self._group)
+        assert isinstance(writing, Future)
+        self._pending = writing, partial
+
+    def look(self) -> None:
+        """Make what is being written the newest checkpoint, if it is complete."""
+        if self._pending is not None and self._pending[0].done():
+            self.finish()
+
+    def finish(self) -> None:
+        """The same, after waiting for it.
+
+        Raises:
+            VideoWriteError: if it could not be written; the one before is then still there.
+        """
+        if self._pending is None:
+            return
+        (writing, partial), self._pending = self._pending, None
+        with _shortage_told(partial):
+            writing.result()
+        if rank() == 0:  # where the others have written, too, or it would not be done
+            _complete(partial)
+
+
+def _begun(folder: Path, step: int) -> Path:
+    """An empty folder for a checkpoint that is not complete; every worker calls this."""
+    partial = folder / "checkpoints" / f"step-{step:08d}.part"
     if rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     barrier()
+    return partial
+
+
+@contextmanager
+def _shortage_told(partial: Path) -> Iterator[None]:
+    """What goes wrong while `partial` is written, as a sentence; nothing of it stays."""
     try:
-        with _quiet():
-            write_state(state, checkpoint_id=partial)
+        yield
     except (OSError, CheckpointException) as error:
         shutil.rmtree(partial, ignore_errors=True)
+        good = last_checkpoint(partial.parent.parent)
+        step = int(partial.stem.removeprefix("step-"))
         raise VideoWriteError(
             f"the checkpoint of step {step} cannot be written: {error}",
-            hint=f"the last good one is {last_checkpoint(folder) or 'none'}",
+            hint=f"the last good one is {good or 'none'}",
         ) from error
-    if rank() == 0:
-        for path in partial.rglob("*"):
-            sync_file(path)
-        os.replace(partial, place)
-        sync_folder(place.parent)
-        for older in place.parent.iterdir():
-            if older != place:
-                shutil.rmtree(older, ignore_errors=True)
-    barrier()
+
+
+def _complete(partial: Path) -> None:
+    """Put `partial` on the disk and in its place; older checkpoints go."""
+    place = partial.with_suffix("")
+    for path in partial.rglob("*"):
+        sync_file(path)
+    os.replace(partial, place)
+    sync_folder(place.parent)
+    for older in place.parent.iterdir():
+        if older != place:
+            shutil.rmtree(older, ignore_errors=True)
 
 
 def load_checkpoint(state: dict[str, Any], folder: Path) -> None:
-    """Read the newest checkpoint, which is there, into the tensors of `state`."""
-    with _quiet():
-        read_state(state, checkpoint_id=last_checkpoint(folder))
+    """Read the newest checkpoint, which is there, into the tensors of `state`.
+
+    Raises:
+        CheckpointError: if it is damaged, or holds what a checkpoint of a run does not.
+    """
+    newest = last_checkpoint(folder)
+    assert newest is not None
+    try:
+        check_index(newest)
+        with _quiet():
+            read_state(state, checkpoint_id=newest, planner=NumbersOnly())
+    except (OSError, pickle.UnpicklingError, CheckpointException) as error:
+        raise CheckpointError(
+            f"the checkpoint `{newest}` cannot be read: {_first_reason(error)}",
+            hint="remove it, and the run begins again",
+        ) from error
+
+
+def _first_reason(error: BaseException) -> str:
+    """Of a checkpoint that several workers read, what the first of them said."""
+    each = list(error.failures.values()) if isinstance(error, CheckpointException) else []
+    reason = str(each[0][0]) if each else str(error)
+    return reason.strip().splitlines()[0] if reason.strip() else type(error).__name__
 
 
 @contextmanager

@@ -14,11 +14,20 @@ from torch import Tensor
 from instantvir_distill.config import RunConfig
 from instantvir_distill.learner import Learner
 from instantvir_distill.parallel import rank
-from instantvir_distill.saved import claim, last_checkpoint, load_checkpoint, save_checkpoint
+from instantvir_distill.saved import (
+    SavesBeside,
+    claim,
+    last_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from instantvir_models.errors import InstantVIRError
 from instantvir_models.outputs.claim import write_whole
 
 SAVE_EVERY_SECONDS = 120
+USUAL_SAVE_SECONDS = 6.0
+"""A checkpoint that takes longer to write comes more rarely in proportion: saving takes a twentieth of
+the time at most. That of a full-size student and its critic has seven numbers for each weight, 36 GB."""
 LOG_EVERY_STEPS = 50
 
 
@@ -57,6 +66,7 @@ class Trainer:
         self.config, self.objective, self.folder = config, objective, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.step = 0
+        self._beside = SavesBeside(folder) if config.saves == "beside" else None
 
     def run(self) -> None:
         """Train from the last checkpoint, if there is one, to the end of the recipe.
@@ -69,7 +79,7 @@ class Trainer:
         if rank() == 0:
             claim(self.config, self.folder)
         self.resume()
-        saved = time.monotonic()
+        saved, took = time.monotonic(), 0.0
         losses: dict[str, list[float]] = {}
         while self.step < self.config.steps:
             for name, loss in self.update().items():
@@ -77,9 +87,13 @@ class Trainer:
             if self.step % LOG_EVERY_STEPS == 0:
                 self._log(losses)
                 losses = {}
-            if self._is_due(saved) and self.step < self.config.steps:
+            if self._beside is not None:
+                self._beside.look()
+            if self._is_due(saved, took) and self.step < self.config.steps:
+                began = time.monotonic()
                 self.save()
                 saved = time.monotonic()
+                took = saved - began
         self.save()
 
     def update(self) -> dict[str, float]:
@@ -108,9 +122,10 @@ class Trainer:
             ) from error
         return self.objective.shown(name, asked)
 
-    def _is_due(self, saved: float) -> bool:
+    def _is_due(self, saved: float, took: float) -> bool:
         """Whether to save now; worker 0 looks at its clock, and all do as it says."""
-        is_due = torch.tensor(float(time.monotonic() - saved > SAVE_EVERY_SECONDS))
+        pause = SAVE_EVERY_SECONDS * max(1.0, took / USUAL_SAVE_SECONDS)
+        is_due = torch.tensor(float(time.monotonic() - saved > pause))
         if torch.distributed.is_initialized():
             torch.distributed.broadcast(is_due, 0)
         return bool(is_due)
@@ -133,8 +148,16 @@ class Trainer:
             log.write(json.dumps(row) + "\n")
 
     def save(self) -> None:
-        """Write what is made, then the checkpoint: a stop between them repeats a few steps."""
+        """Write what is made, then the checkpoint: a stop between them repeats a few steps.
+
+        The last checkpoint of a run is complete when this returns, others may be on their way.
+        """
         self.objective.write(self.folder)
+        if self._beside is not None and self.step < self.config.steps:
+            self._beside.start(self._state(), step=self.step)
+            return
+        if self._beside is not None:
+            self._beside.finish()
         save_checkpoint(self._state(), self.folder, step=self.step)
 
     def resume(self) -> None:

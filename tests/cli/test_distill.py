@@ -36,12 +36,13 @@ def bad(tmp_path):
     return folder
 
 
-def test_measured_videos_alone_adapt_the_embedded_student(bad, tmp_path):
-    """In subfolders and any container; what cannot be read is left out, counted and named."""
+def test_measured_videos_alone_adapt_the_embedded_student(bad, tmp_path, capfd):
+    """In subfolders and any container; what cannot be read is left out, counted and named, once."""
     args = ("--measurements", bad, "--operator", "identity+noise:std=10", "-o", tmp_path / "run")
     done = run(*args, *TINY_STEPS)
     assert done.exit_code == 0, done.stderr
     assert "left out 1 of 2 clips: `broken.mp4`" in done.stderr
+    assert "left out" not in capfd.readouterr().err  # of a worker
     assert load_student(str(tmp_path / "run" / "student.safetensors"))
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert stored["method"]["name"] == "self_supervised"

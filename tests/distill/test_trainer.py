@@ -3,11 +3,14 @@
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,12 +18,13 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from instantvir_distill import saved
+from instantvir_distill import trainer as loop
 from instantvir_distill.config import Phase, RunConfig
 from instantvir_distill.learner import Learner, Rates
 from instantvir_distill.parallel import leave, rank, world_size
 from instantvir_distill.saved import alone, last_checkpoint
 from instantvir_distill.trainer import Trainer, TrainingError
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 
 CONFIG = RunConfig(
     phases=(Phase(steps=12, crop=8, frames=1, samples=4),), workers=1, warmup_steps=2, muon_lr=0.02,
@@ -102,6 +106,74 @@ def test_a_resumed_run_equals_the_uninterrupted_one_for_every_network(tmp_path):
         same(net.state_dict(), second.objective.nets[name].state_dict(), rtol=0, atol=0)
 
 
+class Touches:
+    """What a pickle can do to whoever reads it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def begun(folder):
+    """A run that has a checkpoint."""
+    run = Trainer(CONFIG, Fit(), folder)
+    run.update()
+    run.save()
+    return run
+
+
+def test_nothing_in_a_checkpoint_is_carried_out(tmp_path):
+    """Its index and its numbers are pickles, and did what they said."""
+    begun(tmp_path / "index")
+    index = last_checkpoint(tmp_path / "index") / ".metadata"
+    index.write_bytes(pickle.dumps(Touches(tmp_path / "touched")))
+    with pytest.raises(CheckpointError, match=r"cannot be read: it names posix\.mkdir"):
+        Trainer(CONFIG, Fit(), tmp_path / "index").run()
+    run = begun(tmp_path / "values")
+    saved.save_checkpoint(run._state() | {"step": Touches(tmp_path / "touched")},
+                          run.folder, step=2)  # fmt: skip
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        Trainer(CONFIG, Fit(), tmp_path / "values").run()
+    assert not (tmp_path / "touched").exists()
+
+
+def test_checkpoints_that_take_long_are_rare(tmp_path, monkeypatch):
+    """Every two minutes, and not while most of the time would go into them."""
+    now, saved_at = [0.0], []
+
+    class Slow(Trainer):
+        def update(self):
+            now[0] += 60
+            return super().update()
+
+        def save(self):
+            now[0] += 60
+            saved_at.append(self.step)
+
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], time=time.time, process_time=time.process_time
+    )
+    monkeypatch.setattr(loop, "time", clock)
+    long = replace(CONFIG, phases=(replace(CONFIG.phases[0], steps=40),))
+    Slow(long, Fit(), tmp_path).run()
+    assert saved_at == [3, 24, 40]
+
+
+def test_a_damaged_checkpoint_is_said_to_be_one(tmp_path):
+    begun(tmp_path)
+    for path in last_checkpoint(tmp_path).iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(CheckpointError, match=r"step-00000001` cannot be read: ") as caught:
+        Trainer(CONFIG, Fit(), tmp_path).run()
+    assert caught.value.hint == "remove it, and the run begins again"
+    for damaged in (b"", b"text", b"cno_module\nname\n.", b"\x80\x04K\x01K\x02\x86s.", b"]x"):
+        (last_checkpoint(tmp_path) / ".metadata").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            Trainer(CONFIG, Fit(), tmp_path).run()
+
+
 def test_a_finished_run_writes_what_it_made_again(tmp_path):
     Trainer(CONFIG, Fit(), tmp_path).run()
     expected = weights(tmp_path)
@@ -110,12 +182,59 @@ def test_a_finished_run_writes_what_it_made_again(tmp_path):
     same(expected, weights(tmp_path), rtol=0, atol=0)
 
 
-def work(number, world, folder, layout):
+BESIDE = replace(CONFIG, saves="beside")
+
+
+def test_a_checkpoint_written_beside_is_of_the_step_it_was_begun_at(tmp_path, monkeypatch):
+    """Training goes on meanwhile, in the same weights."""
+    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", 0)
+    Trainer(CONFIG, Fit(), tmp_path / "whole").run()
+    first = Trainer(BESIDE, Fit(), tmp_path / "cut")
+    for _ in range(5):
+        first.update()
+    first.save()
+    first.update()  # the state that is written must not follow
+    first._beside.finish()
+    assert last_checkpoint(tmp_path / "cut").name == "step-00000005"
+    Trainer(BESIDE, Fit(), tmp_path / "cut").run()
+    same(weights(tmp_path / "whole"), weights(tmp_path / "cut"), rtol=0, atol=0)
+    assert [p.name for p in (tmp_path / "cut/checkpoints").iterdir()] == ["step-00000012"]
+
+
+def test_a_checkpoint_beside_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    run = Trainer(BESIDE, Fit(), tmp_path)
+    run.update()
+    run.save()
+    run._beside.finish()
+    monkeypatch.setattr(saved, "async_save", failed_save)
+    run.update()
+    run.save()
+    with pytest.raises(VideoWriteError, match="step 2 cannot be written: disk full") as caught:
+        run._beside.finish()
+    assert "step-00000001" in caught.value.hint
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+def failed_save(state, **_):
+    future = Future()
+    future.set_exception(OSError("disk full"))
+    return future
+
+
+def test_two_workers_write_their_checkpoints_beside(tmp_path):
+    mp.spawn(work, args=(2, tmp_path, "sharded", "beside"), nprocs=2)
+    Trainer(CONFIG, Fit(layout="sharded", uses_branch=False), tmp_path / "one").run()
+    same(weights(tmp_path / "one"), weights(tmp_path), rtol=0, atol=1e-5)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000012"]
+
+
+def work(number, world, folder, layout, saves="in_turn"):
     torch.set_num_threads(1)
+    loop.SAVE_EVERY_SECONDS = 0 if saves == "beside" else loop.SAVE_EVERY_SECONDS
     store = torch.distributed.FileStore(str(folder / "store"), world)
     torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
     fit = Fit(layout=layout, uses_branch=layout == "replicated")
-    Trainer(replace(CONFIG, workers=world, layout=layout), fit, folder).run()
+    Trainer(replace(CONFIG, workers=world, layout=layout, saves=saves), fit, folder).run()
     del fit
     leave()
 

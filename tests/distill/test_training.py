@@ -179,6 +179,8 @@ def update(self):
             (folder / "was-killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[3] == "gives up" and self.step == 3 and os.environ["RANK"] == "1":
+        with (folder / "tries-1").open("a") as tries:
+            tries.write(".")
         raise trainer.TrainingError("the loss is nan")
     return first(self)
 
@@ -227,14 +229,18 @@ def test_workers_come_to_the_same_when_one_is_killed_or_torchrun_starts_them(
         torch.testing.assert_close(other[weight], value, rtol=0, atol=0)
 
 
-def test_a_worker_that_gives_up_alone_ends_the_run_and_is_heard(tmp_path):
+@pytest.mark.parametrize(
+    "command", [(), pytest.param((*TORCHRUN, "--max-restarts=2"), marks=pytest.mark.slow)]
+)
+def test_a_worker_that_gives_up_alone_ends_the_run_and_is_heard(tmp_path, command):
     """The others waited for it for ever."""
     (tmp_path / "clips").mkdir()
     for clip_name in ("a.mp4", "b.mp4"):
         make_clip(tmp_path / "clips" / clip_name, width=80, height=64)
-    made = _launched(tmp_path, "gives up")
+    made = _launched(tmp_path, "gives up", *command)
     assert made.returncode == 1
     assert "TrainingError: the loss is nan" in made.stderr
+    assert (tmp_path / "gives up/tries-1").read_text() == "."
 
 
 def test_training_lowers_the_loss_on_one_example(tmp_path):

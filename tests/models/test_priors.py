@@ -152,6 +152,25 @@ def test_with_independent_pixels_the_isotropic_correction_is_exact_too():
     torch.testing.assert_close(said, exact, atol=1e-5, rtol=0)
 
 
+class WithoutMaps(GaussianPrior):
+    """One level for everything."""
+
+    accepts_maps = False
+
+
+def test_a_prior_can_be_asked_without_maps_as_one_that_knows_none():
+    prior, level = correlated_prior(), torch.tensor([0.3]).double()
+    plain = WithoutMaps(prior.mean, prior.covariance)
+    z = normal(1, *SHAPE, seed=8)
+    for operator, is_same in ((Mask((normal(1, 1, 6, 6) > 0).double()), False), (Identity(), True)):
+        measurement = seen(operator)
+        asked = denoise_given(prior, z, level, measurement, maps=False)
+        with_maps = denoise_given(prior, z, level, measurement)
+        expected = with_maps if is_same else denoise_given(plain, z, level, measurement)
+        torch.testing.assert_close(asked, expected)
+        assert torch.equal(asked, with_maps) == is_same
+
+
 def test_the_error_of_a_gaussian_prior_is_that_of_its_answers():
     prior, r = correlated_prior(), 0.5
     root = torch.linalg.cholesky(prior.covariance)

@@ -39,6 +39,9 @@ class PosteriorTeacher(Method):
     """`conditioned` for students with a noise input."""
     is_normalised: bool = True
     """Whether each example's gradient is brought to a root mean square of 1."""
+    maps: bool = True
+    """Whether a teacher that accepts noise levels for each coefficient is asked with them where holes or
+    box means are known, which is exact; else its estimate is made consistent with y in closed form."""
 
     @property
     def needs_prior(self) -> bool:
@@ -57,7 +60,7 @@ class PosteriorTeacher(Method):
             with torch.no_grad():
                 measurement = example.inside
                 z_r, noise_std = noised(z, self.levels, generator)
-                p = denoise_given(prior, z_r, noise_std, measurement)
+                p = denoise_given(prior, z_r, noise_std, measurement, maps=self.maps)
                 f = z if self.critic == "none" else networks.critic(z_r, noise_std, measurement)
                 weight = score_weight(self.weight, noise_std)
                 gradient = score_difference(f, p, noise_std, weight)

@@ -65,7 +65,9 @@ def combined_look(z: Tensor, noise_std: Tensor, measurement: Measurement) -> Loo
     return None
 
 
-def denoise_given(prior: Prior, z: Tensor, noise_std: Tensor, measurement: Measurement) -> Tensor:
+def denoise_given(
+    prior: Prior, z: Tensor, noise_std: Tensor, measurement: Measurement, *, maps: bool = True
+) -> Tensor:
     """E[z_0 | z, y], of the shape of z: exact where the measurement is a look at coefficients.
 
     Elsewhere, and for priors without maps, `prior.denoise` made consistent with y in closed form,
@@ -74,8 +76,10 @@ def denoise_given(prior: Prior, z: Tensor, noise_std: Tensor, measurement: Measu
     Args:
         z: the noisy signal that the prior knows, pixels or latents.
         noise_std: [B].
+        maps: whether a prior that accepts levels for each coefficient is asked with them.
     """
-    look = combined_look(z, noise_std, measurement) if prior.accepts_maps else None
+    is_told_maps = prior.accepts_maps and (maps or measurement.operator.is_identity)
+    look = combined_look(z, noise_std, measurement) if is_told_maps else None
     if look is not None:
         return prior.denoise(look.z, look.noise)
     x = prior.decode(prior.denoise(z, white(noise_std, dtype=z.dtype)))
@@ -90,7 +94,9 @@ def denoise_given(prior: Prior, z: Tensor, noise_std: Tensor, measurement: Measu
     return prior.encode(torch.cat(consistent))
 
 
-def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
+def posterior_mean(
+    prior: Prior, measurement: Measurement, levels: tuple[float, ...] = ANNEALING
+) -> Tensor:
     """E[x | y] as far as the prior tells, frames [B, T, 3, H, W].
 
     One evaluation, exact, where the measurement is a look at coefficients; `annealed_estimate`
@@ -100,7 +106,7 @@ def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
     largest = like.new_full((len(like),), prior.largest_std)
     look = combined_look(like, largest, measurement) if prior.accepts_maps else None
     if look is None:
-        return annealed_estimate(prior, measurement)
+        return annealed_estimate(prior, measurement, levels)
     return prior.decode(prior.denoise(look.z, look.noise))
 
 
