@@ -122,6 +122,21 @@ def test_where_nothing_moves_at_first_it_looks_further_on(tmp_path):
     assert (reader.fields.scan, reader.fields.first) == ("interlaced", "bottom")
 
 
+def test_lines_that_move_in_a_tiny_picture_are_no_fields(tmp_path):
+    graph = av.filter.Graph()
+    source, sink = graph.add("testsrc2", "size=48x64:rate=30"), graph.add("buffersink")
+    source.link_to(sink)
+    graph.configure()
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 48, 64, "yuv420p"
+        for _ in range(24):
+            container.mux(stream.encode(graph.pull().reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    with open_video(tmp_path / "in.mkv", fields=FieldChoice()) as reader:
+        assert len(list(reader)) == 24
+
+
 def test_whole_pictures_stay_as_they_are(tmp_path):
     path = written(tmp_path / "in.mkv", panning(12))
     looked, reader = read(path, FieldChoice())

@@ -26,10 +26,11 @@ from instantvir_models.media.limits import (
     TAGS_OF_FORMAT,
     TEXT_SUBTITLE_OF_FORMAT,
     VIDEO_FIRST_FORMATS,
+    Holds,
     holds,
 )
 from instantvir_models.media.packets import CompanionPacket
-from instantvir_models.media.sound import SoundConverter, add_sound, is_lossless
+from instantvir_models.media.sound import SoundConverter, add_sound, is_lossless, layouts_for
 from instantvir_models.media.subtitles import text_rewriter
 from instantvir_models.media.timeline import RisingTimes, Span
 
@@ -82,6 +83,34 @@ def kept_metadata_of(stream: Stream, format_name: str) -> dict[str, str]:
     return kept
 
 
+def _adding_sound(
+    encoder: str, like: AudioCodecContext, layout: str, held: Holds
+) -> Callable[[OutputContainer], Stream]:
+    return lambda output: add_sound(output, encoder, like, layout, held.sample_rates)
+
+
+def _sample_rate(stream: Stream) -> int:
+    context = stream.codec_context
+    return context.sample_rate if isinstance(context, AudioCodecContext) else 0
+
+
+def _count_finely(packet: av.Packet[Stream], tick_seconds: Fraction) -> None:
+    """Count the times of a packet in ticks, where its own are coarser: packets of TrueHD are shorter
+    than the millisecond of Matroska, and would be pushed apart by it."""
+    if packet.time_base is None or packet.time_base <= tick_seconds:
+        return
+    ticks = packet.time_base / tick_seconds
+    packet.pts = None if packet.pts is None else round(packet.pts * ticks)
+    packet.dts = None if packet.dts is None else round(packet.dts * ticks)
+    packet.duration = round((packet.duration or 0) * ticks)
+    packet.time_base = tick_seconds
+
+
+def _num_channels(stream: Stream) -> int:
+    context = stream.codec_context
+    return context.layout.nb_channels if isinstance(context, AudioCodecContext) else 0
+
+
 class _Track(Protocol):
     """Turns packets of one stream into those of the output's."""
 
@@ -126,6 +155,7 @@ class Companions:
         self._can_hide = output.format.name in MOV_FORMATS
         self._tracks: dict[int, _Track] = {}
         self._rising: dict[int, RisingTimes] = {}
+        self._sample_seconds: dict[int, Fraction] = {}
         self._last_sound: dict[int, tuple[int | None, bytes]] = {}
         self._covers: list[tuple[Stream, bytes]] = []
         self._has_refused = False
@@ -196,6 +226,8 @@ class Companions:
             return
         if self._can_hide and not packet.duration:
             packet.duration = usual  # a last packet of no length would be hidden
+        if index in self._sample_seconds:
+            _count_finely(packet, self._sample_seconds[index])
         packet.pts, packet.dts = self._rising[index].place(packet.pts, packet.dts)
         self._mux_all(index, self._tracks[index].packets(packet))
 
@@ -246,9 +278,12 @@ class Companions:
         target.metadata.update(kept_metadata_of(stream, self._output.format.name))
         target.disposition = stream.disposition
         self._tracks[stream.index] = track
-        self._rising[stream.index] = RisingTimes()
+        is_copied = isinstance(track, _Copied)
+        self._rising[stream.index] = RisingTimes(may_repeat=not is_copied)
         if stream.type == "audio":
             self._last_sound[stream.index] = (None, b"")
+            if is_copied and (rate := _sample_rate(stream)):
+                self._sample_seconds[stream.index] = Fraction(1, rate)
 
     def _copied(self, stream: Stream, codec: str) -> tuple[_Track, Stream] | None:
         held = {"audio": self._holds.sound, "subtitle": self._holds.subtitles}.get(stream.type)
@@ -270,17 +305,31 @@ class Companions:
         context = stream.codec_context
         if not isinstance(context, AudioCodecContext):
             return None
-        encoder = self._holds.lossless_sound if is_lossless(codec) else self._holds.lossy_sound
-        target = self._added(
-            lambda output: add_sound(output, encoder, context, self._holds.sample_rates)
+        target = next(
+            (
+                added
+                for layout in layouts_for(context)
+                for encoder in self._holds.sound_encoders(is_lossless=is_lossless(codec))
+                if (added := self._added(_adding_sound(encoder, context, layout, self._holds)))
+            ),
+            None,
         )
         if target is None:
             return None
+        self._tell_conversion(stream, codec, target)
+        converter = SoundConverter(stream, target, shares_decoder=self._is_live)  # type: ignore[arg-type]
+        return converter, target
+
+    def _tell_conversion(self, stream: Stream, codec: str, target: Stream) -> None:
         held = "it as it is" if codec_of(target) == codec else codec
         logger.warning("the sound becomes %s: %s cannot hold %s", codec_of(target),
                        self._output.format.name, held)  # fmt: skip
-        converter = SoundConverter(stream, target, shares_decoder=self._is_live)  # type: ignore[arg-type]
-        return converter, target
+        before, after = _num_channels(stream), _num_channels(target)
+        if after < before:
+            self._lose(
+                f"{before - after} of the {before} channels of the {described(stream)}, "
+                f"which are mixed into {after}"
+            )
 
     def _converted_text(self, codec: str) -> tuple[_Track, Stream] | None:
         """A stream of the container's own text subtitles, if both sides are plain text."""

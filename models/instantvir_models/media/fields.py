@@ -36,6 +36,9 @@ LOOKED_AT = 24
 TALLEST = 1152
 """Rows; no video with more of them is interlaced, and two dozen of its pictures are much memory."""
 
+SMALLEST = 96 * 64
+"""Pixels; in smaller pictures single lines that move pass for fields, so what the stream says counts."""
+
 FEWEST_PICTURES = 3
 FILM_RATE = Fraction(24000, 1001)
 """Frames per second of film on television."""
@@ -266,10 +269,12 @@ def _said(fields: str) -> Fields:
 
 
 def fields_in(pictures: Sequence[av.VideoFrame]) -> Fields | None:
-    """What consecutive pictures tell; None where nobody looks: none is so large."""
+    """What consecutive pictures tell; None where nobody looks: none is so large, or so small."""
     if not pictures or pictures[0].height > TALLEST:
         return None
     size = (pictures[0].width, pictures[0].height)
+    if size[0] * size[1] < SMALLEST and not pictures[0].interlaced_frame:
+        return None
     same = itertools.takewhile(lambda p: (p.width, p.height) == size, pictures)
     return find_fields([luma_of(picture) for picture in same])
 

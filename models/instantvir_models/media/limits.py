@@ -51,6 +51,14 @@ class Holds:
     has_covers: bool = False
     has_attachments: bool = False
 
+    def sound_encoders(self, *, is_lossless: bool) -> tuple[str, ...]:
+        """Those for sound that it does not hold, the best first: ALAC refuses some layouts of channels
+        that FLAC and AAC take."""
+        if not is_lossless:
+            return (self.lossy_sound,)
+        others = ("flac",) if self.sound is None or "flac" in self.sound else ()
+        return tuple(dict.fromkeys((self.lossless_sound, *others, self.lossy_sound)))
+
 
 _MP4_SOUND = frozenset(
     {"aac", "ac3", "eac3", "mp3", "mp2", "mp1", "alac", "flac", "opus", "dts", "ac4"}

@@ -30,19 +30,18 @@ def add_sound(
     output: OutputContainer,
     codec: str,
     source: AudioCodecContext,
+    layout: str,
     sample_rates: tuple[int, ...] | None = None,
 ) -> AudioStream:
     """A stream of `codec` for sound like `source`; ValueError or FFmpegError if that cannot be.
 
     Args:
+        layout: FFmpeg's name of the places of its channels.
         sample_rates: what the container holds; None for all.
     """
     encoder = av.Codec(codec, "w")
     allowed = encoder.audio_rates if sample_rates is None else list(sample_rates)
     rate = _nearest(source.sample_rate or 48_000, allowed)
-    layout = source.layout.name if source.layout.nb_channels else "stereo"
-    if " channels" in layout:  # a number without places: those that are usual for it
-        layout = _USUAL_LAYOUTS.get(source.layout.nb_channels, "stereo")
     stream = output.add_stream(codec, rate=rate)
     assert isinstance(stream, AudioStream)
     context = stream.codec_context
@@ -52,6 +51,15 @@ def add_sound(
     stream.time_base = context.time_base = Fraction(1, rate)
     context.open()
     return stream
+
+
+def layouts_for(source: AudioCodecContext) -> tuple[str, ...]:
+    """FFmpeg's names of layouts for sound like `source`: its own, or what is usual for as many channels
+    where it names none; and two channels, where a container holds no more."""
+    layout, num_channels = source.layout.name, source.layout.nb_channels
+    if not num_channels or " channels" in layout:  # a number without places
+        return tuple(dict.fromkeys((_USUAL_LAYOUTS.get(num_channels, "stereo"), "stereo")))
+    return tuple(dict.fromkeys((layout, "stereo"))) if num_channels > 2 else (layout,)
 
 
 class SoundConverter:

@@ -157,18 +157,23 @@ class SourceClock:
 
 
 class RisingTimes:
-    """Decoding times of one stream that only ever grow, as containers want them."""
+    """Decoding times of one stream that only ever grow, as containers want them.
 
-    def __init__(self) -> None:
+    Args:
+        may_repeat: they may stay as they were, as decoders take them, but not fall.
+    """
+
+    def __init__(self, *, may_repeat: bool = False) -> None:
         self._last_dts: int | None = None
+        self._step = 0 if may_repeat else 1
 
     def place(self, pts: int | None, dts: int | None) -> tuple[int | None, int | None]:
         """The times, moved just behind those of the packet before where they are not later."""
         decoded = dts if dts is not None else pts
         if decoded is None:
             return pts, dts
-        if self._last_dts is not None and decoded <= self._last_dts:
-            decoded = self._last_dts + 1
+        if self._last_dts is not None and decoded < self._last_dts + self._step:
+            decoded = self._last_dts + self._step
             dts = decoded if dts is not None else None
             pts = decoded if pts is None else max(pts, decoded)
         self._last_dts = decoded
