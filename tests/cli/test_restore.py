@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -69,6 +71,20 @@ def test_a_picture_comes_back_as_a_picture(tmp_path, name):
     made = [path for path in tmp_path.iterdir() if path.name != name]
     assert [path.suffix for path in made] == [Path(name).suffix]
     assert cv2.imread(str(made[0])).shape == (16, 24, 3)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("scan.tga", "targa"), ("scan.ppm", "ppm")])
+def test_a_picture_that_is_not_written_becomes_a_png(tmp_path, name, codec):
+    """TGA was refused, for nothing but its name tells what it is; PPM and others became a video."""
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 24, 16, "rgb24" if codec == "ppm" else "bgr24"
+    encoder.time_base = Fraction(1, 25)
+    pixels = np.full((16, 24, 3), (200, 90, 30), np.uint8)
+    (packet,) = encoder.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
+    (tmp_path / name).write_bytes(bytes(packet))
+    result = run("restore", tmp_path / name, "--operator", "noise:std=0.01", "--solver", "map")
+    assert result.exit_code == 0, result.stderr
+    assert np.array_equal(cv2.imread(str(tmp_path / "scan.restored.png"))[..., ::-1], pixels)
 
 
 @pytest.mark.parametrize(

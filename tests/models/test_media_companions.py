@@ -9,6 +9,7 @@ import pytest
 from av.stream import Disposition
 
 from instantvir_models.media import create_video, open_video
+from instantvir_models.media.programme import service_tags
 from instantvir_models.media.subtitles import text_rewriter
 from instantvir_models.media.timecode import later_timecode
 from tests.media_clips import make_clip, make_images, packets_of
@@ -26,7 +27,7 @@ def with_sound(
     silent = make_clip(
         path.with_name(f"silent{suffix}"), **{"num_frames": 10, "codec": video} | clip
     )
-    layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
+    layout = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}[channels]
     # MP3 begins before 0, for which AVI would delay all pictures but the first.
     options = {"avoid_negative_ts": "disabled"} if path.suffix == ".avi" else {}
     with (
@@ -37,7 +38,9 @@ def with_sound(
         copied = target.add_stream_from_template(source.streams.video[0], opaque=True)
         if path.suffix == ".avi":
             copied.time_base = Fraction(1, 25)
-        sound = target.add_stream(codec, rate=SAMPLE_RATE, bit_rate=128_000)
+        sound = target.add_stream(
+            codec, rate=SAMPLE_RATE, bit_rate=128_000, options={"strict": "experimental"}
+        )
         sound.codec_context.layout = layout
         frames = sine(sound.codec_context, seconds, late_seconds)
         encoded = [p for frame in [*frames, None] for p in sound.encode(frame)]
@@ -404,3 +407,84 @@ def test_a_last_packet_whose_length_nothing_tells_is_heard(tmp_path):
         with av.open(str(path)) as container:
             samples.append(sum(frame.samples for frame in container.decode(audio=0)))
     assert samples[0] == samples[1]
+
+
+@pytest.mark.parametrize(
+    ("codec", "channels", "target", "becomes", "is_whole"),
+    [
+        ("pcm_s16le", 4, "out.mp4", ("flac", 4), True),
+        ("pcm_s16le", 8, "out.mp4", ("flac", 8), True),
+        ("pcm_s16le", 16, "out.mp4", ("alac", 2), False),
+        ("flac", 6, "out.mpg", ("ac3", 6), True),
+        ("flac", 8, "out.wmv", ("wmav2", 2), False),
+    ],
+)
+def test_channels_that_are_mixed_away_are_named(
+    tmp_path, codec, channels, target, becomes, is_whole
+):
+    """ALAC refuses some layouts, and the film was silent; sixteen channels became two in silence."""
+    clip = with_sound(tmp_path / "in.mkv", codec, channels=channels)
+    writer = restored(clip, tmp_path / target)
+    assert any("channels" in loss for loss in writer.losses) is not is_whole
+    with av.open(str(tmp_path / target)) as container:
+        context = container.streams.audio[0].codec_context
+        assert (context.codec.canonical_name, context.layout.nb_channels) == becomes
+
+
+def test_packets_shorter_than_the_clock_of_matroska_are_not_pushed_apart(tmp_path):
+    """TrueHD has 1200 packets a second, which Matroska counts in milliseconds: a film of 1.2 s had
+    1.44 s of sound."""
+    silent = make_clip(tmp_path / "silent.mkv", num_frames=30)
+    with av.open(str(silent)) as source, av.open(str(tmp_path / "in.mkv"), "w") as target:
+        copied = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        sound = target.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="stereo")
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copied
+                target.mux(packet)
+        for number in range(1440):
+            packet = av.Packet(number.to_bytes(4, "big") * 40)
+            packet.pts = packet.dts = 40 * number
+            packet.time_base, packet.stream = Fraction(1, SAMPLE_RATE), sound
+            target.mux(packet)
+    restored(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    before, after = (
+        packets_by_stream(path)[1] for path in (tmp_path / "in.mkv", tmp_path / "out.mkv")
+    )
+    assert [packet.pts for packet in after] == [packet.pts for packet in before]
+
+
+def test_sound_in_avi_is_played_as_long_as_it_was(tmp_path):
+    """A copy of AC3 had its packets at a tenth of the time between them, and nothing was said."""
+    clip = with_sound(tmp_path / "in.avi", "ac3", video="mpeg4", seconds=1.2, num_frames=30)
+    restored(clip, tmp_path / "out.avi")
+    last = packets_by_stream(tmp_path / "out.avi")[1][-1]
+    assert float(last.pts * last.time_base) == pytest.approx(1.18, abs=0.05)
+
+
+def test_the_name_of_a_service_stays_or_is_named(tmp_path):
+    """PyAV shows nothing of it, and it was lost in silence."""
+    clip = make_clip(tmp_path / "silent.mkv")
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "in.ts"), "w") as target:
+        target.metadata.update(service_name="Ch\u00e2teau 4", service_provider="BBC")
+        copied = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copied
+                target.mux(packet)
+    assert restored(tmp_path / "in.ts", tmp_path / "out.ts").losses == ()
+    said = {"service_name": "Ch\u00e2teau 4", "service_provider": "BBC"}
+    assert service_tags(tmp_path / "out.ts") == said
+    (loss,) = restored(tmp_path / "in.ts", tmp_path / "out.mp4").losses
+    assert "`service_name`" in loss
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tables_of_services_that_are_damaged_tell_something_or_nothing(tmp_path, seed):
+    random = np.random.default_rng(seed)
+    clip = bytearray(make_clip(tmp_path / "in.ts", width=64, height=48).read_bytes())
+    for at in random.integers(0, 188 * 3, 60):
+        clip[at] = random.integers(256)
+    clip[0] = clip[188] = clip[376] = 0x47
+    (tmp_path / "in.ts").write_bytes(clip)
+    assert isinstance(service_tags(tmp_path / "in.ts"), dict)

@@ -364,6 +364,24 @@ def test_pictures_that_refer_to_what_is_not_there_are_missed(tmp_path):
     assert 15 < len(frames) < 22
 
 
+def test_a_gap_of_the_clock_is_no_part_of_what_is_left(tmp_path):
+    """The time left of 1.2 s of film counted the 1000 s between its two recordings."""
+    once = make_clip(tmp_path / "a.ts", width=64, height=48, num_frames=15, options={"bf": "0"})
+    later = tmp_path / "b.ts"
+    with av.open(str(once)) as source, av.open(str(later), "w") as target:
+        copied = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts + 90_000_000, packet.dts + 90_000_000
+                packet.stream = copied
+                target.mux(packet)
+    both = tmp_path / "both.ts"
+    both.write_bytes(once.read_bytes() + later.read_bytes())
+    with open_video(both) as reader:
+        assert len([reader.expected_frames() for _ in zip(range(20), reader, strict=False)]) == 20
+        assert reader.expected_frames() == pytest.approx(30, abs=8)
+
+
 def test_two_recordings_in_one_are_shown_one_after_the_other(tmp_path):
     """The second began at the time of the first, and the output could not be written."""
     clip = make_clip(tmp_path / "a.ts", num_frames=15, audio=True, options={"bf": "0"})

@@ -53,6 +53,10 @@ class VideoReader(ABC):
     def damage(self) -> Damage:
         """What could not be read so far; complete once the last frame was delivered."""
 
+    def expected_frames(self) -> int | None:
+        """How many frames there are in all, as far as is known by now; None where nothing tells."""
+        return self.info.num_frames
+
     def again(self) -> Demuxer | None:
         """The same source opened once more, for what comes along with its pictures; None where nothing
         does."""

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Protocol
 
 import av
 from av.audio.codeccontext import AudioCodecContext
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
 
 from instantvir_models.media.demux import Demuxer
@@ -30,6 +31,7 @@ from instantvir_models.media.limits import (
     holds,
 )
 from instantvir_models.media.packets import CompanionPacket
+from instantvir_models.media.programme import service_tags
 from instantvir_models.media.sound import SoundConverter, add_sound, is_lossless, layouts_for
 from instantvir_models.media.subtitles import text_rewriter
 from instantvir_models.media.timeline import RisingTimes, Span
@@ -289,6 +291,9 @@ class Companions:
         held = {"audio": self._holds.sound, "subtitle": self._holds.subtitles}.get(stream.type)
         if held is not None and codec not in held:
             return None
+        source_format = self._demuxer.container.format.name
+        if (source_format, codec) in self._holds.wrong_pace_from:
+            return None
         if stream.type == "video" and self._span is not None:
             return None  # it would have to begin at a keyframe
         target = self._added(lambda output: output.add_stream_from_template(stream, opaque=True))
@@ -414,7 +419,7 @@ def copy_description(
     """What is lost, in words, of container metadata and chapters, which the output gets in its own
     time and cut to the span."""
     source = demuxer.container
-    kept = kept_metadata(dict(source.metadata))
+    kept = kept_metadata({**_service_of(source), **source.metadata})
     output.metadata.update(kept)
     chapters = [
         moved
@@ -427,6 +432,11 @@ def copy_description(
     if chapters and output.format.name not in CHAPTER_FORMATS:
         lost.append("the chapters")
     return tuple(f"{words}, which {output.format.name} cannot hold" for words in lost)
+
+
+def _service_of(source: InputContainer) -> dict[str, str]:
+    path = Path(source.name.removeprefix("file:"))
+    return service_tags(path) if source.format.name == "mpegts" and path.is_file() else {}
 
 
 def _lost_tags(kept: dict[str, str], format_name: str) -> list[str]:

@@ -117,6 +117,7 @@ class ContainerReader(VideoReader):
                 span=decoding.timeline.span_from(first),
                 frames=_delivered(whole, picture_format, self.demuxer.codings),
             )
+            self._frames_per_picture = whole.rate_factor
         except BaseException:
             self.close()
             raise
@@ -125,6 +126,13 @@ class ContainerReader(VideoReader):
     def damage(self) -> Damage:
         """What could not be read so far; complete once the last frame was delivered."""
         return self.demuxer.account.damage(self._name)
+
+    def expected_frames(self) -> int | None:
+        """How many frames there are in all, as far as is known by now; None where nothing tells."""
+        pictures = self.demuxer.expected_pictures()
+        if pictures is None:
+            return self.info.num_frames
+        return max(1, round(pictures * self._frames_per_picture))
 
     def again(self) -> Demuxer:
         """The same source opened once more, at its beginning."""

@@ -93,6 +93,7 @@ class Demuxer:
         self.shortage: av.FFmpegError | None = None
         """That there was too little memory, or no thread more: it need not be the data's fault."""
         self._is_past_the_span = False
+        self._num_pictures_read, self._bytes_read = 0, 0
         tells_decoding_only = container.format.name in DECODING_TIMES_ONLY
         self._decoding_times = DecodingTimes() if tells_decoding_only else None
         self._before_the_start: list[av.Packet[Stream]] = []
@@ -109,6 +110,14 @@ class Demuxer:
     def has_jumps(self) -> bool:
         """Whether the format's clock may jump, as that of MPEG-TS may."""
         return clock_may_jump(self.container.format)
+
+    def expected_pictures(self) -> int | None:
+        """How many there are in all, by the part of the bytes that those read so far took: what a clock
+        that jumps says of its end is of no use. None for other clocks and where nobody knows."""
+        num_bytes = self.container.size
+        if not self.has_jumps or not self._trim.is_whole or min(num_bytes, self._bytes_read) <= 0:
+            return None
+        return round(self._num_pictures_read * num_bytes / self._bytes_read)
 
     def end_seconds(self) -> Fraction | None:
         """When the video ends according to the source; None where it does not say, or has less
@@ -221,6 +230,9 @@ class Demuxer:
             self.account.note_end(packet)
             self._place(packet)
             self.account.note_packet(packet)
+            if packet.stream_index == self.video.index:
+                self._num_pictures_read += 1
+                self._bytes_read = max(self._bytes_read, packet.pos or 0)
             yield packet
 
     def _place(self, packet: av.Packet[Stream]) -> None:

@@ -50,14 +50,19 @@ class Holds:
     """Codecs; None for all that FFmpeg lets in."""
     has_covers: bool = False
     has_attachments: bool = False
+    more_channels: str | None = None
+    """The encoder for lossy sound of more channels than `lossy_sound` takes."""
+    wrong_pace_from: frozenset[tuple[str, str]] = frozenset()
+    """Containers and codecs of sources whose packets would be played at another pace."""
 
     def sound_encoders(self, *, is_lossless: bool) -> tuple[str, ...]:
         """Those for sound that it does not hold, the best first: ALAC refuses some layouts of channels
         that FLAC and AAC take."""
+        lossy = [self.lossy_sound, *([self.more_channels] if self.more_channels else [])]
         if not is_lossless:
-            return (self.lossy_sound,)
+            return tuple(lossy)
         others = ("flac",) if self.sound is None or "flac" in self.sound else ()
-        return tuple(dict.fromkeys((self.lossless_sound, *others, self.lossy_sound)))
+        return tuple(dict.fromkeys((self.lossless_sound, *others, *lossy)))
 
 
 _MP4_SOUND = frozenset(
@@ -70,8 +75,8 @@ _MOV_SOUND = frozenset(
      "pcm_alaw"}
 )  # fmt: skip
 _AVI_SOUND = frozenset(
-    {"mp3", "mp2", "ac3", "dts", "pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le",
-     "pcm_mulaw", "pcm_alaw", "adpcm_ms", "adpcm_ima_wav", "wmav1", "wmav2"}
+    {"mp3", "mp2", "ac3", "pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le",
+     "pcm_mulaw", "pcm_alaw", "wmav1", "wmav2"}
 )  # fmt: skip
 _OGG_SOUND = frozenset({"vorbis", "opus", "flac", "speex"})
 _NO_CODEC: frozenset[str] = frozenset()
@@ -92,7 +97,10 @@ _HOLDS = {
         subtitles=frozenset({"webvtt"}),
     ),
     "flv": Holds(frozenset({"aac", "mp3"}), "aac", "aac", subtitles=_NO_CODEC),
-    "avi": Holds(_AVI_SOUND, "libmp3lame", "pcm_s16le", subtitles=frozenset({"xsub"})),
+    "avi": Holds(
+        _AVI_SOUND, "libmp3lame", "pcm_s16le", subtitles=frozenset({"xsub"}), more_channels="ac3",
+        wrong_pace_from=frozenset({("avi", "ac3"), ("rm", "ac3")}),
+    ),
     "mxf": Holds(
         frozenset({"pcm_s16le", "pcm_s24le"}), "pcm_s16le", "pcm_s16le", sample_rates=(48_000,)
     ),
@@ -106,7 +114,7 @@ _HOLDS = {
     **{
         name: Holds(
             frozenset({"mp2", "mp1", "ac3", "dts", "pcm_s16be", "pcm_dvd"}), "mp2", "mp2",
-            subtitles=frozenset({"dvd_subtitle"}),
+            subtitles=frozenset({"dvd_subtitle"}), more_channels="ac3",
         )
         for name in ("mpeg", "vob", "svcd", "dvd")
     },
@@ -152,8 +160,9 @@ TAGS_OF_FORMAT: dict[str, frozenset[str]] = {
                       "creation_time", "location", "make", "model"},
     "3gp": _NO_TAG | {"copyright", "location", "creation_time"},
     "avi": _NO_TAG | {"title", "artist", "copyright", "comment", "date", "genre", "track"},
-    **dict.fromkeys(("mpegts", "mpeg", "vob", "dvd", "svcd", "dv", "mxf", "gif", "apng", "webp",
-                     "yuv4mpegpipe", "rawvideo"), _NO_TAG | {"service_name", "service_provider"}),
+    "mpegts": _NO_TAG | {"service_name", "service_provider"},
+    **dict.fromkeys(("mpeg", "vob", "dvd", "svcd", "dv", "mxf", "gif", "apng", "webp",
+                     "yuv4mpegpipe", "rawvideo"), _NO_TAG),
 }  # fmt: skip
 """Tags of the whole that a container has a place for; formats that are not here take all."""
 

@@ -16,6 +16,13 @@ Destination = str | Path | BinaryIO | Claim
 """A claim is a name that is held already; see `outputs.claim`."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+"""Pictures that are written."""
+
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | {
+    ".avif", ".dpx", ".exr", ".hdr", ".heic", ".heif", ".j2k", ".jls", ".jp2", ".pam", ".pbm", ".pcx",
+    ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".ras", ".sgi", ".sun", ".tga", ".xwd",
+}  # fmt: skip
+"""Pictures that are read."""
 
 
 def as_address(text: str) -> str:
@@ -64,6 +71,26 @@ def is_image_file(destination: object) -> bool:
     if not isinstance(destination, (str, Path)) or is_image_pattern(destination):
         return False
     return Path(destination).suffix.lower() in IMAGE_SUFFIXES - {".webp"}
+
+
+def is_picture(source: object) -> bool:
+    """Whether a file of this name is one picture, if it does not move; see `is_animated`."""
+    return isinstance(source, (str, Path)) and Path(source).suffix.lower() in PICTURE_SUFFIXES
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a file that is called like a picture (PNG, WebP, AVIF, HEIC) holds several that are shown
+    one after the other."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
+    if head.startswith(b"\x89PNG"):
+        return b"acTL" in head.partition(b"IDAT")[0]
+    if head[4:8] == b"ftyp":
+        return head[8:12] in (b"avis", b"msf1", b"hevc", b"hevx")
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def image_files(source: Source) -> list[Path] | None:

@@ -251,6 +251,8 @@ def _usual_pix_fmt(codec: str, pix_fmts: list[str], bit_depth: int, *, has_alpha
         choice = next((pix_fmt for pix_fmt in wanted_alpha if pix_fmt in pix_fmts), None)
         if choice is not None:
             return choice
+    if codec == "libwebp_anim":
+        return "bgra"  # it is told to lose nothing
     if codec == "ffv1":
         return "bgr0" if bit_depth <= 8 else "gbrp16le"
     if not pix_fmts:

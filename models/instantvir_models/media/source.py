@@ -15,7 +15,7 @@ from av.container import InputContainer
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.ffmpeg_errors import open_error
-from instantvir_models.media.names import as_address, is_image_file, source_name
+from instantvir_models.media.names import as_address, is_picture, source_name
 from instantvir_models.media.nut import NutPieces
 from instantvir_models.media.reach import (
     MOST_STREAMS,
@@ -95,18 +95,20 @@ class ContainerSource:
         """The opened container, or VideoOpenError."""
         target = self._target()
         self._refuse_what_reaches(target)
+        input_format, by_name = self.input_format, self._told_by_its_name(target)
+        if by_name:
+            input_format = "image2pipe"
         options = {
             "probesize": str(PROBED_BYTES),
             **(LIVE_OPTIONS if self.is_live else {}),
+            **by_name,
             **(self.input_options or {}),
-            **whitelists(self._address(target), self.input_format, self.rules),
+            **whitelists(self._address(target), input_format, self.rules),
             **({} if self.codec is None else {"codec_whitelist": self.codec}),
         }
         buffer_bytes = LIVE_BUFFER_BYTES if self.is_live else USUAL_BUFFER_BYTES
         try:
-            container = _open(
-                target, self.input_format, options, buffer_bytes, self.timeout_seconds
-            )
+            container = _open(target, input_format, options, buffer_bytes, self.timeout_seconds)
         except av.error.ArgumentError as error:
             if self.input_format or self.input_options or self.rules.follow_references:
                 raise open_error(error, self.name) from error
@@ -156,9 +158,16 @@ class ContainerSource:
             return _standard_input()
         text = str(self.source)
         _check_path(text, is_device=self.input_format is not None)
-        if ("%" in text or is_image_file(text)) and self.path is not None:  # no pattern, no list
+        if ("%" in text or is_picture(text)) and self.path is not None:  # no pattern, no list
             return _under_a_plain_name(self.path)
         return as_address(text) if self.input_format is None or self.is_file else text
+
+    def _told_by_its_name(self, target: str | BinaryIO) -> dict[str, str]:
+        """FFmpeg's options for a file that is whole in one packet and of a kind that only its name
+        tells: TGA begins with nothing that is its own."""
+        if self.input_format or isinstance(target, str) or not _is_targa(self.path):
+            return {}
+        return {"frame_size": str(self.path.stat().st_size)}
 
     def _address(self, target: str | BinaryIO) -> str | None:
         return target if isinstance(target, str) else None
@@ -195,8 +204,13 @@ def _under_a_plain_name(path: Path) -> BinaryIO:
     """The file under a name that FFmpeg does not take for a pattern of others, nor for a picture of a
     series, as it does with `.jpg`."""
     raw = io.FileIO(path)
-    raw.name = str(path.with_suffix("") if is_image_file(path) else path).replace("%", "_")
+    keeps_name = _is_targa(path) or not is_picture(path)
+    raw.name = str(path if keeps_name else path.with_suffix("")).replace("%", "_")
     return io.BufferedReader(raw)
+
+
+def _is_targa(source: object) -> bool:
+    return isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".tga"
 
 
 def _standard_input() -> BinaryIO:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
-from instantvir_models.media.names import IMAGE_SUFFIXES, is_image_file
+from instantvir_models.media.names import IMAGE_SUFFIXES, is_animated, is_picture
 from instantvir_models.outputs.names import numbered, written_path
 from instantvir_models.outputs.rule import refuse
 
 WRITABLE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
-"""Containers that the output may share with the input; others become .mp4, but a picture stays one."""
+"""Containers that the output may share with the input; others become .mp4.
+
+A picture stays one, of its kind or PNG."""
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -196,7 +198,7 @@ def _expanded(text: str, *, recursive: bool, leave_out: Path | None) -> list[_In
     if Path(text).is_dir():
         return _videos_in(Path(text), recursive=recursive, leave_out=leave_out)
     is_glob = any(c in text for c in "*?[") and not Path(text).exists()
-    if not is_glob or Path(text).suffix.lower() in IMAGE_SUFFIXES:
+    if not is_glob or is_picture(text):
         return [_Input(text)]
     found = sorted(glob.glob(text))
     if not found:
@@ -258,9 +260,15 @@ def _destination(
     if source == "-":
         raise UsageError("standard input has no name to derive one from", hint="give `-o FILE`")
     path = Path(source)
-    is_kept = path.suffix.lower() in WRITABLE_SUFFIXES or (path.is_file() and is_image_file(path))
-    suffix = path.suffix.lower() if is_kept else ".mp4"
+    suffix = _kept_suffix(path)
     whole = path.name if keeps_suffix else path.stem
     stem = whole.replace("*", "").replace("%", "").strip("_-.") or "frames"
     name = f"{stem}.restored{suffix}"
     return str(folder / name if folder else path.with_name(name))
+
+
+def _kept_suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if is_picture(path) and path.is_file() and not is_animated(path):
+        return suffix if suffix in IMAGE_SUFFIXES else ".png"
+    return suffix if suffix in WRITABLE_SUFFIXES else ".mp4"

@@ -24,12 +24,11 @@ class Pace:
     The frames of a block come at once, so the time of a block is that between the first frames of two.
 
     Args:
-        total_frames: of the video, as far as it says.
         frames_per_block: frames that come at once.
     """
 
-    def __init__(self, total_frames: int | None, *, frames_per_block: int) -> None:
-        self._total_frames, self._frames_per_block = total_frames, frames_per_block
+    def __init__(self, *, frames_per_block: int) -> None:
+        self._frames_per_block = frames_per_block
         self._frames_done = 0
         self._first_frame: int | None = None
         self._blocks_seen = 0
@@ -55,13 +54,12 @@ class Pace:
             return None
         return (frames_now - frames) / (now - began)
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Until the last frame; None where that cannot be said."""
+    def seconds_left(self, total_frames: int | None) -> float | None:
+        """Until the last of `total_frames`; None where that cannot be said."""
         fps = self.fps
-        if fps is None or self._total_frames is None:
+        if fps is None or total_frames is None:
             return None
-        return max(0, self._total_frames - self._frames_done) / fps
+        return max(0, total_frames - self._frames_done) / fps
 
     def _remember(self, frames: int, seconds: float) -> None:
         if self._beginnings and seconds - self._beginnings[-1][1] < SPACING_SECONDS:

@@ -308,8 +308,7 @@ class Restoration:
             kept = _Kept.to_go_on(journal, writer, self) if journal is not None else None
             first = 1 + (self.session.frames_out if kept else 0)
             started, frames_done = time.perf_counter(), itertools.count(first)
-            total_frames = self.reader.info.num_frames
-            pace = Pace(total_frames, frames_per_block=self.session.frames_per_block)
+            pace = Pace(frames_per_block=self.session.frames_per_block)
             album = None if self.plan.page is None else Album(self.resolved.degradation)
 
             def on_pair(original: Frame, restored: Frame) -> None:
@@ -321,6 +320,7 @@ class Restoration:
                     album.add(original, restored, None if gain is None else gain.clean)
                 if on_progress is not None:
                     frames, seconds = next(frames_done), time.perf_counter() - started
+                    total_frames = self.reader.expected_frames()
                     pace.note(frames, seconds)
                     on_progress(
                         Progress(
@@ -328,7 +328,7 @@ class Restoration:
                             total_frames,
                             seconds,
                             pace.fps,
-                            pace.seconds_left,
+                            pace.seconds_left(total_frames),
                             is_kept=journal is not None,
                         )
                     )
