@@ -230,7 +230,8 @@ class Companions:
             packet.duration = usual  # a last packet of no length would be hidden
         if index in self._sample_seconds:
             _count_finely(packet, self._sample_seconds[index])
-        packet.pts, packet.dts = self._rising[index].place(packet.pts, packet.dts)
+        if index in self._rising:
+            packet.pts, packet.dts = self._rising[index].place(packet.pts, packet.dts)
         self._mux_all(index, self._tracks[index].packets(packet))
 
     def _mux_all(self, index: int, packets: list[av.Packet[Stream]]) -> None:
@@ -281,7 +282,8 @@ class Companions:
         target.disposition = stream.disposition
         self._tracks[stream.index] = track
         is_copied = isinstance(track, _Copied)
-        self._rising[stream.index] = RisingTimes(may_repeat=not is_copied)
+        if stream.type != "video":  # whose packets are in another order than they are shown in
+            self._rising[stream.index] = RisingTimes(may_repeat=not is_copied)
         if stream.type == "audio":
             self._last_sound[stream.index] = (None, b"")
             if is_copied and (rate := _sample_rate(stream)):
