@@ -488,3 +488,22 @@ def test_tables_of_services_that_are_damaged_tell_something_or_nothing(tmp_path,
     clip[0] = clip[188] = clip[376] = 0x47
     (tmp_path / "in.ts").write_bytes(clip)
     assert isinstance(service_tags(tmp_path / "in.ts"), dict)
+
+
+@pytest.mark.parametrize(
+    ("target", "is_kept"),
+    [("out.mkv", True), ("out.mp4", True), ("out.mov", False), ("out.avi", False)],
+)
+def test_what_a_track_is_marked_as_stays_or_is_named(tmp_path, target, is_kept):
+    clip = with_sound(tmp_path / "plain.mkv", "ac3")
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "in.mkv"), "w") as marked:
+        copies = [marked.add_stream_from_template(s, opaque=True) for s in source.streams]
+        copies[1].disposition = Disposition.comment
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                marked.mux(packet)
+    losses = restored(tmp_path / "in.mkv", tmp_path / target).losses
+    assert any("marked comment" in loss for loss in losses) is not is_kept
+    with av.open(str(tmp_path / target)) as container:
+        assert (Disposition.comment in container.streams.audio[0].disposition) is is_kept

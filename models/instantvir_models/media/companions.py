@@ -29,6 +29,7 @@ from instantvir_models.media.limits import (
     VIDEO_FIRST_FORMATS,
     Holds,
     holds,
+    lost_marks,
 )
 from instantvir_models.media.packets import CompanionPacket
 from instantvir_models.media.programme import service_tags
@@ -89,6 +90,11 @@ def _adding_sound(
     encoder: str, like: AudioCodecContext, layout: str, held: Holds
 ) -> Callable[[OutputContainer], Stream]:
     return lambda output: add_sound(output, encoder, like, layout, held.sample_rates)
+
+
+def _marks_of(stream: Stream) -> list[str]:
+    said = stream.disposition
+    return [mark.name for mark in Disposition if mark in said and mark.name]
 
 
 def _sample_rate(stream: Stream) -> int:
@@ -277,6 +283,8 @@ class Companions:
             return
         if stream.language not in (None, "und") and self._output.format.name in NO_LANGUAGE_FORMATS:
             self._lose(f"the language of {described(stream)}")
+        if marks := lost_marks(self._output.format.name, _marks_of(stream)):
+            self._lose(f"that the {described(stream)} is marked {', '.join(marks)}")
         track, target = carried
         target.metadata.update(kept_metadata_of(stream, self._output.format.name))
         target.disposition = stream.disposition

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -142,6 +143,35 @@ TEXT_SUBTITLE_OF_FORMAT = {
 
 NO_LANGUAGE_FORMATS = frozenset({"avi", "flv", "mxf", "dv", "mpeg", "vob", "dvd", "svcd"})
 """Containers whose tracks do not say in which language they are."""
+
+_MARKS = frozenset(
+    {
+        "forced",
+        "original",
+        "comment",
+        "dub",
+        "hearing_impaired",
+        "visual_impaired",
+        "lyrics",
+        "karaoke",
+    }
+)
+"""What streams are marked as that people choose by."""
+_MARKS_OF_FORMAT = {
+    **dict.fromkeys(
+        ("matroska", "webm"),
+        frozenset({"forced", "original", "comment", "hearing_impaired", "visual_impaired"}),
+    ),
+    "mp4": frozenset({"forced", "comment", "dub", "hearing_impaired", "visual_impaired"}),
+    "mpegts": frozenset({"hearing_impaired", "visual_impaired"}),
+    "nut": _MARKS,
+}
+
+
+def lost_marks(format_name: str, marks: Iterable[str]) -> list[str]:
+    """Those that a container has no place for."""
+    return sorted((_MARKS & set(marks)) - _MARKS_OF_FORMAT.get(format_name, frozenset()))
+
 
 CHAPTER_FORMATS = frozenset({"mp4", "mov", "ipod", "matroska", "webm", "asf", "ogg", "ogv", "nut"})
 
