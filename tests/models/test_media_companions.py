@@ -377,6 +377,9 @@ def test_sound_that_an_edit_list_hides_stays_hidden(tmp_path):
         assert (min(shown), len(shown)) == (0, 25)
         assert max(heard) == pytest.approx(1, abs=0.05)
     assert packets_of(tmp_path / "out.mkv", "audio")[0][0] > -0.15  # what a decoder needs
+    with open_video(cut) as reader:  # and for streams, which take packets by themselves
+        list(reader)
+        assert min(p.pts * p.time_base for p in reader.demuxer.take_waiting()) > -0.15
 
 
 def packets_by_stream(path):

@@ -31,7 +31,7 @@ from instantvir_models.media.limits import (
     holds,
     lost_marks,
 )
-from instantvir_models.media.packets import CompanionPacket
+from instantvir_models.media.packets import CompanionPacket, is_hidden
 from instantvir_models.media.programme import service_tags
 from instantvir_models.media.sound import SoundConverter, add_sound, is_lossless, layouts_for
 from instantvir_models.media.subtitles import text_rewriter
@@ -62,8 +62,6 @@ _COVER_OF_MIMETYPE = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png",
 _REFUSALS = (ValueError, av.FFmpegError)
 _OF_THE_SYSTEM = frozenset(errno.errorcode) - {errno.EINVAL}
 """What is no fault of a packet, such as a full disk."""
-_LONGEST_PRIMING_SECONDS = Fraction(1, 10)
-"""Sound that a decoder needs before the first sample that is heard."""
 
 
 def kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
@@ -401,7 +399,7 @@ class Companions:
 
     def _is_wanted(self, packet: av.Packet[Stream]) -> bool:
         if self._span is None:
-            return self._can_hide or not _is_hidden(packet)
+            return self._can_hide or not is_hidden(packet)
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None:
             return False
@@ -496,14 +494,6 @@ def _moved_chapter(
     if stop <= start and span is not None:
         return None
     return {**chapter, "start": start - begin, "end": max(start, stop) - begin}
-
-
-def _is_hidden(packet: av.Packet[Stream]) -> bool:
-    """Whether an edit list leaves the packet out, and no decoder needs it for what follows."""
-    if not packet.is_discard or packet.pts is None:
-        return False
-    end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base or 1)
-    return end < -_LONGEST_PRIMING_SECONDS
 
 
 def _rebuilt(packet: CompanionPacket) -> av.Packet[Stream]:

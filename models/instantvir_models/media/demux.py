@@ -19,7 +19,7 @@ from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.expected import ExpectedPictures
 from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
-from instantvir_models.media.packets import CompanionPacket, PacketQueue
+from instantvir_models.media.packets import CompanionPacket, PacketQueue, is_hidden
 from instantvir_models.media.reach import USUAL_RULES
 from instantvir_models.media.sound import SoundCheck
 from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
@@ -353,6 +353,7 @@ class Demuxer:
                 is_keyframe=packet.is_keyframe,
             )
             for packet in self.waiting.drain()
+            if not is_hidden(packet)
         ]
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ from av.stream import Stream
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 64 * 2**20
+_LONGEST_PRIMING_SECONDS = Fraction(1, 10)
+"""Sound that a decoder needs before the first sample that is heard."""
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,11 @@ class PacketQueue:
             with self._counting:
                 self._num_bytes -= packet.size
             yield packet
+
+
+def is_hidden(packet: av.Packet[Stream]) -> bool:
+    """Whether an edit list leaves the packet out, and no decoder needs it for what follows."""
+    if not packet.is_discard or packet.pts is None:
+        return False
+    end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base or 1)
+    return end < -_LONGEST_PRIMING_SECONDS
