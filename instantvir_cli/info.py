@@ -1,6 +1,7 @@
 """`instantvir info`: what a checkpoint is."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,14 @@ from instantvir_models.checkpoints.small import (
     read_any_config,
 )
 from instantvir_models.checkpoints.tensors import read_tensors, sha256_of
+from instantvir_models.errors import UsageError
+from instantvir_models.media.names import is_picture
+from instantvir_models.run.jobs import VIDEO_SUFFIXES
 
 
 def show_info(model: str, *, as_json: bool) -> None:
     """Print what `model` is; exit with NO_CHECKPOINT if its files differ from their digests."""
+    _refuse_videos(model)
     located = locate(model)
     summary = _of_folder(located) if located.path.is_dir() else _of_file(model, located)
     if as_json:
@@ -48,6 +53,15 @@ def show_info(model: str, *, as_json: bool) -> None:
         ]
         console.fail("; ".join(faults), "convert it again")
         raise typer.Exit(ExitStatus.NO_CHECKPOINT)
+
+
+def _refuse_videos(model: str) -> None:
+    path = Path(model)
+    if path.is_file() and (path.suffix.lower() in VIDEO_SUFFIXES or is_picture(path)):
+        raise UsageError(
+            f"`{model}` is no checkpoint, it looks like a video or a picture",
+            hint=f"`instantvir restore {shlex.quote(model)} --dry-run` says what is wrong with it",
+        )
 
 
 def _of_folder(located: Located) -> dict[str, Any]:

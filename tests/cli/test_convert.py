@@ -284,6 +284,14 @@ def test_what_other_people_wrote_cannot_steer_a_terminal(tmp_path, where):
     assert all(letter.isprintable() or letter == "\n" for letter in result.stderr)
 
 
+def test_info_of_a_video_names_what_looks_at_videos(tmp_path):
+    """It was called an unreadable checkpoint that one should download again."""
+    (tmp_path / "film.mkv").write_bytes(b"\x1aE\xdf\xa3")
+    result = run("info", tmp_path / "film.mkv")
+    assert result.exit_code == 2
+    assert "--dry-run" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("make", "name", "sentence"),
     [

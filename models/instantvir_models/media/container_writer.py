@@ -78,6 +78,7 @@ class ContainerWriter(VideoWriter):
         self._container: OutputContainer | None = None
         self._companions: Companions | None = None
         self._description_losses: tuple[str, ...] = ()
+        self._moved: tuple[str, ...] = ()
         self._could_hold_sound = False
         self._claim = claimed(destination, may_replace=may_replace)
         self._is_claim_ours = not isinstance(destination, Claim)
@@ -99,7 +100,7 @@ class ContainerWriter(VideoWriter):
     def losses(self) -> tuple[str, ...]:
         """What of the source the output is not given, in words, as far as it is known now."""
         carried = self._companions.losses if self._companions else ()
-        return (*self._encoder.losses, *self._description_losses, *carried)
+        return (*self._encoder.losses, *self._description_losses, *carried, *self._moved)
 
     @property
     def is_silent(self) -> bool:
@@ -231,6 +232,9 @@ class ContainerWriter(VideoWriter):
             )
         if self._companions is not None:
             self._companions.finish()
+        self._moved = self._moved or self._encoder.moved
+        for loss in self._moved:
+            logger.warning("not carried over: %s", loss)
         self._container.close()
         if self._pieces is not None:
             self._pieces.check()

@@ -41,6 +41,10 @@ logger = logging.getLogger(__name__)
 Packets: TypeAlias = "list[av.Packet[VideoStream]]"
 
 
+NOTICEABLE_SECONDS = Fraction(1, 100)
+"""By which a picture may be moved without a word."""
+
+
 class VideoEncoder:
     """Adds a video stream to a container and encodes frames for it.
 
@@ -67,7 +71,7 @@ class VideoEncoder:
         is_prompt: bool,
     ) -> None:
         self._choice = choice
-        self._is_prompt = is_prompt
+        self._is_prompt, self._is_live = is_prompt, is_live
         info = info_of.info if info_of else None
         self._tags = _output_tags(info, pix_fmt=choice.pix_fmt, height=height)
         format_name = container.format.name
@@ -110,6 +114,16 @@ class VideoEncoder:
         self._adds_up = format_name in MOV_FORMATS
         self._delay: int | None = None
         """From decoding the first packet to showing it."""
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """That pictures are shown noticeably earlier or later than they were, in words."""
+        shift, rate = self._timeline.largest_shift_seconds, float(1 / self._timeline.time_base)
+        if self._is_live or shift < NOTICEABLE_SECONDS:
+            return ()
+        return (
+            f"when pictures were shown, by up to {float(shift):.2f} s: here come {rate:g} a second",
+        )
 
     def encode(self, frame: Frame) -> Packets:
         """The packets that are ready now, maybe of earlier frames; ValueError for a frame that is

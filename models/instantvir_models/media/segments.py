@@ -175,6 +175,11 @@ class _SegmentWriter:
     def num_frames(self) -> int:
         return self._encoder.num_frames
 
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """That pictures are shown noticeably earlier or later than they were, in words."""
+        return self._encoder.moved
+
     def write(self, frame: Frame) -> None:
         self._keep(self._encoder.encode(frame))
 
@@ -271,6 +276,7 @@ class SegmentedWriter(ContainerWriter):
             return None
         with self._no_remains():
             segment = self._current.end()
+        self._moved = self._moved or self._current.moved
         self._current = None
         self._segments.append(segment)
         return segment

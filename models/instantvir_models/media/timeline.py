@@ -345,6 +345,8 @@ class OutputTimeline:
         self._first_pts = 0
         self._times: list[int] = []
         self._last_duration = 0
+        self.largest_shift_seconds = Fraction(0)
+        """How far pictures were moved to where a constant rate has a place for them."""
 
     @property
     def last_pts(self) -> int | None:
@@ -388,10 +390,12 @@ class OutputTimeline:
         first = self._begin_seconds if self._first_seconds is None else self._first_seconds
         pts = self._first_pts + round((seconds - first) / self.time_base)
         last = self.last_pts
+        if last is not None and pts <= last and self._may_move:
+            pts = last + 1
         if last is None or pts > last:
+            shown = first + (pts - self._first_pts) * self.time_base
+            self.largest_shift_seconds = max(self.largest_shift_seconds, abs(shown - seconds))
             return pts
-        if self._may_move:
-            return last + 1
         raise ValueError(
             f"frames must come in order of time: {pts} after {last} (x {self.time_base} s)"
         )

@@ -36,6 +36,9 @@ LOSSLESS_SUFFIXES = {".mkv", ".avi", ".nut"}
 LOSSLESS_FORMATS = {"matroska", "avi", "nut"}
 
 
+_LOSSLESS_PICTURES = frozenset({".png", ".tif", ".tiff", ".bmp", ".webp", ".apng"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class DegradeReport:
     """What came of making a measurement."""
@@ -139,7 +142,7 @@ def degrade(
         clean_size=(width, height),
         output_size=(w, h),
         operator=degradation.spec,
-        is_lossy=codec is None,
+        is_lossy=codec is None and output.suffix.lower() not in _LOSSLESS_PICTURES,
     )
 
 
