@@ -1,5 +1,6 @@
 """Pictures are what the source says they are: fields, crop, opacity, colour, HDR, stills."""
 
+import contextlib
 import struct
 from fractions import Fraction
 
@@ -376,3 +377,49 @@ def test_a_gif_keeps_what_is_transparent(tmp_path):
     write(tmp_path / "in.mkv", some_frames(2, alpha=seen), codec="ffv1", pix_fmt="yuva420p")
     assert restored(tmp_path / "in.mkv", tmp_path / "out.gif").losses == ()
     assert np.abs(in_8_bits(frames_of(tmp_path / "out.gif")[0].alpha) - seen).max() == 0
+
+
+def animated_webp(path, *, durations=(100, 300, 40)):
+    """One still with opacity, laid at three places of a canvas, over what is there or instead of it."""
+    encoder = av.CodecContext.create("libwebp", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 16, 12, "bgra"
+    encoder.time_base, encoder.options = Fraction(1, 25), {"lossless": "1"}
+    pixels = np.full((12, 16, 4), (10, 20, 200, 255), np.uint8)
+    pixels[:6, :, 3] = 0
+    (packet,) = encoder.encode(av.VideoFrame.from_ndarray(pixels, format="bgra"))
+    still = bytes(packet)
+    inner = still[12:] if still[12:16] == b"VP8L" else still[30:]
+    chunks = b"VP8X" + struct.pack("<I", 10) + b"\x12\0\0\0" + bytes([31, 0, 0, 23, 0, 0])
+    chunks += b"ANIM" + struct.pack("<I", 6) + bytes(6)
+    for index, milliseconds in enumerate(durations):
+        numbers = (4 * index, 0, 15, 11, milliseconds)
+        body = b"".join(number.to_bytes(3, "little") for number in numbers)
+        body += bytes([2 if index == 2 else 0]) + inner
+        chunks += b"ANMF" + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks)
+    return path
+
+
+def test_an_animated_webp_is_a_film(tmp_path):
+    """FFmpeg reads no picture of one, not even of those that are written here."""
+    clip = animated_webp(tmp_path / "in.webp")
+    with open_video(clip) as reader:
+        frames = list(reader)
+        assert (reader.info.width, reader.info.height) == (32, 24)
+    assert [float(f.pts * f.time_base) for f in frames] == [0, 0.1, 0.4]
+    assert float(frames[-1].duration * frames[-1].time_base) == pytest.approx(0.04)
+    assert tuple(frames[1].pixels[8, 12]) == (200, 20, 10)
+    assert [frames[2].alpha[row, col] for row, col in ((8, 4), (2, 20), (8, 31), (8, 20))] == [
+        255, 0, 255, 255,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_animated_webp_is_refused_in_words(tmp_path, seed):
+    random = np.random.default_rng(seed)
+    data = bytearray(animated_webp(tmp_path / "in.webp").read_bytes())
+    for at in random.integers(30, len(data), 4):
+        data[at] = random.integers(256)
+    (tmp_path / "in.webp").write_bytes(data[: random.integers(60, len(data) + 1)])
+    with contextlib.suppress(VideoOpenError), open_video(tmp_path / "in.webp") as reader:
+        list(reader)

@@ -15,7 +15,7 @@ from av.container import InputContainer
 
 from instantvir_models.errors import VideoOpenError
 from instantvir_models.media.ffmpeg_errors import open_error
-from instantvir_models.media.names import as_address, is_picture, source_name
+from instantvir_models.media.names import as_address, is_animated, is_picture, source_name
 from instantvir_models.media.nut import NutPieces
 from instantvir_models.media.reach import (
     MOST_STREAMS,
@@ -28,6 +28,7 @@ from instantvir_models.media.reach import (
     refuse_names_that_reach,
     whitelists,
 )
+from instantvir_models.media.webp_film import webp_film
 from instantvir_models.outputs.names import scheme_of
 
 LIVE_OPTIONS = {"analyzeduration": "200000", "flags": "low_delay"}
@@ -158,16 +159,20 @@ class ContainerSource:
             return _standard_input()
         text = str(self.source)
         _check_path(text, is_device=self.input_format is not None)
-        if ("%" in text or is_picture(text)) and self.path is not None:  # no pattern, no list
-            return _under_a_plain_name(self.path)
+        path = self.path
+        if path is not None and path.suffix.lower() == ".webp" and is_animated(path):
+            return webp_film(path, self.name, self.rules)
+        if ("%" in text or is_picture(text)) and path is not None:  # no pattern, no list
+            return _under_a_plain_name(path)
         return as_address(text) if self.input_format is None or self.is_file else text
 
     def _told_by_its_name(self, target: str | BinaryIO) -> dict[str, str]:
         """FFmpeg's options for a file that is whole in one packet and of a kind that only its name
         tells: TGA begins with nothing that is its own."""
-        if self.input_format or isinstance(target, str) or not _is_targa(self.path):
+        path = self.path
+        if self.input_format or isinstance(target, str) or path is None or not _is_targa(path):
             return {}
-        return {"frame_size": str(self.path.stat().st_size)}
+        return {"frame_size": str(path.stat().st_size)}
 
     def _address(self, target: str | BinaryIO) -> str | None:
         return target if isinstance(target, str) else None
@@ -209,8 +214,8 @@ def _under_a_plain_name(path: Path) -> BinaryIO:
     return io.BufferedReader(raw)
 
 
-def _is_targa(source: object) -> bool:
-    return isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".tga"
+def _is_targa(path: Path) -> bool:
+    return path.suffix.lower() == ".tga"
 
 
 def _standard_input() -> BinaryIO:
