@@ -364,6 +364,24 @@ def test_pictures_that_refer_to_what_is_not_there_are_missed(tmp_path):
     assert 15 < len(frames) < 22
 
 
+def test_pictures_that_a_transport_stream_lost_are_named(tmp_path):
+    """A hole of a few kilobytes cost six pictures, and the status was 0."""
+    clip = make_clip(tmp_path / "whole.ts", width=64, height=48, num_frames=40, options={"bf": "0"})
+    data = clip.read_bytes()
+    packets = len(data) // 188
+    hole = tmp_path / "hole.ts"
+    hole.write_bytes(data[: packets // 3 * 188] + data[packets // 2 * 188 :])
+    with open_video(hole) as reader:
+        shown = len(list(reader))
+        assert "missing from the stream" in reader.damage.message
+    assert reader.damage.lost_packets >= 40 - shown > 0
+    twice = tmp_path / "twice.ts"  # where nothing is missing, packets are corrupt, too
+    twice.write_bytes(data + data)
+    with open_video(twice) as reader:
+        assert len(list(reader)) == 80
+        assert reader.damage.message is None
+
+
 def test_a_gap_of_the_clock_is_no_part_of_what_is_left(tmp_path):
     """The time left of 1.2 s of film counted the 1000 s between its two recordings."""
     once = make_clip(tmp_path / "a.ts", width=64, height=48, num_frames=15, options={"bf": "0"})

@@ -1,6 +1,7 @@
 """Pictures are what the source says they are: fields, crop, opacity, colour, HDR, stills."""
 
 import contextlib
+import io
 import struct
 from fractions import Fraction
 
@@ -365,7 +366,8 @@ def test_a_photograph_is_read_and_turned_upright(tmp_path):
 
 def test_an_animation_that_cannot_be_read_says_what_can_be_done(tmp_path):
     write(tmp_path / "in.webp", some_frames(3))
-    with pytest.raises(VideoOpenError) as caught, open_video(tmp_path / "in.webp"):
+    pipe = io.BytesIO((tmp_path / "in.webp").read_bytes())  # of a file the pictures are read
+    with pytest.raises(VideoOpenError) as caught, open_video(pipe):
         pass
     assert "APNG or GIF" in caught.value.hint
 

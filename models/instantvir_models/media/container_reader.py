@@ -219,7 +219,7 @@ class _Decoding:
             raise self.demuxer.shortage
         if self.demuxer.container.format.name == "webp_pipe":
             raise self.timeline.no_picture(
-                "FFmpeg reads no animated WebP: convert it to APNG or GIF with another program first"
+                "animated WebP is read from files alone: name one, or convert it to APNG or GIF"
             )
         undecodable = self.demuxer.account.undecodable_packets
         raise self.timeline.no_picture(

@@ -35,6 +35,10 @@ class Damage:
     """One sentence for a person; None when nothing is amiss."""
 
 
+_NEAR_PACKETS = 3
+"""From a corrupt packet to the step of the clock behind what is missing."""
+
+
 class Account:
     """Counts what is read of a container's video, against what the container promises."""
 
@@ -60,6 +64,9 @@ class Account:
         self._tells_cuts = not clock_may_jump(container.format)
         """Of other formats a packet is also corrupt where two recordings were joined."""
         self._is_last_cut = False
+        self._last_dts_seconds: Fraction | None = None
+        self._packets_since_corrupt = _NEAR_PACKETS + 1
+        self._lost_pictures, self._holes = 0, list[Fraction | None]()
         self._last_end_seconds = Fraction(0)
         self._last_video_seconds: Fraction | None = None
         self._longest_gap_seconds = Fraction(0)
@@ -106,6 +113,24 @@ class Account:
             self._packets += 1
             self._is_last_cut = packet.is_corrupt and self._tells_cuts
             self._note_early(packet)
+            if not self._tells_cuts:
+                self._note_hole(packet)
+
+    def _note_hole(self, packet: av.Packet[Stream]) -> None:
+        """Remember that pictures are missing, of a format whose packets are also corrupt where nothing
+        is: there a step of the clock has to say so, too."""
+        self._packets_since_corrupt = 0 if packet.is_corrupt else self._packets_since_corrupt + 1
+        if packet.dts is None or self.average_rate is None:
+            return
+        time, last = (
+            packet.dts * Fraction(packet.time_base or self._time_base),
+            self._last_dts_seconds,
+        )
+        self._last_dts_seconds = time
+        missing = 0 if last is None else round((time - last) * self.average_rate) - 1
+        if missing > 0 and self._packets_since_corrupt <= _NEAR_PACKETS:
+            self._lost_pictures += missing
+            self._holes.append(last)
 
     def _note_early(self, packet: av.Packet[Stream]) -> None:
         """Remember what is shown before the first keyframe, until it turns out to be decodable."""
@@ -195,6 +220,9 @@ class Account:
                 f"{counted(len(early), 'packet')} could not be decoded before the first keyframe"
                 f"{_times(early)}"
             )
+        if self._holes:
+            gone = f"{counted(self._lost_pictures, 'frame')} missing from the stream"
+            parts.append(f"{gone}{_times(self._holes)}")
         if lost:
             parts.append(f"{counted(len(lost), 'packet')} could not be decoded{_times(lost)}")
         if self._too_large:
@@ -223,7 +251,7 @@ class Account:
             scaled = f"{counted(len(times), 'frame')} of {width}x{height} scaled to the first size"
             parts.append(f"{scaled}{_times(times)}")
         return Damage(
-            self.undecodable_packets + missing,
+            self.undecodable_packets + missing + self._lost_pictures,
             len(self._corrupt) + len(self._contradicted),
             "; ".join(parts) or None,
         )
