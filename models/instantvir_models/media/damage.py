@@ -35,8 +35,8 @@ class Damage:
     """One sentence for a person; None when nothing is amiss."""
 
 
-_NEAR_PACKETS = 3
-"""From a corrupt packet to the step of the clock behind what is missing."""
+_HOLE_SECONDS = 1
+"""From a corrupt packet to the last picture before what is missing."""
 
 
 class Account:
@@ -64,8 +64,8 @@ class Account:
         self._tells_cuts = not clock_may_jump(container.format)
         """Of other formats a packet is also corrupt where two recordings were joined."""
         self._is_last_cut = False
-        self._last_dts_seconds: Fraction | None = None
-        self._packets_since_corrupt = _NEAR_PACKETS + 1
+        self._last_shown_seconds: Fraction | None = None
+        self._corrupt_packet_seconds: Fraction | None = None
         self._lost_pictures, self._holes = 0, list[Fraction | None]()
         self._last_end_seconds = Fraction(0)
         self._last_video_seconds: Fraction | None = None
@@ -113,22 +113,20 @@ class Account:
             self._packets += 1
             self._is_last_cut = packet.is_corrupt and self._tells_cuts
             self._note_early(packet)
-            if not self._tells_cuts:
-                self._note_hole(packet)
+            if packet.is_corrupt and not self._tells_cuts:
+                self._corrupt_packet_seconds = _time_of(packet)
 
-    def _note_hole(self, packet: av.Packet[Stream]) -> None:
-        """Remember that pictures are missing, of a format whose packets are also corrupt where nothing
-        is: there a step of the clock has to say so, too."""
-        self._packets_since_corrupt = 0 if packet.is_corrupt else self._packets_since_corrupt + 1
-        if packet.dts is None or self.average_rate is None:
+    def _note_hole(self, shown_seconds: Fraction) -> None:
+        """Remember how many pictures are missing before this one, of a format whose packets are also
+        corrupt where two recordings were joined: there a step of the times has to say so, too."""
+        last, self._last_shown_seconds = self._last_shown_seconds, shown_seconds
+        if last is None or self._corrupt_packet_seconds is None or self.average_rate is None:
             return
-        time, last = (
-            packet.dts * Fraction(packet.time_base or self._time_base),
-            self._last_dts_seconds,
-        )
-        self._last_dts_seconds = time
-        missing = 0 if last is None else round((time - last) * self.average_rate) - 1
-        if missing > 0 and self._packets_since_corrupt <= _NEAR_PACKETS:
+        if not last - _HOLE_SECONDS <= self._corrupt_packet_seconds <= shown_seconds:
+            return
+        named = sum(t is not None and last < t < shown_seconds for t in self._undecodable)
+        missing = round((shown_seconds - last) * self.average_rate) - 1 - named
+        if missing > 0:
             self._lost_pictures += missing
             self._holes.append(last)
 
@@ -157,6 +155,8 @@ class Account:
     def note_decoded(self, seconds: Fraction | None) -> None:
         """A picture that is shown at `seconds` was decoded, maybe one that nobody wants."""
         self._delivered_frames += 1
+        if seconds is not None:
+            self._note_hole(seconds)
         if self._first_keyframe_seconds is None:  # then it can be done without
             self._before_keyframe.clear()
         elif self._before_keyframe and seconds in self._before_keyframe:
@@ -221,7 +221,7 @@ class Account:
                 f"{_times(early)}"
             )
         if self._holes:
-            gone = f"{counted(self._lost_pictures, 'frame')} missing from the stream"
+            gone = f"{counted(self._lost_pictures, 'frame')} lost with damaged packets"
             parts.append(f"{gone}{_times(self._holes)}")
         if lost:
             parts.append(f"{counted(len(lost), 'packet')} could not be decoded{_times(lost)}")
