@@ -1,6 +1,7 @@
 """`instantvir info`: what a checkpoint is."""
 
 import json
+import os
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +58,8 @@ def show_info(model: str, *, as_json: bool) -> None:
 
 def _refuse_videos(model: str) -> None:
     path = Path(model)
-    if path.is_file() and (path.suffix.lower() in VIDEO_SUFFIXES or is_picture(path)):
+    looks_like_one = path.suffix.lower() in VIDEO_SUFFIXES or is_picture(path)
+    if looks_like_one and os.path.isfile(path):
         raise UsageError(
             f"`{model}` is no checkpoint, it looks like a video or a picture",
             hint=f"`instantvir restore {shlex.quote(model)} --dry-run` says what is wrong with it",
