@@ -510,3 +510,23 @@ def test_what_a_track_is_marked_as_stays_or_is_named(tmp_path, target, is_kept):
     assert any("marked comment" in loss for loss in losses) is not is_kept
     with av.open(str(tmp_path / target)) as container:
         assert (Disposition.comment in container.streams.audio[0].disposition) is is_kept
+
+
+def test_a_second_video_keeps_its_times(tmp_path):
+    """Matroska tells no decoding times of the first B-frames, which were taken for going back."""
+    clip = make_clip(tmp_path / "one.mkv", num_frames=12, options={"bf": "2"})
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "in.mkv"), "w") as target:
+        (stream,) = source.streams.video
+        both = [target.add_stream_from_template(stream, opaque=True) for _ in range(2)]
+        for packet in source.demux(stream):
+            for copy in both if packet.size else []:
+                twin = av.Packet(bytes(packet))
+                twin.pts, twin.dts, twin.duration = packet.pts, packet.dts, packet.duration
+                twin.time_base, twin.is_keyframe = packet.time_base, packet.is_keyframe
+                twin.stream = copy
+                target.mux(twin)
+    restored(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    before, after = (
+        packets_by_stream(path)[1] for path in (tmp_path / "in.mkv", tmp_path / "out.mkv")
+    )
+    assert [packet.pts for packet in after] == [packet.pts for packet in before]
