@@ -66,6 +66,8 @@ class Account:
         self._is_last_cut = False
         self._last_shown_seconds: Fraction | None = None
         self._corrupt_packet_seconds: Fraction | None = None
+        self._own_seconds: Fraction | None = None
+        self._shift_seconds: Fraction | None = None
         self._lost_pictures, self._holes = 0, list[Fraction | None]()
         self._last_end_seconds = Fraction(0)
         self._last_video_seconds: Fraction | None = None
@@ -97,6 +99,8 @@ class Account:
     def note_end(self, packet: av.Packet[Stream]) -> None:
         """A packet was read that still has the source's own times, in which promises are made."""
         time = _time_of(packet)
+        if packet.stream_index == self._video_index:
+            self._own_seconds = time
         if time is None:
             return
         if packet.stream_index == self._video_index:
@@ -115,6 +119,16 @@ class Account:
             self._note_early(packet)
             if packet.is_corrupt and not self._tells_cuts:
                 self._corrupt_packet_seconds = _time_of(packet)
+            if self._has_jumped(packet):  # where two recordings meet nothing need be missing
+                self._corrupt_packet_seconds = None
+
+    def _has_jumped(self, packet: av.Packet[Stream]) -> bool:
+        """Whether the source's clock is another one since the packet before."""
+        before, here = self._shift_seconds, _time_of(packet)
+        if here is None or self._own_seconds is None:
+            return False
+        self._shift_seconds = self._own_seconds - here
+        return before is not None and abs(self._shift_seconds - before) > Fraction(1, 100)
 
     def _note_hole(self, shown_seconds: Fraction) -> None:
         """Remember how many pictures are missing before this one, of a format whose packets are also
