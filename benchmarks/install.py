@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 CLIP = Path(__file__).parents[1] / "examples" / "flower-blurred.mp4"
 PART = ("--task", "denoise", "--noise", "3", "--duration", "0.2")
-"""Five frames of 832x480: what is measured is the way to a file, not the student."""
+"""Six frames of 832x480: what is measured is the way to a file, not the student."""
 MEGABYTE = 1e6
 
 
