@@ -23,6 +23,8 @@ from instantvir_models.run.restoration import RestorePlan, prepared
 from instantvir_models.tasks import TaskOptions, parse_tasks
 
 FRAMES_AFTER_A_SEAM = 12
+WARM_UPS = (0, 12, WARM_UP_FRAMES)
+"""Frames restored before those of a piece; what `--split` takes is the last."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def rows(clip: Path, folder: Path, plan: RestorePlan, *, minutes: float) -> Iter
         "| after seams at cuts, dB | worst frame, dB | frames restored, of the unsplit |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
-    for warm_up in (0, 6, 12, WARM_UP_FRAMES, 10**6):
+    for warm_up in WARM_UPS:
         joined, video = in_pieces(clip, folder, plan, solver, minutes=minutes, warm_up=warm_up)
         found = difference(whole, joined)
         count = len(found.mean_squares)
@@ -118,7 +120,7 @@ def rows(clip: Path, folder: Path, plan: RestorePlan, *, minutes: float) -> Iter
         }  # fmt: skip
         read = sum(each.piece.read_stop - each.piece.read_first for each in video.pieces)
         cells = (
-            "all" if warm_up >= count else warm_up, len(video.pieces),
+            warm_up, len(video.pieces),
             "equal" if found.same_times else "DIFFER", "equal" if found.same_sound else "DIFFERS",
             found.decibels(range(count)), found.decibels(after[False]), found.decibels(after[True]),
             found.worst, f"{read / count:.2f}",
