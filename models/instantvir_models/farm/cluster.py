@@ -35,8 +35,12 @@ CLIENT_PORT = 10001
 SECONDS_TO_ANSWER = 10
 """For whoever listens at an address."""
 
-SECONDS_TO_START = 120
-"""In which some worker must have come up."""
+SECONDS_TO_START = 600
+"""In which some worker must have come up: a cloud first has to find a machine, and Ray's workers have a
+niceness of 15, so beside other work they take minutes to begin."""
+
+SECONDS_TO_WONDER = 60
+"""After which a person is told that none has."""
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -199,6 +203,8 @@ class RayPool:
             self._unanswered_seconds = 0.0
             return
         self._unanswered_seconds += SECONDS_BETWEEN_LOOKS
+        if self._unanswered_seconds == SECONDS_TO_WONDER:
+            self._say(f"no worker has started yet; each asks for {self._resources}")
         if self._unanswered_seconds > SECONDS_TO_START:
             raise ClusterError(
                 f"no worker has started within {SECONDS_TO_START} s",

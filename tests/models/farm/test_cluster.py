@@ -100,6 +100,24 @@ def test_nobody_waits_for_a_worker_that_does_not_say_how_far_it_is(tmp_path):
     assert pool.progress() == {"w": ("a.mkv", Progress(3, 6, 1.0))}
 
 
+def test_workers_may_take_minutes_to_begin_and_a_person_is_told(tmp_path):
+    """Two minutes were not enough beside other work: Ray's workers have a niceness of 15."""
+    said, head = [], Identity(version="0.4.0", weights_sha256=None, torch="2.13.0")
+    pool = RayPool(
+        Answers(), SETTING, size=1, resources={"num_cpus": 1.0}, head=head, folder=tmp_path,
+        say=said.append,
+    )  # fmt: skip
+
+    def wait(minutes):
+        for _ in range(120 * minutes):  # looks, two a second
+            assert pool.wait() == []
+
+    wait(4)
+    assert said == ["no worker has started yet; each asks for {'num_cpus': 1.0}"]
+    with pytest.raises(ClusterError, match="no worker has started within 600 s"):
+        wait(7)
+
+
 def run(folder, out, *, restore=restore_one, setting=SETTING, pattern="*.mkv"):
     """Rows by name of the input."""
     jobs = jobs_of([f"{folder}/{pattern}"], f"{out}/")
