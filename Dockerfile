@@ -7,8 +7,9 @@
 #     docker run --rm --gpus all -v "$PWD:/videos" instantvir:cuda restore old.mp4 --model deblur/
 #
 # ADDRESS is that of PyTorch's wheels for the CPU, as its installation page names it; without it the image
-# for the CPU works, too, and is 3 GB larger. PyTorch's wheels bring their CUDA libraries along: the host
-# needs a driver and the NVIDIA container toolkit, nothing else. The tests run these steps without docker.
+# for the CPU works, too, and is 4 GB larger. PyTorch's wheels bring their CUDA libraries along: the host
+# needs a driver and the NVIDIA container toolkit, nothing else. The tests run these steps without docker, but
+# for Debian's packages; no image has been built from them yet.
 
 FROM python:3.12-slim AS cpu
 ARG TORCH="torch==2.13.0"

@@ -43,6 +43,10 @@ from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 ROOT = Path(__file__).resolve().parents[1]
 
 
+FULL_SIZE = (480, 832)
+"""(height, width) of the frames that the full-size students were made for."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table."""
@@ -92,7 +96,7 @@ def place_of(*, stand_in: bool) -> Place:
     if not torch.cuda.is_available():
         sys.exit("there is no NVIDIA card here; `--stand-in` runs the same steps, tiny, on the CPU")
     return Place(
-        device=torch.device("cuda"), dtype=torch.bfloat16, size=(480, 832),
+        device=torch.device("cuda"), dtype=torch.bfloat16, size=FULL_SIZE,
         transformer=WanConfig(), lean=LeanConfig(), wan=WanVaeConfig(), past_blocks=(0, 2, 6),
         measured_blocks=4, new_recorder=CudaRecorder, is_card=True,
     )  # fmt: skip
@@ -320,10 +324,10 @@ def _noise(frames: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def _predicted_fps(place: Place, kind: str, past: int) -> str:
-    """The roofline of the card that is here, or of those that it knows; LeanVAE only."""
+    """The roofline of the card that is here, or of those that it knows; at full size, LeanVAE only."""
     if kind != "lean":
         return "no model of the Wan autoencoder"
-    height, width = place.size
+    height, width = FULL_SIZE
     tokens = 3 * (width // 16) * (height // 16)
     costs = [
         *roofline.student_costs(roofline.StudentShape(), tokens=tokens, past_blocks=past),
@@ -343,7 +347,8 @@ def _limits(card: roofline.Card, costs: list[roofline.Cost], tokens: int) -> str
         12 / roofline.Prediction.of(costs, card, sustained=share, attention_utilisation=busy).fused
         for share in (1.0, 0.6)
     ]
-    return f"{fps[0]:.0f} FPS at its peak, {fps[1]:.0f} at 60 % of it (full size, networks alone)"
+    size = f"{FULL_SIZE[1]}x{FULL_SIZE[0]}"
+    return f"{fps[0]:.0f} FPS at its peak, {fps[1]:.0f} at 60 % of it ({size}, networks alone)"
 
 
 def embedded_rows(place: Place) -> Iterator[Row]:
@@ -460,12 +465,13 @@ def distillation_rows(place: Place) -> Iterator[Row]:
     example = Example(Measurement(y, given), slice(0, 9), "deblur")
     networks = Networks(SequenceRestorer(student), _prior=teacher)
     optimiser = torch.optim.AdamW(transformer.parameters(), lr=1e-5)
-    method = PosteriorTeacher(levels=NoiseLaw(low=0.1, high=1.0))
+    # normalised, every gradient has a loss of 0.5; and with one noise, losses can be compared
+    method = PosteriorTeacher(levels=NoiseLaw(low=0.1, high=1.0), is_normalised=False)
     losses, seconds = [], []
-    for step in range(3):
+    for _ in range(3):
         started = time.perf_counter()
         optimiser.zero_grad()
-        generator = torch.Generator().manual_seed(step)
+        generator = torch.Generator().manual_seed(0)
         loss = method.loss([example], networks, generator)
         loss.total.backward()
         optimiser.step()
@@ -475,7 +481,7 @@ def distillation_rows(place: Place) -> Iterator[Row]:
         raise RuntimeError(f"losses are {losses}")
     what = f"{config.num_layers} layers, 9 frames of {side}x{side}"
     yield Row(f"{what}: seconds a step", f"{min(seconds):.2f} (the first {seconds[0]:.2f})")
-    yield Row(f"{what}: losses", ", ".join(f"{loss:.4f}" for loss in losses))
+    yield Row(f"{what}: losses", ", ".join(f"{loss:.6g}" for loss in losses))
     if place.is_card:
         yield Row(f"{what}: most memory", f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
 

@@ -199,7 +199,8 @@ def attention_case(
             *(through(name, call, attend) for name in ("triton", "sdpa", "flex")),
             Contender("FlashAttention", lambda: flash_attention(q, k, v)),
             Contender(
-                "triton, int8 keys", lambda: dispatch.quantised_attention(q, *int8),
+                f"{'triton' if device == 'cuda' else 'reference'}, int8 keys",
+                lambda: dispatch.quantised_attention(q, *int8),
                 expected=lambda: head_by_head(
                     lambda *qkv: [reference.attention(*qkv)], q.float(), *(t.dequantised() for t in int8)
                 ),

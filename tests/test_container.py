@@ -1,5 +1,6 @@
 """The recipe of the container, read as docker reads it; with `-m slow` its steps are run, without docker."""
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("cpu", "cuda")
+IGNORED = [Path(line).name for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()]
 
 
 def instructions(stage):
@@ -58,32 +60,35 @@ def test_the_python_and_the_torch_are_ones_that_the_package_takes(stage):
     assert steps(stage)[1]["TORCH"] in readme  # the one that was tested
 
 
+NEEDS_DEBIAN = "apt-get"
+"""What begins so is left out where there is no image: it would install into this machine."""
+
+
 @pytest.mark.slow
-def test_the_steps_install_a_program_that_restores(tmp_path):
-    """Those for the CPU, in a folder that stands for the root of the image."""
-    source = tmp_path / "src"
-    ignored = shutil.ignore_patterns(".git", "runs", "__pycache__", ".venv*")
-    shutil.copytree(ROOT, source, ignore=ignored)
-    runs, defaults = steps("cpu")
+@pytest.mark.parametrize("stage", STAGES, ids="image for {}".format)
+def test_the_steps_install_a_program_that_restores(stage, tmp_path):
+    """In a folder that stands for the root of the image, one instruction after the other, without docker.
+
+    Not run: the base image (this Python takes its place), what Debian's packages are installed with, and
+    a card. PyTorch is the build that this machine's index gives.
+    """
+    _, defaults = steps(stage)
     environment = {**os.environ, **defaults, "PYTHONPATH": ""}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    for step in runs:
-        here = step.replace("/opt/instantvir", str(tmp_path / "opt")).replace("/src", str(source))
-        subprocess.run(["sh", "-c", here], check=True, env=environment, cwd=tmp_path)
-    command = [
-        tmp_path / "opt" / "bin" / "instantvir",
-        "restore",
-        ROOT / "examples" / "flower-blurred.mp4",
-    ]
-    part = [
-        "--task",
-        "denoise",
-        "--noise",
-        "3",
-        "--duration",
-        "0.1",
-        "-o",
-        tmp_path / "restored.mp4",
-    ]
-    subprocess.run([*command, *part], check=True, env=environment, cwd=tmp_path)
-    assert (tmp_path / "restored.mp4").stat().st_size > 0
+
+    def here(text):
+        return text.replace("/opt/instantvir", f"{tmp_path}/opt").replace("/src", f"{tmp_path}/src")
+
+    for word, rest in instructions(stage):
+        if word == "COPY":
+            shutil.copytree(ROOT, here(rest.split()[1]), ignore=shutil.ignore_patterns(*IGNORED))
+        elif word == "RUN" and not rest.startswith(NEEDS_DEBIAN):
+            subprocess.run(["sh", "-c", here(rest)], check=True, env=environment, cwd=tmp_path)
+    shutil.rmtree(tmp_path / "src")  # what was installed does not need it
+    program = json.loads(here(dict(instructions(stage))["ENTRYPOINT"]))
+    usual = json.loads(dict(instructions(stage))["CMD"])
+    subprocess.run([*program, *usual], check=True, env=environment, cwd=tmp_path)
+    shutil.copy(ROOT / "examples" / "flower-blurred.mp4", tmp_path / "old.mp4")
+    asked = ["restore", "old.mp4", "--task", "denoise", "--noise", "3", "--duration", "0.1"]
+    subprocess.run([*program, *asked], check=True, env=environment, cwd=tmp_path)
+    assert (tmp_path / "old.restored.mp4").stat().st_size > 0

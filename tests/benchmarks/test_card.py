@@ -13,8 +13,12 @@ from benchmarks.card_steps import STEPS, Row, Step, place_of
 STAND_IN = place_of(stand_in=True)
 
 
+ELSEWHERE = ("tests", "kernels", "distillation", "students-lean")
+"""Steps that have a test of their own, or are tests."""
+
+
 @pytest.mark.parametrize(
-    "step", [s for s in STEPS if s.name != "tests"], ids=lambda step: step.name
+    "step", [s for s in STEPS if s.name not in ELSEWHERE], ids=lambda step: step.name
 )
 def test_every_step_runs_on_the_stand_in(step):
     rows = list(step.run(STAND_IN))
@@ -29,9 +33,26 @@ def test_students_are_measured_with_graphs_off_and_on_beside_plan_and_prediction
     for past in STAND_IN.past_blocks:
         for graphs in ("off", "on"):
             name = f"lean, {past} past blocks, graphs {graphs}"
+            # that of the size the card runs, also where the stand-in runs a small one
             assert "FPS at its peak" in rows[f"{name}: FPS"].predicted
+            assert "832x480, networks alone" in rows[f"{name}: FPS"].predicted
             assert "GB planned" in rows[f"{name}: most memory"].predicted
             assert "student" in rows[f"{name}: ms a frame by stage"].measured
+    assert "362 at 60 % of it" in rows["lean, 0 past blocks, graphs off: FPS"].predicted  # an H200
+
+
+def test_the_loss_of_distillation_falls():
+    """It was 0.5 at each step: that of every gradient that is normalised."""
+    rows = {row.what.split(": ")[1]: row.measured for row in card_steps.distillation_rows(STAND_IN)}
+    losses = [float(loss) for loss in rows["losses"].split(", ")]
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_what_a_row_of_kernels_names_is_what_ran():
+    """On a CPU keys in 8 bits are attended to by the reference; the row said Triton."""
+    rows = {row.what: row.measured for row in card_steps.kernel_rows(STAND_IN)}
+    assert not [what for what, measured in rows.items() if "triton" in what and " ms" in measured]
+    assert " ms" in rows["attention, 1 past blocks, reference, int8 keys, float32"]
 
 
 def step(name, rows=("x",), error=None):

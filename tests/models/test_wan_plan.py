@@ -118,6 +118,20 @@ def test_memory_of_the_published_student():
     assert "cache of 21 latents 6.1" in str(plan)
 
 
+@pytest.mark.parametrize(
+    ("autoencoder", "window_latents", "gigabytes"),
+    [(LeanConfig(), 3, 5.03), (LeanConfig(), 9, 6.86), (LeanConfig(), 21, 10.38), (WanVaeConfig(), 9, 18.14)],
+)  # fmt: skip
+def test_the_plan_is_what_a_card_took(autoencoder, window_latents, gigabytes):
+    """`torch.cuda.max_memory_allocated` on an H200, benchmarks/results/card_h200.md."""
+    settings = WanSettings(window_latents=window_latents)
+    plan = plan_memory(
+        WanConfig(), autoencoder, settings, Footprint(window_latents, 3), **SIZE,
+        dtype=torch.bfloat16, text_rows=1,
+    )  # fmt: skip
+    assert plan.total / 1e9 == pytest.approx(gigabytes, rel=0.02)
+
+
 def plan_of(autoencoder, footprint, *, dtype=torch.bfloat16, **options):
     return plan_memory(
         WanConfig(), autoencoder, WanSettings(), footprint, **SIZE, dtype=dtype, **options

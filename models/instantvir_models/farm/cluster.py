@@ -7,7 +7,7 @@ Ray is imported only here, and only when a cluster is asked for.
 import secrets
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,12 @@ CLIENT_PORT = 10001
 SECONDS_TO_ANSWER = 10
 """For whoever listens at an address."""
 
-SECONDS_TO_START = 120
-"""In which some worker must have come up."""
+SECONDS_TO_START = 600
+"""In which some worker must have come up: a cloud first has to find a machine, and Ray's workers have a
+niceness of 15, so beside other work they take minutes to begin."""
+
+SECONDS_TO_WONDER = 60
+"""After which a person is told that none has."""
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -57,6 +61,10 @@ class _Slot:
     asked: Any = None
     """Reference to the answer to come: of its first question, or of the job; None if it is free."""
     job: Job | None = None
+    question: Any = None
+    """Reference to what it will say of how far it is."""
+    said: Progress | None = None
+    """What it said last of the job it is at."""
 
 
 class RayPool:
@@ -109,6 +117,7 @@ class RayPool:
     def start(self, job: Job) -> None:
         slot = next(slot for slot in self._slots if slot.asked is None)
         slot.job, slot.asked = job, slot.actor.work.remote(job)
+        slot.question = slot.said = None
 
     def wait(self) -> list[Ended | Death]:
         by_reference = {slot.asked: slot for slot in self._slots if slot.asked is not None}
@@ -120,23 +129,24 @@ class RayPool:
         return [] if event is None else [event]
 
     def progress(self) -> dict[str, tuple[str, Progress | None]]:
-        """By worker: the input that it works on, and how far it is."""
-        busy = [slot for slot in self._slots if slot.job is not None]
-        asked = [slot.actor.progress.options(concurrency_group="talk").remote() for slot in busy]
-        ready = set(self._ray.wait(asked, num_returns=len(asked), timeout=0.5)[0]) if asked else ()
+        """By worker: the input that it works on, and how far it was when it last said so.
+
+        Nobody is waited for: meanwhile a worker that is done would have nothing to do.
+        """
+        for slot in self._slots:
+            if slot.job is not None:
+                self._hear(slot)
         return {
-            slot.name: (slot.job.source, self._value_or_none(reference, ready))
-            for slot, reference in zip(busy, asked, strict=True)
-            if slot.job is not None
+            slot.name: (slot.job.source, slot.said) for slot in self._slots if slot.job is not None
         }
 
-    def _value_or_none(self, reference: Any, ready: Any) -> Progress | None:
-        if reference not in ready:
-            return None
-        try:
-            return self._ray.get(reference)
-        except self._ray.exceptions.RayError:
-            return None
+    def _hear(self, slot: _Slot) -> None:
+        if slot.question is not None:
+            if not self._ray.wait([slot.question], timeout=0)[0]:
+                return
+            with suppress(self._ray.exceptions.RayError):  # it has died: `wait` says so
+                slot.said = self._ray.get(slot.question)
+        slot.question = slot.actor.progress.options(concurrency_group="talk").remote()
 
     def _started(self) -> _Slot:
         remote = self._ray.remote(concurrency_groups={"talk": 1}, **self._resources)
@@ -193,6 +203,8 @@ class RayPool:
             self._unanswered_seconds = 0.0
             return
         self._unanswered_seconds += SECONDS_BETWEEN_LOOKS
+        if self._unanswered_seconds == SECONDS_TO_WONDER:
+            self._say(f"no worker has started yet; each asks for {self._resources}")
         if self._unanswered_seconds > SECONDS_TO_START:
             raise ClusterError(
                 f"no worker has started within {SECONDS_TO_START} s",
@@ -230,7 +242,8 @@ def connected(address: str) -> Iterator[Any]:
         raise ClusterError(
             f"no Ray cluster answers at `{address}`: {_reason(error)}",
             hint="`ray start --head` starts one on this machine, `ray status` shows it; then "
-            "`--cluster auto` here, or `--cluster ray://HOST` from elsewhere",
+            "`--cluster auto` here, or `--cluster ray://HOST` from elsewhere; where the cluster wants a "
+            "token, RAY_AUTH_MODE=token and the same ~/.ray/auth_token on every machine",
         ) from error
     try:
         yield ray

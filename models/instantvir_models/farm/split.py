@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from instantvir_models import __version__
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
@@ -40,7 +42,7 @@ WARM_UP_FRAMES = 24
 """What the embedded student remembers of more distant frames changes nothing that can be seen."""
 
 THUMBNAIL = 32
-"""Pixels along each side of what pictures are compared by."""
+"""Pixels, or boxes, along each side of what pictures are compared by."""
 
 PIXEL_FORMATS = {np.dtype(np.uint8): "bgr0", np.dtype(np.uint16): "gbrp16le"}
 """In which FFV1 keeps pixels to the bit."""
@@ -74,7 +76,7 @@ class Seen:
     times: tuple[Fraction, ...]
     cuts: tuple[int, ...]
     marks: tuple[int, ...]
-    """A checksum of each picture in small."""
+    """A checksum of some pixels of each picture."""
 
 
 @dataclass(frozen=True)
@@ -176,26 +178,28 @@ def look_through(source: str, rules: InputRules = USUAL_RULES) -> Seen:
     times: list[Fraction] = []
     changes: list[float] = []
     marks: list[int] = []
-    before: Pixels | None = None
+    before: NDArray[np.float32] | None = None
     with open_video(source, other_streams=False, rules=rules) as reader:
         for frame in reader:
-            small = _thumbnail(frame)
             times.append(frame.pts * frame.time_base)
-            marks.append(zlib.crc32(small.tobytes()))
-            changes.append(0.0 if before is None else _change(small, before))
-            before = small
+            marks.append(zlib.crc32(_some_pixels(frame).tobytes()))
+            means = _means(frame)
+            changes.append(0.0 if before is None else float(np.abs(means - before).mean()))
+            before = means
     return Seen(tuple(times), tuple(cuts_in(changes)), tuple(marks))
 
 
-def _thumbnail(frame: Frame) -> Pixels:
+def _some_pixels(frame: Frame) -> Pixels:
+    """By which a picture is known again, on whatever machine."""
     height, width = frame.pixels.shape[:2]
-    small = frame.pixels[:: max(1, height // THUMBNAIL), :: max(1, width // THUMBNAIL)]
-    return small.copy()
+    return frame.pixels[:: max(1, height // THUMBNAIL), :: max(1, width // THUMBNAIL)].copy()
 
 
-def _change(one: Pixels, other: Pixels) -> float:
-    largest = float(np.iinfo(one.dtype).max)
-    return float(np.abs(one.astype(np.float32) - other.astype(np.float32)).mean()) * 255 / largest
+def _means(frame: Frame) -> NDArray[np.float32]:
+    """In 8-bit levels, over boxes: noise, which is what a video is often restored for, hides no cut there."""
+    largest = float(np.iinfo(frame.pixels.dtype).max)
+    boxes = cv2.resize(frame.pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return boxes.astype(np.float32) * (255 / largest)
 
 
 class _Kept:
@@ -244,7 +248,7 @@ def restore_piece(
     ) as reader:
         frames = itertools.islice(reader, piece.read_stop - piece.read_first)
         first = next(frames, None)
-        if first is None or zlib.crc32(_thumbnail(first).tobytes()) != job.mark:
+        if first is None or zlib.crc32(_some_pixels(first).tobytes()) != job.mark:
             raise VideoOpenError(
                 f"`{job.source}` does not give frame {piece.read_first} at "
                 f"{float(piece.start_seconds or 0):.3f} s: it cannot be entered in the middle",

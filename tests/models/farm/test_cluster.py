@@ -4,19 +4,20 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.farm.batch import rows_on_cluster
-from instantvir_models.farm.cluster import ClusterError, connected, workers_of
+from instantvir_models.farm.cluster import ClusterError, RayPool, connected, workers_of
 from instantvir_models.farm.manifest import NAME
 from instantvir_models.farm.work import SetAsideError
-from instantvir_models.farm.worker import Setting, Worker, restore_one
+from instantvir_models.farm.worker import Answer, Identity, Setting, Worker, restore_one
 from instantvir_models.media import EncoderSettings
 from instantvir_models.run.batch import Outcome
-from instantvir_models.run.jobs import jobs_of
-from instantvir_models.run.restoration import RestorePlan
+from instantvir_models.run.jobs import Job, jobs_of
+from instantvir_models.run.restoration import Progress, RestorePlan
 from instantvir_models.tasks import TaskOptions, parse_tasks
 from tests.media_clips import make_clip, packets_of
 
@@ -58,6 +59,63 @@ def test_without_ray_the_sentence_says_what_to_install(monkeypatch):
 
 
 SETTING = Setting(plan=PLAN, model="tiny", threads=1)
+
+
+class Answers:
+    """What of Ray a pool asks: references are what was asked for, and `ready` those that are answered."""
+
+    exceptions = SimpleNamespace(RayError=RuntimeError, RayActorError=RuntimeError)
+
+    def __init__(self):
+        self.ready, self.timeouts = {}, []
+        talk = SimpleNamespace(remote=lambda: "how far")
+        self.actor = SimpleNamespace(
+            answer=SimpleNamespace(remote=lambda path: "who"),
+            work=SimpleNamespace(remote=lambda job: "work"),
+            progress=SimpleNamespace(options=lambda concurrency_group: talk),
+        )
+
+    def remote(self, **resources):
+        return lambda cls: SimpleNamespace(remote=lambda *given: self.actor)
+
+    def wait(self, references, *, num_returns=1, timeout):
+        self.timeouts.append(timeout)
+        return [each for each in references if each in self.ready], []
+
+    def get(self, reference):
+        return self.ready[reference]
+
+
+def test_nobody_waits_for_a_worker_that_does_not_say_how_far_it_is(tmp_path):
+    """After each video all others were asked, for half a second, while the one that was done had no work."""
+    ray, head = Answers(), Identity(version="0.4.0", weights_sha256=None, torch="2.13.0")
+    pool = RayPool(ray, SETTING, size=1, resources={}, head=head, folder=tmp_path)
+    ray.ready["who"] = Answer(worker="w", identity=head, token=pool._token)
+    pool.wait()
+    pool.start(Job("a.mkv", "b.mkv"))
+    ray.timeouts.clear()
+    assert [pool.progress() for _ in range(3)] == [{"w": ("a.mkv", None)}] * 3
+    assert set(ray.timeouts) == {0}
+    ray.ready["how far"] = Progress(3, 6, 1.0)
+    assert pool.progress() == {"w": ("a.mkv", Progress(3, 6, 1.0))}
+
+
+def test_workers_may_take_minutes_to_begin_and_a_person_is_told(tmp_path):
+    """Two minutes were not enough beside other work: Ray's workers have a niceness of 15."""
+    said, head = [], Identity(version="0.4.0", weights_sha256=None, torch="2.13.0")
+    pool = RayPool(
+        Answers(), SETTING, size=1, resources={"num_cpus": 1.0}, head=head, folder=tmp_path,
+        say=said.append,
+    )  # fmt: skip
+
+    def wait(minutes):
+        for _ in range(120 * minutes):  # looks, two a second
+            assert pool.wait() == []
+
+    wait(4)
+    assert said == ["no worker has started yet; each asks for {'num_cpus': 1.0}"]
+    with pytest.raises(ClusterError, match="no worker has started within 600 s"):
+        wait(7)
 
 
 def run(folder, out, *, restore=restore_one, setting=SETTING, pattern="*.mkv"):
@@ -167,3 +225,4 @@ def test_an_address_where_nobody_answers_is_a_sentence():
     ):
         pass
     assert "ray start --head" in caught.value.hint
+    assert "RAY_AUTH_MODE=token" in caught.value.hint  # a token that is missing looks the same

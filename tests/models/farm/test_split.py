@@ -14,7 +14,7 @@ from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import open_chosen
 from instantvir_models.run.restoration import RestorePlan, prepared
 from instantvir_models.tasks import TaskOptions, parse_tasks
-from tests.media_clips import make_clip, packets_of
+from tests.media_clips import make_clip, packets_of, write_frames
 
 PLAN = RestorePlan(
     wanted=TaskOptions(tasks=parse_tasks(["denoise"]), noise_levels=5),
@@ -161,3 +161,14 @@ def test_a_look_through_finds_times_and_the_cut(tmp_path):
     seen = look_through(str(clip))
     assert seen.times == tuple(Fraction(index, 25) for index in range(4))
     assert len(set(seen.marks)) == 4
+
+
+def test_noise_hides_no_cut(tmp_path):
+    """Pictures were compared pixel by pixel: with noise of 20 levels all of them changed by 20."""
+    noise = np.random.default_rng(0)
+    ramp = np.linspace(40, 200, 64)[None, :, None]
+    scenes = [ramp] * 16 + [240 - ramp] * 16
+    noisy = [scene + noise.normal(0, 20, (48, 64, 3)) for scene in scenes]
+    frames = [picture.clip(0, 255).astype(np.uint8) for picture in noisy]
+    path = write_frames(tmp_path / "a.mkv", frames, "ffv1", "bgr0")
+    assert look_through(str(path)).cuts == (16,)
