@@ -81,6 +81,6 @@ def stored_levels(found: Levels) -> NDArray[np.uint8] | NDArray[np.uint16]:
         ValueError: if one of them is not a number.
     """
     values: NDArray[Any] = found.values.cpu().numpy()
-    if bool(found.is_any_nan):
+    if bool(found.is_any_nan.cpu()):
         raise ValueError("the frames contain NaN")
     return values if values.dtype == np.uint8 else values.astype(np.uint16)
