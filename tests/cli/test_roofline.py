@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from instantvir_cli.app import app
+from instantvir_kernels.tools.roofline import CARDS
 
 RUNNER = CliRunner()
 
@@ -25,7 +26,7 @@ def test_as_json_with_the_costs_and_speeds_of_every_window():
     assert summary["tokens_per_block"] == 4680
     assert list(summary["costs"]) == ["0", "2", "6"]
     speeds = {(s["card"], s["window"], s["sustained"]): s for s in summary["speeds"]}
-    assert len(speeds) == 2 * 4 * 2
+    assert len(speeds) == len(CARDS) * 4 * 2
     for speed in speeds.values():
         assert speed["fused_fps"] > speed["unfused_fps"]
         assert 0 < speed["attention_utilisation"] <= 1

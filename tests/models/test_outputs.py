@@ -215,6 +215,24 @@ def test_two_runs_cannot_write_one_name(tmp_path):
     claim(tmp_path / "a.mp4").release()
 
 
+def test_an_interruption_between_lock_and_claim_leaves_nothing(tmp_path, monkeypatch):
+    """The lock was ours already, and nobody was left who knew."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(claims, "Claim", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            claim(tmp_path / "out.mp4")
+    assert os.listdir(tmp_path) == []
+    with claim(tmp_path / "out.mp4"):
+        monkeypatch.setattr(claims, "_held", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            claim(tmp_path / "out.mp4")
+        assert hidden_folder(tmp_path / "out.mp4").exists()
+
+
 def test_where_nothing_can_be_locked_the_owner_is_asked_for(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", refused(errno.ENOLCK))

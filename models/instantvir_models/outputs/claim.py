@@ -222,12 +222,12 @@ def claim(path: Path, *, may_replace: bool = False, adopts: bool = False) -> Cla
                 _clear(folder, path)
             (folder / PLACING).unlink(missing_ok=True)
             return held
-    except BaseException:  # an interruption, too, leaves nothing
+    except BaseException as error:  # an interruption, too, leaves nothing
         if held is not None:
             held.release()
         elif not _is_kept(folder):
             with suppress(OSError, VideoWriteError):
-                _swept(folder)
+                (_swept if isinstance(error, Exception) else _given_up)(folder)
         raise
 
 
@@ -332,6 +332,17 @@ def _is_kept(folder: Path) -> bool:
         OSError
     ):  # mostly that nothing is getting its name; a disk that is gone keeps what it has
         return True
+
+
+def _given_up(folder: Path) -> None:
+    """Take away the folder of a claim that was interrupted: its lock may be ours already, with nobody
+    left who knows."""
+    words = _owner(folder)
+    is_claimed = any(held.folder == folder for held in tuple(_held_now))
+    if words[:1] == [str(os.getpid())] and words[1:] == [socket.gethostname()] and not is_claimed:
+        _remove(folder)
+    else:
+        _swept(folder)
 
 
 def _swept(orphan: Path) -> None:
