@@ -332,9 +332,11 @@ class _Resolver:
         mask = self._mask() if INPAINT in self.options.tasks else None
         operators: list[Operator] = self._blur() if DEBLUR in self.options.tasks else []
         noise_std = self._noise_std(has_mask=mask is not None, is_inverted=bool(operators))
-        is_gaussian = any(isinstance(blur, GaussianBlur) for blur in operators)
-        if is_gaussian and is_lossy and self.options.noise_levels is None:
-            noise_std = self._with_codec_noise(noise_std)
+        sigma = max(
+            (b.traits.blur_sigma for b in operators if isinstance(b, GaussianBlur)), default=0
+        )
+        if sigma and is_lossy and self.options.noise_levels is None:
+            noise_std = self._with_codec_noise(noise_std, sigma)
         if SR in self.options.tasks:
             # the factor is the user's, the kernel a guess
             self.is_known = False
@@ -363,9 +365,9 @@ class _Resolver:
         self.estimates.append(estimate)
         return noise_std
 
-    def _with_codec_noise(self, noise_std: float) -> float:
+    def _with_codec_noise(self, noise_std: float, sigma: float) -> float:
         """The noise an inverse filter has to reckon with; the zeros of other blurs look the same."""
-        codec_std = estimate_codec_noise_std(self.look.sample.frames)
+        codec_std = estimate_codec_noise_std(self.look.sample.frames, blur_sigma=sigma)
         if codec_std <= noise_std:
             return noise_std
         self.estimates.append(
