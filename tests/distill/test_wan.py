@@ -134,7 +134,10 @@ def test_two_workers_that_hold_half_the_weights_each_equal_two_that_hold_all(fol
     made = [load_student(str(tmp_path / n / "student")) for n in ("sharded", "replicated")]
     for name, weight in made[0].student.transformer.state_dict().items():
         other = made[1].student.transformer.state_dict()[name]
-        torch.testing.assert_close(weight, other, rtol=1e-4, atol=2e-4)  # of steps of 1e-3
+        apart = (weight - other).abs()  # after steps of 1e-3
+        # a gradient that is nearly nothing may turn its sign by rounding, and AdamW takes a whole step
+        assert float((apart > 2e-4).float().mean()) < 1e-3, name
+        assert float(apart.max()) < 1e-3, name
 
 
 def replicas(number, world, folders, folder):
