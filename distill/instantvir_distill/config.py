@@ -221,6 +221,13 @@ class DistillConfig(RunConfig):
             raise UsageError("an anchor is the student at the start: name it in `initial_weights`")
 
     def _check_stock(self, *, is_full_size: bool) -> None:
+        makes_anew = not isinstance(self.method, Regression)
+        if self.device == "cuda" and not is_full_size and makes_anew:
+            raise UsageError(
+                f"on a card an embedded student learns from a stock of examples, and `{self.method.name}` "
+                "makes them anew at each step",
+                hint="`--set device=cpu`",
+            )
         if self.stock is None:
             if self.device == "cuda" and not is_full_size:
                 raise UsageError(
@@ -230,7 +237,7 @@ class DistillConfig(RunConfig):
             return
         if is_full_size:
             raise UsageError("`stock` is for embedded students; a full-size one trains without it")
-        if not isinstance(self.method, Regression):
+        if makes_anew:
             raise UsageError(
                 f"`{self.method.name}` makes its examples anew at each step; take `stock` away"
             )
@@ -255,3 +262,8 @@ class TeacherConfig(RunConfig):
     """Part of the samples whose noise differs: less on random pixels, or on the means of boxes."""
     weight_floor: float = 0.02
     """Noise below this level counts no more than at it: small noise has gradients with heavy tails."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.device != "cpu":
+            raise UsageError("a tiny teacher is trained on the CPU", hint="`--set device=cpu`")

@@ -147,7 +147,8 @@ class Sampler:
         return self._enlarged(x, 4 if self.rng.random() < 0.5 else int(self.rng.choice(choices)))
 
     def _enlarged_by_less(self, x: Tensor) -> Sample:
-        return self._enlarged(x, 2 if self.rng.random() < 0.6 else 3)
+        is_by_three = self.rng.random() >= 0.6 and x.shape[-1] % 3 == 0
+        return self._enlarged(x, 3 if is_by_three else 2)
 
     def _enlarged_by_4(self, x: Tensor) -> Sample:
         return self._enlarged(x, 4)

@@ -1,7 +1,7 @@
 """A student that learns from a stock: what a `Trainer` is given on a card."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from instantvir_distill.config import DistillConfig
+from instantvir_distill.data import ENLARGEMENT_BELOW_4, ENLARGEMENT_BY_4
 from instantvir_distill.distillation import STUDENT, student_learner
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.parallel import rank, world_size
@@ -25,6 +26,7 @@ from instantvir_distill.stock import (
 )
 from instantvir_models.errors import UsageError
 from instantvir_models.students.fused import FusedConfig, FusedStudent
+from instantvir_models.tasks import SR
 
 LONGEST_WAIT_SECONDS = 600.0
 """For the first examples."""
@@ -74,6 +76,11 @@ class Making:
         return tuple(dict.fromkeys(self.config.mix))
 
 
+def _is_of_one_branch(mix: Sequence[str]) -> bool:
+    """Whether all tasks go the same way in a student that has a branch for enlargement by four."""
+    return SR.name not in mix and (ENLARGEMENT_BY_4 not in mix or len(set(mix)) == 1)
+
+
 class Stocked:
     """Owns the student, the stock and the processes that fill it."""
 
@@ -83,6 +90,12 @@ class Stocked:
         self.config = config
         pupil = first_pupil(config, torch.float32)
         assert isinstance(pupil, FusedPupil)
+        if pupil.student.config.enlarger_layers and not _is_of_one_branch(config.mix):
+            raise UsageError(
+                "examples of a stock go through the network or through its branch for x4, and `mix` has "
+                "both",
+                hint=f"`{ENLARGEMENT_BELOW_4}` leaves x4 out; the recipe `enlarge-card` trains it alone",
+            )
         self.pupil = pupil
         pupil.to(config.own_device)
         pupil.student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

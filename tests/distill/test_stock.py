@@ -24,6 +24,7 @@ from instantvir_distill.stock import (
     prepared,
     turned,
 )
+from instantvir_distill.stocked import Stocked
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import UsageError
 from instantvir_models.students.fused import FusedConfig, FusedStudent
@@ -147,8 +148,9 @@ def test_the_recipes_of_a_card_run_on_its_stand_in(tmp_path, recipe):
     ("change", "sentence"),
     [
         ({"stock": None}, "learns from a stock"),
-        ({"method": "self_supervised"}, "takes `stock` away|take `stock` away"),
+        ({"method": "self_supervised"}, "makes them anew"),
         ({"phases": 2}, "give one phase"),
+        ({"method": "self_supervised", "stock": None}, "makes them anew"),
     ],
 )
 def test_what_does_not_go_with_a_stock_is_said(change, sentence):
@@ -156,8 +158,22 @@ def test_what_does_not_go_with_a_stock_is_said(change, sentence):
 
     config = RECIPES["tiny-card"]()
     if "method" in change:
-        change = {"method": SelfSupervised()}
+        change = {**change, "method": SelfSupervised()}
     if "phases" in change:
         change = {"phases": config.phases * 2}
     with pytest.raises(UsageError, match=sentence):
         replace(config, **change)
+
+
+def test_network_and_branch_are_not_mixed(tmp_path):
+    """Their examples are of different shapes, and ended in an error of torch's."""
+    config = replace(
+        RECIPES["tiny-card"](), device="cpu", mix=("denoise", "sr"), initial_weights="tiny"
+    )
+    with pytest.raises(UsageError, match="its branch for x4"):
+        Stocked(config, lambda: None)
+
+
+def test_a_teacher_does_not_train_on_a_card_in_name_only():
+    with pytest.raises(UsageError, match="on the CPU"):
+        replace(RECIPES["tiny-teacher"](), device="cuda")
