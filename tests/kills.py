@@ -1,5 +1,6 @@
 """Work in children that can be killed at any moment, each of which costs no start."""
 
+import atexit
 import multiprocessing
 import os
 import random
@@ -69,7 +70,10 @@ def restore_counted(clip: Path, target: Path, counts: Path, segment: int) -> Non
 
 
 def run_command(words: tuple[str, ...], segment: int, said: Path | None = None) -> None:
-    """In a child: the command, with what it says in the file `said`."""
+    """In a child: the command, with what it says in the file `said`, and ended as a program is.
+
+    A child of `multiprocessing` leaves without what was registered for the end of a program.
+    """
     import sys
 
     from tests import loaded
@@ -77,7 +81,10 @@ def run_command(words: tuple[str, ...], segment: int, said: Path | None = None) 
     loaded.segments_of(segment)
     if said is not None:
         sys.stderr = said.open("w")
-    loaded.app(list(words))
+    try:
+        loaded.app(list(words))
+    finally:
+        atexit._run_exitfuncs()
 
 
 class KilledRuns:

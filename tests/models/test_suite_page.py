@@ -210,7 +210,7 @@ def test_everything_can_be_done_with_the_keyboard(browser):
     for key in ("ArrowRight", ".", "x", "e", "l"):
         page.press(key)
     painted(page, f"0 {OURS} {MEASUREMENT} 1 {round(WIDTH * 0.52)} true")
-    assert page.value("document.querySelectorAll('.loupe figure').length") == 3
+    page.wait("document.querySelectorAll('.loupe figure').length === 3")
     assert page.value("players[0].box.getAttribute('aria-valuenow')") == "52"
     page.press("Home")
     painted(page, f"0 {OURS} {MEASUREMENT} 1 0 true")

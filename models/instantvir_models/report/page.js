@@ -316,6 +316,7 @@ class Player {
     if (cut > 0 && cut < width) { context.fillStyle = "#fff"; context.fillRect(cut - Math.floor(line / 2), 0, line, height); }
     this.paintScale();
     await this.paintLoupe();
+    if (this.painting !== painting) return;
     this.box.dataset.painted = `${this.state.scene} ${this.state.left} ${this.state.right} ${frame} ${cut} ${this.state.heat}`;
   }
   paintScale() {
