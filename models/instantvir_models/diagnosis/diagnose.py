@@ -196,8 +196,7 @@ def field_findings(fields: Fields | None) -> list[Finding]:
     """That its pictures are made of fields, if they are: which part of what moves shows it."""
     if fields is None or fields.first is None:
         return []
-    whole, *woven = fields.votes
-    share = 1.0 if fields.scan == "telecined" else max(woven) / max(1, whole + sum(woven))
+    share = 1.0 if fields.scan == "telecined" else max(fields.votes) / max(1, sum(fields.votes))
     finding = Finding(
         kind="fields",
         value=share,
