@@ -16,7 +16,12 @@ from instantvir_models.diagnosis.diagnose import (
 )
 from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
 from instantvir_models.diagnosis.findings import Finding
-from instantvir_models.diagnosis.remedy import removable_part, shows_noise, told_noise_std
+from instantvir_models.diagnosis.remedy import (
+    removable_part,
+    shows_noise,
+    told_factor,
+    told_noise_std,
+)
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.errors import UsageError
@@ -289,10 +294,9 @@ class _Look:
         is_unsure = error.confidence == "low" and not is_inverted
         levels = error.low if is_unsure else error.value
         if self.is_lossy and not is_inverted:
-            share = expected_codec_error(self.traces).value
-            is_noisy = shows_noise(self.traces, error.value, share)
-            levels *= removable_part(self.traces.codec_name, is_noisy=is_noisy)
-        told = told_noise_std(levels, is_lossy=self.is_lossy, is_inverted=is_inverted)
+            levels *= removable_part(self.traces.codec_name, is_noisy=self._is_noisy)
+        factor = 1.0 if is_inverted else self._told_factor
+        told = told_noise_std(factor * levels, is_lossy=self.is_lossy, is_inverted=is_inverted)
         return told, EstimatedParameter(
             name="noise and compression" if self.is_lossy else "noise",
             value=levels,
@@ -300,6 +304,16 @@ class _Look:
             unit=error.unit,
             confidence=error.confidence,
         )
+
+    @property
+    def _is_noisy(self) -> bool:
+        """Whether there is noise besides what a codec did."""
+        share = expected_codec_error(self.traces).value
+        return shows_noise(self.traces, self.error.value, share)
+
+    @property
+    def _told_factor(self) -> float:
+        return told_factor(self.traces, is_noisy=self._is_noisy)
 
     def told_noise(self, levels: float, *, is_inverted: bool) -> float:
         """What to tell a solver of noise that the user knows of: behind a codec, with its share."""
