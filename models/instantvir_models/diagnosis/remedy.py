@@ -98,6 +98,12 @@ at this and loses at all of it."""
 SMALLEST_LOSSLESS_ERROR = 1.5
 """The same where no codec lost anything."""
 
+SMALL_SHARPNESS, FOLLOWED_PART = (0.9, 1.15), (1.0, 0.5)
+"""First octave over second of the busiest detail of a small picture that was averaged down and of one that
+looks sharper than that, and how far a solver that enlarges it is followed. Of five clips made half as large
+by a cubic without a filter, behind H.264 at CRF 24, half the way gains 0.12 to 0.75 dB over bicubic
+enlargement (all of it -0.40 to 0.49), and LPIPS falls by two thirds as much."""
+
 NEARLY_CLEAN = 4.5
 """Levels of what a codec lost below which nobody sees that it did."""
 
@@ -182,6 +188,12 @@ def is_coarse(traces: Traces) -> bool:
     """Whether a codec's steps are so coarse that what is wrong is surely its own doing."""
     sharpness = max(1.0, traces.sharpness / USUAL_SHARPNESS)
     return traces.step is not None and traces.step >= COARSE_STEP * sharpness
+
+
+def enlarged_part(traces: Traces) -> float:
+    """How far to follow a solver that enlarges what was made smaller nobody knows how: it reckons with
+    averages, and sharpens once more what came through a sharper kernel."""
+    return _along(traces.sharpness, SMALL_SHARPNESS, FOLLOWED_PART)
 
 
 def _along(value: float, where: Sequence[float], values: Sequence[float]) -> float:

@@ -17,6 +17,7 @@ from instantvir_models.diagnosis.diagnose import (
 from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
 from instantvir_models.diagnosis.findings import Finding
 from instantvir_models.diagnosis.remedy import (
+    enlarged_part,
     removable_part,
     shows_noise,
     told_factor,
@@ -94,6 +95,8 @@ class Resolved:
     """Sentences for people: what was asked for and is not done, and why."""
     keep_detail: float = 0.0
     """Part of the fine contrast that stays everywhere, as `Session` takes it."""
+    follow: float = 1.0
+    """Part of the way to a solver's result that is gone, as `Session` takes it."""
 
     @property
     def is_nothing_to_do(self) -> bool:
@@ -367,7 +370,15 @@ class _Resolver:
             estimates=tuple(self.estimates),
             is_operator_known=self.is_known,
             remarks=tuple(self.remarks),
+            follow=self._follow(),
         )
+
+    def _follow(self) -> float:
+        """How far to go with an enlargement whose kernel is a guess."""
+        options = self.options
+        if SR not in options.tasks or INPAINT in options.tasks or not self.look.is_lossy:
+            return 1.0
+        return enlarged_part(self.look.traces)
 
     def _noise_std(self, *, has_mask: bool, is_inverted: bool) -> float:
         told = self.options.noise_levels
