@@ -198,7 +198,7 @@ def _is_order_sure(leans: Sequence[float]) -> bool:
     if len(leans) < FEWEST_PICTURES:
         return False
     error = max(float(np.std(leans)), LEAST_SPREAD) / math.sqrt(len(leans))
-    return abs(np.mean(leans)) > max(math.log(LEANS), SURELY * error)
+    return bool(abs(np.mean(leans)) > max(math.log(LEANS), SURELY * error))
 
 
 def _may_be_woven(fits: Sequence[_Fit]) -> bool:
