@@ -463,6 +463,7 @@ class Restoration:
                 "the input": of_files(_input_files(self.job.source)),
                 "the degradation": self.resolved.degradation.spec,
                 "the detail that is kept": str(self.resolved.keep_detail),
+                "how far the solver is followed": str(self.resolved.follow),
                 "the mask": of_files(_files_of_mask(mask)) if mask is not None else "none",
                 "the model": f"{self.solver.name} {self.solver.sha256 or ''}".strip(),
                 "the device": str(self.solver.device),
@@ -699,6 +700,7 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             width=reader.info.width,
             limits=plan.limits,
             keep_detail=resolved.keep_detail,
+            follow=resolved.follow,
         )
         with masks_along(degradation.operator, plan.masks_for(reader.info)) as masks:
             yield Restoration(

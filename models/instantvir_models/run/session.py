@@ -25,7 +25,7 @@ from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.run.kept import KeptMemory, can_be_kept
 from instantvir_models.solvers.base import Restored, Solver, Window, block_size, checked
 from instantvir_models.solvers.classical.initial import InitialEstimate
-from instantvir_models.solvers.detail import with_detail_kept
+from instantvir_models.solvers.detail import followed, with_detail_kept
 from instantvir_models.students.text import TextRows
 from instantvir_models.tiles import TILE_PIXELS
 
@@ -115,6 +115,7 @@ class Session:
         frames_per_block: frames restored together, at most the solver's own number, which None
             takes. Fewer mean less delay and less look-ahead; 1 has none.
         keep_detail: part of the fine contrast of the initial estimate that stays everywhere, 0 to 1.
+        follow: part of the way from the initial estimate to what the solver makes that is gone, 0 to 1.
 
     Raises:
         UsageError: if a mask in the operator does not fit the frames, or the solver was not made
@@ -132,9 +133,10 @@ class Session:
         device: torch.device | str = "cpu",
         frames_per_block: int | None = None,
         keep_detail: float = 0.0,
+        follow: float = 1.0,
     ) -> None:
         self.degradation = degradation
-        self.keep_detail = keep_detail
+        self.keep_detail, self.follow = keep_detail, follow
         self.frames_per_block = block_size(solver, frames_per_block)
         """Frames that are restored together."""
         self.is_student_skipped = False
@@ -296,6 +298,7 @@ class Session:
             device=self._device,
             frames_per_block=self.frames_per_block,
             keep_detail=self.keep_detail,
+            follow=self.follow,
         )
 
     @property
@@ -439,6 +442,8 @@ class Session:
             self._is_state_shrunk = self.is_shrunk
         self._is_state_new = False
         restored = checked(self._solver.restore_block(window, self._state), window, self._solver)
+        if self.follow < 1:
+            restored = followed(restored, window, self.follow)
         if self.keep_detail == 0:
             return restored
         return with_detail_kept(restored, window, self.keep_detail)
