@@ -38,11 +38,13 @@ from instantvir_distill.data import Sample, Sampler
 from instantvir_distill.distillation import Distillation
 from instantvir_distill.evaluate import crops, restored
 from instantvir_distill.levels import NoiseLaw
+from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
 from instantvir_distill.methods.self_supervised import SelfSupervised
+from instantvir_distill.methods.summed import Summed
 from instantvir_distill.methods.variational import Variational, red_diff
 from instantvir_distill.sources import CleanVideos
 from instantvir_distill.trainer import Trainer
@@ -199,10 +201,13 @@ def _anchored(**settings: Any) -> Variational:
 
 
 STAGE_2 = (
+    Arm(name="adversarial heads, up to the noise", critic=CriticConfig(), method=Adversarial()),
     Arm(name="blind critic, up to the noise", critic=CriticConfig(), method=_anchored()),
     Arm(name="no critic (RED-diff), up to the noise", method=_anchored(critic="self")),
     replace(AMORTISE, name="amortise (longer)"),
     replace(REGRESSION, name="regression (clean frames)"),
+    Arm(name="amortise + adversarial heads", critic=CriticConfig(),
+        method=Summed(terms=(SOLVER_RUN, Adversarial(anchor_weight=0.0)))),
     Arm(name="blind critic, full likelihood", critic=CriticConfig(),
         method=_anchored(fidelity="likelihood")),
     Arm(name="critic sees y, up to the noise", critic=CriticConfig(),

@@ -365,6 +365,13 @@ class ComparisonOptions:
             help="Also write a page: a wipe, what was found, how long it took", metavar="OUT.html"
         ),
     ] = None
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write how far each pixel is expected to be off: 10 grey levels for one of 255",
+            metavar="OUT.mkv",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
@@ -30,6 +31,9 @@ from instantvir_distill.trust import NumbersOnly, check_index
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from instantvir_models.outputs.claim import write_whole
 from instantvir_models.outputs.moving import sync_file, sync_folder
+
+LATER = ("place",)
+"""What checkpoints hold that those of 0.5.0 did not."""
 
 MOST_DIFFERENCES = 5
 """Settings named in a message."""
@@ -160,12 +164,18 @@ def load_checkpoint(state: dict[str, Any], folder: Path) -> None:
     try:
         check_index(newest)
         with _quiet():
-            read_state(state, checkpoint_id=newest, planner=NumbersOnly())
+            read_state(_there(state, newest), checkpoint_id=newest, planner=NumbersOnly())
     except (OSError, pickle.UnpicklingError, CheckpointException) as error:
         raise CheckpointError(
             f"the checkpoint `{newest}` cannot be read: {_first_reason(error)}",
             hint="remove it, and the run begins again",
         ) from error
+
+
+def _there(state: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """`state` without what checkpoints did not always hold, where this one does not; it stays."""
+    index = FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    return {name: value for name, value in state.items() if name not in LATER or name in index}
 
 
 def _first_reason(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from instantvir_distill.losses import (
     discrepancy,
     fisher,
     hidden_error,
+    hinge,
     likelihood,
     miscalibration,
     recorrupted,
@@ -18,6 +19,7 @@ from instantvir_distill.losses import (
     score_difference,
     sure,
     unit_difference,
+    unnaturalness,
     with_gradient,
 )
 from instantvir_models.operators.blur import GaussianBlur
@@ -51,6 +53,9 @@ def test_every_loss_has_the_gradient_of_its_value():
         lambda v: hidden_error(v, x, hidden, variance=variance, power=0.5),
         lambda v: fisher(v, x, b, r),
         lambda v: fisher(x, v, b, r),
+        lambda v: hinge(v, x),
+        lambda v: hinge(x, v),
+        unnaturalness,
     ]
     for loss in losses:
         assert gradcheck(loss, (a,))

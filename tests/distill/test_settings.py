@@ -8,6 +8,7 @@ import pytest
 from instantvir_distill.config import CriticConfig
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.self_supervised import SelfSupervised
+from instantvir_distill.methods.summed import Summed
 from instantvir_distill.methods.variational import Variational
 from instantvir_distill.recipes import RECIPES, tiny
 from instantvir_distill.saved import described
@@ -40,6 +41,13 @@ def test_a_method_is_chosen_by_its_name_and_set_at_once():
         tiny(), ["method=variational", "teacher=t", "critic=default", "method.critic=blind"]
     )
     assert (taught.method, taught.critic) == (Variational(), CriticConfig())
+    summed = with_settings(
+        tiny(),
+        ["method=sum", "method.terms=regression, variational", "method.terms.1.critic=self",
+         "method.weights=1,0.1", "teacher=t"],
+    )  # fmt: skip
+    terms = (Regression(), Variational(critic="self"))
+    assert summed.method == Summed(terms=terms, weights=(1.0, 0.1))
 
 
 @pytest.mark.parametrize(
