@@ -350,8 +350,9 @@ class Makers:
 
     def _take(self) -> None:
         while True:
-            number, tensors = self._made.get()
-            self._here.put((number, Prepared(*tensors)))
+            with suppress(EOFError, OSError):  # a maker that ended while it handed something over
+                number, tensors = self._made.get()
+                self._here.put((number, Prepared(*tensors)))
 
     def next(self, *, seconds: float) -> Prepared | None:
         """A handful, or None if there is none in time; `place` is then behind all that were taken.

@@ -123,11 +123,9 @@ def test_makers_that_die_are_missed():
 
 def _counted(seed, place):
     """Handfuls that say which they are."""
-    number = torch.ones(1, 5)
-    for number[0, 3] in range(100 * seed + place, 100 * seed + 100):
-        yield Prepared(
-            torch.zeros(1, 1, 18, 8, 8), torch.zeros(1, 0), torch.zeros(1, 8, 8), +number
-        )
+    for number in range(100 * seed + place, 100 * seed + 100):
+        pictures, modes = torch.zeros(1, 1, 18, 8, 8), torch.zeros(1, 8, 8)
+        yield Prepared(pictures, torch.zeros(1, 0), modes, torch.full((1, 5), float(number)))
 
 
 def test_makers_go_on_where_they_were_told_and_know_their_place():
