@@ -76,7 +76,7 @@ def likelihood(x_hat: Tensor, measurement: Measurement, *, variance: float) -> T
     Args:
         variance: of the noise.
     """
-    residual = measurement.operator.A(x_hat) - measurement.y
+    residual = measurement.operator.A(x_hat) - measurement.selected
     return residual.square().sum() / (2 * variance * x_hat.numel())
 
 

@@ -34,7 +34,7 @@ class Faithful:
         loss = self.fidelity_weight * likelihood(made.x_hat, measurement, variance=variance)
         if self.fidelity == "likelihood":
             return loss
-        residual = measurement.operator.A(made.x_hat.detach()) - measurement.y
+        residual = measurement.operator.A(made.x_hat.detach()) - measurement.selected
         return discrepancy(residual.square().mean(), variance=variance) * loss
 
     def anchored(
