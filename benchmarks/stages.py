@@ -40,6 +40,7 @@ from instantvir_distill.evaluate import crops, restored
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
@@ -65,7 +66,7 @@ from instantvir_models.priors.base import Prior
 from instantvir_models.priors.noise import NoiseLevel, white
 from instantvir_models.priors.posterior import combined_look, posterior_mean
 from instantvir_models.students.fused import FusedConfig
-from instantvir_models.tasks import INPAINT, TASKS
+from instantvir_models.tasks import DENOISE, INPAINT, TASKS
 
 SIZE = FusedConfig(fine_channels=16, coarse_channels=24, bottom_channels=32)
 TEACHER = Path(__file__).parents[1] / "models/instantvir_models/weights/teacher.safetensors"
@@ -184,8 +185,13 @@ ONE_LOOK = Arm(
 RELEASED = Arm(name="released", method=Released(), critic=CriticConfig())
 RED_DIFF = Arm(name="variational, no critic (RED-diff)", method=red_diff())
 
+BY_TASK = Arm(
+    name="by_task: amortise for noise, self_supervised elsewhere",
+    method=ByTask(methods={DENOISE.name: SOLVER_RUN}),
+)
+
 STAGE_1 = (
-    REGRESSION, AMORTISE, SELF_SUPERVISED, POSTERIOR, RED_DIFF,
+    REGRESSION, AMORTISE, SELF_SUPERVISED, BY_TASK, POSTERIOR, RED_DIFF,
 )  # fmt: skip
 STAGE_1_LATER = (
     POSTERIOR_MAPS, ONE_LOOK, RELEASED,
@@ -515,6 +521,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         for task in TASKS.values():
             lines += [f"### {task.name}: `{task.benchmark_spec}`", ""]
             lines += [*_of_task(rows, stage, task.name), ""]
+        lines += [*_curves([row for row in rows if row["stage"] == stage]), ""]
     return "\n".join(lines)
 
 
@@ -547,6 +554,19 @@ def _overview(rows: list[dict[str, Any]], stage: int) -> list[str]:
         shown = f"{name} (start)" if here == 1 and stage == 2 else name
         lines.append(f"| {shown} | " + " | ".join([*cells, mean, steps, hours, str(seeds)]) + " |")
     return ["PSNR / LPIPS, mean of the seeds and half of their range.", "", *lines]
+
+
+def _curves(rows: list[dict[str, Any]]) -> list[str]:
+    """PSNR on the way, mean of tasks and seeds, of two clips at the rates of that moment."""
+    steps = sorted({int(step) for row in rows for step in row["curve"]})
+    lines = ["### On the way", "", f"Mean PSNR of three frames of {' and '.join(CURVE_CLIPS)}.", ""]
+    lines += ["| steps | " + " | ".join(map(str, steps)) + " |", "|---" * (len(steps) + 1) + "|"]
+    for name in dict.fromkeys(row["arm"] for row in rows):
+        curves = [row["curve"] for row in rows if row["arm"] == name]
+        points = [[curve[str(s)] for curve in curves if str(s) in curve] for s in steps]
+        shown = [np.mean([[*p.values()] for p in each]) if each else math.nan for each in points]
+        lines.append(f"| {name} | " + " | ".join(f"{mean:.2f}" for mean in shown) + " |")
+    return lines
 
 
 COLUMNS = (

@@ -10,6 +10,7 @@ import torch
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
@@ -29,6 +30,7 @@ AnyMethod = (
     | SelfSupervised
     | Amortise
     | PosteriorTeacher
+    | ByTask
     | Variational
     | Adversarial
     | Released

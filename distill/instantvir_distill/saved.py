@@ -11,10 +11,10 @@ import os
 import pickle
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
 from instantvir_distill.config import RunConfig
+from instantvir_distill.methods.base import Method
 from instantvir_distill.parallel import barrier, rank
 from instantvir_distill.trust import NumbersOnly, check_index
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
@@ -194,12 +195,18 @@ def _quiet() -> Iterator[None]:
 
 
 def described(config: RunConfig) -> dict[str, Any]:
-    """`config` as JSON takes it, with the name of its method."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    method = getattr(config, "method", None)
-    if method is not None:
-        values["method"] = {"name": method.name, **values["method"]}
+    """`config` as JSON takes it, with the names of its methods."""
+    values: dict[str, Any] = _plain(config)
     return values
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        name = {"name": value.name} if isinstance(value, Method) else {}
+        return name | {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 def claim(config: RunConfig, folder: Path) -> None:

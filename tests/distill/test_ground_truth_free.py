@@ -11,6 +11,7 @@ from instantvir_distill.data import Sampler
 from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
 from instantvir_distill.methods.base import CleanExample, Example, Reconstruction
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.self_supervised import SelfSupervised
@@ -69,6 +70,7 @@ FREE = {
     "sure": lambda p: replace(SMALL, method=SelfSupervised(noise="sure"), compute="float32"),
     "amortise": lambda p: taught(p, Amortise()),
     "posterior_teacher": lambda p: taught(p, PosteriorTeacher()),
+    "by_task": lambda p: taught(p, ByTask()),
     "red_diff": lambda p: taught(p, red_diff()),
     "blind": lambda p: taught(p, Variational(), critic=CriticConfig(updates_per_step=2)),
     "conditioned": lambda p: taught(p, Variational(critic="conditioned"), critic=CriticConfig()),

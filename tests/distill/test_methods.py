@@ -15,6 +15,7 @@ from instantvir_distill.losses import denoising_error
 from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
 from instantvir_distill.methods.base import CleanExample, Example, Networks, Reconstruction, noised
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
@@ -268,6 +269,35 @@ def test_a_sum_has_the_gradient_of_its_terms():
 def test_sums_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Summed(**wrong)
+
+
+def test_each_task_has_its_method():
+    """Examples come back in the order in which they were given, and weigh the same."""
+    generator, student = torch.Generator().manual_seed(0), Linear(0.9, 0.0)
+    networks = Networks(student, _prior=Scalars())
+    examples = [
+        replace(drawn(generator), task=task) for task in ("denoise", "sr", "denoise", "inpaint")
+    ]
+    split = ByTask(methods={"denoise": Regression()}, others=Amortise())
+    found = split.loss(examples, networks, generator)
+    for i, example in enumerate(examples):
+        alone = split.of(example.task).loss([example], networks, generator)
+        torch.testing.assert_close(found.by_example[i], alone.by_example[0])
+    assert split.of("sr") == Amortise()
+    whole = [
+        method.loss(some, networks, generator).total
+        for method, some in ((Regression(), examples[::2]), (Amortise(), examples[1::2]))
+    ]
+    torch.testing.assert_close(found.total, (whole[0] + whole[1]) / 2)
+    assert split.reads_clean
+    assert not ByTask().reads_clean
+    assert ByTask().reach("deblur") == SelfSupervised().reach("deblur") > 1
+    assert ByTask().reach("denoise") == 1
+
+
+def test_a_task_among_several_learns_no_critic():
+    with pytest.raises(ValueError, match="learns no critic"):
+        ByTask(others=PosteriorTeacher(critic="conditioned"))
 
 
 class Affine(torch.nn.Module):
