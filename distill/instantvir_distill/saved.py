@@ -202,7 +202,7 @@ def described(config: RunConfig) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        name = {"name": value.name} if isinstance(value, Method) else {}
+        name: dict[str, Any] = {"name": value.name} if isinstance(value, Method) else {}
         return name | {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
