@@ -130,8 +130,8 @@ def test_recipes_say_truly_whether_they_need_clean_clips():
         if isinstance(config := recipe(), DistillConfig) and not config.method.reads_clean
     }
     assert free == {
-        "tiny-self-supervised", "tiny-amortised", "tiny-posterior", "sharpen", "adapt",
-        "wan-1.3b-lean", "wan-1.3b",
+        "tiny-self-supervised", "tiny-amortised", "tiny-by-task", "tiny-posterior", "sharpen",
+        "adapt", "wan-1.3b-lean", "wan-1.3b",
     }  # fmt: skip
 
 
