@@ -21,7 +21,8 @@ class Faithful:
     """`discrepancy` stops at the noise: for students without a noise input."""
     fidelity_weight: float = 1.0
     anchor_weight: float = 0.0
-    """Of the distance from the student as it was at the start."""
+    """Of the squared distance from the student as it was at the start, over the squared error that
+    that started from."""
 
     @property
     def needs_anchor(self) -> bool:
@@ -56,4 +57,6 @@ class Faithful:
 
 
 def _distance(made: Reconstruction, before: Reconstruction) -> Tensor:
-    return relative_error(made.x_hat, before.x_hat, variance=made.start_variance.mean())
+    """Not its root, whose gradient is large however near the student is, so that it would not move."""
+    variance = made.start_variance.mean()
+    return relative_error(made.x_hat, before.x_hat, variance=variance, power=1.0)
