@@ -166,6 +166,7 @@ def _refuse(job: Job, plan: RestorePlan, minutes: float) -> None:
         "--mask and --dust": plan.wanted.mask or plan.wanted.dust,
         "--report": plan.page,
         "--reference and --compare": plan.reference or plan.comparison_style,
+        "--uncertainty": plan.errors,
     }
     for names, value in others.items():
         if value:
