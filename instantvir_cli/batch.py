@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import typer
@@ -31,24 +32,90 @@ FROM_BEST_TO_WORST = (
     ExitStatus.FAILURE,
 )
 
+MOST_UNWRITTEN = 5
+"""Outputs in a row that may fail to be written; then it is the disk, and a night of computing is not
+thrown away after it."""
+
+MOST_NAMED = 20
+"""Inputs that failed, in the last line; `--json` has all."""
+
 
 def restore_batch(jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest) -> None:
     """Restore each input, whatever becomes of the others; the exit status is the worst of all."""
     if request.is_dry_run and (request.jobs > 1 or request.farm.cluster is not None):
         raise UsageError("`--dry-run` takes no `--jobs` and no `--cluster`")
-    statuses: list[ExitStatus] = []
-    outcomes: Counter[Outcome] = Counter()
-    with shown_progress(len(jobs)) as shown, _table(request.as_json) as table:
-        for row in _rows(jobs, plan, request, shown):
+    tally = Tally()
+    with (
+        shown_progress(len(jobs)) as shown,
+        _table(request.as_json) as table,
+        closing(_rows(jobs, plan, request, shown)) as rows,
+    ):
+        for row in rows:
             _say(row)
             table.add(row)
-            statuses.append(status_of(row))
-            outcomes[row.outcome] += 1
+            tally.add(row)
             shown.file_done()
-    console.say(summary(outcomes))
-    worst = max(statuses, key=FROM_BEST_TO_WORST.index)
-    if worst is not ExitStatus.SUCCESS:
-        raise typer.Exit(worst)
+            if tally.nothing_can_be_written:
+                break
+    console.say(tally.summary)
+    if tally.failed:
+        console.say(f"failed: {_listed(tally.failed)}")
+    left = len(jobs) - tally.outcomes.total()
+    if tally.nothing_can_be_written and left:
+        console.fail(
+            f"{MOST_UNWRITTEN} outputs in a row could not be written: {_inputs(left)} not tried",
+            "when that is mended, the same command goes on",
+        )
+    if tally.worst is not ExitStatus.SUCCESS:
+        raise typer.Exit(tally.worst)
+
+
+@dataclass
+class Tally:
+    """What came of the inputs so far."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    worst: ExitStatus = ExitStatus.SUCCESS
+    failed: list[str] = field(default_factory=list)
+    """The inputs that did, in the order in which that was known."""
+    _unwritten: int = 0
+
+    def add(self, row: BatchRow) -> None:
+        """Count a row."""
+        status = status_of(row)
+        self.outcomes[row.outcome] += 1
+        self.worst = max(self.worst, status, key=FROM_BEST_TO_WORST.index)
+        if row.outcome is Outcome.FAILED:
+            self.failed.append(row.input)
+        if row.outcome is Outcome.RESTORED:
+            self._unwritten = 0
+        elif status is ExitStatus.BAD_OUTPUT:
+            self._unwritten += 1
+
+    @property
+    def nothing_can_be_written(self) -> bool:
+        """Whether so many outputs in a row failed that it is the disk, or the options."""
+        return self._unwritten >= MOST_UNWRITTEN
+
+    @property
+    def summary(self) -> str:
+        """How many inputs came to what, in words."""
+        words = {
+            Outcome.RESTORED: "restored",
+            Outcome.SKIPPED: "skipped, there already",
+            Outcome.FAILED: "failed",
+        }
+        counts = [f"{self.outcomes[each]} {words[each]}" for each in words if self.outcomes[each]]
+        return f"{_inputs(self.outcomes.total())}: {', '.join(counts)}"
+
+
+def _inputs(count: int) -> str:
+    return "1 input" if count == 1 else f"{count} inputs"
+
+
+def _listed(names: Sequence[str]) -> str:
+    named = ", ".join(f"`{name}`" for name in names[:MOST_NAMED])
+    return named if len(names) <= MOST_NAMED else f"{named} and {len(names) - MOST_NAMED} more"
 
 
 def status_of(row: BatchRow) -> ExitStatus:
@@ -60,21 +127,9 @@ def status_of(row: BatchRow) -> ExitStatus:
     return ExitStatus.PARTIAL if row.is_partial else ExitStatus.SUCCESS
 
 
-def summary(outcomes: Counter[Outcome]) -> str:
-    """How many inputs came to what, in words."""
-    words = {
-        Outcome.RESTORED: "restored",
-        Outcome.SKIPPED: "skipped, there already",
-        Outcome.FAILED: "failed",
-    }
-    parts = [f"{outcomes[outcome]} {words[outcome]}" for outcome in words if outcomes[outcome]]
-    inputs = "input" if outcomes.total() == 1 else "inputs"
-    return f"{outcomes.total()} {inputs}: {', '.join(parts)}"
-
-
 def _rows(
     jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, shown: Shown
-) -> Iterable[BatchRow]:
+) -> Generator[BatchRow, None, None]:
     if request.farm.cluster is not None:
         from instantvir_cli.farm import rows_of_cluster
 
@@ -88,7 +143,7 @@ def _rows(
 
 def _rows_in_turn(
     jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, shown: Shown
-) -> Iterator[BatchRow]:
+) -> Generator[BatchRow, None, None]:
     use_threads(request.model.threads)
     solver = request.model.open()
     console.tell(solver.notices)

@@ -1,7 +1,7 @@
 """`instantvir restore --cluster` and `--split`: videos, or pieces of one, restored on many machines."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ def rows_of_cluster(
     shown: Shown,
     *,
     restore: RestoreOne = restore_on_worker,
-) -> Iterator[BatchRow]:
+) -> Generator[BatchRow, None, None]:
     """The rows of all jobs as they come, with a line for what each worker is at.
 
     Raises:

@@ -3,7 +3,7 @@
 import multiprocessing
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 20
 
 def rows_side_by_side(
     jobs: Sequence[Job], request: RestoreRequest, shown: Shown
-) -> Iterator[BatchRow]:
+) -> Generator[BatchRow, None, None]:
     """The rows of all jobs as they come; a worker that dies costs its job, and another one goes on."""
     waiting = list(reversed(jobs))
     threads = max(1, (request.model.threads or cores()) // request.jobs)

@@ -39,7 +39,19 @@ def test_every_input_is_tried_and_the_worst_status_comes_last(tapes, tmp_path):
     found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert found == ["b.restored.mp4", "more/c.restored.mkv"]
     assert "3 inputs: 2 restored, 1 failed" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"failed: `{tapes / 'a.avi'}`"
     assert "Traceback" not in result.stderr
+
+
+def test_where_nothing_can_be_written_nobody_computes_on(tmp_path):
+    """On a full disk each of 24 films was restored for nothing."""
+    for index in range(7):
+        make_clip(tmp_path / f"{index}.mp4", width=48, height=32, num_frames=2)
+    (tmp_path / "disk").write_text("no folder")
+    result = run("restore", tmp_path, *TASK, "-o", f"{tmp_path}/disk/out/", "--json")
+    assert result.exit_code == ExitStatus.BAD_OUTPUT
+    assert [row["status"] for row in json.loads(result.stdout)] == [6] * 5
+    assert "5 outputs in a row could not be written: 2 inputs not tried" in result.stderr
 
 
 def test_what_is_done_is_skipped_and_counted(tapes, tmp_path):

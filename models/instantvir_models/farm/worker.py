@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from instantvir_models import __version__
+from instantvir_models.cpu import use_threads
 from instantvir_models.farm.work import Ended
 from instantvir_models.run.batch import attempted
 from instantvir_models.run.jobs import Job
@@ -109,7 +110,7 @@ class Worker:
         self.name = f"{platform.node()}:{os.getpid()}"
         self._setting = setting
         self._restore = restore
-        _use_threads(setting.threads)
+        use_threads(setting.threads)
         self._solver = setting.open()
         self._progress: Progress | None = None
 
@@ -139,13 +140,3 @@ class Worker:
 
     def _advance(self, progress: Progress) -> None:
         self._progress = progress
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    import cv2
-    import torch
-
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(1)
