@@ -57,7 +57,7 @@ def test_the_lock_of_the_tests_is_within_the_bounds():
 
 def test_no_pyav_is_taken_that_was_never_tried():
     """On Python 3.12 and later pip took 19, with which no video could be opened."""
-    (asked,) = [r for r in map(packaging.Requirement, required("test")) if r.name == "av"]
+    asked = next(r for r in map(packaging.Requirement, required("test")) if r.name == "av")
     tried = locked(ROOT / "locks" / "test.txt")["av"]["version"]
     assert not asked.specifier.contains(f"{int(tried.split('.')[0]) + 1}.0")
 
