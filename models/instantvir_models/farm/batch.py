@@ -47,9 +47,9 @@ def rows_on_cluster(
     if not left:
         return
     setting = replace(setting, plan=_anywhere(setting.plan), model=_model_anywhere(setting.model))
-    head = Identity.of(setting.open())
     folder = folder.absolute()
     with connected(address) as ray:
+        head = Identity.of(setting.open())
         size, resources = workers_of(ray.nodes(), setting.threads)
         setting = replace(setting, threads=setting.threads or int(resources["num_cpus"]))
         pool = RayPool(
