@@ -498,7 +498,7 @@ class Step:
 
 STEPS = (
     Step("machine", "versions and the card", machine, 30),
-    Step("tests", "the tests that need a card", card_tests, 90),
+    Step("tests", "the tests that need a card", card_tests, 120),
     Step(
         "kernels", "each kernel against its reference, and beside PyTorch's own", kernel_rows, 120
     ),

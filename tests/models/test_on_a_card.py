@@ -40,7 +40,8 @@ def restored(solver, spec, pixels, device):
 
 @pytest.mark.parametrize("kind", ["lean", "wan"])
 def test_a_recorded_stream_gives_the_same_pixels(kind):
-    pixels, given = moving(80), {}
+    # ten blocks: two places in the ring, each filled, launched, recorded and replayed twice
+    pixels, given = moving(9 + 9 * 12), {}
     for recorder in (None, CudaRecorder):
         student = small_student(kind, window_latents=6).for_device(CARD)
         student = replace(student.placed(WHOLE), new_recorder=recorder)
@@ -79,12 +80,13 @@ def test_flex_attention_is_compiled_for_more_shapes_than_torch_allows(monkeypatc
     from instantvir_kernels import dispatch
 
     monkeypatch.setenv("INSTANTVIR_KERNELS", "flex")
-    before = torch.cuda.max_memory_allocated()
-    for blocks in range(2, 14):
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    for blocks in range(2, 12):  # torch's limit is eight
         q, k, v = (
             torch.randn(1, 512 * blocks, 16, 64, device=CARD, dtype=torch.bfloat16)
             for _ in range(3)
         )
         dispatch.block_causal_attention(q, k, v, tokens_per_block=512)
-    every_score = 16 * (512 * 13) ** 2 * 4
+    every_score = 16 * (512 * 11) ** 2 * 4
     assert torch.cuda.max_memory_allocated() - before < every_score / 3
