@@ -9,7 +9,7 @@ from typing import Any
 from instantvir_cli import console
 from instantvir_cli.progress import Shown, shown_progress
 from instantvir_cli.restore import RestoreRequest
-from instantvir_cli.standard_streams import put
+from instantvir_cli.standard_streams import data_of_this_thread_alone, put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.farm.batch import rows_on_cluster
@@ -51,7 +51,7 @@ def rows_of_cluster(
         jobs, folder, setting_of(plan, request), request.farm.cluster, restore=restore,
         on_look=lines.show, say=console.warn,
     )  # fmt: skip
-    with closing(lines), closing(rows):
+    with data_of_this_thread_alone(), closing(lines), closing(rows):
         yield from rows
 
 

@@ -4,6 +4,10 @@ import errno
 import io
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO, cast
 
 from instantvir_models.errors import VideoWriteError
 
@@ -18,6 +22,29 @@ def occupy_closed() -> None:
             os.open(
                 os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY
             )  # the lowest that is free
+
+
+@contextmanager
+def data_of_this_thread_alone() -> Iterator[None]:
+    """While this lasts, what other threads print is dropped: Ray prints each death among the rows."""
+    if sys.stdout is None:
+        yield
+        return
+    with redirect_stdout(cast(TextIO, _OneThread(sys.stdout))):
+        yield
+
+
+class _OneThread:
+    """A stream that takes what the thread writes that made it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text) if threading.get_ident() == self._thread else len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def put(text: str) -> None:

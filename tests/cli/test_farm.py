@@ -1,11 +1,13 @@
 """`restore --shard`, `--split` and `--cluster` as a person types them; the cluster is played by a pool."""
 
 import json
+import threading
 
 import pytest
 from typer.testing import CliRunner
 
 from instantvir_cli.app import app
+from instantvir_cli.standard_streams import data_of_this_thread_alone, put
 from instantvir_models.media import open_video
 from tests.media_clips import make_clip
 
@@ -84,3 +86,15 @@ def test_a_cluster_needs_a_folder_and_is_no_other_kind_of_side_by_side(tapes, tm
     both = restore(tapes, "-o", f"{tmp_path}/out/", "--cluster", "auto", "--jobs", 2)
     assert both.exit_code == 2
     assert "`--jobs` is for one machine" in both.stderr
+
+
+def test_what_a_library_prints_from_a_thread_is_not_among_the_rows(capsys):
+    """Ray printed a page for each worker that died, and `--json` was no JSON."""
+    with data_of_this_thread_alone():
+        put("[")
+        library = threading.Thread(target=print, args=("(raylet) A worker died",))
+        library.start()
+        library.join()
+        put("]")
+    put("after")
+    assert capsys.readouterr().out == "[\n]\nafter\n"

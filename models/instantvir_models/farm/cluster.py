@@ -294,4 +294,5 @@ def _is_death(ray: Any, error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     """The last line that says something: Ray's errors are pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
+    said = lines[-1].partition(" Some common causes")[0] if lines else type(error).__name__
+    return said[:300]
