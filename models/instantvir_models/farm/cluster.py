@@ -4,6 +4,8 @@ Ray starts processes, moves jobs to them and notices when one dies; who works on
 Ray is imported only here, and only when a cluster is asked for.
 """
 
+import os
+import platform
 import secrets
 import socket
 from collections.abc import Callable, Iterator
@@ -43,6 +45,9 @@ SECONDS_TO_WONDER = 60
 """After which a person is told that none has."""
 
 SECONDS_BETWEEN_LOOKS = 0.5
+
+_TOKENS = f".instantvir-token-{platform.node()}-"
+"""How the files begin in which heads of this machine write what workers must see; their process follows."""
 
 MOST_DEATHS_IN_A_ROW = 20
 """Of workers, with nothing done in between; then it is not the videos."""
@@ -99,8 +104,9 @@ class RayPool:
         self._ray, self._setting, self._resources = ray, setting, resources
         self._head, self._folder, self._restore, self._say = head, folder, restore, say
         self._token = secrets.token_hex(16)
-        self._token_path = folder / f".instantvir-token-{self._token[:8]}"
         folder.mkdir(parents=True, exist_ok=True)
+        _forget_lost_heads(folder)
+        self._token_path = folder / f"{_TOKENS}{os.getpid()}"
         self._token_path.write_text(self._token, encoding="utf-8")
         self._slots = [self._started() for _ in range(size)]
         self._unanswered_seconds, self._deaths_in_a_row = 0.0, 0
@@ -210,6 +216,17 @@ class RayPool:
                 f"no worker has started within {SECONDS_TO_START} s",
                 hint=f"each asks for {self._resources}; see `ray status`",
             )
+
+
+def _forget_lost_heads(folder: Path) -> None:
+    """Remove what heads of this machine left there that were killed."""
+    for path in folder.glob(f"{_TOKENS}*"):
+        try:
+            os.kill(int(path.name.removeprefix(_TOKENS)), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (OSError, ValueError):
+            continue
 
 
 @contextmanager

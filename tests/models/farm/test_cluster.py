@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,13 @@ import pytest
 
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.farm.batch import rows_on_cluster
-from instantvir_models.farm.cluster import ClusterError, RayPool, connected, workers_of
+from instantvir_models.farm.cluster import (
+    _TOKENS,
+    ClusterError,
+    RayPool,
+    connected,
+    workers_of,
+)
 from instantvir_models.farm.manifest import NAME
 from instantvir_models.farm.work import SetAsideError
 from instantvir_models.farm.worker import Answer, Identity, Setting, Worker, restore_one
@@ -98,6 +105,19 @@ def test_nobody_waits_for_a_worker_that_does_not_say_how_far_it_is(tmp_path):
     assert set(ray.timeouts) == {0}
     ray.ready["how far"] = Progress(3, 6, 1.0)
     assert pool.progress() == {"w": ("a.mkv", Progress(3, 6, 1.0))}
+
+
+def test_the_token_of_a_head_that_was_killed_goes_with_the_next_run(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lost, other = (tmp_path / f"{_TOKENS}{pid}" for pid in (gone.pid, os.getppid()))
+    for path in (lost, other):
+        path.write_text("secret", encoding="utf-8")
+    head = Identity(version="0.4.0", weights_sha256=None, torch="2.13.0")
+    pool = RayPool(Answers(), SETTING, size=0, resources={}, head=head, folder=tmp_path)
+    assert not lost.exists()
+    pool.close()
+    assert list(tmp_path.iterdir()) == [other]  # of a head that still works
 
 
 def test_workers_may_take_minutes_to_begin_and_a_person_is_told(tmp_path):
