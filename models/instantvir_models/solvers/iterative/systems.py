@@ -7,11 +7,14 @@ there, is in `suite/systems.py` beside each name.
 from torch import Tensor
 
 from instantvir_models.operators.base import Operator
+from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.priors.base import Prior
 from instantvir_models.solvers.iterative.corrections import (
     Conjugate,
+    Descent,
     Guidance,
+    LevelProx,
     NormGuidance,
     Projection,
     Prox,
@@ -19,11 +22,19 @@ from instantvir_models.solvers.iterative.corrections import (
 from instantvir_models.solvers.iterative.levels import (
     at_times,
     quadratic,
+    shifted,
     spaced,
     strided,
     uniform,
 )
-from instantvir_models.solvers.iterative.loop import Draws, Iterative, Renoising, Start, predicted
+from instantvir_models.solvers.iterative.loop import (
+    Draws,
+    Iterative,
+    Renoising,
+    Start,
+    empty_frames,
+    predicted,
+)
 
 DPS_STEP_SIZE = 0.3
 DPS_STEP_SIZE_OF_MASKS = 0.5
@@ -40,6 +51,16 @@ DDNM_LEVELS, DDNM_ETA = 100, 0.85
 DIFFPIR_LEVELS = 100
 DIFFPIR_FRESH = {"deblur": 0.1, "sr": 0.25, "mask": 1.0}
 """Share of the fresh noise in variance."""
+
+FLOWDPS_LEVELS, FLOWDPS_SHIFT = 28, 4.0
+
+LVTINO_LEVELS = (0.757, 0.522, 0.375, 0.255, 0.125)
+LVTINO_NOISE_STD = 0.001
+"""Of its measurements: its weights of the data are for it."""
+LVTINO_WEIGHTS = 3539.0, 1363.0
+"""Of the data, at the first two levels and after."""
+LVTINO_START_WEIGHT = 200.0
+LVTINO_FLOW_STEPS = 4
 
 
 def dps(prior: Prior, degradation: Degradation, *, levels: int = 1000) -> Iterative:
@@ -117,8 +138,51 @@ def pigdm(prior: Prior, *, levels: int = 100, as_released: bool = True) -> Itera
     )
 
 
+def flowdps(prior: Prior) -> Iterative:
+    """FlowDPS (Kim et al., ICCV 2025; arXiv 2503.08136)."""
+    return Iterative(
+        prior=prior,
+        levels=shifted(FLOWDPS_LEVELS, FLOWDPS_SHIFT),
+        correction=Descent(),
+        renoising=Renoising("keep", "rising"),
+    )
+
+
+def lvtino(prior: Prior) -> Iterative:
+    """LVTINO without its image branch (Spagnoletti et al., arXiv 2510.01339).
+
+    It asks a consistency model, which gives samples; here a few steps of the probability flow do.
+    """
+    above, below = (LVTINO_NOISE_STD * weight**0.5 for weight in LVTINO_WEIGHTS)
+    return Iterative(
+        prior=prior,
+        levels=LVTINO_LEVELS,
+        correction=LevelProx(above, below, LVTINO_LEVELS[1]),
+        renoising=Renoising("keep", 1.0),
+        start=ConsistentStart(LVTINO_NOISE_STD * LVTINO_START_WEIGHT**0.5),
+        flow_steps=LVTINO_FLOW_STEPS,
+        returns_prediction=True,
+    )
+
+
 def _only_selects(operator: Operator) -> bool:
     return operator.only_selects and not operator.is_identity
+
+
+class ConsistentStart(Start):
+    """The frames nearest to mid-grey that explain y, with noise (LVTINO).
+
+    Args:
+        std: how far they may be from mid-grey.
+    """
+
+    def __init__(self, std: float) -> None:
+        self.std = std
+
+    def begun(self, measurement: Measurement, prior: Prior, level: float, draws: Draws) -> Tensor:
+        grey = empty_frames(measurement)
+        z = prior.encode(data_consistency(grey, measurement, estimate_std=self.std))
+        return (1 - level) * z + level * draws.fresh(z)
 
 
 class InvertedStart(Start):
