@@ -21,7 +21,6 @@ from instantvir_models.solvers.iterative.corrections import (
     Conjugate,
     Descent,
     Guidance,
-    LevelProx,
     NoCorrection,
     NormGuidance,
     Projection,
@@ -267,21 +266,19 @@ def lvtino_recursion(solver, measurement):
     y, q2 = measurement.y.flatten(), noise_variance(measurement)
     eye = torch.eye(SIZE, dtype=torch.float64)
 
-    def nearest_to(std):
-        weight = std**2 / q2
+    def nearest_to(weight):
         inverse = torch.linalg.inv(eye + weight * A.mT @ A)
         return inverse, weight * inverse @ A.mT @ y
 
     s = solver.levels[0]
-    mean = (1 - s) * nearest_to(solver.start.std)[1]
+    mean = (1 - s) * nearest_to(solver.start.weight)[1]
     covariance = s**2 * eye
     for s, after in zip(solver.levels, (*solver.levels[1:], 0.0), strict=True):
         G, g = down_the_flow(solver.prior, s, solver.flow_steps)
         mean, covariance = G @ mean + g, G @ covariance @ G.mT
         if after == 0:
             return mean, covariance
-        one = solver.correction
-        P, p = nearest_to(one.std_above if s >= one.level else one.std_below)
+        P, p = nearest_to(2 * solver.prior.error_std(noise_std(s)) ** 2 / q2)
         P, p = (1 - after) * P, (1 - after) * p
         mean, covariance = P @ mean + p, P @ covariance @ P.mT + after**2 * eye
     raise AssertionError("no levels")
@@ -290,7 +287,7 @@ def lvtino_recursion(solver, measurement):
 def lvtino_agreement(count):
     prior = correlated()
     measurement = measured(GaussianBlur(0.6), prior)
-    solver = replace(lvtino(prior), correction=LevelProx(0.5, 0.2, 0.5))
+    solver = lvtino(prior)
     found = moments(solver.solved(many(measurement, count)))
     expected = lvtino_recursion(solver, measurement)
     return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))

@@ -182,12 +182,12 @@ def _iterative(priors: Priors) -> tuple[System, ...]:
                 name="LVTINO", about="a video prior sampled at five noises, a closed-form step after each",
                 family=ITERATIVE, prior=of_video,
                 source="Spagnoletti, Almansa and Pereyra, arXiv 2510.01339",
-                settings="5 levels, weights of the data 3539 and 1363 at its noise",
+                settings="5 levels, start of weight 200",
                 deviations=(
                     "four steps of the probability flow; the original asks a consistency model once",
                     "no image prior between",
-                    "its weights are for a noise of 0.001; with other noise they are divided by its "
-                    "variance",
+                    "the data weigh as much as the prior's squared error over that of the noise; the "
+                    "original has weights that were searched for each task",
                     "as released: the frames before the last step come out",
                 ),
             ),

@@ -73,17 +73,15 @@ class Prox(PixelCorrection):
 
 
 @dataclass(frozen=True)
-class LevelProx(PixelCorrection):
-    """argmin |A x - y|^2 / q^2 + |x - x_0|^2 / std^2, one std for many noises, another for few (LVTINO)."""
+class ErrorProx(PixelCorrection):
+    """argmin |A x - y|^2 / q^2 + |x - x_0|^2 / error^2, for a sample x_0 of the prior (LVTINO).
 
-    std_above: float
-    std_below: float
-    level: float
-    """s from which on `std_above` counts."""
+    A sample is off by twice the squared error of the mean, of which the prior knows.
+    """
 
     def corrected_frames(self, x: Tensor, step: Step) -> Tensor:
-        std = self.std_above if step.prediction.level >= self.level else self.std_below
-        return data_consistency(x, step.measurement, estimate_std=std)
+        error = math.sqrt(2) * step.prior.error_std(step.prediction.std)
+        return data_consistency(x, step.measurement, estimate_std=error)
 
 
 @dataclass(frozen=True)

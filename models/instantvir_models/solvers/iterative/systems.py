@@ -7,14 +7,13 @@ there, is in `suite/systems.py` beside each name.
 from torch import Tensor
 
 from instantvir_models.operators.base import Operator
-from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.priors.base import Prior
 from instantvir_models.solvers.iterative.corrections import (
     Conjugate,
     Descent,
+    ErrorProx,
     Guidance,
-    LevelProx,
     NormGuidance,
     Projection,
     Prox,
@@ -32,7 +31,6 @@ from instantvir_models.solvers.iterative.loop import (
     Iterative,
     Renoising,
     Start,
-    empty_frames,
     predicted,
 )
 
@@ -55,10 +53,6 @@ DIFFPIR_FRESH = {"deblur": 0.1, "sr": 0.25, "mask": 1.0}
 FLOWDPS_LEVELS, FLOWDPS_SHIFT = 28, 4.0
 
 LVTINO_LEVELS = (0.757, 0.522, 0.375, 0.255, 0.125)
-LVTINO_NOISE_STD = 0.001
-"""Of its measurements: its weights of the data are for it."""
-LVTINO_WEIGHTS = 3539.0, 1363.0
-"""Of the data, at the first two levels and after."""
 LVTINO_START_WEIGHT = 200.0
 LVTINO_FLOW_STEPS = 4
 
@@ -153,13 +147,12 @@ def lvtino(prior: Prior) -> Iterative:
 
     It asks a consistency model, which gives samples; here a few steps of the probability flow do.
     """
-    above, below = (LVTINO_NOISE_STD * weight**0.5 for weight in LVTINO_WEIGHTS)
     return Iterative(
         prior=prior,
         levels=LVTINO_LEVELS,
-        correction=LevelProx(above, below, LVTINO_LEVELS[1]),
+        correction=ErrorProx(),
         renoising=Renoising("keep", 1.0),
-        start=ConsistentStart(LVTINO_NOISE_STD * LVTINO_START_WEIGHT**0.5),
+        start=ConsistentStart(LVTINO_START_WEIGHT),
         flow_steps=LVTINO_FLOW_STEPS,
         returns_prediction=True,
     )
@@ -170,18 +163,14 @@ def _only_selects(operator: Operator) -> bool:
 
 
 class ConsistentStart(Start):
-    """The frames nearest to mid-grey that explain y, with noise (LVTINO).
+    """The argmin of weight |A x - y|^2 + |x|^2, with noise (LVTINO)."""
 
-    Args:
-        std: how far they may be from mid-grey.
-    """
-
-    def __init__(self, std: float) -> None:
-        self.std = std
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
 
     def begun(self, measurement: Measurement, prior: Prior, level: float, draws: Draws) -> Tensor:
-        grey = empty_frames(measurement)
-        z = prior.encode(data_consistency(grey, measurement, estimate_std=self.std))
+        operator, weight = measurement.operator, self.weight
+        z = prior.encode(operator.solve(weight * operator.A_adjoint(measurement.y), weight))
         return (1 - level) * z + level * draws.fresh(z)
 
 
