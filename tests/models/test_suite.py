@@ -146,6 +146,14 @@ def test_what_failed_is_tried_again_and_so_is_a_solver_that_has_changed(tmp_path
     assert len(run(plan(other, initial("same")), tmp_path)[1]) == 1
 
 
+def test_who_goes_on_with_another_version_is_in_the_receipt(tmp_path):
+    run(plan(initial()), tmp_path)
+    for version, said in (("0", "0"), ("1", "0 and 1"), ("1", "0 and 1")):
+        receipt = replace(RECEIPT, instantvir=version)
+        suite = run_suite(plan(initial()), tmp_path, receipt, say=print)
+        assert suite.receipt.instantvir == said
+
+
 def test_a_folder_of_another_suite_is_refused(tmp_path):
     run(plan(initial()), tmp_path)
     with pytest.raises(UsageError, match="holds a suite of other clips"):
