@@ -130,10 +130,15 @@ def _one_evaluation(prior: CountedPrior) -> Solver[Any]:
 
 CLASSICAL_NAMES = {
     "initial estimate": "map",
+    "bicubic": "bicubic",
+    "Lanczos": "lanczos",
     "bicubic, consistent": "bicubic_consistent",
     "Wiener": "wiener",
+    "Richardson-Lucy": "richardson_lucy",
     "non-local means": "nlmeans",
+    "non-local means, 5 frames": "nlmeans_over_time",
     "Telea": "telea",
+    "biharmonic": "biharmonic",
 }
 
 
