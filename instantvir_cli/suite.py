@@ -28,12 +28,15 @@ from instantvir_models.suite.page import suite_page
 from instantvir_models.suite.peers import Peer
 from instantvir_models.suite.published import published
 from instantvir_models.suite.real import REAL_TASKS, real_case_of
-from instantvir_models.suite.results import Suite, SuiteReceipt, save_text
-from instantvir_models.suite.runner import PAPER_TASKS, SuitePlan, case_of, run_suite
+from instantvir_models.suite.results import Published, Suite, SuiteReceipt, SuiteTask, save_text
+from instantvir_models.suite.runner import PAPER_TASKS, MakeCase, SuitePlan, case_of, run_suite
 from instantvir_models.suite.systems import open_priors, paper_systems
 from instantvir_models.suite.tables import cells, csv_text, floor, header, losses, markdown, means
 
-SUITES = {"paper": (PAPER_TASKS, case_of, published()), "real": (REAL_TASKS, real_case_of, ())}
+SUITES: dict[str, tuple[tuple[SuiteTask, ...], MakeCase, tuple[Published, ...]]] = {
+    "paper": (PAPER_TASKS, case_of, published()),
+    "real": (REAL_TASKS, real_case_of, ()),
+}
 """What is done to clips, how, and what papers say of it."""
 
 SEED = 0

@@ -159,7 +159,8 @@ def _tape_soft(frame: Frames) -> Frames:
     light, red, blue = cv2.split(cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb))
     light = cv2.GaussianBlur(light, (0, 0), 1.2, sigmaY=0.4)
     red, blue = (cv2.GaussianBlur(c, (0, 0), 4, sigmaY=1) for c in (red, blue))
-    return cv2.cvtColor(cv2.merge([light, red, blue]), cv2.COLOR_YCrCb2RGB)
+    soft = cv2.cvtColor(cv2.merge([light, red, blue]), cv2.COLOR_YCrCb2RGB)
+    return np.asarray(soft, np.uint8)
 
 
 def _dusty(frames: Frames, rng: np.random.Generator) -> Frames:
@@ -178,9 +179,8 @@ def _cartoon(frame: Frames) -> Frames:
     levels = (flat // 24 * 24 + 12).astype(np.uint8)
     grey = cv2.medianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 5)
     lines = cv2.adaptiveThreshold(grey, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 9, 7)
-    return cv2.GaussianBlur(
-        np.where(lines[..., None] > 0, levels, 20).astype(np.uint8), (0, 0), 0.5
-    )
+    drawn = np.where(lines[..., None] > 0, levels, 20).astype(np.uint8)
+    return np.asarray(cv2.GaussianBlur(drawn, (0, 0), 0.5), np.uint8)
 
 
 def _gaussian(shape: tuple[int, ...], rng: np.random.Generator) -> Levels:

@@ -70,5 +70,5 @@ def _wanted(kind: Kind) -> TaskOptions:
 
 
 def _known(frames: list[Frame]) -> NDArray[np.bool_] | None:
-    masks = [frame.known for frame in frames]
-    return None if None in masks else np.stack(masks)
+    masks = [frame.known for frame in frames if frame.known is not None]
+    return np.stack(masks) if masks and len(masks) == len(frames) else None

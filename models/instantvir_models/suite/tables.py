@@ -28,7 +28,9 @@ class Mean:
     """Median over clips; likewise below."""
     cpu_seconds_per_frame: float | None
     times_slower: float | None
-    """CPU seconds of it over those of the student on the same clips; wall seconds of a peer."""
+    """CPU seconds of it over those of the student on the same clips, the median; wall seconds of a peer."""
+    times_slower_range: tuple[float, float] | None
+    """The least and the most of any clip."""
     psnr_ahead: float | None
     """By how much its PSNR is above the student's, in dB, over the clips that both did."""
     failure: str | None
@@ -50,6 +52,7 @@ def _mean(suite: Suite, solver: str, task: str) -> Mean:
     every = [row for row in suite.rows if (row.solver, row.task) == (solver, task)]
     rows = [row for row in every if row.failure is None]
     failed = next((row for row in every if row.failure is not None), None)
+    slower = _slower(suite, rows)
     return Mean(
         solver=solver,
         task=task,
@@ -60,7 +63,8 @@ def _mean(suite: Suite, solver: str, task: str) -> Mean:
         evaluations_per_frame=_median(rows, lambda row: row.evaluations_per_frame),
         seconds_per_frame=_median(rows, lambda row: row.seconds_per_frame),
         cpu_seconds_per_frame=_median(rows, lambda row: row.cpu_seconds_per_frame),
-        times_slower=_slower(suite, rows),
+        times_slower=float(np.median(slower)) if slower else None,
+        times_slower_range=(min(slower), max(slower)) if slower else None,
         psnr_ahead=_psnr_ahead(suite, rows),
         failure=None if rows or failed is None else failed.failure,
         is_refused=not rows and failed is not None and failed.is_refused,
@@ -118,14 +122,14 @@ def _median(rows: list[Row], of: Callable[[Row], float | None]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def _slower(suite: Suite, rows: list[Row]) -> float | None:
+def _slower(suite: Suite, rows: list[Row]) -> list[float]:
+    """By clip."""
     pairs = [
         (_cost(row), _cost(student))
         for row in rows
         if (student := suite.row(STUDENT, row.task, row.clip)) is not None
     ]
-    known = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
-    return float(np.median([mine / theirs for mine, theirs in known])) if known else None
+    return [mine / theirs for mine, theirs in pairs if mine and theirs]
 
 
 def _psnr_ahead(suite: Suite, rows: list[Row]) -> float | None:
@@ -175,6 +179,9 @@ def cells(suite: Suite, mean: Mean, *, in_short: bool = False) -> list[str]:
         empty = [""] * (len(header(suite, in_short=in_short)) - 3)
         return [mean.solver, said, *empty, f"0/{len(suite.clips)}"]
     slower = "" if mean.times_slower is None else f"{mean.times_slower:.3g}"
+    if mean.times_slower_range is not None and mean.clips > 1 and not in_short:
+        low, high = mean.times_slower_range
+        slower += f" ({low:.3g} to {high:.3g})"
     cost = mean.cpu_seconds_per_frame or mean.seconds_per_frame
     return [
         mean.solver,
