@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from damaged import LOSSLESS, decoded, h264
+from damaged import decoded
 from receipts import machine, write_result
 
 from instantvir_models.diagnosis.blur import doubt_about_blur
@@ -22,6 +22,7 @@ from instantvir_models.diagnosis.error_model import expected_codec_error
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import traces_of
 from instantvir_models.media import open_video, to_uint8, to_unit
+from instantvir_models.media.round_trip import LOSSLESS, h264
 from instantvir_models.operators.estimate_blur import EstimatedBlur, estimate_blur
 from instantvir_models.operators.measurement import LEVEL, Degradation, degrade
 from instantvir_models.operators.spec import parse_degradation

@@ -16,10 +16,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks.damaged import LOSSLESS, Encoder, Frames, h264, hevc, mjpeg, mpeg2, mpeg4, vp9
 from benchmarks.receipts import RESULTS, machine
 from instantvir_models.errors import InstantVIRError
 from instantvir_models.media import open_video
+from instantvir_models.media.round_trip import LOSSLESS, Encoder, Frames, h264, hevc, mpeg, vp9
 
 FLIPS, SEED, FRAMES, SIZE = 40, 18, 12, (48, 64)
 CAVLC = Encoder("h264 baseline", "libx264", (("preset", "veryfast"), ("x264-params", "cabac=0")))
@@ -30,10 +30,10 @@ HASHED = Encoder(
 AV1 = Encoder("av1", "libsvtav1", (("preset", "12"), ("svtav1-params", "lp=1")))
 PRORES = Encoder("prores", "prores_ks", pix_fmt="yuv422p10le")
 KINDS = [
-    *((encoder, container) for encoder in (h264(23), CAVLC, hevc(26), AV1, mpeg4(4))
+    *((encoder, container) for encoder in (h264(23), CAVLC, hevc(26), AV1, mpeg("mpeg4", 4))
       for container in ("mp4", "matroska")),
-    (HASHED, "mp4"), (vp9(30), "webm"), (vp9(30), "matroska"), (mpeg2(4), "mpegts"),
-    (PRORES, "mov"), (PRORES, "matroska"), (mjpeg(4), "avi"), (mjpeg(4), "matroska"),
+    (HASHED, "mp4"), (vp9(30), "webm"), (vp9(30), "matroska"), (mpeg("mpeg2video", 4), "mpegts"),
+    (PRORES, "mov"), (PRORES, "matroska"), (mpeg("mjpeg", 4), "avi"), (mpeg("mjpeg", 4), "matroska"),
     (LOSSLESS, "avi"), (LOSSLESS, "matroska"),
 ]  # fmt: skip
 SUFFIXES = {"matroska": "mkv", "mpegts": "ts"}

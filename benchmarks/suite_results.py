@@ -1,6 +1,6 @@
 """Keep the results of a suite, small: tables in the documentation, every row in `results/`.
 
-    instantvir benchmark --suite paper -o DIR        # goes on where it was; hours of two cores
+    instantvir benchmark --suite paper -o DIR        # or real; goes on where it was; hours of two cores
     python benchmarks/suite_results.py DIR
 
 Writes `results/suite_NAME.{json,csv}`, without films, and `docs/benchmarks/NAME.md`.
@@ -19,7 +19,7 @@ from instantvir_models.suite.tables import csv_text, markdown, means
 DOCS = RESULTS.parents[1] / "docs" / "benchmarks"
 
 PREFACE = """\
-Written by `benchmarks/suite_results.py` from a run of `instantvir benchmark --suite paper`; do not edit.
+Written by `benchmarks/suite_results.py` from a run of `instantvir benchmark --suite {name}`; do not edit.
 How to read it: [Benchmarks](index.md).
 """
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     suite = load_suite(parser.parse_args().folder)
     title, *rest = markdown(suite).split("\n")
-    page = "\n".join([title, "", PREFACE, *rest])
+    page = "\n".join([title, "", PREFACE.format(name=suite.name), *rest])
     (DOCS / f"{suite.name}.md").write_text(page, encoding="utf-8")
     (RESULTS / f"suite_{suite.name}.csv").write_text(csv_text(suite), encoding="utf-8")
     whole = {"suite": asdict(suite), "means": [asdict(mean) for mean in means(suite)]}

@@ -26,33 +26,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from damaged import (
-    LOSSLESS,
-    Encoder,
-    Frames,
-    grain,
-    h264,
-    hevc,
-    mjpeg,
-    mpeg2,
-    mpeg4,
-    sensor,
-    stored,
-    tape,
-    white,
-)
 from receipts import machine
 
 from instantvir_models.media import open_video
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.media.filters import filtered
+from instantvir_models.media.round_trip import Frames
 from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
 from instantvir_models.metrics.perceptual import Lpips, installed_lpips, load_lpips
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.run.restoration import restore
+from instantvir_models.suite.damage import smaller
+from instantvir_models.suite.kinds import KINDS, Kind
 
-WIDTH, HEIGHT, FRAMES = 320, 176, 6
+WIDTH, HEIGHT = 320, 176
 CLIPS_PER_KIND = 3
 SEED = 0
 TOLD_NOISE = (2, 4, 6.5, 10, 15)
@@ -75,25 +63,6 @@ FILTERS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """What people use, of those that give out a frame for each that they take and that PyAV's FFmpeg has
 (not hqdn3d, spp and pp7, which are under the GPL)."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of damage."""
-
-    name: str
-    damaged: Callable[[Frames, np.random.Generator], Frames]
-    encoder: Encoder
-    told: tuple[str, ...] = ("identity",)
-    """Operators that are tried, each with every noise."""
-    scale: int = 1
-    """How much smaller the file is than the clean clip."""
-    frames_per_picture: int = 1
-    """2 where a picture holds fields of two moments."""
-    pictures: int = FRAMES
-    """In the file."""
-    made: Callable[[Frames], Frames] | None = None
-    """What makes the clean picture of the clip; None where that is it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +109,7 @@ class Case:
     def path(self) -> Path:
         """The damaged file."""
         path = self.folder / "old.mkv"
-        frames = self.kind.damaged(self.clean, np.random.default_rng(SEED))
-        path.write_bytes(self.kind.encoder.encoded(frames))
+        path.write_bytes(self.kind.file(self.clean, SEED))
         return path
 
     @cached_property
@@ -182,123 +150,6 @@ class Case:
             cpu_seconds=seconds,
             said=result.said,
         )
-
-
-def kept(clean: Frames, rng: np.random.Generator) -> Frames:
-    """Nothing but the encoder."""
-    return clean
-
-
-def webcam(clean: Frames, rng: np.random.Generator) -> Frames:
-    """White noise of 6 levels."""
-    return stored(white(clean, 6, rng))
-
-
-def phone(clean: Frames, rng: np.random.Generator) -> Frames:
-    """Sensor noise, sharpened."""
-    return sharpened(stored(sensor(clean, 9, rng)), rng, amount=0.5)
-
-
-def vhs(clean: Frames, rng: np.random.Generator) -> Frames:
-    """Soft along rows, softer in colour, tape noise."""
-    levels = np.stack([_tape_soft(frame) for frame in clean])
-    return stored(tape(levels, 8, rng))
-
-
-def film(clean: Frames, rng: np.random.Generator) -> Frames:
-    """Soft, grain and dust."""
-    soft = np.stack([cv2.GaussianBlur(frame, (0, 0), 0.8) for frame in clean])
-    return _dusty(stored(grain(soft, 12, rng)), rng)
-
-
-def sharpened(clean: Frames, rng: np.random.Generator, *, amount: float = 1.2) -> Frames:
-    """Unsharp mask, as cameras and editors do it."""
-    soft = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.2) for frame in clean]).astype(np.float32)
-    return stored(clean + amount * (clean - soft))
-
-
-def out_of_focus(clean: Frames, rng: np.random.Generator) -> Frames:
-    """A disc of radius 3.5."""
-    rows, columns = np.indices((9, 9)) - 4
-    disc = np.clip(4.0 - np.hypot(rows, columns), 0, 1).astype(np.float32)
-    return _filtered(clean, disc)
-
-
-def shaken(clean: Frames, rng: np.random.Generator) -> Frames:
-    """A line of 11 pixels at 30 degrees."""
-    line = np.zeros((13, 13), np.float32)
-    dx, dy = 5 * np.cos(np.pi / 6), 5 * np.sin(np.pi / 6)
-    scaled = [round(16 * (6 + d)) for d in (-dx, dy, dx, -dy)]
-    cv2.line(line, (scaled[0], scaled[1]), (scaled[2], scaled[3]), 1, 1, cv2.LINE_AA, 4)
-    return _filtered(clean, line)
-
-
-def smaller(clean: Frames, factor: int, interpolation: int) -> Frames:
-    """By a factor."""
-    size = (clean.shape[2] // factor, clean.shape[1] // factor)
-    return np.stack([cv2.resize(frame, size, interpolation=interpolation) for frame in clean])
-
-
-def half(clean: Frames, rng: np.random.Generator) -> Frames:
-    """By two, bicubic without a filter before it."""
-    return smaller(clean, 2, cv2.INTER_CUBIC)
-
-
-def quarter(clean: Frames, rng: np.random.Generator) -> Frames:
-    """By four, area."""
-    return smaller(clean, 4, cv2.INTER_AREA)
-
-
-def woven(clean: Frames, rng: np.random.Generator) -> Frames:
-    """Half as many pictures, each of two moments: odd rows are one frame later."""
-    frames = clean[0::2].copy()
-    frames[:, 1::2] = clean[1::2, 1::2]
-    return frames
-
-
-def cartoon(clean: Frames) -> Frames:
-    """Flat colours and lines: what this makes of the clip is the clean picture."""
-    return np.stack([_cartoon(frame) for frame in clean])
-
-
-def screen(clean: Frames) -> Frames:
-    """Text and boxes that scroll."""
-    frames = np.full_like(clean, 245)
-    for t, frame in enumerate(frames):
-        frame[:, :60] = (40, 44, 60)
-        for line in range(12):
-            y = 14 + 15 * line - t
-            text = f"line {line}: value = {line * 7919 % 1000}"
-            cv2.putText(
-                frame, text, (70, y), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (20, 20, 20), 1, cv2.LINE_AA
-            )
-        cv2.rectangle(frame, (230, 60), (300, 110), (200, 30, 60), -1)
-    return frames
-
-
-KINDS = (
-    Kind("mjpeg webcam q18 noise 6", webcam, mjpeg(18)),
-    Kind("phone at night", phone, h264(27)),
-    Kind("vhs", vhs, mpeg2(6)),
-    Kind("film grain and dust", film, h264(20), ("identity", "dust")),
-    Kind("h264 crf 36", kept, h264(36)),
-    Kind("h264 crf 32", kept, h264(32)),
-    Kind("h264 crf 26", kept, h264(26)),
-    Kind("mpeg2 q16", kept, mpeg2(16)),
-    Kind("mpeg4 q14", kept, mpeg4(14)),
-    Kind("hevc crf 32", kept, hevc(32)),
-    Kind("out of focus 3.5", out_of_focus, h264(18), ("identity", "defocus:radius=3.5")),
-    Kind("motion blur 11", shaken, h264(18), ("identity", "motion:length=11,angle=150")),
-    Kind("over-sharpened", sharpened, h264(25)),
-    Kind("x2 bicubic", half, h264(24), ("down:factor=2,kernel=bicubic",), 2),
-    Kind("x4 area", quarter, h264(24), ("down:factor=4,kernel=area",), 4),
-    Kind("interlaced", woven, h264(20), frames_per_picture=2, pictures=12),
-    Kind("clean crf 16", kept, h264(16)),
-    Kind("lossless noise 10", lambda x, rng: stored(white(x, 10, rng)), LOSSLESS),
-    Kind("cartoon crf 28", kept, h264(28), made=cartoon),
-    Kind("screen crf 28", kept, h264(28), made=screen),
-    Kind("clean lossless", kept, LOSSLESS),
-)
 
 
 # --------------------------------------------------------------------------- methods
@@ -447,39 +298,6 @@ def frames_of(path: Path, count: int | None = None, *, fields: FieldChoice | Non
     """All frames, or the first few."""
     with open_video(path, other_streams=False, fields=fields) as reader:
         return np.stack([frame.pixels for frame in islice(reader, count)]).astype(np.uint8)
-
-
-def _filtered(clean: Frames, kernel: np.ndarray) -> Frames:
-    kernel = kernel / kernel.sum()
-    return np.stack([cv2.filter2D(f, -1, kernel, borderType=cv2.BORDER_REFLECT) for f in clean])
-
-
-def _tape_soft(frame: Frames) -> Frames:
-    light, red, blue = cv2.split(cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb))
-    light = cv2.GaussianBlur(light, (0, 0), 1.2, sigmaY=0.4)
-    red, blue = (cv2.GaussianBlur(c, (0, 0), 4, sigmaY=1) for c in (red, blue))
-    return cv2.cvtColor(cv2.merge([light, red, blue]), cv2.COLOR_YCrCb2RGB)
-
-
-def _dusty(frames: Frames, rng: np.random.Generator) -> Frames:
-    frames = frames.copy()
-    for frame in frames:
-        for _ in range(6):
-            x, y = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
-            axes = (int(rng.integers(1, 5)), int(rng.integers(1, 4)))
-            shade = int(rng.choice([12, 240]))
-            cv2.ellipse(frame, (x, y), axes, float(rng.integers(180)), 0, 360, (shade,) * 3, -1)
-    return frames
-
-
-def _cartoon(frame: Frames) -> Frames:
-    flat = cv2.bilateralFilter(cv2.bilateralFilter(frame, 9, 60, 9), 9, 60, 9)
-    levels = (flat // 24 * 24 + 12).astype(np.uint8)
-    grey = cv2.medianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 5)
-    lines = cv2.adaptiveThreshold(grey, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY, 9, 7)
-    return cv2.GaussianBlur(
-        np.where(lines[..., None] > 0, levels, 20).astype(np.uint8), (0, 0), 0.5
-    )
 
 
 # --------------------------------------------------------------------------- the table

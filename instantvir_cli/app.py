@@ -284,6 +284,7 @@ instantvir benchmark clip.mp4 --task sr --json
 instantvir benchmark clip.mp4 --task sr --baseline before.json
 instantvir benchmark --size 424x240,832x480 --threads 1,2 --report speed.html
 instantvir benchmark --suite paper -o results
+instantvir benchmark --suite real --clips mine/ --crop 320x176 -o results-real
 instantvir benchmark --roofline""",
 )
 @takes_groups

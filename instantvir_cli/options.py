@@ -578,9 +578,9 @@ class SuiteOptions:
     suite: Annotated[
         str | None,
         typer.Option(
-            help="paper: every system of its table, on the same clips and prior; slow, goes on where "
-            "it was",
-            autocompletion=completed(("paper",)),
+            help="paper: every system of its table, on the same clips and prior; real: the same on files "
+            "of which nothing is told; slow, goes on where it was",
+            autocompletion=completed(("paper", "real")),
         ),
     ] = None
     clips: Annotated[Path | None, typer.Option(help="Folder of clean videos; some are bundled")] = (

@@ -26,12 +26,18 @@ from instantvir_models.speed.meters import hardware
 from instantvir_models.suite.clips import CleanClip, bundled_clips, clips_of
 from instantvir_models.suite.page import suite_page
 from instantvir_models.suite.peers import Peer
-from instantvir_models.suite.results import Suite, SuiteReceipt, save_text
-from instantvir_models.suite.runner import PAPER_TASKS, SuitePlan, run_suite
+from instantvir_models.suite.published import published
+from instantvir_models.suite.real import REAL_TASKS, real_case_of
+from instantvir_models.suite.results import Published, Suite, SuiteReceipt, SuiteTask, save_text
+from instantvir_models.suite.runner import PAPER_TASKS, MakeCase, SuitePlan, case_of, run_suite
 from instantvir_models.suite.systems import open_priors, paper_systems
-from instantvir_models.suite.tables import cells, csv_text, header, losses, markdown, means
+from instantvir_models.suite.tables import cells, csv_text, floor, header, losses, markdown, means
 
-SUITES = ("paper",)
+SUITES: dict[str, tuple[tuple[SuiteTask, ...], MakeCase, tuple[Published, ...]]] = {
+    "paper": (PAPER_TASKS, case_of, published()),
+    "real": (REAL_TASKS, real_case_of, ()),
+}
+"""What is done to clips, how, and what papers say of it."""
 
 SEED = 0
 
@@ -41,18 +47,23 @@ def run_suite_command(
 ) -> None:
     """Do what is missing of the suite, write its tables, and print them."""
     if asked.suite not in SUITES:
-        raise UsageError(f"there is no suite called `{asked.suite}`", hint=f"there is {SUITES[0]}")
+        raise UsageError(
+            f"there is no suite called `{asked.suite}`", hint=f"there are {' and '.join(SUITES)}"
+        )
     if report is not None:
         check_page_name(report)
     threads = model.threads or 1
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
+    tasks, make_case, figures = SUITES[asked.suite]
     plan = SuitePlan(
         name=asked.suite,
         clips=_clips(asked),
         systems=paper_systems(open_priors(asked.prior), model=model.model),
         peers=tuple(Peer.read(text) for text in asked.peer or ()),
-        tasks=PAPER_TASKS,
+        tasks=tasks,
+        make_case=make_case,
+        published=figures,
         seed=SEED,
     )
     folder = asked.output or Path("suite")
@@ -130,15 +141,19 @@ def _print(suite: Suite) -> None:
             highlight=False,
             markup=False,
         )
+    if suite.published:
+        out.print(_published(suite), highlight=False, markup=False)
+    for sentence in filter(None, (floor(suite), *suite.missing)):
+        out.print(f"{sentence}.", highlight=False, markup=False)
+
+
+def _published(suite: Suite) -> str:
     figures = ", ".join(
         f"{f.system} {'<' if f.is_below else ''}{f.value:g}"
         for f in suite.published
         if f.measure == "frames_per_second"
     )
-    out.print(
+    return (
         f"The paper's own figures, not measured here (832x480, A100), FPS: {figures}; PSNR, LPIPS and FVD "
-        "are in results.md.",
-        highlight=False, markup=False,
-    )  # fmt: skip
-    for sentence in suite.missing:
-        out.print(f"{sentence}.", highlight=False, markup=False)
+        "are in results.md."
+    )

@@ -12,7 +12,7 @@ from torch import Tensor
 from instantvir_distill.clips import Clip
 from instantvir_distill.scenes import Photo, SceneSource
 from instantvir_models.media import to_uint8, to_unit
-from instantvir_models.media.round_trip import Lossy, h264, mpeg, round_trip
+from instantvir_models.media.round_trip import Encoder, h264, mpeg, round_trip
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Composition, Identity
@@ -120,7 +120,7 @@ class Sampler:
         coarseness = self.rng.uniform(0.4, 1.3) if self._is_one_of(COARSE_SHARE) else 0.0
         return self._measured(x, DENOISE, Identity(), noise_std, lossy=lossy, coarseness=coarseness)
 
-    def _codec(self) -> Lossy | None:
+    def _codec(self) -> Encoder | None:
         """What a part of the measurements goes through."""
         rng = self.rng
         if rng.random() >= self.lossy_fraction:
@@ -188,7 +188,7 @@ class Sampler:
         *,
         told: Operator | None = None,
         told_noise: float | None = None,
-        lossy: Lossy | None = None,
+        lossy: Encoder | None = None,
         coarseness: float = 0.0,
     ) -> Sample:
         """x degraded, stored as 8 bits or by `lossy`, and described a little wrongly.

@@ -29,7 +29,7 @@ from instantvir_models.checkpoints.load import load_student
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.media import to_uint8, to_unit
-from instantvir_models.media.round_trip import Lossy, h264, mpeg, round_trip
+from instantvir_models.media.round_trip import Encoder, h264, mpeg, round_trip
 from instantvir_models.operators.base import Operator
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Identity
@@ -62,7 +62,7 @@ class Column:
     name: str
     operator: str
     noise_levels: float
-    lossy: Lossy | None = None
+    lossy: Encoder | None = None
     """What it is stored by; told is then how far it is off, all in all."""
 
 

@@ -19,6 +19,7 @@ from instantvir_models.solvers.base import Window
 from instantvir_models.solvers.iterative import diffir2vr
 from instantvir_models.solvers.iterative.corrections import (
     Conjugate,
+    Descent,
     Guidance,
     NoCorrection,
     NormGuidance,
@@ -35,6 +36,7 @@ from instantvir_models.solvers.iterative.loop import (
     Start,
     Step,
     _detached,
+    sampled,
 )
 from instantvir_models.solvers.iterative.one_step import OneEvaluation
 from instantvir_models.solvers.iterative.red_diff import RedDiff
@@ -43,6 +45,8 @@ from instantvir_models.solvers.iterative.systems import (
     ddnm,
     diffpir,
     dps,
+    flowdps,
+    lvtino,
     pigdm,
     svi,
     vision_xl,
@@ -164,6 +168,29 @@ def guiding(measurement, correction):
     return corrected
 
 
+@dataclass(frozen=True)
+class SquaredDescent(Descent):
+    """Down |B (y - A x)|^2 / 2, which is affine."""
+
+    def loss(self, missed):
+        return missed.square().sum() / 2
+
+
+def descending(measurement, correction):
+    y, eye = measurement.y.flatten(), torch.eye(SIZE, dtype=torch.float64)
+    size = correction.step_size * (SIZE / correction.REFERENCE_VALUES) ** 0.5
+
+    def corrected(s, after, A, K):
+        B = A.mT  # of a blur
+        G, h = eye, torch.zeros(SIZE, dtype=torch.float64)
+        for _ in range(correction.steps):
+            M = eye - size * (B @ A).mT @ B @ A
+            G, h = M @ G, M @ h + size * (B @ A).mT @ B @ y
+        return (1 - s) * eye + s * G, s * h
+
+    return corrected
+
+
 def affine_cases():
     prior = correlated()
     mask, blur = Mask(KNOWN), GaussianBlur(0.6)
@@ -175,6 +202,7 @@ def affine_cases():
         prior=prior, levels=spaced(20), correction=Guidance(None, 0.3),
         renoising=Renoising("keep", "ancestral"),
     )  # fmt: skip
+    squared = SquaredDescent(50.0)
     return {
         "DDNM": (replace(ddnm(prior), **few), exact, projecting(exact)),
         "DDNM, noise": (
@@ -186,6 +214,9 @@ def affine_cases():
         ),
         "SVI": (svi(prior), exact, projecting(exact)),
         "PiGDM": (pigdm(prior, levels=20), blurred, guiding(blurred, Guidance(1.0, falls_off=True))),
+        "FlowDPS, squared": (
+            replace(flowdps(prior), correction=squared), blurred, descending(blurred, squared)
+        ),
         "DPS, squared": (dps_squared, noisy, guiding(noisy, Guidance(None, 0.3))),
     }  # fmt: skip
 
@@ -197,7 +228,7 @@ def agreement(name, count):
     return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))
 
 
-AFFINE = ["DDNM", "DDNM, noise", "DiffPIR", "SVI", "PiGDM", "DPS, squared"]
+AFFINE = ["DDNM", "DDNM, noise", "DiffPIR", "SVI", "PiGDM", "FlowDPS, squared", "DPS, squared"]
 
 
 @pytest.mark.parametrize("name", AFFINE)
@@ -209,6 +240,102 @@ def test_an_affine_solver_equals_its_matrix_recursion(name):
 @pytest.mark.parametrize("name", AFFINE)
 def test_an_affine_solver_equals_its_matrix_recursion_closely(name):
     assert agreement(name, 200_000) < 3e-3
+
+
+# ---------------------------------------------------------------------- samples for means: LVTINO
+
+
+def down_the_flow(prior, level, steps):
+    """(G, g): what `sampled` makes of x_t is G x_t + g."""
+    m, C, eye = prior.mean.flatten(), prior.covariance, torch.eye(SIZE, dtype=torch.float64)
+    G, g = eye, torch.zeros(SIZE, dtype=torch.float64)
+    for index in range(steps):
+        s, below = (level * (steps - i) / steps for i in (index, index + 1))
+        a = 1 - s
+        K = a * C @ torch.linalg.inv(a**2 * C + s**2 * eye)
+        k = m - a * K @ m
+        F = (1 - below) * K + below * (eye - a * K) / s
+        f = (1 - below) * k - below * a * k / s
+        G, g = F @ G, F @ g + f
+    return G, g
+
+
+def lvtino_recursion(solver, measurement):
+    """Mean and covariance of what it returns, by matrices."""
+    A = matrix_of(measurement.operator.A, solver.prior.mean)
+    y, q2 = measurement.y.flatten(), noise_variance(measurement)
+    eye = torch.eye(SIZE, dtype=torch.float64)
+
+    def nearest_to(weight):
+        inverse = torch.linalg.inv(eye + weight * A.mT @ A)
+        return inverse, weight * inverse @ A.mT @ y
+
+    s = solver.levels[0]
+    mean = (1 - s) * nearest_to(solver.start.weight)[1]
+    covariance = s**2 * eye
+    for s, after in zip(solver.levels, (*solver.levels[1:], 0.0), strict=True):
+        G, g = down_the_flow(solver.prior, s, solver.flow_steps)
+        mean, covariance = G @ mean + g, G @ covariance @ G.mT
+        if after == 0:
+            return mean, covariance
+        P, p = nearest_to(2 * solver.prior.error_std(noise_std(s)) ** 2 / q2)
+        P, p = (1 - after) * P, (1 - after) * p
+        mean, covariance = P @ mean + p, P @ covariance @ P.mT + after**2 * eye
+    raise AssertionError("no levels")
+
+
+def lvtino_agreement(count):
+    prior = correlated()
+    measurement = measured(GaussianBlur(0.6), prior)
+    solver = lvtino(prior)
+    found = moments(solver.solved(many(measurement, count)))
+    expected = lvtino_recursion(solver, measurement)
+    return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))
+
+
+def test_lvtino_equals_its_matrix_recursion():
+    assert lvtino_agreement(20_000) < 3e-3 * 10**0.5
+
+
+@pytest.mark.slow
+def test_lvtino_equals_its_matrix_recursion_closely():
+    assert lvtino_agreement(200_000) < 3e-3
+
+
+def test_lvtino_of_an_exact_measurement_samples_around_it():
+    """A = I without noise: what comes out is what the flow makes of the noised measurement."""
+    prior = correlated()
+    measurement = measured(Identity(), prior, 0.0)
+    solver = lvtino(prior)
+    draws = Draws(solver.seed, is_shared=False)
+    noise = [draws.fresh(measurement.y) for _ in solver.levels][-1]
+    x_t = (1 - solver.levels[-1]) * measurement.y + solver.levels[-1] * noise
+    expected = sampled(prior, x_t, solver.levels[-1], solver.flow_steps).z_0
+    torch.testing.assert_close(solver.solved(measurement), expected, atol=1e-3, rtol=0)
+
+
+def test_a_sample_down_the_flow_has_the_spread_that_a_mean_lacks():
+    prior = correlated()
+    x_t = 0.1 * prior.mean + 0.9 * drawn(20_000, *SHAPE, seed=7) + 0.1 * (
+        torch.linalg.cholesky(prior.covariance) @ drawn(SIZE, 20_000, seed=8)
+    ).mT.reshape(20_000, *SHAPE)  # fmt: skip
+    spread = {n: moments(sampled(prior, x_t, 0.9, n).z_0)[1].trace() for n in (1, 40)}
+    wanted = prior.covariance.trace()
+    assert spread[1] < 0.2 * wanted
+    assert 0.9 * wanted < spread[40] < 1.02 * wanted
+
+
+def test_flowdps_goes_a_fixed_way_towards_an_exact_measurement():
+    """A = I: the slope of a norm is 1 long, and three steps are three lengths, however far y is."""
+    prior = correlated()
+    measurement = measured(Identity(), prior, 0.0)
+    correction, level = Descent(step_size=2.0), 0.6
+    z_0 = measurement.y + drawn(1, *SHAPE, seed=5)
+    step = Step(Prediction(z_0, z_0, level), measurement, prior, 0.5)
+    moved = correction.corrected(step) - z_0
+    length = 3 * 2.0 * (SIZE / correction.REFERENCE_VALUES) ** 0.5
+    towards = (measurement.y - z_0) / (measurement.y - z_0).norm()
+    torch.testing.assert_close(moved, level * length * towards, atol=1e-9, rtol=0)
 
 
 # ---------------------------------------------------------------------- who reaches the posterior
@@ -342,17 +469,21 @@ def all_solvers(prior, degradation):
         "DDNM": ddnm(prior),
         "DiffPIR": diffpir(prior, degradation),
         "PiGDM": pigdm(prior),
+        "FlowDPS": flowdps(prior),
+        "LVTINO": lvtino(prior),
     }
 
 
-@pytest.mark.parametrize("name", ["DPS", "SVI", "DDNM", "DiffPIR", "PiGDM"])
+@pytest.mark.parametrize("name", ["DPS", "SVI", "DDNM", "DiffPIR", "PiGDM", "FlowDPS", "LVTINO"])
 def test_without_a_measurement_the_prior_is_sampled(name):
     prior = correlated()
     measurement = measured(Nothing(), prior, 0.1)
     solver = replace(all_solvers(prior, measurement.degradation)[name], is_clipped=False)
     mean, covariance = moments(solver.solved(many(measurement, 4000)))
     assert distance(mean, prior.mean.flatten()) < 0.15
-    shrinks = 0.5 if name in {"DDNM", "DiffPIR"} else 0.3  # eta re-noises means: solvers.md, 0.2
+    shrinks = (
+        0.5 if name in {"DDNM", "DiffPIR", "FlowDPS"} else 0.3
+    )  # eta re-noises means: solvers.md, 0.2
     assert distance(covariance, prior.covariance) < shrinks
 
 
@@ -629,7 +760,7 @@ def test_where_nothing_is_seen_the_prior_is_not_asked():
     dps(prior, measurement.degradation, levels=30).solved(measurement)  # gradients of nothing are 0
 
 
-@pytest.mark.parametrize("name", ["DPS", "SVI", "DDNM", "DiffPIR", "PiGDM"])
+@pytest.mark.parametrize("name", ["DPS", "SVI", "DDNM", "DiffPIR", "PiGDM", "FlowDPS", "LVTINO"])
 def test_the_same_seed_gives_the_same_video(name):
     prior = correlated()
     window = Window.whole(measured(Mask(KNOWN), prior))

@@ -12,6 +12,7 @@ import torch
 
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.media import EncoderSettings, Frame, create_video
+from instantvir_models.metrics.fvd import frechet_distance
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.priors.base import ErrorTable
 from instantvir_models.priors.flow import FlowConfig, FlowNetwork, FlowPrior, ImagePrior
@@ -22,6 +23,7 @@ from instantvir_models.suite.clips import CleanClip, bundled_clips, clips_of
 from instantvir_models.suite.counting import CountedPrior
 from instantvir_models.suite.measuring import Meter
 from instantvir_models.suite.peers import Peer, PeerError
+from instantvir_models.suite.published import published
 from instantvir_models.suite.results import SuiteReceipt, SuiteSolver, load_film, load_suite
 from instantvir_models.suite.runner import PAPER_TASKS, SuitePlan, case_of, run_suite
 from instantvir_models.suite.systems import (
@@ -34,7 +36,16 @@ from instantvir_models.suite.systems import (
     open_priors,
     paper_systems,
 )
-from instantvir_models.suite.tables import cells, csv_text, header, losses, markdown, means
+from instantvir_models.suite.tables import (
+    cells,
+    csv_text,
+    floor,
+    header,
+    losses,
+    markdown,
+    means,
+    true_features,
+)
 
 RECEIPT = SuiteReceipt(
     command="instantvir benchmark --suite paper", instantvir="0", python="3", torch="2", cpu="x",
@@ -146,6 +157,14 @@ def test_what_failed_is_tried_again_and_so_is_a_solver_that_has_changed(tmp_path
     assert len(run(plan(other, initial("same")), tmp_path)[1]) == 1
 
 
+def test_who_goes_on_with_another_version_is_in_the_receipt(tmp_path):
+    run(plan(initial()), tmp_path)
+    for version, said in (("0", "0"), ("1", "0 and 1"), ("1", "0 and 1")):
+        receipt = replace(RECEIPT, instantvir=version)
+        suite = run_suite(plan(initial()), tmp_path, receipt, say=print)
+        assert suite.receipt.instantvir == said
+
+
 def test_a_folder_of_another_suite_is_refused(tmp_path):
     run(plan(initial()), tmp_path)
     with pytest.raises(UsageError, match="holds a suite of other clips"):
@@ -170,7 +189,7 @@ def test_all_solvers_get_the_same_measurement():
 
 def test_tables_say_who_is_ahead_and_what_the_papers_say(tmp_path):
     better, worse = system("mine", named_solver("nlmeans")), system(STUDENT, named_solver("map"))
-    suite, _ = run(plan(worse, better), tmp_path)
+    suite, _ = run(plan(worse, better, published=published()), tmp_path)
     ahead = losses(suite, "denoise")
     assert ahead[0].startswith("mine: PSNR dB")
     text = markdown(suite)
@@ -187,6 +206,37 @@ def test_tables_say_who_is_ahead_and_what_the_papers_say(tmp_path):
     lines = list(csv.DictReader(io.StringIO(csv_text(suite))))
     assert [line["solver"] for line in lines] == [STUDENT, "mine"]
     assert float(lines[1]["psnr"]) == suite.rows[1].metrics["psnr"]
+
+
+# ---------------------------------------------------------------------- FVD
+
+
+def long_clip(name, seed):
+    return replace(clip(name, seed), frames=clip(name, seed).frames.repeat(5, 0)[:9])
+
+
+def test_fvd_stands_beside_what_the_truth_is_off_itself(tmp_path, monkeypatch):
+    def network(frames):
+        return np.array([[frames.mean(), frames.std()]])
+
+    monkeypatch.setattr("instantvir_models.suite.measuring.installed_i3d", lambda: network)
+    clips = tuple(long_clip(name, seed) for seed, name in enumerate("abcd"))
+    suite, _ = run(plan(initial(), clips=clips), tmp_path)
+    (mean,) = means(suite)
+    assert mean.metrics["fvd"] > 0
+    restored = np.array([row.features[0] for row in suite.rows])
+    assert mean.metrics["fvd"] == frechet_distance(restored, true_features(suite))
+    text = markdown(suite)
+    assert "| FVD |" in text
+    assert "FVD is of 4 windows of up to 16 frames, and the two halves of the truth" in text
+    fewer = replace(suite, rows=suite.rows[:3])
+    assert "fvd" not in means(fewer)[0].metrics  # it is of all clips or of none
+
+
+def test_clips_too_short_for_fvd_are_told(tmp_path):
+    suite, _ = run(plan(initial()), tmp_path)
+    assert "looks at 9 frames or more, clips have 2" in suite.missing[-1]
+    assert floor(suite) is None
 
 
 # ---------------------------------------------------------------------- peers
@@ -302,6 +352,8 @@ def test_every_system_of_the_paper_restores_through_a_session(task, tmp_path):
     assert by["SVI"].evaluations_per_frame == 14
     assert by["VISION-XL"].evaluations_per_frame == 8 + 7 / 2  # seven of one frame of two
     assert by["DiffIR2VR-Zero"].evaluations_per_frame == 50
+    assert by["LVTINO"].evaluations_per_frame == 5 * 4
+    assert by["FlowDPS"].evaluations_per_frame == 20  # eight of 28 levels are beyond the prior
     assert by[STUDENT].evaluations_per_frame == 1
     assert by["teacher, one evaluation"].evaluations_per_frame == 1
 

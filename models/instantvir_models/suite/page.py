@@ -26,7 +26,6 @@ from instantvir_models.report.strips import Strips, fitted_strips, heat_strip, l
 from instantvir_models.suite.results import (
     Curve,
     Frames,
-    Measure,
     MeasuredClip,
     Row,
     Suite,
@@ -34,7 +33,7 @@ from instantvir_models.suite.results import (
     load_film,
 )
 from instantvir_models.suite.systems import STUDENT
-from instantvir_models.suite.tables import DIGITS, Mean, losses, means
+from instantvir_models.suite.tables import DIGITS, Mean, floor, losses, means, measures_there
 
 BUDGET_BYTES = 3_400_000
 """Text that the pictures of a page may take; with maps, tables and Chart.js a page stays below 5 MB."""
@@ -57,12 +56,18 @@ def suite_page(suite: Suite, folder: Path) -> Page:
     """
     return Page(
         title=f"instantvir benchmark: suite {suite.name}",
-        lead="Every solver restored the same measurements of the same clips, one after the other, on one machine.",
+        lead=_lead(suite),
         facts=_facts(suite),
         warnings=(*_unfinished(suite), *suite.missing),
         sections=tuple(_sections(suite, folder)),
         receipt=_receipt(suite),
     )
+
+
+def _lead(suite: Suite) -> str:
+    said = "Every solver restored the same measurements of the same clips, one after the other, on one machine."
+    distance = floor(suite)
+    return said if distance is None else f"{said} {distance}."
 
 
 def _facts(suite: Suite) -> dict[str, str]:
@@ -117,7 +122,7 @@ def _results(suite: Suite, task: str) -> Iterator[Item]:
 
 def _means(suite: Suite, task: str) -> Table:
     """A row for each solver that did any clip, and one for what nobody has restored."""
-    measured = _measured(suite)
+    measured = measures_there(suite)
     columns = (
         Column(label="solver"),
         *(
@@ -159,12 +164,6 @@ def _means(suite: Suite, task: str) -> Table:
     )
 
 
-def _measured(suite: Suite) -> list[Measure]:
-    """Measures that some row has."""
-    there = {name for row in suite.rows for name in row.metrics}
-    return [measure for measure in suite.measures if measure.name in there]
-
-
 def _cost(mean: Mean) -> float | None:
     """Seconds a frame: of the CPU, or of a peer the whole command."""
     return mean.cpu_seconds_per_frame or mean.seconds_per_frame
@@ -174,7 +173,7 @@ def _of_measurement(suite: Suite, task: str) -> Iterator[tuple[Cell, ...]]:
     """The row of what nobody has restored; none where there is no truth to compare it with."""
     clips = [m for m in suite.measured if m.task == task and m.metrics]
     if clips:
-        values = ([c.metrics.get(m.name) for c in clips] for m in _measured(suite))
+        values = ([c.metrics.get(m.name) for c in clips] for m in measures_there(suite))
         yield (MEASUREMENT, *(_mean(of) for of in values), None, None, None, None, len(clips))
 
 

@@ -60,16 +60,28 @@ class Peer:
         )
 
     def restored(
-        self, y: Frames, task: str, size: tuple[int, int], frames_per_second: float
+        self,
+        y: Frames,
+        task: str,
+        size: tuple[int, int],
+        frames_per_second: float,
+        *,
+        file: bytes | None = None,
     ) -> Frames:
         """What it makes of frames y, as frames of `size` (height, width).
+
+        Args:
+            file: the video that they are of, which it is given; without losses if there is none.
 
         Raises:
             PeerError: if it fails, or does not write a video of that size and length.
         """
         with tempfile.TemporaryDirectory(prefix="instantvir-peer-") as folder:
             given, made = Path(folder) / "in.mkv", Path(folder) / "out.mkv"
-            _write(y, given, frames_per_second)
+            if file is None:
+                _write(y, given, frames_per_second)
+            else:
+                given.write_bytes(file)
             self._call({"{in}": str(given), "{out}": str(made), "{task}": task})
             return _read(made, (len(y), *size, 3))
 

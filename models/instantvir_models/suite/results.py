@@ -31,6 +31,10 @@ Frames = NDArray[np.uint8]
 """[T, H, W, 3] RGB."""
 
 
+Features = tuple[tuple[float, ...], ...]
+"""What the network of FVD sees, a row for each window of frames; empty where it saw nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Film:
     """A short video on disk."""
@@ -71,7 +75,7 @@ class SuiteTask:
     name: str
     about: str
     spec: str
-    """The degradation as `parse_degradation` reads it."""
+    """The degradation as `parse_degradation` reads it; of real files, how they were stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,8 @@ class MeasuredClip:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Of the measurement itself, enlarged by pixel repetition where it is smaller; empty without truth."""
     curves: tuple[Curve, ...] = ()
+    told: str = ""
+    """The degradation that solvers are told of, where the task does not tell it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +157,15 @@ class Row:
     cpu_seconds_per_frame: float | None = None
     stages: tuple[Stage, ...] = ()
     film: Film | None = None
+    features: Features = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFeatures:
+    """What the network of FVD sees in a clean clip."""
+
+    clip: str
+    features: Features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +212,7 @@ class Suite:
     tasks: tuple[SuiteTask, ...]
     solvers: tuple[SuiteSolver, ...]
     measured: tuple[MeasuredClip, ...] = ()
+    truth: tuple[ClipFeatures, ...] = ()
     rows: tuple[Row, ...] = ()
     published: tuple[Published, ...] = ()
     missing: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.media import to_uint8, to_unit
@@ -20,13 +21,14 @@ from instantvir_models.solvers.base import WHOLE_CLIP, Solver
 from instantvir_models.suite.clips import CleanClip
 from instantvir_models.suite.measuring import MEASURES, Measured, Meter
 from instantvir_models.suite.peers import Peer, PeerError
-from instantvir_models.suite.published import published
 from instantvir_models.suite.results import (
     FILMS_FOLDER,
     SUITE_FILE,
+    ClipFeatures,
     Film,
     Frames,
     MeasuredClip,
+    Published,
     Row,
     Stage,
     Suite,
@@ -50,6 +52,41 @@ PAPER_TASKS = tuple(
 )
 
 
+@dataclass(frozen=True)
+class Case:
+    """A clip as a task damages it, and what is known of that."""
+
+    task: SuiteTask
+    clip: CleanClip
+    y: Frames
+    measurement: Measurement
+    """Of y as it is stored, 8 bits."""
+    known: NDArray[np.bool_] | None = None
+    """[T, h, w], False where a frame shows what is not of the clip; None where it is the same in all."""
+    keep_detail: float = 0.0
+    """Part of the fine contrast that stays everywhere."""
+    is_unchanged: bool = False
+    """Whether it is better left as it is, by everybody."""
+    file: bytes | None = None
+    """The damaged video, where it was one; None where y is all there is."""
+    told: str = ""
+    """The degradation that solvers are told of, where the task does not tell it."""
+
+
+def case_of(task: SuiteTask, clip: CleanClip, seed: int) -> Case:
+    """A clip as a task measures it, stored as 8 bits; the same noise and holes for every solver."""
+    height, width = clip.size
+    shape = ClipShape(num_frames=1, height=height, width=width)
+    degradation = parse_degradation(task.spec, shape=shape)
+    generator = torch.Generator().manual_seed(seed)
+    y = to_uint8(degrade(to_unit(clip.frames), degradation, generator=generator).y)
+    return Case(task, clip, y, Measurement(to_unit(y), degradation))
+
+
+MakeCase = Callable[[SuiteTask, CleanClip, int], Case]
+"""A clip as a task damages it with a seed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SuitePlan:
     """What is to be compared."""
@@ -59,23 +96,15 @@ class SuitePlan:
     systems: tuple[System, ...]
     peers: tuple[Peer, ...] = ()
     tasks: tuple[SuiteTask, ...] = PAPER_TASKS
+    make_case: MakeCase = case_of
+    published: tuple[Published, ...] = ()
+    """Figures of papers, to stand beside."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         names = [system.about.name for system in self.systems] + [peer.name for peer in self.peers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"two solvers are called {', '.join(twice)}", hint="rename the peer")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A clip as a task damages it."""
-
-    task: SuiteTask
-    clip: CleanClip
-    y: Frames
-    measurement: Measurement
-    """Of y as it is stored, 8 bits."""
 
 
 def run_suite(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, *, say: Say) -> Suite:
@@ -109,13 +138,15 @@ def _begun(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, meter: Meter) -
         solvers=tuple(
             [system.about for system in plan.systems] + [peer.about for peer in plan.peers]
         ),
-        published=published(),
-        missing=meter.missing,
+        published=plan.published,
+        missing=meter.missing(min(len(clip.frames) for clip in plan.clips)),
     )
     if not (folder / SUITE_FILE).is_file():
         _refuse_other_files(folder)
         _write_clips(plan, folder)
-        fresh = dataclasses.replace(fresh, measured=_measured_clips(plan, folder, meter))
+        fresh = dataclasses.replace(
+            fresh, measured=_measured_clips(plan, folder, meter), truth=_truths(plan, meter)
+        )
         save_suite(fresh, folder)
         return fresh
     before = load_suite(folder)
@@ -127,9 +158,18 @@ def _begun(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, meter: Meter) -
         )
     same = {solver.name for solver in before.solvers if solver in fresh.solvers}
     rows = [r for r in before.rows if r.solver in same and (r.failure is None or r.is_refused)]
-    fresh = dataclasses.replace(fresh, measured=before.measured, receipt=before.receipt)
+    went_on = _both(before.receipt, receipt)
+    fresh = dataclasses.replace(
+        fresh, measured=before.measured, truth=before.truth, receipt=went_on
+    )
     save_suite(fresh, folder)
     return dataclasses.replace(fresh, rows=tuple(rows))
+
+
+def _both(before: SuiteReceipt, now: SuiteReceipt) -> SuiteReceipt:
+    """That of the beginning, with all versions that had part in it."""
+    versions = dict.fromkeys([*before.instantvir.split(" and "), now.instantvir])
+    return dataclasses.replace(before, instantvir=" and ".join(versions))
 
 
 def _refuse_other_files(folder: Path) -> None:
@@ -163,7 +203,7 @@ def _order(plan: SuitePlan) -> Iterator[tuple[str, str, str]]:
 
 
 def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip: str) -> Row:
-    case = case_of(
+    case = plan.make_case(
         next(t for t in plan.tasks if t.name == task),
         next(c for c in plan.clips if c.name == clip),
         plan.seed,
@@ -171,7 +211,9 @@ def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip
     row = Row(solver=name, task=task, clip=clip)
     system = next((s for s in plan.systems if s.about.name == name), None)
     try:
-        if system is not None:
+        if case.is_unchanged:
+            result = _left(case, name)
+        elif system is not None:
             result = _by_system(case, system)
         else:
             result = _by_peer(case, next(p for p in plan.peers if p.name == name))
@@ -189,7 +231,17 @@ def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip
         metrics=found.metrics,
         curves=found.curves,
         film=save_film(restored, folder, name, task, clip),
+        features=meter.features(restored),
     )
+
+
+def _left(case: Case, name: str) -> tuple[Frames, Row]:
+    """What is not touched, at no cost."""
+    row = Row(
+        solver=name, task=case.task.name, clip=case.clip.name, evaluations_per_frame=0.0,
+        seconds_per_frame=0.0, cpu_seconds_per_frame=0.0,
+    )  # fmt: skip
+    return case.y, row
 
 
 def _by_system(case: Case, system: System) -> tuple[Frames, Row]:
@@ -233,10 +285,12 @@ def _stages(seconds: dict[str, float], made: Made, count: int) -> tuple[Stage, .
 
 def _restored(case: Case, solver: Solver[Any]) -> tuple[Frames, dict[str, float]]:
     """Frames as `restore` makes them, and the seconds of each stage."""
+    height, width = case.y.shape[1:3]
     session = Session(
-        solver, case.measurement.degradation, height=case.y.shape[1], width=case.y.shape[2]
-    )
-    restored = np.concatenate([session.push(case.y), session.flush()])
+        solver, case.measurement.degradation, height=height, width=width,
+        keep_detail=case.keep_detail,
+    )  # fmt: skip
+    restored = np.concatenate([session.push(case.y, case.known), session.flush()])
     report = session.report
     return restored, {
         "convert": report.convert_seconds,
@@ -248,7 +302,9 @@ def _restored(case: Case, solver: Solver[Any]) -> tuple[Frames, dict[str, float]
 
 def _by_peer(case: Case, peer: Peer) -> tuple[Frames, Row]:
     started = time.perf_counter()
-    restored = peer.restored(case.y, case.task.name, case.clip.size, case.clip.frames_per_second)
+    restored = peer.restored(
+        case.y, case.task.name, case.clip.size, case.clip.frames_per_second, file=case.file
+    )
     seconds = (time.perf_counter() - started) / len(restored)
     row = Row(
         solver=peer.name, task=case.task.name, clip=case.clip.name, seconds_per_frame=seconds,
@@ -262,19 +318,15 @@ def _frames_per_block(system: System, case: Case) -> int | None:
     return None if count in (1, WHOLE_CLIP) else count
 
 
-def case_of(task: SuiteTask, clip: CleanClip, seed: int) -> Case:
-    """A clip as a task measures it, stored as 8 bits; the same noise and holes for every solver."""
-    height, width = clip.size
-    shape = ClipShape(num_frames=1, height=height, width=width)
-    degradation = parse_degradation(task.spec, shape=shape)
-    generator = torch.Generator().manual_seed(seed)
-    y = to_uint8(degrade(to_unit(clip.frames), degradation, generator=generator).y)
-    return Case(task, clip, y, Measurement(to_unit(y), degradation))
+def _truths(plan: SuitePlan, meter: Meter) -> tuple[ClipFeatures, ...]:
+    """What the network of FVD sees in the clean clips."""
+    seen = ((clip.name, meter.features(clip.frames)) for clip in plan.clips)
+    return tuple(ClipFeatures(clip=name, features=features) for name, features in seen if features)
 
 
 def _measured_clips(plan: SuitePlan, folder: Path, meter: Meter) -> tuple[MeasuredClip, ...]:
     return tuple(
-        _measured_clip(case_of(task, clip, plan.seed), folder, meter)
+        _measured_clip(plan.make_case(task, clip, plan.seed), folder, meter)
         for task in plan.tasks
         for clip in plan.clips
     )
@@ -291,6 +343,7 @@ def _measured_clip(case: Case, folder: Path, meter: Meter) -> MeasuredClip:
         film=film,
         metrics=found.metrics,
         curves=found.curves,
+        told=case.told,
     )
 
 

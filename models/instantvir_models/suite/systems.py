@@ -16,7 +16,16 @@ from instantvir_models.solvers.base import Solver
 from instantvir_models.solvers.iterative.diffir2vr import DiffIR2VR
 from instantvir_models.solvers.iterative.one_step import OneEvaluation
 from instantvir_models.solvers.iterative.red_diff import RedDiff
-from instantvir_models.solvers.iterative.systems import ddnm, diffpir, dps, pigdm, svi, vision_xl
+from instantvir_models.solvers.iterative.systems import (
+    ddnm,
+    diffpir,
+    dps,
+    flowdps,
+    lvtino,
+    pigdm,
+    svi,
+    vision_xl,
+)
 from instantvir_models.solvers.registry import METHODS, named_solver
 from instantvir_models.suite.counting import CountedPrior
 from instantvir_models.suite.results import SuiteSolver
@@ -121,10 +130,15 @@ def _one_evaluation(prior: CountedPrior) -> Solver[Any]:
 
 CLASSICAL_NAMES = {
     "initial estimate": "map",
+    "bicubic": "bicubic",
+    "Lanczos": "lanczos",
     "bicubic, consistent": "bicubic_consistent",
     "Wiener": "wiener",
+    "Richardson-Lucy": "richardson_lucy",
     "non-local means": "nlmeans",
+    "non-local means, 5 frames": "nlmeans_over_time",
     "Telea": "telea",
+    "biharmonic": "biharmonic",
 }
 
 
@@ -167,6 +181,35 @@ def _iterative(priors: Priors) -> tuple[System, ...]:
                 deviations=(*grey, DAMPED, "no evaluation at time 0 after the last step"),
             ),
             lambda _: _asking(image, svi), 14,
+        ),
+        System(
+            SuiteSolver(
+                name="LVTINO", about="a video prior sampled at five noises, a closed-form step after each",
+                family=ITERATIVE, prior=of_video,
+                source="Spagnoletti, Almansa and Pereyra, arXiv 2510.01339",
+                settings="5 levels, start of weight 200",
+                deviations=(
+                    "four steps of the probability flow; the original asks a consistency model once",
+                    "no image prior between",
+                    "the data weigh as much as the prior's squared error over that of the noise; the "
+                    "original has weights that were searched for each task",
+                    "as released: the frames before the last step come out",
+                ),
+            ),
+            lambda _: _asking(video, lvtino), 20,
+        ),
+        System(
+            SuiteSolver(
+                name="FlowDPS", about="steps down the norm of what is missed, faded out as noise falls",
+                family=ITERATIVE, prior=of_image, source="Kim, Kim and Ye, ICCV 2025, arXiv 2503.08136",
+                settings="28 steps, shift 4, 3 steps of 15",
+                deviations=(
+                    "the step grows with the root of the number of values, so that it is the same as for "
+                    "its latents",
+                    "no guidance by a prompt: this prior reads none", *grey,
+                ),
+            ),
+            lambda _: _asking(image, flowdps), 20,
         ),
         System(
             SuiteSolver(

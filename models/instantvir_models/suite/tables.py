@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 
+from instantvir_models.metrics.fvd import WINDOW, frechet_distance, split_half_floor
+from instantvir_models.suite.measuring import FVD
 from instantvir_models.suite.results import Measure, Row, Suite
 from instantvir_models.suite.systems import STUDENT
 
@@ -25,7 +28,9 @@ class Mean:
     """Median over clips; likewise below."""
     cpu_seconds_per_frame: float | None
     times_slower: float | None
-    """CPU seconds of it over those of the student on the same clips; wall seconds of a peer."""
+    """CPU seconds of it over those of the student on the same clips, the median; wall seconds of a peer."""
+    times_slower_range: tuple[float, float] | None
+    """The least and the most of any clip."""
     psnr_ahead: float | None
     """By how much its PSNR is above the student's, in dB, over the clips that both did."""
     failure: str | None
@@ -47,19 +52,63 @@ def _mean(suite: Suite, solver: str, task: str) -> Mean:
     every = [row for row in suite.rows if (row.solver, row.task) == (solver, task)]
     rows = [row for row in every if row.failure is None]
     failed = next((row for row in every if row.failure is not None), None)
+    slower = _slower(suite, rows)
     return Mean(
         solver=solver,
         task=task,
         clips=len(rows),
-        metrics={m.name: mean for m in suite.measures if (mean := _of(rows, m.name)) is not None},
+        metrics={
+            m.name: value for m in suite.measures if (value := _value(suite, rows, m)) is not None
+        },
         evaluations_per_frame=_median(rows, lambda row: row.evaluations_per_frame),
         seconds_per_frame=_median(rows, lambda row: row.seconds_per_frame),
         cpu_seconds_per_frame=_median(rows, lambda row: row.cpu_seconds_per_frame),
-        times_slower=_slower(suite, rows),
+        times_slower=float(np.median(slower)) if slower else None,
+        times_slower_range=(min(slower), max(slower)) if slower else None,
         psnr_ahead=_psnr_ahead(suite, rows),
         failure=None if rows or failed is None else failed.failure,
         is_refused=not rows and failed is not None and failed.is_refused,
     )
+
+
+def _value(suite: Suite, rows: list[Row], measure: Measure) -> float | None:
+    return _distance(suite, rows) if measure.name == FVD else _of(rows, measure.name)
+
+
+LEAST_WINDOWS = 4
+"""Without two in each half nothing can be said of the truth itself."""
+
+
+def _distance(suite: Suite, rows: list[Row]) -> float | None:
+    """FVD of all clips together; None where one is not there, or where they are too few."""
+    restored = [features for row in rows for features in row.features]
+    truth = true_features(suite)
+    if len(truth) < LEAST_WINDOWS or len(restored) != len(truth):
+        return None
+    return frechet_distance(np.array(restored), truth)
+
+
+def true_features(suite: Suite) -> NDArray[np.float64]:
+    """What the network of FVD sees in all clean clips, a row for each window."""
+    return np.array([features for seen in suite.truth for features in seen.features])
+
+
+def floor(suite: Suite) -> str | None:
+    """A sentence: what FVD is worth here; None where it is not there."""
+    truth = true_features(suite)
+    if len(truth) < LEAST_WINDOWS:
+        return None
+    return (
+        f"FVD is of {len(truth)} windows of up to {WINDOW} frames, and the two halves of the truth are "
+        f"{split_half_floor(truth):.0f} apart: what differs by less says nothing"
+    )
+
+
+def measures_there(suite: Suite) -> list[Measure]:
+    """Those that some solver has."""
+    there = {name for row in suite.rows for name in row.metrics}
+    there |= {FVD} if floor(suite) is not None else set()
+    return [measure for measure in suite.measures if measure.name in there]
 
 
 def _of(rows: list[Row], measure: str) -> float | None:
@@ -73,14 +122,14 @@ def _median(rows: list[Row], of: Callable[[Row], float | None]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def _slower(suite: Suite, rows: list[Row]) -> float | None:
+def _slower(suite: Suite, rows: list[Row]) -> list[float]:
+    """By clip."""
     pairs = [
         (_cost(row), _cost(student))
         for row in rows
         if (student := suite.row(STUDENT, row.task, row.clip)) is not None
     ]
-    known = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
-    return float(np.median([mine / theirs for mine, theirs in known])) if known else None
+    return [mine / theirs for mine, theirs in pairs if mine and theirs]
 
 
 def _psnr_ahead(suite: Suite, rows: list[Row]) -> float | None:
@@ -102,7 +151,7 @@ def shown(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-DIGITS = {"ssim": 4, "lpips_alex": 4, "lpips_vgg": 4}
+DIGITS = {"ssim": 4, "lpips_alex": 4, "lpips_vgg": 4, "fvd": 0}
 
 
 IN_SHORT = ("psnr", "lpips_alex", "frame_difference_psnr")
@@ -130,6 +179,9 @@ def cells(suite: Suite, mean: Mean, *, in_short: bool = False) -> list[str]:
         empty = [""] * (len(header(suite, in_short=in_short)) - 3)
         return [mean.solver, said, *empty, f"0/{len(suite.clips)}"]
     slower = "" if mean.times_slower is None else f"{mean.times_slower:.3g}"
+    if mean.times_slower_range is not None and mean.clips > 1 and not in_short:
+        low, high = mean.times_slower_range
+        slower += f" ({low:.3g} to {high:.3g})"
     cost = mean.cpu_seconds_per_frame or mean.seconds_per_frame
     return [
         mean.solver,
@@ -146,10 +198,8 @@ def cells(suite: Suite, mean: Mean, *, in_short: bool = False) -> list[str]:
 
 
 def _shown_measures(suite: Suite, in_short: bool) -> list[Measure]:
-    """Those that some row has."""
-    there = {name for row in suite.rows for name in row.metrics}
-    there &= set(IN_SHORT) if in_short else there
-    return [measure for measure in suite.measures if measure.name in there]
+    there = measures_there(suite)
+    return [measure for measure in there if measure.name in IN_SHORT] if in_short else there
 
 
 def losses(suite: Suite, task: str) -> list[str]:
@@ -200,12 +250,20 @@ def markdown(suite: Suite) -> str:
             *table(header(suite), [cells(suite, m) for m in by_task if m.task == task.name]),
             "",
         ]
+        lines += _told(suite, task.name)
         lines += ["Ahead of the student, on the clips that both did:", ""]
         lines += [f"- {sentence}" for sentence in losses(suite, task.name)]
         lines += [""]
-    lines += ["## What the papers say", "", *_published(suite), ""]
+    if suite.published:
+        lines += ["## What the papers say", "", *_published(suite), ""]
     lines += ["## Who takes part", "", *_who(suite), ""]
     return "\n".join(lines)
+
+
+def _told(suite: Suite, task: str) -> list[str]:
+    """What was found in each clip, where nothing was told."""
+    told = [f"{m.clip} `{m.told}`" for m in suite.measured if m.task == task and m.told]
+    return [f"Found: {', '.join(told)}.", ""] if told else []
 
 
 def table(head: list[str], body: Iterable[list[str]]) -> list[str]:
@@ -235,14 +293,12 @@ def _introduction(suite: Suite) -> list[str]:
         f"{receipt.torch}, {receipt.cpu}, {receipt.cores} cores, {receipt.threads} threads, begun "
         f"{receipt.started}. Seconds are CPU seconds of this process, so that others on the machine "
         "do not count.",
-        *[f"\n{sentence}." for sentence in suite.missing],
+        *[f"\n{sentence}." for sentence in (floor(suite), *suite.missing) if sentence],
     ]
 
 
 def _published(suite: Suite) -> list[str]:
     figures = suite.published
-    if not figures:
-        return ["Nothing."]
     columns = [(task, m) for m in ("psnr", "lpips", "fvd") for task in ("inpaint", "sr", "deblur")]
     head = ["system (the paper's figures)", *(f"{m.upper()} {task}" for task, m in columns), "FPS"]
     body = []
@@ -270,7 +326,7 @@ def csv_text(suite: Suite) -> str:
     """One line for each row."""
     plain = [
         field.name for field in fields(Row)
-        if field.name not in {"metrics", "curves", "stages", "film"}
+        if field.name not in {"metrics", "curves", "stages", "film", "features"}
     ]  # fmt: skip
     names = [measure.name for measure in suite.measures]
     out = io.StringIO()

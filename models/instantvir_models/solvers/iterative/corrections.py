@@ -73,6 +73,18 @@ class Prox(PixelCorrection):
 
 
 @dataclass(frozen=True)
+class ErrorProx(PixelCorrection):
+    """argmin |A x - y|^2 / q^2 + |x - x_0|^2 / error^2, for a sample x_0 of the prior (LVTINO).
+
+    A sample is off by twice the squared error of the mean, of which the prior knows.
+    """
+
+    def corrected_frames(self, x: Tensor, step: Step) -> Tensor:
+        error = math.sqrt(2) * step.prior.error_std(step.prediction.std)
+        return data_consistency(x, step.measurement, estimate_std=error)
+
+
+@dataclass(frozen=True)
 class Conjugate(PixelCorrection):
     """`steps` of conjugate gradients on A^T A x = A^T y from x_0, stopped early (SVI, VISION-XL).
 
@@ -171,8 +183,7 @@ class NormGuidance:
         prediction, next_std = step.prediction, noise_std(step.next_level)
         with torch.enable_grad():
             x_0 = step.x_0()
-            norm = left(x_0, step.measurement).square().sum((2, 3, 4)).clamp_min(1e-24).sqrt().sum()
-            gradient = _gradient(norm, prediction.x_t)
+            gradient = _gradient(norms(left(x_0, step.measurement)).sum(), prediction.x_t)
         # a step in the coordinates of DDPM, x / sqrt(1 + r^2), carried over to those of x_0
         ddpm = math.sqrt((1 + prediction.std**2) * (1 + next_std**2)) / (1 + prediction.std)
         return prediction.z_0.detach() - self._size(x_0) * ddpm * gradient
@@ -180,6 +191,58 @@ class NormGuidance:
     def _size(self, x_0: Tensor) -> float:
         pixels = x_0.shape[-2] * x_0.shape[-1]
         return self.step_size * math.sqrt(pixels / self.REFERENCE_PIXELS) * 1000 / self.levels
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Steps down |B (y - A x)| of each frame, the norm, from z_0; then z_0 + s (what they found - z_0) (FlowDPS).
+
+    B is A^+ where pixels are chosen or made smaller, else A^T. Steps are for `REFERENCE_VALUES` of a
+    signal, and grow with the root of how many there are; the slope of a norm is 1 long, however far it is.
+    """
+
+    step_size: float = 15.0
+    steps: int = 3
+
+    REFERENCE_VALUES = 16 * 96 * 96
+    """A latent of 768x768 pixels."""
+
+    @property
+    def follows_gradients(self) -> bool:
+        return False
+
+    def corrected(self, step: Step) -> Tensor:
+        z_0, level = step.prediction.z_0, step.prediction.level
+        z, size = z_0, self._size(z_0)
+        for _ in range(self.steps):
+            z = z - size * self._slope(z, step)
+        return (1 - level) * z_0 + level * z
+
+    def loss(self, missed: Tensor) -> Tensor:
+        """What is gone down, of B (y - A x)."""
+        return norms(missed).sum()
+
+    def _slope(self, z: Tensor, step: Step) -> Tensor:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            return _gradient(self.loss(brought_back(z, step)), z)
+
+    def _size(self, z: Tensor) -> float:
+        return self.step_size * math.sqrt(z[0, 0].numel() / self.REFERENCE_VALUES)
+
+
+def brought_back(z: Tensor, step: Step) -> Tensor:
+    """B (y - A x) of frames x that are z."""
+    operator = step.measurement.operator
+    missed = left(step.prior.decode(z), step.measurement)
+    if operator.only_selects or operator.traits.scale > 1:
+        return operator.A_dagger(missed)
+    return operator.A_adjoint(missed)
+
+
+def norms(x: Tensor) -> Tensor:
+    """|x| of each frame, [B, T]; its slope is 0 at 0."""
+    return x.square().sum((2, 3, 4)).clamp_min(1e-24).sqrt()
 
 
 def _pulled_back(x_0: Tensor, x_t: Tensor, pull: Tensor) -> Tensor:

@@ -68,3 +68,8 @@ def quadratic(count: int) -> tuple[float, ...]:
 def uniform(count: int, largest: float = 0.999) -> tuple[float, ...]:
     """`count` levels at equal distances on the flow path, from `largest` down, 0 left out."""
     return tuple(largest * (count - i) / count for i in range(count))
+
+
+def shifted(count: int, shift: float, largest: float = 0.999) -> tuple[float, ...]:
+    """`count` levels, equal distances bent towards noise: s = c u / (1 + (c - 1) u) for a shift c."""
+    return tuple(shift * u / (1 + (shift - 1) * u) for u in uniform(count, largest))

@@ -32,7 +32,7 @@ class Prediction:
     x_t: Tensor
     """(1 - s) z_0 + s e, of the shape of the prior's signal; with a gradient where one is wanted."""
     z_0: Tensor
-    """E[z_0 | x_t]."""
+    """E[z_0 | x_t], or a sample of what it may be."""
     level: float
     """s."""
 
@@ -78,16 +78,17 @@ class Renoising:
     """The second idea: which noise is added on the way to the next level."""
 
     kind: Literal["keep", "refit"]
-    eta: float | Literal["ancestral"] = 0.0
-    """Share of it that is fresh, 0 to 1; `ancestral` is that of DDPM, which depends on the levels."""
+    eta: float | Literal["ancestral", "rising"] = 0.0
+    """Share of it that is fresh, 0 to 1; `ancestral` is that of DDPM, which depends on the levels;
+    `rising` is sqrt(1 - s'), the more the less noise is left (FlowDPS)."""
     is_shared: bool = False
     """Whether all frames get the same fresh noise, and the same to start from."""
 
     def fresh_share(self, level: float, next_level: float) -> float:
         """eta between two levels."""
-        if self.eta != "ancestral":
-            return self.eta
-        return math.sqrt(1 - (noise_std(next_level) / noise_std(level)) ** 2)
+        if self.eta == "ancestral":
+            return math.sqrt(1 - (noise_std(next_level) / noise_std(level)) ** 2)
+        return math.sqrt(1 - next_level) if self.eta == "rising" else self.eta
 
     def noisy(
         self, z_c: Tensor, prediction: Prediction, next_level: float, draws: "Draws"
@@ -153,6 +154,16 @@ def predicted(
     return Prediction(x_t, z_0, level)
 
 
+def sampled(prior: Prior, x_t: Tensor, level: float, steps: int) -> Prediction:
+    """One z_0 that may be behind x_t: down its probability flow in `steps` equal steps of s."""
+    x = x_t
+    for index in range(steps):
+        here, below = (level * (steps - i) / steps for i in (index, index + 1))
+        prediction = predicted(prior, x, here)
+        x = (1 - below) * prediction.z_0 + below * prediction.noise
+    return Prediction(x_t, x, level)
+
+
 @dataclass(frozen=True)
 class Start:
     """Where a loop begins: pure noise."""
@@ -170,6 +181,8 @@ class Iterative(Solver[None]):
         levels: falling, of the flow path; after the last comes 0.
         returns_prediction: the last prediction comes out, not what its correction makes of it.
         is_clipped: whether predicted frames are cut to [-1, 1].
+        flow_steps: steps down the probability flow that a prediction is: of one it is the mean of what
+            may be behind x_t, of more a sample, without gradients.
         seed: of all noise: the same seed, the same video.
     """
 
@@ -180,6 +193,7 @@ class Iterative(Solver[None]):
     start: Start = Start()
     returns_prediction: bool = False
     is_clipped: bool = False
+    flow_steps: int = 1
     seed: int = 0
 
     @property
@@ -205,6 +219,8 @@ class Iterative(Solver[None]):
         return self.prior.decode(x_t)
 
     def _predicted(self, x_t: Tensor, level: float) -> Prediction:
+        if self.flow_steps > 1:
+            return sampled(self.prior, x_t, level, self.flow_steps)
         wanted = self.correction.follows_gradients
         found = predicted(self.prior, x_t, level, follows_gradients=wanted)
         if not self.is_clipped:

@@ -11,6 +11,8 @@ from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.priors.base import Prior
 from instantvir_models.solvers.iterative.corrections import (
     Conjugate,
+    Descent,
+    ErrorProx,
     Guidance,
     NormGuidance,
     Projection,
@@ -19,11 +21,18 @@ from instantvir_models.solvers.iterative.corrections import (
 from instantvir_models.solvers.iterative.levels import (
     at_times,
     quadratic,
+    shifted,
     spaced,
     strided,
     uniform,
 )
-from instantvir_models.solvers.iterative.loop import Draws, Iterative, Renoising, Start, predicted
+from instantvir_models.solvers.iterative.loop import (
+    Draws,
+    Iterative,
+    Renoising,
+    Start,
+    predicted,
+)
 
 DPS_STEP_SIZE = 0.3
 DPS_STEP_SIZE_OF_MASKS = 0.5
@@ -40,6 +49,12 @@ DDNM_LEVELS, DDNM_ETA = 100, 0.85
 DIFFPIR_LEVELS = 100
 DIFFPIR_FRESH = {"deblur": 0.1, "sr": 0.25, "mask": 1.0}
 """Share of the fresh noise in variance."""
+
+FLOWDPS_LEVELS, FLOWDPS_SHIFT = 28, 4.0
+
+LVTINO_LEVELS = (0.757, 0.522, 0.375, 0.255, 0.125)
+LVTINO_START_WEIGHT = 200.0
+LVTINO_FLOW_STEPS = 4
 
 
 def dps(prior: Prior, degradation: Degradation, *, levels: int = 1000) -> Iterative:
@@ -117,8 +132,46 @@ def pigdm(prior: Prior, *, levels: int = 100, as_released: bool = True) -> Itera
     )
 
 
+def flowdps(prior: Prior) -> Iterative:
+    """FlowDPS (Kim et al., ICCV 2025; arXiv 2503.08136)."""
+    return Iterative(
+        prior=prior,
+        levels=shifted(FLOWDPS_LEVELS, FLOWDPS_SHIFT),
+        correction=Descent(),
+        renoising=Renoising("keep", "rising"),
+    )
+
+
+def lvtino(prior: Prior) -> Iterative:
+    """LVTINO without its image branch (Spagnoletti et al., arXiv 2510.01339).
+
+    It asks a consistency model, which gives samples; here a few steps of the probability flow do.
+    """
+    return Iterative(
+        prior=prior,
+        levels=LVTINO_LEVELS,
+        correction=ErrorProx(),
+        renoising=Renoising("keep", 1.0),
+        start=ConsistentStart(LVTINO_START_WEIGHT),
+        flow_steps=LVTINO_FLOW_STEPS,
+        returns_prediction=True,
+    )
+
+
 def _only_selects(operator: Operator) -> bool:
     return operator.only_selects and not operator.is_identity
+
+
+class ConsistentStart(Start):
+    """The argmin of weight |A x - y|^2 + |x|^2, with noise (LVTINO)."""
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def begun(self, measurement: Measurement, prior: Prior, level: float, draws: Draws) -> Tensor:
+        operator, weight = measurement.operator, self.weight
+        z = prior.encode(operator.solve(weight * operator.A_adjoint(measurement.y), weight))
+        return (1 - level) * z + level * draws.fresh(z)
 
 
 class InvertedStart(Start):
