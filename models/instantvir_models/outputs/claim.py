@@ -29,6 +29,9 @@ from instantvir_models.outputs.rule import check_writable, refuse
 
 logger = logging.getLogger(__name__)
 
+PRIVATE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+"""How a file of ours is opened: through no link, and closed in programs that are started."""
+
 ENDING = ".instantvir"
 """How the names of the hidden folders end."""
 
@@ -350,7 +353,7 @@ def _swept(orphan: Path) -> None:
     if not (orphan / LOCK).exists():
         orphan.rmdir()  # nothing is in it, or its owner has just made it
         return
-    lock = os.open(orphan / LOCK, os.O_RDWR | _PRIVATE)
+    lock = os.open(orphan / LOCK, os.O_RDWR | PRIVATE)
     try:
         if _is_locked_by_us(lock, orphan):
             size = _bytes_in(orphan)
@@ -383,7 +386,7 @@ def _try_to_hold(folder: Path) -> int | None:
     except FileExistsError:
         _refuse_foreign(folder)
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _PRIVATE, 0o600)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
     except FileNotFoundError:  # its owner has just ended
         return None
     try:
@@ -522,6 +525,3 @@ def _moved_to_free_name(made: Path, folder: Path) -> Path:
             move_new(made, place)
             return place
     raise AssertionError
-
-
-_PRIVATE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
