@@ -235,6 +235,17 @@ def test_an_interruption_between_lock_and_claim_leaves_nothing(tmp_path, monkeyp
         assert hidden_folder(tmp_path / "out.mp4").exists()
 
 
+def test_an_interruption_before_anybody_has_the_claim_leaves_nothing(tmp_path):
+    """The name stayed taken until the end of the program, of which a notebook may have none."""
+    with pytest.raises(TypeError):  # between the end of `claim` and what its caller does with it
+        claim(tmp_path / "out.mp4") + 1
+    assert os.listdir(tmp_path) == []
+    kept = claim(tmp_path / "out.mp4")
+    kept.keep()
+    del kept
+    assert claim(tmp_path / "out.mp4", adopts=True).is_adopted
+
+
 def test_where_nothing_can_be_locked_the_owner_is_asked_for(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", refused(errno.ENOLCK))
