@@ -5,7 +5,7 @@ import torch
 from skimage.restoration import inpaint_biharmonic
 
 from instantvir_models.errors import UsageError
-from instantvir_models.operators.base import CG_TOLERANCE
+from instantvir_models.operators.base import CG_TOLERANCE, Operator, separable
 from instantvir_models.operators.blur import (
     Defocus,
     GaussianBlur,
@@ -142,6 +142,27 @@ def test_solve_solves_the_normal_equation(name, weight):
     is_closed = isinstance(operator, Mask) or operator.mode_steps(Grid(SHAPE[1], *SHAPE[-2:]))
     tolerance = 2 * CG_TOLERANCE if is_closed is None else 1e-9
     assert relative(v + weight * operator.A_adjoint(operator.A(v)), b) < tolerance
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_nearest_solves_its_normal_equation(name):
+    operator, x_hat, weight = OPERATORS[name](), random_video(), 3.0
+    y = operator.A(random_video().flip(-1))
+    x = operator.nearest_to(x_hat, y, weight)
+    left = x + weight * operator.A_adjoint(operator.A(x))
+    right = x_hat + weight * operator.A_adjoint(y)
+    assert relative(left, right) < 2 * CG_TOLERANCE
+
+
+def test_enlarging_by_cells_equals_its_modes():
+    """What is known of the area average by heart, against the matrices that everything goes by."""
+    for factor in (2, 3, 4):
+        operator, x = Downsample(factor), random_video()
+        rows, columns = operator._matrices(*x.shape[-2:])
+        y = separable(x, rows, columns)
+        assert relative(operator.A(x), y) < 1e-12
+        assert relative(operator.A_adjoint(y), separable(y, rows.mT, columns.mT)) < 1e-12
+        assert relative(operator.solve(x, 7.0), Operator.solve(operator, x, 7.0)) < 1e-9
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,8 @@ from instantvir_models.operators.conjugate_gradients import conjugate_gradients
 from instantvir_models.operators.modes import (
     Grid,
     Steps,
+    adjoint,
+    are_gains,
     energy_before,
     from_modes,
     most_probable,
@@ -128,6 +130,22 @@ class Operator(ABC):
         return from_modes(
             shrunk(steps, to_modes(b, over_time=over_time), weight), over_time=over_time
         )
+
+    def nearest_to(self, x_hat: Tensor, y: Tensor, weight: Tensor | float) -> Tensor:
+        """argmin_x weight |A x - y|^2 + |x - x_hat|^2: (I + weight A^T A)^-1 (x_hat + weight A^T y).
+
+        Args:
+            x_hat: [B, T, C, H, W].
+            y: [B, T, C, h, w].
+            weight: non-negative number or scalar tensor.
+        """
+        steps = self.mode_steps(Grid(x_hat.shape[1], *x_hat.shape[-2:]))
+        if steps is None or not are_gains(steps):
+            return self.solve(x_hat + weight * self.A_adjoint(y), weight)
+        over_time = self.temporal_radius > 0
+        b = to_modes(x_hat, over_time=over_time)
+        b = b + weight * adjoint(steps, to_modes(y, over_time=over_time))
+        return from_modes(shrunk(steps, b, weight), over_time=over_time)
 
     def A_dagger(self, y: Tensor) -> Tensor:
         """The video of least energy that explains y, [B, T, C, H, W]: the pseudo-inverse, plain.

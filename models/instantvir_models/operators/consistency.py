@@ -18,9 +18,8 @@ def data_consistency(
         x_hat: a solver's estimate [B, T, 3, H, W].
         estimate_std: the solver's own error in the [-1, 1] range, number or scalar tensor.
     """
-    operator = measurement.operator
     weight = estimate_std**2 / noise_variance(measurement)
-    return operator.solve(x_hat + weight * operator.A_adjoint(measurement.y), weight)
+    return measurement.operator.nearest_to(x_hat, measurement.y, weight)
 
 
 def relative_residual(x: Tensor, measurement: Measurement) -> float:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.base import Operator, OperatorTraits, separable
@@ -77,11 +78,30 @@ class Downsample(Operator):
 
     def A(self, x: Tensor) -> Tensor:
         self.measured_size(*x.shape[-2:])
+        if self.kernel == "area":
+            return F.avg_pool2d(x.flatten(0, 1), self.factor).unflatten(0, x.shape[:2])
         return separable(x, *self._matrices(*x.shape[-2:]))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
+        if self.kernel == "area":
+            shares = y / self.factor**2
+            return shares.repeat_interleave(self.factor, -1).repeat_interleave(self.factor, -2)
         rows, columns = self._matrices(*self.clean_size(*y.shape[-2:]))
         return separable(y, rows.mT, columns.mT)
+
+    def solve(self, b: Tensor, weight: Tensor | float) -> Tensor:
+        if self.kernel != "area":
+            return super().solve(b, weight)
+        return b - self._share(weight) * self.A_adjoint(self.A(b))
+
+    def nearest_to(self, x_hat: Tensor, y: Tensor, weight: Tensor | float) -> Tensor:
+        if self.kernel != "area":
+            return super().nearest_to(x_hat, y, weight)
+        return x_hat + self._share(weight) * self.A_adjoint(y - self.A(x_hat))
+
+    def _share(self, weight: Tensor | float) -> Tensor | float:
+        """weight (1 + weight A A^T)^-1: cells do not overlap, so A A^T is a number."""
+        return weight / (1 + weight / self.factor**2)
 
     def mode_steps(self, grid: Grid) -> Steps:
         self.measured_size(grid.height, grid.width)

@@ -90,6 +90,11 @@ class Fold:
 Steps = Sequence[ModeStep]
 
 
+def are_gains(steps: Steps) -> bool:
+    """Whether all that they do to a mode is to multiply it."""
+    return all(isinstance(step, Gain) for step in steps)
+
+
 def forward(steps: Steps, modes: Tensor) -> Tensor:
     """A x from the modes of x."""
     return reduce(lambda v, step: step.forward(v), steps, modes)
@@ -123,7 +128,7 @@ def from_modes(modes: Tensor, *, over_time: bool) -> Tensor:
 
 def shrunk(steps: Steps, b: Tensor, weight: Tensor | float) -> Tensor:
     """(I + weight A^T A)^-1 b, all as modes."""
-    if all(isinstance(step, Gain) for step in steps):
+    if are_gains(steps):
         gain = reduce(lambda v, step: step.power(v), steps, torch.ones(1, 1, 1, 1).double())
         return b / (1 + weight * gain.to(b))
     ones = torch.ones(1, 1, *b.shape[-2:], dtype=torch.float64)

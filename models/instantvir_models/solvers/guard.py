@@ -11,6 +11,7 @@ A tile that fails becomes the initial estimate, which is consistent with y; tile
 """
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -131,9 +132,10 @@ def kept_part(is_wrong: Tensor, tile: int, size: tuple[int, int] | torch.Size) -
     """[B, T, 1, H, W] what is kept: 0 in wrong tiles [B, T, 1, rows, columns], smooth, 1 far away."""
     replaced = is_wrong.float().repeat_interleave(tile, -2).repeat_interleave(tile, -1)
     replaced = replaced[..., : size[0], : size[1]].flatten(0, 1)
-    around = 2 * BLEND_PIXELS + 1
-    wider = F.max_pool2d(replaced, around, 1, BLEND_PIXELS)
-    soft = F.avg_pool2d(wider, around, 1, BLEND_PIXELS, count_include_pad=False)
+    soft = replaced
+    for pool in (F.max_pool2d, partial(F.avg_pool2d, count_include_pad=False)):
+        for down, across in ((BLEND_PIXELS, 0), (0, BLEND_PIXELS)):  # one side after the other
+            soft = pool(soft, (2 * down + 1, 2 * across + 1), 1, (down, across))
     return (1 - soft).unflatten(0, is_wrong.shape[:2])
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instantvir_models.students.fusion import local_mean
-from instantvir_models.students.layers import Film, Residual, padded
+from instantvir_models.students.layers import Conv3x3, Film, Residual, laid_out, padded
 
 FACTOR = 4
 
@@ -25,7 +25,7 @@ class Enlarger(nn.Module):
         self.film = Film([channels] * layers, num_codes=num_codes)
         self.enter = nn.Conv2d(2 * 3, channels, 3, padding=1)
         self.layers = nn.ModuleList(Residual(channels) for _ in range(layers))
-        self.head = nn.Conv2d(channels, 3 * FACTOR**2, 3, padding=1)
+        self.head = Conv3x3(channels, 3 * FACTOR**2)
         self.head_error = nn.Conv2d(channels, 1, 1)
         with torch.no_grad():
             for last, weight in ((self.head, 0.1), (self.head_error, 0.0)):
@@ -46,7 +46,7 @@ class Enlarger(nn.Module):
         y = padded(y_small, 8)
         y = (y - local_mean(y))[..., :height, :width]
         seen = torch.cat([y / PICTURE_STD, 2 * torch.tanh(y / (4 * noise + 0.02))], 1)
-        x = self.enter(seen.contiguous(memory_format=torch.channels_last))
+        x = laid_out(self.enter(seen))
         for layer, code in zip(self.layers, self.film(codes), strict=True):
             x = layer(x, code)
         ratio = self.head_error(x.detach()).float().clamp(-4, 3)

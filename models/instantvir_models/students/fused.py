@@ -41,7 +41,7 @@ from instantvir_models.students.fusion import (
     mean_around,
     pictures,
 )
-from instantvir_models.students.layers import Film, Residual, normed, padded
+from instantvir_models.students.layers import Conv3x3, Film, Residual, laid_out, normed, padded
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
 
@@ -159,7 +159,7 @@ class FusedStudent(nn.Module):
         self.seen = seen
         fine, coarse, bottom = config.fine_channels, config.coarse_channels, config.bottom_channels
         num_codes = len(config.traits) + NUM_LEVELS
-        self.enter = nn.Conv2d(INPUT_CHANNELS, fine, 3, padding=1)
+        self.enter = Conv3x3(INPUT_CHANNELS, fine)
         self.fine_in = _layers(fine, config.fine_layers, is_normed=False)
         self.to_coarse = nn.Conv2d(fine, coarse, 2, stride=2)
         self.coarse_in = _layers(coarse, config.coarse_layers, is_normed=True)
@@ -170,7 +170,7 @@ class FusedStudent(nn.Module):
         self.coarse_out = _layers(coarse, config.coarse_layers, is_normed=True)
         self.from_coarse = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
         self.fine_out = _layers(fine, config.fine_layers, is_normed=False)
-        self.head = nn.Conv2d(fine, 24, 3, padding=1)
+        self.head = Conv3x3(fine, 24)
         self.head_mean = nn.Conv2d(bottom, 3, 3, padding=1)
         self.head_error = ErrorHead(coarse, num_codes=num_codes)
         self.film = Film([layer.width for layer in self._in_order()], num_codes=num_codes)
@@ -350,7 +350,7 @@ class FusedStudent(nn.Module):
         )
         told_codes = self._codes(start.traits, s, start.variance)
         codes = iter(self.film(told_codes))
-        x = self.enter(seen.contiguous(memory_format=torch.channels_last))
+        x = self.enter(laid_out(seen))
         x = _through(self.fine_in, x, codes)
         y = _through(self.coarse_in, self.to_coarse(x), codes)
         std_small = F.avg_pool2d(start.variance, MEAN_STRIDE).sqrt() / MEAN_STRIDE

@@ -28,6 +28,11 @@ WINDOW = 9
 FORGETTING = 1.05
 """Factor on the variance of what is looked up: how much less a frame is trusted for each step away."""
 
+DRIFT = 0.04
+"""Part of the variance of a frame, where that is known best, that comes to that of its past at each
+step: what looking up does to the past again and again piles up. Found on held-out crops: from the
+twelfth frame on .17 dB at noise of 25 levels, .25 at 50, .05 at holes with noise, nothing lost before."""
+
 CORRELATED_FLOOR = 0.5
 """Part of a frame's variance that averaging cannot take away where errors repeat over time, as those
 of blur and down-sampling do."""
@@ -84,9 +89,13 @@ class _Witness:
     precision: Picture
 
 
-def _witness(other: Belief, here: Belief) -> _Witness:
+def _witness(other: Belief, here: Belief, *, drift: float = 0.0) -> _Witness:
+    """What `other` says of `here`, its variance grown by `drift` times the least of `here`."""
     seen, variance = _looked_up(other, here)
-    return _Witness(seen, 1 / (FORGETTING * variance + _misfit(here, seen, variance)))
+    doubt = FORGETTING * variance + _misfit(here, seen, variance)
+    if drift:
+        doubt += drift * float(here.variance.min())
+    return _Witness(seen, 1 / doubt)
 
 
 def _average(here: Belief, witnesses: list[_Witness], *, floor: float) -> Belief:
@@ -118,7 +127,7 @@ def fused_block(
         future = _average(frame, ahead[0], floor=floor)
     out = []
     for frame, witnesses in zip(frames, ahead, strict=True):
-        before = [] if past is None else [_witness(past, frame)]
+        before = [] if past is None else [_witness(past, frame, drift=DRIFT)]
         out.append(_average(frame, before + witnesses, floor=floor))
         past = _average(frame, before, floor=floor)
     assert past is not None

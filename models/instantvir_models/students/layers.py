@@ -1,5 +1,7 @@
 """Layers that the embedded students share; dense 3x3 convolutions are what CPUs do best."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,8 +35,8 @@ class Residual(nn.Module):
     def __init__(self, channels: int, *, is_normed: bool = False) -> None:
         super().__init__()
         self.width, self.is_normed = channels, is_normed
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = Conv3x3(channels, channels)
+        self.conv2 = Conv3x3(channels, channels)
         with torch.no_grad():
             self.conv2.weight *= 0.3
 
@@ -43,8 +45,69 @@ class Residual(nn.Module):
         return self.conv2(modulated_conv(self.conv1, inner, code).relu_()).add_(x)
 
 
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution of [n, C, h, w] that keeps h and w, as fast as this processor does it."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        return conv3x3(x, self.weight, self.bias)
+
+
+def conv3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x [n, C, h, w] through a 3x3 convolution, with zeros around it.
+
+    Winograd's algorithm F(6x6, 3x3) of NNPACK where that is faster; it errs by 1e-4 of what comes out.
+    """
+    if len(weight) >= FEWEST_CHANNELS and suits_winograd(x):
+        return torch._nnpack_spatial_convolution(x, weight.contiguous(), bias, padding=1)
+    return F.conv2d(x, weight, bias, padding=1)
+
+
+FEWEST_CHANNELS = 32
+"""In and out, from which Winograd's algorithm pays: of 48 to 24 it does not, of 48 to 48 it takes .7 to
+.8, of 64 to 64 .6 of the time, on a Zen 3."""
+
+FEWEST_PIXELS = 1024
+
+
+def suits_winograd(x: Tensor) -> bool:
+    """Whether 3x3 convolutions of x [n, C, h, w] are to be done by Winograd's algorithm."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and len(x) == 1
+        and x.shape[1] >= FEWEST_CHANNELS
+        and x.shape[2] * x.shape[3] >= FEWEST_PIXELS
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and _has_winograd()
+    )
+
+
+@cache
+def _has_winograd() -> bool:
+    """Whether NNPACK is there, and faster than oneDNN, which takes twice the numbers at once where the
+    processor has AVX-512."""
+    # Asking is what initializes it: without that it refuses everything.
+    return torch.backends.nnpack.is_available() and (
+        torch.backends.cpu.get_cpu_capability() == "AVX2"
+    )
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """x [n, C, h, w] in the order of memory in which its convolutions are fastest."""
+    order = torch.contiguous_format if suits_winograd(x) else torch.channels_last
+    return x.contiguous(memory_format=order)
+
+
 def normed(x: Tensor) -> Tensor:
     """x [n, C, h, w] over the root mean square of each pixel's channels."""
+    if suits_winograd(x):  # then the channels are not beside each other
+        eps = torch.finfo(x.dtype).eps
+        return x * x.square().mean(1, keepdim=True).add_(eps).rsqrt_()
     return F.rms_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
 
 
@@ -63,7 +126,7 @@ def modulated_conv(conv: nn.Conv2d, x: Tensor, code: Tensor) -> Tensor:
     weight = (conv.weight * scale[:, None, None, None]).contiguous(
         memory_format=torch.channels_last
     )
-    return F.conv2d(x, weight, conv.bias * scale + shift, padding=conv.padding)
+    return conv3x3(x, weight, conv.bias * scale + shift)
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
