@@ -20,11 +20,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.receipts import RESULTS, machine
-from tests.cli import test_kills as command
-from tests.distill import test_kills as training
-from tests.warm import Warm
+from tests import warm as warmed
+from tests.cli import test_kills as kills_of_commands
+from tests.distill import test_kills as kills_of_training
+
+command: Any = kills_of_commands
+training: Any = kills_of_training
+Warm: Any = warmed.Warm
+"""Tests say no types."""
 
 POINTS = 50
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
