@@ -94,7 +94,7 @@ class ImageReader(VideoReader):
         self, pictures: Iterator[av.VideoFrame], mended: Mapping[int, Path]
     ) -> Iterator[av.VideoFrame]:
         for picture in pictures:
-            if picture.pts in mended:
+            if picture.pts is not None and picture.pts in mended:
                 self._mended.append(mended[picture.pts])
             yield picture
 

@@ -8,10 +8,10 @@ show what there is of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import av
 from av.packet import Packet
-from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 
 _MENDED = frozenset({"mjpeg"})
@@ -38,7 +38,7 @@ class Mending:
         self._video = video
         self._decoder: VideoCodecContext | None = None
 
-    def pictures(self, packet: Packet[Stream]) -> list[av.VideoFrame]:
+    def pictures(self, packet: Packet[Any]) -> list[av.VideoFrame]:
         """What there is in a packet that was refused; nothing where the strict decoder is the only one."""
         if self._video.codec.canonical_name not in _MENDED:
             return []
