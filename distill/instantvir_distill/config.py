@@ -8,11 +8,14 @@ from typing import Literal
 import torch
 
 from instantvir_distill.levels import NoiseLaw
+from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
 from instantvir_distill.methods.self_supervised import SelfSupervised
+from instantvir_distill.methods.summed import Summed
 from instantvir_distill.methods.variational import Variational
 from instantvir_models.autoencoders.lean import LeanConfig
 from instantvir_models.autoencoders.wan import WanVaeConfig
@@ -22,7 +25,17 @@ from instantvir_models.students.fused import FusedConfig
 from instantvir_models.students.wan.transformer import WanConfig
 from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR
 
-AnyMethod = Regression | SelfSupervised | Amortise | PosteriorTeacher | Variational | Released
+AnyMethod = (
+    Regression
+    | SelfSupervised
+    | Amortise
+    | PosteriorTeacher
+    | ByTask
+    | Variational
+    | Adversarial
+    | Released
+    | Summed
+)
 
 DENOISE_POWER = {DENOISE.name: 0.25}
 """Of the relative squared error: noise is taken away by decibels."""
@@ -45,7 +58,8 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig:
-    """What learns the score of the student's outputs; it starts as the teacher."""
+    """What learns the score of the student's outputs, and starts as the teacher; or heads that tell
+    them from natural video."""
 
     updates_per_step: int = 1
     """Its steps for each one of the student's; 5 in published recipes."""
@@ -172,7 +186,7 @@ class DistillConfig(RunConfig):
     """Where training starts: a student as `--model` names it, which then also sets the size of the
     network; None starts from random weights."""
     learned: str = ""
-    """What the names of the weights that are trained begin with; all others stay."""
+    """What the names of the weights that are trained begin with, several with commas; all others stay."""
     method: AnyMethod = field(default_factory=lambda: Regression(powers=DENOISE_POWER))
     stock: StockConfig | None = None
     """Where the examples of an embedded student are kept and drawn from; None makes new ones at

@@ -1,7 +1,8 @@
 """A student, a method and examples: what a `Trainer` of students is given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ class Distillation:
             _prior=prior,
             _critic=critic,
             _anchor=self.pupil.frozen() if self.method.needs_anchor else None,
+            _natural=source.natural if isinstance(source, CleanVideos) else None,
         )
         self.learners = {
             STUDENT: student_learner(self.pupil, config),
@@ -89,6 +91,13 @@ class Distillation:
         for example, value in zip(self._examples, asked[1:], strict=True):
             by_task.setdefault(example.task, []).append(float(value.detach()))
         return {task: sum(values) / len(values) for task, values in by_task.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: what is random belongs to the step."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
 
     def write(self, folder: Path) -> None:
         """The averaged student."""

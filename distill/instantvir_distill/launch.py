@@ -186,7 +186,8 @@ def _check_material(config: RunConfig, material: Material) -> None:
     if material.measured_by is None:
         return
     if isinstance(config, TeacherConfig) or (
-        isinstance(config, DistillConfig) and config.method.reads_clean
+        isinstance(config, DistillConfig)
+        and (config.method.reads_clean or config.method.needs_natural)
     ):
         name = "a teacher" if isinstance(config, TeacherConfig) else "this method"
         raise UsageError(

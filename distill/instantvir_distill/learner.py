@@ -44,7 +44,7 @@ class Learner:
     """Owns the optimisers and the average of a network; knows no loss.
 
     Args:
-        learned: what the names of the weights that are trained begin with.
+        learned: what the names of the weights that are trained begin with, several with commas.
         entries: methods of the network that losses ask, where weights are sharded.
     """
 
@@ -59,7 +59,7 @@ class Learner:
     ) -> None:
         self.network, self.rates = network, rates
         for name, weight in network.named_parameters():
-            weight.requires_grad_(name.startswith(learned))
+            weight.requires_grad_(name.startswith(tuple(learned.split(","))))
         self._asked = joined(network, layout, entries=entries)
         self.average = (
             {name: value.detach().clone() for name, value in network.state_dict().items()}

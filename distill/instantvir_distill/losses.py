@@ -76,7 +76,7 @@ def likelihood(x_hat: Tensor, measurement: Measurement, *, variance: float) -> T
     Args:
         variance: of the noise.
     """
-    residual = measurement.operator.A(x_hat) - measurement.y
+    residual = measurement.operator.A(x_hat) - measurement.selected
     return residual.square().sum() / (2 * variance * x_hat.numel())
 
 
@@ -147,3 +147,16 @@ def fisher(
     difference = of_prior - of_student
     product = difference * ((of_prior - z) - share * difference)
     return (product.mean((1, 2, 3, 4)) / noise_std.square()).mean()
+
+
+def hinge(of_natural: Tensor, of_student: Tensor) -> Tensor:
+    """What a discriminator minimises: natural video above 1, outputs below -1; a scalar. (13)
+
+    Lim and Ye, 2017; on a teacher's features, at its noise levels, as in LADD (Sauer et al., 2024).
+    """
+    return (1 - of_natural).clamp_min(0).mean() + (1 + of_student).clamp_min(0).mean()
+
+
+def unnaturalness(of_student: Tensor) -> Tensor:
+    """What a student minimises against that discriminator, a scalar. (14)"""
+    return -of_student.mean()

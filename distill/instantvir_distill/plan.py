@@ -10,12 +10,21 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from instantvir_distill.config import DistillConfig, Phase, RunConfig, TeacherConfig, WanSize
+from instantvir_distill.config import (
+    CriticConfig,
+    DistillConfig,
+    Phase,
+    RunConfig,
+    TeacherConfig,
+    WanSize,
+)
+from instantvir_distill.critic import FeatureHeads
 from instantvir_distill.optimizer import is_matrix
 from instantvir_distill.parallel import Layout
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
-from instantvir_models.priors.flow import FlowConfig, FlowNetwork
+from instantvir_models.priors.base import ErrorTable
+from instantvir_models.priors.flow import FlowConfig, FlowNetwork, FlowPrior
 from instantvir_models.priors.noise import PixelNoise
 from instantvir_models.priors.wan import WanPrior, denoised
 from instantvir_models.students.base import Conditioning
@@ -132,13 +141,19 @@ def planned(config: RunConfig, *, teacher: FlowConfig | WanTeacherSize | None = 
             _Counted("teacher", prior, _prior_asked(prior), learned=None).planned(config)
         )
         if config.critic is not None:
-            critic = _on_meta(lambda: FlowNetwork(teacher))
-            networks.append(
-                _Counted("critic", critic, _prior_asked(critic), learned="").planned(
-                    config, times=1 + config.critic.updates_per_step
-                )
-            )
+            networks.append(_planned_critic(config, config.critic, prior))
     return _plan(config, networks)
+
+
+def _planned_critic(config: DistillConfig, critic: CriticConfig, prior: FlowNetwork) -> NetworkPlan:
+    if config.method.critic_sees != "features":
+        network = _on_meta(lambda: FlowNetwork(prior.config))
+        counted = _Counted("critic", network, _prior_asked(network), learned="")
+        return counted.planned(config, times=1 + critic.updates_per_step)
+    teacher = FlowPrior(prior, ErrorTable((1.0,), (1.0,)))
+    heads = _on_meta(lambda: FeatureHeads(teacher))
+    counted = _Counted("heads", heads, _prior_asked(heads.told), learned="")
+    return counted.planned(config, times=1 + 2 * critic.updates_per_step)
 
 
 def _plan(config: RunConfig, networks: list[NetworkPlan]) -> Plan:
@@ -251,7 +266,8 @@ class _Counted:
 
     def planned(self, config: RunConfig, *, times: float = 1) -> NetworkPlan:
         for name, weight in self.network.named_parameters():
-            weight.requires_grad_(self.learned is not None and name.startswith(self.learned))
+            learned = self.learned is not None and name.startswith(tuple(self.learned.split(",")))
+            weight.requires_grad_(learned)
         counts = [(phase, self._count(phase)) for phase in config.phases]
         flop = sum(phase.steps * phase.samples * one.flop for phase, one in counts) / config.steps
         parts = config.workers * config.accumulate
@@ -336,7 +352,7 @@ def _on_meta(made: Callable[[], NetworkT]) -> NetworkT:
         return made()
 
 
-def _prior_asked(network: nn.Module) -> Asked:
+def _prior_asked(network: Callable[..., Tensor]) -> Asked:
     def asked(phase: Phase) -> Tensor:
         z = torch.empty(1, phase.frames, 3, phase.crop, phase.crop, device="meta")
         return network(z, PixelNoise(torch.empty(1, 1, 1, 1, 1, device="meta")))

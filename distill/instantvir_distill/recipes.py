@@ -17,6 +17,7 @@ from instantvir_distill.config import (
 from instantvir_distill.data import ENLARGEMENT_BELOW_4, ENLARGEMENT_BY_4
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.methods.amortise import Amortise
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.self_supervised import SelfSupervised
@@ -131,6 +132,17 @@ def tiny_amortised() -> DistillConfig:
     )
 
 
+def tiny_by_task() -> DistillConfig:
+    """The embedded student without a clean frame: a teacher for noise, measurements alone elsewhere."""
+    return replace(
+        tiny_amortised(),
+        method=ByTask(
+            methods={DENOISE.name: Amortise(powers=DENOISE_POWER)},
+            others=SelfSupervised(powers=DENOISE_POWER),
+        ),
+    )
+
+
 def tiny_posterior() -> DistillConfig:
     """The embedded student against a teacher that is given the measurement."""
     return DistillConfig(
@@ -220,6 +232,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "tiny-teacher": tiny_teacher,
     "tiny-self-supervised": tiny_self_supervised,
     "tiny-amortised": tiny_amortised,
+    "tiny-by-task": tiny_by_task,
     "tiny-posterior": tiny_posterior,
     "sharpen": sharpen,
     "adapt": adapt,

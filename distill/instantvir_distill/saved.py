@@ -11,25 +11,30 @@ import os
 import pickle
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
 from instantvir_distill.config import RunConfig
+from instantvir_distill.methods.base import Method
 from instantvir_distill.parallel import barrier, rank
 from instantvir_distill.trust import NumbersOnly, check_index
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from instantvir_models.outputs.claim import write_whole
 from instantvir_models.outputs.moving import sync_file, sync_folder
+
+LATER = ("place",)
+"""What checkpoints hold that those of 0.5.0 did not."""
 
 MOST_DIFFERENCES = 5
 """Settings named in a message."""
@@ -160,12 +165,18 @@ def load_checkpoint(state: dict[str, Any], folder: Path) -> None:
     try:
         check_index(newest)
         with _quiet():
-            read_state(state, checkpoint_id=newest, planner=NumbersOnly())
+            read_state(_there(state, newest), checkpoint_id=newest, planner=NumbersOnly())
     except (OSError, pickle.UnpicklingError, CheckpointException) as error:
         raise CheckpointError(
             f"the checkpoint `{newest}` cannot be read: {_first_reason(error)}",
             hint="remove it, and the run begins again",
         ) from error
+
+
+def _there(state: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """`state` without what checkpoints did not always hold, where this one does not; it stays."""
+    index = FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    return {name: value for name, value in state.items() if name not in LATER or name in index}
 
 
 def _first_reason(error: BaseException) -> str:
@@ -184,12 +195,18 @@ def _quiet() -> Iterator[None]:
 
 
 def described(config: RunConfig) -> dict[str, Any]:
-    """`config` as JSON takes it, with the name of its method."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    method = getattr(config, "method", None)
-    if method is not None:
-        values["method"] = {"name": method.name, **values["method"]}
+    """`config` as JSON takes it, with the names of its methods."""
+    values: dict[str, Any] = _plain(config)
     return values
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        name: dict[str, Any] = {"name": value.name} if isinstance(value, Method) else {}
+        return name | {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 def claim(config: RunConfig, folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from instantvir_distill.clips import Clip
 from instantvir_distill.data import Sampler
@@ -70,6 +71,10 @@ class CleanVideos:
         ]
         chosen = _stretches(self.sampler.rng, len(samples), frames=frames, learned=learned)
         return [Example(*each) for each in zip(samples, chosen, tasks, strict=True)]
+
+    def natural(self, like: Tensor) -> Tensor:
+        """Clean frames of the shape [1, T, 3, H, H] of `like`, from anywhere."""
+        return self.sampler.clean(like.shape[-1], like.shape[1]).to(like)
 
     def _fitting(self, crops: Sequence[int]) -> list[int]:
         largest = self._smallest // CROP_MULTIPLE * CROP_MULTIPLE

@@ -320,23 +320,28 @@ class Stock:
         return _together(each, torch.cat)
 
 
+Make = Callable[[int, int], Iterator[Prepared]]
+
+
 class Makers:
     """Processes that make examples, and a thread that takes them.
 
     Args:
-        make: makes the next handful; called in each process with the generator of its own seeds, has
-            to be picklable.
+        make: makes one handful after the other; called in each process with a seed of its own and the
+            number of the first, has to be picklable.
         count: processes.
+        place: number of the first handful of each.
     """
 
-    def __init__(
-        self, make: Callable[[int], Iterator[Prepared]], *, count: int, seed: int = 0
-    ) -> None:
+    def __init__(self, make: Make, *, count: int, seed: int = 0, place: int = 0) -> None:
+        self.place = place
         context = torch.multiprocessing.get_context("spawn")
         self._made: Any = context.Queue(maxsize=WAITING)
-        self._here: queue.Queue[Prepared] = queue.Queue(maxsize=WAITING)
+        self._here: queue.Queue[tuple[int, Prepared]] = queue.Queue(maxsize=WAITING)
         self._processes = [
-            context.Process(target=_make_for_ever, args=(make, seed + k, self._made), daemon=True)
+            context.Process(
+                target=_make_for_ever, args=(make, seed + k, place, self._made), daemon=True
+            )
             for k in range(count)
         ]
         for process in self._processes:
@@ -345,20 +350,24 @@ class Makers:
 
     def _take(self) -> None:
         while True:
-            self._here.put(Prepared(*self._made.get()))
+            with suppress(EOFError, OSError):  # a maker that ended while it handed something over
+                number, tensors = self._made.get()
+                self._here.put((number, Prepared(*tensors)))
 
     def next(self, *, seconds: float) -> Prepared | None:
-        """A handful, or None if there is none in time.
+        """A handful, or None if there is none in time; `place` is then behind all that were taken.
 
         Raises:
             RuntimeError: if no process is left to make one.
         """
         try:
-            return self._here.get(timeout=seconds) if seconds else self._here.get_nowait()
+            number, made = self._here.get(timeout=seconds) if seconds else self._here.get_nowait()
         except queue.Empty:
             if not any(process.is_alive() for process in self._processes):
                 raise RuntimeError("all processes that make examples have died") from None
             return None
+        self.place = max(self.place, number + 1)
+        return made
 
     def close(self) -> None:
         """End the processes."""
@@ -366,15 +375,15 @@ class Makers:
             process.terminate()
 
 
-def _make_for_ever(make: Callable[[int], Iterator[Prepared]], seed: int, made: Any) -> None:
+def _make_for_ever(make: Make, seed: int, place: int, made: Any) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     parent = os.getppid()
-    for handful in make(seed):
+    for number, handful in enumerate(make(seed, place), place):
         tensors = tuple(getattr(handful, field.name) for field in fields(handful))
         while os.getppid() == parent:
             with suppress(queue.Full):
-                made.put(tensors, timeout=SECONDS_BETWEEN_LOOKS)
+                made.put((number, tensors), timeout=SECONDS_BETWEEN_LOOKS)
                 break
         else:
             return

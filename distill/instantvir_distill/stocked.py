@@ -1,7 +1,8 @@
 """A student that learns from a stock: what a `Trainer` is given on a card."""
 
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,25 +29,28 @@ from instantvir_models.errors import UsageError
 from instantvir_models.students.fused import FusedConfig, FusedStudent
 from instantvir_models.tasks import SR
 
+PLACE = "place"
+"""Its name in a checkpoint."""
+
 LONGEST_WAIT_SECONDS = 600.0
 """For the first examples."""
 
 
 @dataclass(frozen=True)
 class Making:
-    """What a process that makes examples is told; called with a number of its own, it makes them."""
+    """What a process that makes examples is told; called with a number of its own, it makes them, one
+    handful after the other from a place on."""
 
     config: DistillConfig
     student: FusedConfig
     open_source: Callable[[], CleanVideos]
     """Opens the clean videos, in the process that asks."""
 
-    def __call__(self, seed: int) -> Iterator[Prepared]:
+    def __call__(self, seed: int, place: int) -> Iterator[Prepared]:
         source = self.open_source()
         student = FusedStudent(self.student)
         (phase,) = self.config.phases
-        number = 0
-        while True:
+        for number in itertools.count(place):
             source.seed(self.config.seed, seed, number)
             tasks = [
                 str(task)
@@ -68,7 +72,6 @@ class Making:
                 powers=[method.power(task) for task in tasks],
                 tasks=[self.tasks.index(task) for task in tasks],
             )
-            number += 1
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -102,13 +105,34 @@ class Stocked:
         self.learners = {STUDENT: student_learner(pupil, config)}
         self.stock = Stock(config.stock.sequences, config.own_device)
         self.making = Making(config, pupil.student.config, open_source)
-        self.makers = Makers(self.making, count=self._count(), seed=1000 * rank())
+        self._makers: Makers | None = None
+        self._place = 0
         self._batch: Prepared | None = None
 
     def _count(self) -> int:
         assert self.config.stock is not None
         all_but_one = max(1, (os.cpu_count() or 1) - 1) // world_size()
         return self.config.stock.makers or max(1, all_but_one)
+
+    @property
+    def makers(self) -> Makers:
+        """They start when they are first asked for something, at the place that a run goes on from."""
+        if self._makers is None:
+            self._makers = Makers(
+                self.making, count=self._count(), seed=1000 * rank(), place=self._place
+            )
+        return self._makers
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The place up to which examples were taken, so that a run that goes on takes others."""
+        place = torch.tensor(self._place if self._makers is None else self._makers.place)
+        if torch.distributed.is_initialized():  # a checkpoint has one for all workers
+            torch.distributed.all_reduce(place, torch.distributed.ReduceOp.MAX)
+        return {PLACE: place}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there."""
+        self._place = int(state[PLACE])
 
     @property
     def student(self) -> nn.Module:
@@ -163,4 +187,5 @@ class Stocked:
 
     def close(self) -> None:
         """End the processes that make examples."""
-        self.makers.close()
+        if self._makers is not None:
+            self._makers.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,6 +97,13 @@ class Teaching:
 
     def shown(self, name: str, asked: tuple[Tensor, ...]) -> dict[str, float]:
         return {TEACHER: float(asked[0].detach())}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: what is random belongs to the step."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
 
     def write(self, folder: Path) -> None:
         """The averaged prior with its measured errors, `teacher.safetensors`."""

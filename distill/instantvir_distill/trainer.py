@@ -56,6 +56,12 @@ class Objective(Protocol):
     def shown(self, name: str, asked: tuple[Tensor, ...]) -> dict[str, float]:
         """What of it goes into the log, by name."""
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a run that goes on needs beside networks and step; every worker calls this."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict` that was read, whatever else is in it."""
+
     def write(self, folder: Path) -> None:
         """Write what is made, complete or not at all; every worker calls this."""
 
@@ -168,14 +174,14 @@ class Trainer:
         load_checkpoint(state, self.folder)
         for name, learner in self.objective.learners.items():
             learner.load_state_dict(state[name])
+        self.objective.load_state_dict(state)
         self.step = int(state["step"])
         self._forget_later_rows()
 
     def _state(self) -> dict[str, Any]:
         learners = self.objective.learners.items()
-        return {name: learner.state_dict() for name, learner in learners} | {
-            "step": torch.tensor(self.step)
-        }
+        networks = {name: learner.state_dict() for name, learner in learners}
+        return networks | {"step": torch.tensor(self.step)} | self.objective.state_dict()
 
     def _forget_later_rows(self) -> None:
         """Rows of the log after the checkpoint will be written again."""

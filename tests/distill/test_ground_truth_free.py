@@ -8,14 +8,16 @@ import torch
 from instantvir_distill.clips import Clip
 from instantvir_distill.config import CriticConfig, DistillConfig, Phase
 from instantvir_distill.data import Sampler
+from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
 from instantvir_distill.methods.base import CleanExample, Example, Reconstruction
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import Variational, red_diff
 from instantvir_distill.recipes import RECIPES
-from instantvir_distill.sources import MeasuredClip, MeasuredVideos, task_of
+from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, task_of
 from instantvir_models.checkpoints.prior import save_prior
 from instantvir_models.errors import UsageError
 from instantvir_models.media import to_uint8, to_unit
@@ -59,7 +61,8 @@ def guard(monkeypatch):
 def taught(tmp_path, method, **settings):
     """A small run of `method` with a teacher."""
     save_prior(small_prior(), tmp_path / "prior.safetensors")
-    return replace(SMALL, method=method, teacher=str(tmp_path / "prior.safetensors"), **settings)
+    teacher = str(tmp_path / "prior.safetensors")
+    return replace(SMALL, method=method, teacher=teacher, **settings)
 
 
 FREE = {
@@ -67,6 +70,7 @@ FREE = {
     "sure": lambda p: replace(SMALL, method=SelfSupervised(noise="sure"), compute="float32"),
     "amortise": lambda p: taught(p, Amortise()),
     "posterior_teacher": lambda p: taught(p, PosteriorTeacher()),
+    "by_task": lambda p: taught(p, ByTask()),
     "red_diff": lambda p: taught(p, red_diff()),
     "blind": lambda p: taught(p, Variational(), critic=CriticConfig(updates_per_step=2)),
     "conditioned": lambda p: taught(p, Variational(critic="conditioned"), critic=CriticConfig()),
@@ -86,6 +90,33 @@ def test_a_method_without_ground_truth_never_looks_at_a_clean_frame(name, tmp_pa
     assert all(bool(weight.isfinite().all()) for weight in after)
 
 
+def test_heads_compare_with_other_videos_alone(tmp_path, monkeypatch):
+    """No clean frame of an example is looked at, and some of other videos are."""
+    guard(monkeypatch)
+    asked = []
+
+    def other(self, like):
+        asked.append(like.shape)
+        return torch.zeros_like(like)
+
+    monkeypatch.setattr(CleanVideos, "natural", other)
+    config = taught(tmp_path, Adversarial(anchor_weight=0.0), critic=CriticConfig())
+    run = trainer(config, [clip("a_1", size=(112, 112))], tmp_path / "run")
+    run.run()
+    assert run.step == config.steps
+    assert len(asked) == sum(phase.steps * phase.samples for phase in config.phases)
+
+
+def test_what_belongs_to_no_measurement_is_of_the_size_that_is_asked_for(tmp_path):
+    config = taught(tmp_path, Adversarial(anchor_weight=0.0), critic=CriticConfig())
+    objective = trainer(config, [clip("a_1")], tmp_path / "run").objective
+    objective.prepare(0)
+    like = torch.zeros(1, 2, 3, 24, 24)
+    one, other = (objective.networks.natural(like) for _ in range(2))
+    assert one.shape == other.shape == like.shape
+    assert not torch.equal(one, other)
+
+
 def test_the_guard_sees_a_method_that_looks(tmp_path, monkeypatch):
     guard(monkeypatch)
     with pytest.raises(AssertionError, match="a clean frame was looked at"):
@@ -99,8 +130,8 @@ def test_recipes_say_truly_whether_they_need_clean_clips():
         if isinstance(config := recipe(), DistillConfig) and not config.method.reads_clean
     }
     assert free == {
-        "tiny-self-supervised", "tiny-amortised", "tiny-posterior", "sharpen", "adapt",
-        "wan-1.3b-lean", "wan-1.3b",
+        "tiny-self-supervised", "tiny-amortised", "tiny-by-task", "tiny-posterior", "sharpen",
+        "adapt", "wan-1.3b-lean", "wan-1.3b",
     }  # fmt: skip
 
 
@@ -164,12 +195,19 @@ def test_masks_that_come_with_the_frames_are_refused():
         MeasuredClip(clip("m_1"), given).check(2)
 
 
-def test_regression_needs_clean_clips(tmp_path):
+@pytest.mark.parametrize("method", [Regression(), Adversarial(anchor_weight=0.0)])
+def test_what_needs_clean_clips_says_so(tmp_path, method):
     video, _, _ = measured_clip("identity+noise:std=20")
+    has_teacher = method.needs_prior
+    config = (
+        taught(tmp_path, method, critic=CriticConfig())
+        if has_teacher
+        else replace(SMALL, method=method)
+    )
     with pytest.raises(
         UsageError, match="this method learns from clean videos, and there are only measured"
     ):
-        trainer(SMALL, [video], tmp_path, measured_by="identity+noise:std=20")
+        trainer(config, [video], tmp_path, measured_by="identity+noise:std=20")
 
 
 @pytest.mark.parametrize(

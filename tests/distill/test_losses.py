@@ -11,6 +11,7 @@ from instantvir_distill.losses import (
     discrepancy,
     fisher,
     hidden_error,
+    hinge,
     likelihood,
     miscalibration,
     recorrupted,
@@ -18,10 +19,12 @@ from instantvir_distill.losses import (
     score_difference,
     sure,
     unit_difference,
+    unnaturalness,
     with_gradient,
 )
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation, Measurement
 
 SHAPE = (2, 1, 1, 3, 4)
@@ -51,6 +54,9 @@ def test_every_loss_has_the_gradient_of_its_value():
         lambda v: hidden_error(v, x, hidden, variance=variance, power=0.5),
         lambda v: fisher(v, x, b, r),
         lambda v: fisher(x, v, b, r),
+        lambda v: hinge(v, x),
+        lambda v: hinge(x, v),
+        unnaturalness,
     ]
     for loss in losses:
         assert gradcheck(loss, (a,))
@@ -127,6 +133,15 @@ def test_a_likelihood_is_that_of_gaussian_noise():
     measurement = Measurement(y, Degradation(operator=Identity(), noise_std=0.5))
     exact = -torch.distributions.Normal(x, 0.5).log_prob(y) - math.log(0.5 * (2 * math.pi) ** 0.5)
     torch.testing.assert_close(likelihood(x, measurement, variance=0.25), exact.mean())
+
+
+def test_what_stands_in_a_hole_is_no_measurement():
+    """Mid-grey is none of the 8-bit levels, so a stored hole is off by half of one."""
+    mask = (normal(1, 1, 3, 4) > 0).double()
+    x = signal().detach()
+    clean = Measurement(mask * x, Degradation(operator=Mask(mask), noise_std=0.1))
+    stored = Measurement(mask * x + (1 - mask) / 255, clean.degradation)
+    assert likelihood(x, stored, variance=1e-8) == likelihood(x, clean, variance=1e-8) == 0
 
 
 @pytest.mark.parametrize(("power", "factor"), [(4.0, 0.75), (1.0, 0.0), (0.5, 0.0)])

@@ -9,19 +9,24 @@ from dataclasses import replace
 import pytest
 import torch
 
+from instantvir_distill.critic import FeatureHeads
 from instantvir_distill.levels import NoiseLaw, score_weight
 from instantvir_distill.losses import denoising_error
+from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
 from instantvir_distill.methods.base import CleanExample, Example, Networks, Reconstruction, noised
+from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.released import Released
 from instantvir_distill.methods.self_supervised import SelfSupervised
+from instantvir_distill.methods.summed import Summed
 from instantvir_distill.methods.variational import Variational, red_diff
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.priors.posterior import annealed_estimate, posterior_mean
+from tests.small_runs import small_prior
 
 FLOW = NoiseLaw(law="flow", low=0.02, high=0.98)
 SIZE = (24, 1, 3, 16, 16)
@@ -183,6 +188,116 @@ def test_the_published_objective_is_drawn_to_the_measurement():
     method = Released()
     k, _ = reached(method, critic=lambda s: Ideal(s, sees_y=False))
     assert 0.65 < k < 0.85  # (0.5 + 1) / 2, give or take its score term
+
+
+class Power(torch.nn.Module):
+    """Heads that know of a place how far it is from 0: a + b z^2."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, z_r, noise_std, measurement):
+        return (self.weights[0] + self.weights[1] * (z_r.square() - 1)).flatten()
+
+
+@pytest.mark.parametrize("start", [0.4, 1.0])
+def test_heads_lead_to_outputs_that_look_natural(start):
+    """Without fidelity and anchor: of variance 1, at k = 1 / sqrt(2), where the posterior mean is 0.5."""
+    generator = torch.Generator().manual_seed(0)
+    student, heads = Linear(start, 0.0), Power()
+    method = Adversarial(fidelity_weight=0.0, anchor_weight=0.0, is_normalised=False)
+    networks = Networks(
+        student,
+        _prior=Scalars(),
+        _critic=heads,
+        _natural=lambda like: torch.randn(like.shape, generator=generator),
+    )
+    of_student = torch.optim.SGD([student.k], lr=0.02)
+    of_heads = torch.optim.SGD(heads.parameters(), lr=0.1, weight_decay=0.3)  # or they circle
+    for _ in range(400):
+        for optimizer, loss in ((of_student, method.loss), (of_heads, method.critic_loss)):
+            optimizer.zero_grad()
+            loss([drawn(generator)], networks, generator).total.backward()
+            optimizer.step()
+    assert float(student.k.detach()) == pytest.approx(0.5**0.5, abs=0.02)
+
+
+def test_heads_learn_without_the_teacher_and_the_student_without_the_heads():
+    prior = small_prior()
+    heads = FeatureHeads(prior)
+    assert all(name.startswith("heads.") for name in heads.state_dict())
+    student = Linear(0.5, 0.0)
+    networks = Networks(
+        student, _prior=prior, _critic=heads, _natural=lambda like: torch.randn_like(like)
+    )
+    generator = torch.Generator().manual_seed(0)
+    method = Adversarial(anchor_weight=0.0)
+    method.loss([drawn(generator)], networks, generator).total.backward()
+    assert student.k.grad.abs() > 0
+    assert all(weight.grad is None for weight in heads.parameters())
+    student.k.grad = None
+    method.critic_loss([drawn(generator)], networks, generator).total.backward()
+    assert student.k.grad is None
+    assert all(weight.grad.abs().sum() > 0 for weight in heads.parameters() if weight.ndim > 1)
+
+
+def test_a_sum_has_the_gradient_of_its_terms():
+    """On one reconstruction, whatever is drawn on the way."""
+    terms = Regression(), red_diff()
+    slopes = [pull(term, 0.9) for term in terms]
+    assert pull(Summed(terms=terms, weights=(0.5, 0.0)), 0.9) == pytest.approx(0.5 * slopes[0])
+    generator, student = torch.Generator().manual_seed(0), Linear(0.9, 0.0)
+    example, networks = drawn(generator), Networks(student, _prior=Scalars())
+    summed = Summed(terms=terms, weights=(2.0, 3.0))
+    assert summed.reads_clean
+    total = summed.loss([example], networks, torch.Generator().manual_seed(1)).total
+    each = [
+        term.loss([example], networks, torch.Generator().manual_seed(1)).total for term in terms
+    ]
+    torch.testing.assert_close(total, 2 * each[0] + 3 * each[1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"terms": (Regression(),), "weights": (1.0,)}, "two terms or more"),
+        ({"weights": (1.0, 1.0, 1.0)}, "a weight for each"),
+        ({"terms": (Variational(), Adversarial())}, "only one may learn a critic"),
+    ],
+)
+def test_sums_that_make_no_sense_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Summed(**wrong)
+
+
+def test_each_task_has_its_method():
+    """Examples come back in the order in which they were given, and weigh the same."""
+    generator, student = torch.Generator().manual_seed(0), Linear(0.9, 0.0)
+    networks = Networks(student, _prior=Scalars())
+    examples = [
+        replace(drawn(generator), task=task) for task in ("denoise", "sr", "denoise", "inpaint")
+    ]
+    split = ByTask(methods={"denoise": Regression()}, others=Amortise())
+    found = split.loss(examples, networks, generator)
+    for i, example in enumerate(examples):
+        alone = split.of(example.task).loss([example], networks, generator)
+        torch.testing.assert_close(found.by_example[i], alone.by_example[0])
+    assert split.of("sr") == Amortise()
+    whole = [
+        method.loss(some, networks, generator).total
+        for method, some in ((Regression(), examples[::2]), (Amortise(), examples[1::2]))
+    ]
+    torch.testing.assert_close(found.total, (whole[0] + whole[1]) / 2)
+    assert split.reads_clean
+    assert not ByTask().reads_clean
+    assert ByTask().reach("deblur") == SelfSupervised().reach("deblur") > 1
+    assert ByTask().reach("denoise") == 1
+
+
+def test_a_task_among_several_learns_no_critic():
+    with pytest.raises(ValueError, match="learns no critic"):
+        ByTask(others=PosteriorTeacher(critic="conditioned"))
 
 
 class Affine(torch.nn.Module):

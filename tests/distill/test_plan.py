@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from instantvir_distill.config import TeacherConfig
+from instantvir_distill.config import CriticConfig, TeacherConfig
+from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.plan import planned
 from instantvir_models.priors.flow import FlowNetwork
 from instantvir_models.students.fused import FusedStudent
@@ -44,6 +45,20 @@ def test_what_stands_still_needs_neither_gradient_nor_average():
     learned = planned(replace(SMALL, learned="head_error")).networks[0]
     assert 0 < learned.learned < learned.parameters / 40
     assert learned.state_bytes < 1.1 * 4 * learned.parameters
+    both = planned(replace(SMALL, learned="head_error,head_mean")).networks[0].learned
+    assert (
+        both == learned.learned + planned(replace(SMALL, learned="head_mean")).networks[0].learned
+    )
+
+
+def test_heads_are_planned_beside_a_teacher_that_stands_still():
+    config = replace(
+        SMALL, method=Adversarial(anchor_weight=0.0), teacher="any", critic=CriticConfig()
+    )
+    _, teacher, heads = planned(config, teacher=SMALL_PRIOR).networks
+    assert teacher.learned == 0
+    assert heads.parameters == heads.learned
+    assert heads.flop_per_step > 3 * teacher.flop_per_step  # the teacher looks thrice, and more
 
 
 def test_nothing_is_allocated():

@@ -6,8 +6,12 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from instantvir_distill.config import CriticConfig
+from instantvir_distill.methods.amortise import Amortise
+from instantvir_distill.methods.by_task import ByTask
+from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.self_supervised import SelfSupervised
+from instantvir_distill.methods.summed import Summed
 from instantvir_distill.methods.variational import Variational
 from instantvir_distill.recipes import RECIPES, tiny
 from instantvir_distill.saved import described
@@ -40,6 +44,32 @@ def test_a_method_is_chosen_by_its_name_and_set_at_once():
         tiny(), ["method=variational", "teacher=t", "critic=default", "method.critic=blind"]
     )
     assert (taught.method, taught.critic) == (Variational(), CriticConfig())
+    summed = with_settings(
+        tiny(),
+        ["method=sum", "method.terms=regression, variational", "method.terms.1.critic=self",
+         "method.weights=1,0.1", "teacher=t"],
+    )  # fmt: skip
+    terms = (Regression(), Variational(critic="self"))
+    assert summed.method == Summed(terms=terms, weights=(1.0, 0.1))
+    split = with_settings(
+        tiny(),
+        ["method=by_task", "method.methods.sr=posterior_teacher", "method.methods.sr.maps=false",
+         "method.others.hidden=0.1,0.2", "teacher=t"],
+    )  # fmt: skip
+    assert split.method.of("sr") == PosteriorTeacher(maps=False)
+    assert split.method.of("denoise") == Amortise()
+    assert split.method.of("inpaint") == SelfSupervised(hidden=(0.1, 0.2))
+
+
+def test_methods_inside_a_method_are_written_with_their_names():
+    """Or a run could not be told from one with another method that has the same settings."""
+    config = replace(tiny(), method=Summed(terms=(Regression(), Amortise())), teacher="t")
+    written = described(config)["method"]
+    assert written["name"] == "sum"
+    assert [term["name"] for term in written["terms"]] == ["regression", "amortise"]
+    split = replace(config, method=ByTask())
+    assert described(split)["method"]["methods"]["denoise"]["name"] == "amortise"
+    assert described(split)["method"]["others"]["name"] == "self_supervised"
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from instantvir_distill.methods.base import Networks
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.recipes import RECIPES
 from instantvir_distill.restorers import FusedRestorer
+from instantvir_distill.saved import load_checkpoint, save_checkpoint
 from instantvir_distill.sources import CleanVideos
 from instantvir_distill.stock import (
     PLANES,
     SYMMETRIES,
     Makers,
+    Prepared,
     Stock,
     consistent,
     loss_of,
@@ -25,6 +27,7 @@ from instantvir_distill.stock import (
     turned,
 )
 from instantvir_distill.stocked import Stocked
+from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import UsageError
 from instantvir_models.students.fused import FusedConfig, FusedStudent
@@ -102,7 +105,7 @@ def test_a_stock_keeps_the_newest_and_draws_all_of_them():
     assert len(drawn) == 64
 
 
-def _broken(seed):
+def _broken(seed, place):
     raise ValueError("broken")
     yield
 
@@ -116,6 +119,74 @@ def test_makers_that_die_are_missed():
 
     with pytest.raises(RuntimeError, match="have died"):
         wait()
+
+
+def _counted(seed, place):
+    """Handfuls that say which they are."""
+    for number in range(100 * seed + place, 100 * seed + 100):
+        pictures, modes = torch.zeros(1, 1, 18, 8, 8), torch.zeros(1, 8, 8)
+        yield Prepared(pictures, torch.zeros(1, 0), modes, torch.full((1, 5), float(number)))
+
+
+def test_makers_go_on_where_they_were_told_and_know_their_place():
+    makers = Makers(_counted, count=1, seed=2, place=40)
+    assert [int(makers.next(seconds=60).task) for _ in range(3)] == [240, 241, 242]
+    assert makers.place == 43
+    makers.close()
+
+
+class OneAtATime:
+    """Makes a handful for each step, in this process, so that all of it belongs to the step."""
+
+    def __init__(self, make, *, count, seed, place):
+        self.made, self.place, self.is_due = make(seed, place), place, True
+
+    def next(self, *, seconds):
+        self.is_due = not self.is_due
+        if self.is_due:
+            return None
+        self.place += 1
+        return next(self.made)
+
+    def close(self):
+        pass
+
+
+def test_a_run_that_goes_on_takes_other_examples_from_where_it_stopped(tmp_path, monkeypatch):
+    """With a stock of one handful, new at each step, it comes to the same as the uninterrupted one."""
+    monkeypatch.setattr("instantvir_distill.stocked.Makers", OneAtATime)
+    monkeypatch.setattr("instantvir_distill.stocked.SEQUENCES_AT_ONCE", 4)
+    config = replace(
+        RECIPES["tiny-card"](),
+        device="cpu",
+        student=FusedConfig(fine_channels=8, coarse_channels=8, bottom_channels=8),
+        stock=StockConfig(sequences=4, least=4),
+        lossy_fraction=0.0,
+        phases=(Phase(steps=4, crop=24, frames=3, samples=4, frames_learned=1),),
+    )
+
+    def run(folder):
+        sampler = Sampler([clip("a_1"), clip("b_1", 1)], lossy_fraction=0.0)
+        return Trainer(config, Stocked(config, lambda: CleanVideos(sampler)), tmp_path / folder)
+
+    whole, first = run("whole"), run("parts")
+    whole.run()
+    for _ in range(2):
+        first.update()
+    first.save()
+    second = run("parts")
+    second.run()
+    assert whole.objective.makers.place == second.objective.makers.place == 4
+    for a, b in zip(*(r.objective.student.parameters() for r in (whole, second)), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_checkpoint_without_a_place_begins_with_the_first_examples(tmp_path):
+    """Those of 0.5.0."""
+    save_checkpoint({"step": torch.tensor(3)}, tmp_path, step=3)
+    state = {"step": torch.tensor(0), "place": torch.tensor(0)}
+    load_checkpoint(state, tmp_path)
+    assert (int(state["step"]), int(state["place"])) == (3, 0)
 
 
 @pytest.mark.parametrize("recipe", ["tiny-card", "enlarge-card"])

@@ -71,3 +71,20 @@ def test_a_session_keeps_what_it_is_told_to():
     y = torch.from_numpy(frames).permute(0, 3, 1, 2)[None] / 127.5
     assert contrast[0] < 0.5 * float(fine_contrast(y).mean())
     assert contrast[1] == pytest.approx(0.9 * float(fine_contrast(y).mean()), rel=0.03)
+
+
+def test_a_session_follows_its_solver_as_far_as_it_is_told_to():
+    @dataclass(frozen=True)
+    class White(Solver[None]):
+        frames_per_block = 1
+
+        def restore_block(self, window: Window, state: None) -> Restored:
+            return Restored(torch.ones_like(window.measurement.y), torch.zeros(1))
+
+    frames = np.full((1, 48, 64, 3), 55, np.uint8)
+    told = parse_degradation("identity+noise:std=5")
+    shown = [
+        Session(White(), told, height=48, width=64, follow=part).push(frames).mean()
+        for part in (1.0, 0.5)
+    ]
+    assert shown == [255, 155]

@@ -1,5 +1,6 @@
 """What is found in a video is near the truth, and where nothing can be known nothing is claimed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,12 @@ from instantvir_models.diagnosis.diagnose import (
 )
 from instantvir_models.diagnosis.dust import dust_in
 from instantvir_models.diagnosis.error_model import Expected, expected_error, is_white, quadratic
-from instantvir_models.diagnosis.remedy import removable_part, told_noise_std
+from instantvir_models.diagnosis.remedy import (
+    detail_to_keep,
+    removable_part,
+    told_factor,
+    told_noise_std,
+)
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import moved, traces_of
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD
@@ -212,6 +218,29 @@ def test_of_lost_detail_little_can_be_taken_away():
     assert removable_part("h264", is_noisy=False) == 1
     assert removable_part("hevc", is_noisy=False) < 1
     assert removable_part("hevc", is_noisy=True) == 1
+
+
+def test_of_coarse_noise_more_is_told_than_of_white(clean):
+    """A solver that takes noise for white sees less of grain than there is: film stayed grainy."""
+    white = 12 * np.random.default_rng(0).standard_normal(clean.shape)
+    grain = np.stack([cv2.GaussianBlur(one, (0, 0), 1.0) for one in white])
+    as_white, as_grain = (
+        told_factor(traces_of(np.rint(clean + noise).clip(0, 255).astype(np.uint8)), is_noisy=True)
+        for noise in (white, grain * white.std() / grain.std())
+    )
+    assert as_white == 1
+    assert as_grain > 1.3
+    weak = np.rint(clean + grain).clip(0, 255).astype(np.uint8)
+    still = traces_of(weak[:1])
+    assert told_factor(still, is_noisy=True) == 1
+
+
+def test_drawn_pictures_and_grids_keep_contrast_even_where_noise_is(clean):
+    traces = replace(traces_of(clean), is_lossless=False, codec_name="h264", edges=36)
+    assert detail_to_keep(traces, is_noisy=False) == 1
+    blocky = replace(traces, codec_name="mjpeg", blockiness=2.9, changing_fine=0.7)
+    assert 0 < detail_to_keep(blocky, is_noisy=True) < 0.8
+    assert detail_to_keep(replace(blocky, blockiness=1.2), is_noisy=True) == 0
 
 
 @pytest.mark.parametrize("codec", [H264, ("mpeg2video", "yuv420p")])

@@ -64,6 +64,21 @@ def test_a_live_stream_waits_for_a_sample_only_if_it_is_looked_at(
     assert was_looked_at == needs_sample(options, is_lossy=is_lossy)
 
 
+def test_what_is_crisper_than_an_average_is_not_enlarged_all_the_way():
+    """Fur that came through a cubic without a filter was sharpened twice, by 0.4 dB for the worse."""
+    fur = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 1), np.uint8).repeat(3, -1)
+    fur[:, :, :64] = 128
+    soft = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.2) for frame in fur])
+    sharp = np.stack([cv2.GaussianBlur(frame, (0, 0), 0.5) for frame in fur])
+
+    def follow(frames, *tasks, is_lossy=True):
+        options = TaskOptions(tasks=tasks, scale=2 if SR in tasks else None)
+        return resolve(options, sample=Sample(frames), is_lossy=is_lossy).follow
+
+    assert follow(sharp, SR) == 0.5
+    assert follow(soft, SR) == follow(sharp, DENOISE) == follow(sharp, SR, is_lossy=False) == 1
+
+
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
 def test_the_benchmark_of_a_task_calls_for_that_task(task):
     shape = ClipShape(num_frames=1, height=8, width=8)

@@ -12,8 +12,9 @@ from instantvir_distill.levels import NoiseLaw
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.priors.base import Prior
 
-CriticSees = Literal["none", "blind", "conditioned"]
-"""Of critics: there is none, it sees noisy outputs alone, or the measurement too."""
+CriticSees = Literal["none", "blind", "conditioned", "features"]
+"""Of critics: there is none, it sees noisy outputs alone, or the measurement too; or what the teacher
+makes of noisy videos, and says how natural they are."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,20 @@ class Restore(Protocol):
 
 
 class Critic(Protocol):
-    """The posterior mean of the student's own outputs z given z_r, and y if it may see that."""
+    """The posterior mean of the student's own outputs z given z_r, and y if it may see that.
+
+    One that sees `features` says instead how natural each place of z_r is.
+    """
 
     def __call__(self, z_r: Tensor, noise_std: Tensor, measurement: Measurement, /) -> Tensor:
-        """[1, T, C, H, W] as z_r; noise_std [1]."""
+        """[1, T, C, H, W] as z_r, or a number for each of many places; noise_std [1]."""
+
+
+class Natural(Protocol):
+    """Clean video that belongs to no measurement in particular."""
+
+    def __call__(self, like: Tensor, /) -> Tensor:
+        """Frames of the shape [1, T, 3, H, H] and type of `like`."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,7 @@ class Networks:
     _prior: Prior | None = None
     _critic: Critic | None = None
     _anchor: Restore | None = None
+    _natural: Natural | None = None
 
     @property
     def prior(self) -> Prior:
@@ -101,6 +113,12 @@ class Networks:
         assert self._anchor is not None, "a method that asks for an anchor says `needs_anchor`"
         return self._anchor
 
+    @property
+    def natural(self) -> Natural:
+        """Clean frames of other videos."""
+        assert self._natural is not None, "a method that asks for clean video says `needs_natural`"
+        return self._natural
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -116,8 +134,16 @@ class Method(ABC):
     """An objective; its implementations are frozen dataclasses whose fields are its settings."""
 
     name: ClassVar[str]
-    reads_clean: ClassVar[bool] = False
-    """Whether its examples are `CleanExample`s. Where not, it is never given a clean frame."""
+
+    @property
+    def reads_clean(self) -> bool:
+        """Whether its examples are `CleanExample`s. Where not, it is never given their clean frames."""
+        return False
+
+    @property
+    def needs_natural(self) -> bool:
+        """Whether it compares with clean frames of other videos."""
+        return False
 
     @property
     def needs_prior(self) -> bool:
@@ -188,5 +214,10 @@ def mean_of(each: Sequence[Tensor]) -> Loss:
 def noised(z: Tensor, law: NoiseLaw, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(z + r e, r) with r drawn from `law`, [B]."""
     noise_std = law.drawn(len(z), generator).to(z)
+    return at_level(z, noise_std, generator), noise_std
+
+
+def at_level(z: Tensor, noise_std: Tensor, generator: torch.Generator) -> Tensor:
+    """z + r e with r = noise_std, [B]."""
     e = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z)
-    return z + noise_std.reshape(-1, 1, 1, 1, 1) * e, noise_std
+    return z + noise_std.reshape(-1, 1, 1, 1, 1) * e

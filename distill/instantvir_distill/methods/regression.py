@@ -23,10 +23,13 @@ class Regression(Balance, Method):
     """The student's error against the truth, and its expectation of that error."""
 
     name: ClassVar[str] = "regression"
-    reads_clean: ClassVar[bool] = True
 
     calibration_weight: float = 0.02
     """Weight of the loss on the expected error."""
+
+    @property
+    def reads_clean(self) -> bool:
+        return True
 
     def loss(
         self, examples: Sequence[Example], networks: Networks, generator: torch.Generator

@@ -37,13 +37,16 @@ class Released(Method):
     """Clean latents, measured latents and DMD, summed."""
 
     name: ClassVar[str] = "released"
-    reads_clean: ClassVar[bool] = True
 
     measurement_weight: float = 1.0
     clean_weight: float = 1.0
     levels: NoiseLaw = field(
         default_factory=lambda: NoiseLaw(law="shifted_flow", low=0.02, high=0.98)
     )
+
+    @property
+    def reads_clean(self) -> bool:
+        return True
 
     @property
     def needs_prior(self) -> bool:

@@ -19,10 +19,7 @@ from torch import Tensor
 
 from instantvir_distill.levels import NoiseLaw, score_weight
 from instantvir_distill.losses import (
-    discrepancy,
     fisher,
-    likelihood,
-    relative_error,
     score_difference,
     unit_difference,
     with_gradient,
@@ -37,16 +34,16 @@ from instantvir_distill.methods.base import (
     mean_of,
     noised,
 )
+from instantvir_distill.methods.faithful import Faithful
 from instantvir_distill.methods.scores import critic_loss, scaled
 from instantvir_models.operators.measurement import Measurement
-from instantvir_models.operators.prior import noise_variance
 from instantvir_models.priors.noise import white
 
 Score = Literal["self", "blind", "conditioned"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variational(Method):
+class Variational(Faithful, Method):
     """Likelihood, score difference, and an anchor; every weight is a setting."""
 
     name: ClassVar[str] = "variational"
@@ -56,12 +53,7 @@ class Variational(Method):
     divergence: Literal["kl", "fisher"] = "kl"
     """Gradient of the divergence between noisy marginals, (4), or of the mean squared difference of
     scores as the paper writes it, (12): that goes through teacher and critic, three times the cost."""
-    fidelity: Literal["likelihood", "discrepancy"] = "discrepancy"
-    """`discrepancy` stops at the noise: for students without a noise input."""
-    fidelity_weight: float = 1.0
     prior_weight: float = 1.0
-    anchor_weight: float = 0.0
-    """Of the distance from the student as it was at the start."""
     levels: NoiseLaw = field(default_factory=NoiseLaw)
     weight: Literal["kl", "vsd", "uniform", "dmd"] = "kl"
     """Of noise levels; `dmd` divides by the distance from the teacher's estimate instead."""
@@ -75,10 +67,6 @@ class Variational(Method):
         return True
 
     @property
-    def needs_anchor(self) -> bool:
-        return self.anchor_weight > 0
-
-    @property
     def critic_sees(self) -> CriticSees:
         return "none" if self.critic == "self" else self.critic
 
@@ -87,17 +75,10 @@ class Variational(Method):
     ) -> Loss:
         restored = networks.restore(examples)
         each = [
-            self._fidelity(made, example.inside) + self._prior(made, example, networks, generator)
+            self.faithful(made, example.inside) + self._prior(made, example, networks, generator)
             for example, made in zip(examples, restored, strict=True)
         ]
-        if self.needs_anchor:
-            with torch.no_grad():
-                before = networks.anchor(examples)
-            each = [
-                one + self.anchor_weight * _distance(made, then)
-                for one, made, then in zip(each, restored, before, strict=True)
-            ]
-        return mean_of(each)
+        return mean_of(self.anchored(each, restored, examples, networks))
 
     def critic_loss(
         self, examples: Sequence[Example], networks: Networks, generator: torch.Generator
@@ -109,14 +90,6 @@ class Variational(Method):
             raise ValueError(
                 f"`weight` is of the divergence `kl`, so `{self.weight}` has no effect"
             )
-
-    def _fidelity(self, made: Reconstruction, measurement: Measurement) -> Tensor:
-        variance = noise_variance(measurement)
-        loss = self.fidelity_weight * likelihood(made.x_hat, measurement, variance=variance)
-        if self.fidelity == "likelihood":
-            return loss
-        residual = measurement.operator.A(made.x_hat.detach()) - measurement.y
-        return discrepancy(residual.square().mean(), variance=variance) * loss
 
     def _prior(
         self,
@@ -171,7 +144,3 @@ class Variational(Method):
 def red_diff() -> Variational:
     """RED-diff (Mardani et al., 2023), amortised: no critic, low noise, likelihood up to the noise."""
     return Variational(critic="self", levels=NoiseLaw(low=0.03, high=0.3))
-
-
-def _distance(made: Reconstruction, before: Reconstruction) -> Tensor:
-    return relative_error(made.x_hat, before.x_hat, variance=made.start_variance.mean())

@@ -26,6 +26,7 @@ from instantvir_models.diagnosis.remedy import (
     is_coarse,
     remedy_for,
     shows_noise,
+    told_factor,
 )
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
 from instantvir_models.diagnosis.traces import Traces, traces_of
@@ -149,7 +150,7 @@ def diagnose_samples(
     findings = field_findings(fields)
     notes: list[str] = []
     blur = BlurJudgement(operator=Identity())
-    is_noisy, keep_detail = False, 0.0
+    is_noisy, keep_detail, factor = False, 0.0, 1.0
     if seen:
         error, note = error_finding([trace for trace, _ in seen])
         is_noisy = all(
@@ -157,6 +158,7 @@ def diagnose_samples(
             for trace, _ in seen
         )
         keep_detail = max(detail_to_keep(trace, is_noisy=is_noisy) for trace, _ in seen)
+        factor = min(told_factor(trace, is_noisy=is_noisy) for trace, _ in seen)
         notes += [note] if note else []
         findings += [error, *codec_findings(seen[0][0], error), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
@@ -181,6 +183,7 @@ def diagnose_samples(
             is_noisy=is_noisy,
             is_coarse=all(is_coarse(trace) for trace, _ in seen),
             keep_detail=keep_detail,
+            told_factor=factor,
         ),
         fields=fields,
     )
@@ -196,8 +199,7 @@ def field_findings(fields: Fields | None) -> list[Finding]:
     """That its pictures are made of fields, if they are: which part of what moves shows it."""
     if fields is None or fields.first is None:
         return []
-    whole, *woven = fields.votes
-    share = 1.0 if fields.scan == "telecined" else max(woven) / max(1, whole + sum(woven))
+    share = 1.0 if fields.scan == "telecined" else max(fields.votes) / max(1, sum(fields.votes))
     finding = Finding(
         kind="fields",
         value=share,

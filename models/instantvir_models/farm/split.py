@@ -36,6 +36,7 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.jobs import Job, make_folder_of
 from instantvir_models.run.opening import OpenedSolver
 from instantvir_models.run.pipeline import restore_video
+from instantvir_models.run.resolution import Resolved
 from instantvir_models.run.restoration import Progress, RestorePlan, prepared
 
 WARM_UP_FRAMES = 24
@@ -57,6 +58,7 @@ class PieceJob(Job):
     """Of the first picture to be read, by which it is known again."""
     degradation: Degradation = field(compare=False)
     keep_detail: float
+    follow: float
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,8 @@ def split(
                 f"nothing is to be done to `{job.source}`",
                 hint="say what is wrong: `--task denoise`",
             )
-        degradation, session = restoration.resolved.degradation, restoration.session
-        keep_detail = restoration.resolved.keep_detail
+        resolved, session = restoration.resolved, restoration.session
+        degradation = resolved.degradation
         if restoration.reader.fields is not None and restoration.reader.fields.first is not None:
             raise UsageError("`--split` does not cut interlaced videos", hint="leave it out")
         blocks = Blocks(
@@ -131,28 +133,25 @@ def split(
         frames_per_piece=max(blocks.following, round(len(seen.times) * 60 * minutes / seconds)),
     )  # fmt: skip
     target = Path(job.destination)
-    folder = target.with_name(
-        f".{target.name}.pieces-{_recipe(job, plan, solver, degradation, keep_detail)}"
-    )
+    folder = target.with_name(f".{target.name}.pieces-{_recipe(job, plan, solver, resolved)}")
     jobs = tuple(
         PieceJob(
             source=job.source, destination=str(folder / f"{piece.name}.mkv"), folder=folder,
             piece=piece, mark=seen.marks[piece.read_first], degradation=degradation,
-            keep_detail=keep_detail,
+            keep_detail=resolved.keep_detail, follow=resolved.follow,
         )
         for piece in pieces
     )  # fmt: skip
     return SplitVideo(job, plan, jobs, seen.cuts, degradation)
 
 
-def _recipe(
-    job: Job, plan: RestorePlan, solver: OpenedSolver, degradation: Degradation, keep_detail: float
-) -> str:
+def _recipe(job: Job, plan: RestorePlan, solver: OpenedSolver, resolved: Resolved) -> str:
     """Tells apart pieces that do not belong together: another input, other weights, other wishes."""
+    degradation = resolved.degradation
     found = Path(job.source).stat()
     words = (
         found.st_size, found.st_mtime_ns, degradation.spec, degradation.noise_std, solver.name,
-        solver.sha256, plan.limits, keep_detail, __version__,
+        solver.sha256, plan.limits, resolved.keep_detail, resolved.follow, __version__,
     )  # fmt: skip
     return hashlib.sha256(repr(words).encode()).hexdigest()[:12]
 
@@ -167,6 +166,7 @@ def _refuse(job: Job, plan: RestorePlan, minutes: float) -> None:
         "--mask and --dust": plan.wanted.mask or plan.wanted.dust,
         "--report": plan.page,
         "--reference and --compare": plan.reference or plan.comparison_style,
+        "--uncertainty": plan.errors,
     }
     for names, value in others.items():
         if value:
@@ -257,7 +257,7 @@ def restore_piece(
         height, width = reader.info.height, reader.info.width
         session = solver.new_session(
             job.degradation, height=height, width=width, limits=plan.limits,
-            keep_detail=job.keep_detail,
+            keep_detail=job.keep_detail, follow=job.follow,
         ).session  # fmt: skip
         kept, total = _Kept(job, session.output_size), piece.read_stop - piece.read_first
         counted = itertools.count(1)

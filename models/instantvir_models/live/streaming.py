@@ -242,7 +242,11 @@ def restore_stream(
 
     def new_session(height: int, width: int) -> Session:
         made = solver.new_session(
-            resolved.degradation, height=height, width=width, limits=plan.limits
+            resolved.degradation,
+            height=height,
+            width=width,
+            limits=plan.limits,
+            follow=resolved.follow,
         )
         on_notices(made.notices)
         return made.session

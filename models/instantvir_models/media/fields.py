@@ -8,6 +8,7 @@ after the other.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -46,23 +47,34 @@ FILM_RATE = Fraction(24000, 1001)
 CYCLE = 5
 """Pictures after which the pattern of a telecine repeats."""
 
-COMBED = 1.3
-"""How much worse fields of one moment fit each other than those of different ones may, in pictures
-that are whole; and how much worse the wrong order fits than the right one, where they are not."""
+WHOLE = 1.3
+"""How much worse fields of different moments fit than those of one picture, at least, where that is
+surely whole."""
 
-SAME_MOMENT = 1.05
-"""How much worse the nearest field of the picture before may fit than the other one of its own: in
-interlaced video both are half a picture away."""
+LEANS, SURELY, LEAST_SPREAD = 1.1, 4.0, 0.05
+"""How much worse the wrong order of the fields fits than the right one, at least, on average; standard
+errors that it is beyond no difference; and what it varies by from picture to picture, at least. The
+order makes no difference to whole pictures: of 141 files of H.264 none was taken for interlaced, and 64
+of 71 that were woven were found; counting single pictures had found 25 of 73, and one that was
+whole. The rule was set on these clips."""
+
+APART = 2.0
+"""How much worse the nearest field of the picture before may fit than the other one of its own, on
+average: in interlaced video both are half a picture away."""
+
+PAIRED = 2.0
+"""How much more every other row differs from the one below it than the rows between do, on average, in
+pictures that were drawn or enlarged in pairs of rows: what moves in them fits one order better by chance
+(a test card by 1.7), and they are whole. Others come to 1.4 at most."""
 
 FEWEST_MOVING = 0.002
 """Part of the pixels that have to move for a pair of pictures to tell anything."""
 
-COMBED_SHARE = 0.3
-"""Part of the pictures that tell anything which have to show fields in an interlaced video: what
-moves fast fits nothing, and looks whole."""
-
 MOVES = 6.0
 """Levels of 255 by which a pixel differs from the picture before where something moves."""
+
+LEAST_MISFIT = 0.5
+"""Levels that are added to what rows differ by before they are compared: less is rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +85,8 @@ class Fields:
     """`unknown` where too little moves to tell."""
     first: Order | None = None
     """The field that comes first, where there are fields."""
-    votes: tuple[int, int, int] = (0, 0, 0)
-    """Pictures that looked whole, with the top field first, and with the bottom field first."""
+    votes: tuple[int, int] = (0, 0)
+    """Pictures that fit better with the top field first, and with the bottom field first."""
 
     @property
     def sentence(self) -> str:
@@ -151,59 +163,83 @@ class _Fit:
     top_first: float
     """Of its top field and the bottom field before: neighbours in time if the top comes first."""
     bottom_first: float
+    paired: float
+    """Logarithm of how much more every other row differs from the one below it than those between."""
 
     @property
-    def vote(self) -> int | None:
-        """0 for a whole picture, 1 for the top field first, 2 for the bottom; None if unclear."""
+    def lean(self) -> float:
+        """Logarithm of how much better it fits with the top field first."""
+        return math.log((self.bottom_first + LEAST_MISFIT) / (self.top_first + LEAST_MISFIT))
+
+    @property
+    def apart(self) -> float:
+        """Logarithm of how much worse the nearest field of the picture before fits than its own."""
         nearest = min(self.top_first, self.bottom_first)
-        if COMBED * self.within < nearest:
-            return 0
-        if nearest > SAME_MOMENT * self.within:  # fields of two pictures are no nearer than its own
-            return None
-        if COMBED * self.top_first < self.bottom_first:
-            return 1
-        if COMBED * self.bottom_first < self.top_first:
-            return 2
-        return None
+        return math.log((nearest + LEAST_MISFIT) / (self.within + LEAST_MISFIT))
 
 
 def find_fields(pictures: Sequence[Luma]) -> Fields:
     """How the rows of consecutive pictures came about; a dozen suffice where something moves."""
     pairs = list(itertools.pairwise(pictures))
-    fits = [_fit(before, here) for before, here in pairs]
-    votes = [None if fit is None else fit.vote for fit in fits]
-    counts = (votes.count(0), votes.count(1), votes.count(2))
-    whole, top, bottom = counts
-    first: Order = "top" if top >= bottom else "bottom"
+    fits = [fit for fit in itertools.starmap(_fit, pairs) if fit is not None]
+    leans = [fit.lean for fit in fits]
+    votes = (sum(lean > 0 for lean in leans), sum(lean < 0 for lean in leans))
+    first: Order = "top" if sum(leans) >= 0 else "bottom"
     if len(pairs) >= 2 * CYCLE and _repeats_like_film(pairs):
-        return Fields(scan="telecined", first=first, votes=counts)
-    decided = whole + top + bottom
-    if decided < FEWEST_PICTURES - 1:
-        return Fields(scan="unknown", votes=counts)
-    if max(top, bottom) >= max(FEWEST_PICTURES - 1, COMBED_SHARE * decided) and (
-        max(top, bottom) > 4 * min(top, bottom)
-    ):
-        return Fields(scan="interlaced", first=first, votes=counts)
-    return Fields(scan="progressive", votes=counts)
+        return Fields(scan="telecined", first=first, votes=votes)
+    if _is_order_sure(leans) and _may_be_woven(fits):
+        return Fields(scan="interlaced", first=first, votes=votes)
+    whole = sum(fit.apart > math.log(WHOLE) for fit in fits)
+    is_seen = whole >= FEWEST_PICTURES - 1
+    return Fields(scan="progressive" if is_seen else "unknown", votes=votes)
+
+
+def _is_order_sure(leans: Sequence[float]) -> bool:
+    """Whether one order of the fields fits better all the time."""
+    if len(leans) < FEWEST_PICTURES:
+        return False
+    error = max(float(np.std(leans)), LEAST_SPREAD) / math.sqrt(len(leans))
+    return bool(abs(np.mean(leans)) > max(math.log(LEANS), SURELY * error))
+
+
+def _may_be_woven(fits: Sequence[_Fit]) -> bool:
+    """Whether rows of one picture fit each other no better than those of two, and no two are alike."""
+    apart = np.mean([fit.apart for fit in fits])
+    paired = np.mean([fit.paired for fit in fits])
+    return bool(apart < math.log(APART) and abs(paired) < math.log(PAIRED))
 
 
 def _fit(before: Luma, here: Luma) -> _Fit | None:
     """None where too little moves."""
-    height = here.shape[0] // 2 * 2
-    a, b = (picture[:height].astype(np.float32) for picture in (before, here))
+    a, b = (picture.astype(np.float32) for picture in (before, here))
     moved = _rows_blurred(np.abs(b - a)) > MOVES
     if moved.mean() < FEWEST_MOVING:
         return None
-    odd_moved, even_moved = moved[1:-1:2], moved[2::2]
-    within = _misfit(b[1:-1:2], b[0:-2:2], b[2::2])[odd_moved].mean()
-    # bottom rows lie at odd numbers, between two top rows
-    of_top = _misfit(b[2::2], a[1:-1:2], a[3::2])[even_moved].mean()
-    of_bottom = _misfit(b[1:-1:2], a[0:-2:2], a[2::2])[odd_moved].mean()
-    return _Fit(float(within), float(of_top), float(of_bottom))
+    return _Fit(
+        within=_misfit(b, b, moved),
+        top_first=_misfit(b, a, moved),
+        bottom_first=_misfit(a, b, moved),
+        paired=_paired(b, moved),
+    )
 
 
-def _misfit(row: NDArray[np.float32], above: NDArray[np.float32], below: NDArray[np.float32]):  # type: ignore[no-untyped-def]
-    return np.abs(2 * row - above - below)
+def _misfit(
+    top: NDArray[np.float32], bottom: NDArray[np.float32], moved: NDArray[np.bool_]
+) -> float:
+    """How far rows of the top field of one picture and the bottom field of another are from the mean
+    of those above and below, both fields alike, so that stripes of the picture itself favour neither."""
+    woven = top.copy()
+    woven[1::2] = bottom[1::2]
+    off = np.abs(2 * woven[1:-1] - woven[:-2] - woven[2:])
+    return float(off[moved[1:-1]].mean()) if moved[1:-1].any() else 0.0
+
+
+def _paired(picture: NDArray[np.float32], moved: NDArray[np.bool_]) -> float:
+    below, is_there = np.abs(np.diff(picture, axis=0)), moved[1:]
+    even, odd = (
+        float(below[n::2][is_there[n::2]].mean()) if is_there[n::2].any() else 0.0 for n in (0, 1)
+    )
+    return math.log((odd + LEAST_MISFIT) / (even + LEAST_MISFIT))
 
 
 def _rows_blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -96,10 +96,36 @@ class FlowNetwork(nn.Module):
             seen: [B, T, seen_channels, H, W] what it is shown besides.
         """
         z = z.float()
-        frames = z.shape[1]
+        bands, band_variance = self._bands(z, noise)
+        fine, *_ = self._pyramid(z, bands, band_variance, noise, seen)
+        residual, gate = self.head(fine).float().split(12, 1)
+        kept = bands * _gain(band_variance.repeat_interleave(3, 1), gate)
+        made = inverse_haar(kept + residual).unflatten(0, z.shape[:2])
+        return noise.apply(_skip_scale, z) + noise.apply(_output_scale, made)
+
+    def features(self, z: Tensor, noise: NoiseLevel) -> tuple[Tensor, Tensor, Tensor]:
+        """What it makes of z on its way, [B T, channels, h, w] at 1/2, 1/4 and 1/8 size.
+
+        Args:
+            z: [B, T, 3, H, W].
+        """
+        z = z.float()
+        return self._pyramid(z, *self._bands(z, noise), noise, None)
+
+    def _bands(self, z: Tensor, noise: NoiseLevel) -> tuple[Tensor, Tensor]:
+        """Haar bands of z, and the variance of their noise."""
         bands = haar(noise.apply(_input_scale, z).flatten(0, 1))
+        return bands, noise.band_variance(z).clamp_min(LEAST_STD**2).flatten(0, 1)
+
+    def _pyramid(
+        self,
+        z: Tensor,
+        bands: Tensor,
+        band_variance: Tensor,
+        noise: NoiseLevel,
+        seen: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         pixel_levels = 0.25 * noise.variance(z).clamp_min(LEAST_STD**2).log().flatten(0, 1)
-        band_variance = noise.band_variance(z).clamp_min(LEAST_STD**2).flatten(0, 1)
         shown = torch.cat(
             [bands, F.pixel_unshuffle(pixel_levels, 2), 0.25 * band_variance.log()], 1
         )
@@ -107,13 +133,10 @@ class FlowNetwork(nn.Module):
         if self.enter_seen is not None:
             assert seen is not None
             x = x + self.enter_seen(haar(seen.flatten(0, 1)))
-        codes = noise.codes(z).expand(len(z), -1).repeat_interleave(frames, 0)
-        residual, gate = self._through(x, codes, frames).float().split(12, 1)
-        kept = bands * _gain(band_variance.repeat_interleave(3, 1), gate)
-        made = inverse_haar(kept + residual).unflatten(0, z.shape[:2])
-        return noise.apply(_skip_scale, z) + noise.apply(_output_scale, made)
+        codes = noise.codes(z).expand(len(z), -1).repeat_interleave(z.shape[1], 0)
+        return self._through(x, codes, z.shape[1])
 
-    def _through(self, x: Tensor, codes: Tensor, frames: int) -> Tensor:
+    def _through(self, x: Tensor, codes: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         each = iter(self.film(codes))
 
         def layers(which: nn.ModuleList, x: Tensor) -> Tensor:
@@ -126,7 +149,7 @@ class FlowNetwork(nn.Module):
         z = layers(self.bottom, self.to_bottom(y))
         y = layers(self.coarse_out, self.from_bottom(z) + y)
         x = layers(self.fine_out, self.from_coarse(y) + x)
-        return self.head(x)
+        return x, y, z
 
 
 class _TimeResidual(Residual):
@@ -195,6 +218,10 @@ class FlowPrior:
 
     def decode(self, z: Tensor) -> Tensor:
         return z
+
+    def features(self, z: Tensor, noise: NoiseLevel) -> tuple[Tensor, ...]:
+        """What the network makes of z on its way, from fine to coarse; sides are multiples of 8."""
+        return self.network.features(z, noise)
 
     def denoise(self, z: Tensor, noise: NoiseLevel) -> Tensor:
         height, width = z.shape[-2:]

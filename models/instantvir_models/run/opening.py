@@ -100,11 +100,12 @@ class OpenedSolver:
         width: int,
         limits: SessionLimits | None = None,
         keep_detail: float = 0.0,
+        follow: float = 1.0,
     ) -> NewSession:
         """A session for measured frames of `height` x `width`, with all of the solver that fits.
 
         Args:
-            keep_detail: as `Session` takes it.
+            keep_detail, follow: as `Session` takes them.
 
         Raises:
             UsageError: if frames of that size do not fit, or the degradation, the blocks or the
@@ -133,6 +134,7 @@ class OpenedSolver:
             device=self.device if self.device.type in MEASURED_ON else "cpu",
             frames_per_block=limits.frames_per_block,
             keep_detail=keep_detail,
+            follow=follow,
         )
         return NewSession(session, fitted.notices)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from instantvir_models.media import Frame
 from instantvir_models.run.kept import KeptMemory
@@ -101,6 +102,7 @@ def restore_video(
     sink: FrameSink | None,
     *,
     on_pair: Callable[[Frame, Frame], None] | None = None,
+    on_error: Callable[[Frame, NDArray[np.float32]], None] | None = None,
     segments: Segments | None = None,
     waiting: Sequence[Frame] = (),
     seconds_before: float = 0.0,
@@ -113,6 +115,8 @@ def restore_video(
     Args:
         sink: where restored frames go; None throws them away.
         on_pair: called in the caller's thread with each input frame and its restoration.
+        on_error: called likewise with each restoration and the error [H, W] in 8-bit levels that is
+            expected of it, of a session that `keeps_errors`.
         segments: told at the ends of blocks; None keeps nothing.
         waiting: frames that the session holds already, where it goes on with an earlier run's.
         seconds_before: that such a run worked.
@@ -131,6 +135,7 @@ def restore_video(
 
     def deliver(originals: deque[Frame], pixels: np.ndarray) -> None:
         nonlocal first_frame
+        errors = iter(session.taken_errors())
         for restored_pixels in pixels:
             if first_frame is None:
                 first_frame = time.perf_counter() - started
@@ -138,6 +143,8 @@ def restore_video(
             restored = replace(original, pixels=restored_pixels, known=None, guessed=None)
             if on_pair is not None:
                 on_pair(original, restored)
+            if on_error is not None:
+                on_error(restored, next(errors))
             with for_output.counted():
                 outgoing.put(restored)
 

@@ -16,7 +16,13 @@ from instantvir_models.diagnosis.diagnose import (
 )
 from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
 from instantvir_models.diagnosis.findings import Finding
-from instantvir_models.diagnosis.remedy import removable_part, shows_noise, told_noise_std
+from instantvir_models.diagnosis.remedy import (
+    enlarged_part,
+    removable_part,
+    shows_noise,
+    told_factor,
+    told_noise_std,
+)
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.errors import UsageError
@@ -89,6 +95,8 @@ class Resolved:
     """Sentences for people: what was asked for and is not done, and why."""
     keep_detail: float = 0.0
     """Part of the fine contrast that stays everywhere, as `Session` takes it."""
+    follow: float = 1.0
+    """Part of the way to a solver's result that is gone, as `Session` takes it."""
 
     @property
     def is_nothing_to_do(self) -> bool:
@@ -289,10 +297,9 @@ class _Look:
         is_unsure = error.confidence == "low" and not is_inverted
         levels = error.low if is_unsure else error.value
         if self.is_lossy and not is_inverted:
-            share = expected_codec_error(self.traces).value
-            is_noisy = shows_noise(self.traces, error.value, share)
-            levels *= removable_part(self.traces.codec_name, is_noisy=is_noisy)
-        told = told_noise_std(levels, is_lossy=self.is_lossy, is_inverted=is_inverted)
+            levels *= removable_part(self.traces.codec_name, is_noisy=self._is_noisy)
+        factor = 1.0 if is_inverted else self._told_factor
+        told = told_noise_std(factor * levels, is_lossy=self.is_lossy, is_inverted=is_inverted)
         return told, EstimatedParameter(
             name="noise and compression" if self.is_lossy else "noise",
             value=levels,
@@ -300,6 +307,16 @@ class _Look:
             unit=error.unit,
             confidence=error.confidence,
         )
+
+    @property
+    def _is_noisy(self) -> bool:
+        """Whether there is noise besides what a codec did."""
+        share = expected_codec_error(self.traces).value
+        return shows_noise(self.traces, self.error.value, share)
+
+    @property
+    def _told_factor(self) -> float:
+        return told_factor(self.traces, is_noisy=self._is_noisy)
 
     def told_noise(self, levels: float, *, is_inverted: bool) -> float:
         """What to tell a solver of noise that the user knows of: behind a codec, with its share."""
@@ -353,7 +370,15 @@ class _Resolver:
             estimates=tuple(self.estimates),
             is_operator_known=self.is_known,
             remarks=tuple(self.remarks),
+            follow=self._follow(),
         )
+
+    def _follow(self) -> float:
+        """How far to go with an enlargement whose kernel is a guess."""
+        options = self.options
+        if SR not in options.tasks or INPAINT in options.tasks or not self.look.is_lossy:
+            return 1.0
+        return enlarged_part(self.look.traces)
 
     def _noise_std(self, *, has_mask: bool, is_inverted: bool) -> float:
         told = self.options.noise_levels

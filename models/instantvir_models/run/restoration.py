@@ -45,6 +45,7 @@ from instantvir_models.outputs.rule import refuse
 from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
+from instantvir_models.run.error_video import ErrorVideo
 from instantvir_models.run.gain import Gain
 from instantvir_models.run.jobs import (
     Job,
@@ -119,6 +120,8 @@ class RestorePlan:
     is gone on with where that was the same command."""
     page: Path | None = None
     """Where a page of what came of it goes; None writes none."""
+    errors: Path | None = None
+    """Where a grey video of the expected error goes; None writes none."""
     next_file: bool = False
     """Whether a video whose pictures get another size goes on in the next file; else they are scaled
     to the first size."""
@@ -305,6 +308,7 @@ class Restoration:
             journal = self._journal(stack)
             writer = self._writer(stack, journal)
             comparison = self._comparison(stack)
+            errors = self._error_video(stack)
             kept = _Kept.to_go_on(journal, writer, self) if journal is not None else None
             first = 1 + (self.session.frames_out if kept else 0)
             started, frames_done = time.perf_counter(), itertools.count(first)
@@ -338,6 +342,7 @@ class Restoration:
                 self.session,
                 writer,
                 on_pair=on_pair,
+                on_error=None if errors is None else errors.add,
                 segments=kept,
                 waiting=kept.waiting if kept else (),
                 seconds_before=kept.seconds_before if kept else 0.0,
@@ -349,6 +354,8 @@ class Restoration:
                 forget_sidecar(written)  # that of a file that was there before
             if comparison is not None:
                 comparison.close()
+            if errors is not None:
+                errors.close()
             report = self.report(ran, gain, writer)
             if self.plan.page is not None and album is not None:
                 page = restored_page(
@@ -445,6 +452,8 @@ class Restoration:
             return "the output is no file"
         if plan.reference is not None or plan.comparison_style is not None or plan.page is not None:
             return "a comparison has to see all frames"
+        if plan.errors is not None:
+            return "the video of expected errors is made in one piece"
         if not _input_files(self.job.source):
             return "the input is no file, and cannot be read again"
         if not self.session.can_be_kept:
@@ -463,6 +472,7 @@ class Restoration:
                 "the input": of_files(_input_files(self.job.source)),
                 "the degradation": self.resolved.degradation.spec,
                 "the detail that is kept": str(self.resolved.keep_detail),
+                "how far the solver is followed": str(self.resolved.follow),
                 "the mask": of_files(_files_of_mask(mask)) if mask is not None else "none",
                 "the model": f"{self.solver.name} {self.solver.sha256 or ''}".strip(),
                 "the device": str(self.solver.device),
@@ -518,6 +528,21 @@ class Restoration:
         )
         stack.callback(comparison.abort)
         return comparison
+
+    def _error_video(self, stack: ExitStack) -> ErrorVideo | None:
+        if self.plan.errors is None:
+            return None
+        height, width = self.session.output_size
+        errors = ErrorVideo(
+            self.plan.errors,
+            width=width,
+            height=height,
+            frame_rate=self.reader.info.frame_rate,
+            may_replace=self.job.may_replace,
+        )
+        stack.callback(errors.abort)
+        self.session.keeps_errors = True
+        return errors
 
 
 @dataclass(eq=False)
@@ -635,6 +660,7 @@ def planned_jobs(
     if plan.next_file:
         jobs = [part for job in jobs for part in _parts_of_one_size(job, plan)]
     _refuse_page(plan, jobs, may_replace=overwrite)
+    _refuse_errors(plan, jobs, may_replace=overwrite)
     for job in jobs:
         refuse_to_overwrite(
             replace(job, may_replace=overwrite or is_batch(inputs, jobs)),
@@ -665,6 +691,18 @@ def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -
     if len(jobs) > 1:
         raise UsageError("`--report` shows one video", hint="give one input")
     refuse(plan.page, reads=(jobs[0].source, plan.reference), may_replace=may_replace)
+
+
+def _refuse_errors(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
+    """UsageError if a video of errors would be of several videos, or replace what it may not."""
+    if plan.errors is None:
+        return
+    if len(jobs) > 1:
+        raise UsageError("`--uncertainty` is of one video", hint="give one input")
+    target = written_path(jobs[0].destination)
+    if target is not None and target.resolve() == plan.errors.resolve():
+        raise UsageError("`--uncertainty` and the output are one file", hint="give it another name")
+    refuse(plan.errors, reads=(jobs[0].source, plan.reference), may_replace=may_replace)
 
 
 @contextmanager
@@ -699,6 +737,7 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             width=reader.info.width,
             limits=plan.limits,
             keep_detail=resolved.keep_detail,
+            follow=resolved.follow,
         )
         with masks_along(degradation.operator, plan.masks_for(reader.info)) as masks:
             yield Restoration(
@@ -835,6 +874,7 @@ def restore(
     reference: str | Path | None = None,
     compare_style: str | None = None,
     report: str | Path | None = None,
+    uncertainty: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     on_progress: OnProgress | None = None,
@@ -875,6 +915,8 @@ def restore(
         reference: the clean video, to measure the gain against.
         compare_style: `side` or `wipe` also writes a comparison beside the output.
         report: where a page goes that shows it: a wipe, what was found, how long it took.
+        uncertainty: where a grey video goes that shows how far each pixel is expected to be off, ten
+            grey levels for each 8-bit level.
         overwrite: whether files that exist may be replaced.
         resume: whether what was begun has to be gone on with; else it is where this is the same call.
         on_progress: called after every frame; what it raises ends the run and leaves no file.
@@ -907,6 +949,7 @@ def restore(
         comparison_style=compare_style,
         must_go_on=resume,
         page=None if report is None else Path(report),
+        errors=None if uncertainty is None else Path(uncertainty),
     )
     jobs = planned_jobs(
         [str(source)], None if destination is None else str(destination), plan, overwrite=overwrite

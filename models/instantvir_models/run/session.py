@@ -21,11 +21,12 @@ from instantvir_models.clock import Step, StepClock
 from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.media.convert import levels, stored_levels, to_unit
 from instantvir_models.operators.compose import awaits_masks, masked
-from instantvir_models.operators.measurement import Degradation, Measurement
+from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement
 from instantvir_models.run.kept import KeptMemory, can_be_kept
 from instantvir_models.solvers.base import Restored, Solver, Window, block_size, checked
 from instantvir_models.solvers.classical.initial import InitialEstimate
-from instantvir_models.solvers.detail import with_detail_kept
+from instantvir_models.solvers.detail import followed, with_detail_kept
+from instantvir_models.students.base import ERROR_CELL
 from instantvir_models.students.text import TextRows
 from instantvir_models.tiles import TILE_PIXELS
 
@@ -115,6 +116,7 @@ class Session:
         frames_per_block: frames restored together, at most the solver's own number, which None
             takes. Fewer mean less delay and less look-ahead; 1 has none.
         keep_detail: part of the fine contrast of the initial estimate that stays everywhere, 0 to 1.
+        follow: part of the way from the initial estimate to what the solver makes that is gone, 0 to 1.
 
     Raises:
         UsageError: if a mask in the operator does not fit the frames, or the solver was not made
@@ -132,9 +134,10 @@ class Session:
         device: torch.device | str = "cpu",
         frames_per_block: int | None = None,
         keep_detail: float = 0.0,
+        follow: float = 1.0,
     ) -> None:
         self.degradation = degradation
-        self.keep_detail = keep_detail
+        self.keep_detail, self.follow = keep_detail, follow
         self.frames_per_block = block_size(solver, frames_per_block)
         """Frames that are restored together."""
         self.is_student_skipped = False
@@ -144,6 +147,9 @@ class Session:
         """While True, blocks are restored at half their height and width and enlarged again, in less
         than a third of the time; only where the session `can_shrink`. The solver begins anew whenever
         this changes."""
+        self.keeps_errors = False
+        """While True, how far the solver believes to be off is kept place by place, until it is
+        `taken_errors`."""
         self.measured_size = (height, width)
         self.output_size = degradation.operator.clean_size(height, width)
         solver.check(degradation)
@@ -174,6 +180,7 @@ class Session:
         self._block_seconds: deque[float] = deque(maxlen=KEPT_BLOCK_TIMES)
         self._frame_std: deque[float] = deque(maxlen=KEPT_FRAME_STDS)
         self._latest_std: Tensor | None = None
+        self._errors: list[NDArray[np.float32]] = []
         self._squared_error = self._squared_measurement = 0.0
 
     def push(
@@ -209,6 +216,13 @@ class Session:
     def flush(self) -> Pixels:
         """The restored frames still held back, [m, H, W, 3]; call once, when the input has ended."""
         return self._restore_ready(is_end=True)
+
+    def taken_errors(self) -> NDArray[np.float32]:
+        """[m, H, W] the root mean square error that the solver expects at each pixel of the frames that
+        came out since this was last asked, in 8-bit levels; of a solver that does not tell places
+        apart, the same everywhere. Kept only while `keeps_errors`."""
+        errors, self._errors = self._errors, []
+        return np.concatenate(errors) if errors else np.empty((0, *self.output_size), np.float32)
 
     def skip(self, num_frames: int) -> None:
         """Let the frames pushed next be `num_frames` later in the video; before the first `push`.
@@ -296,6 +310,7 @@ class Session:
             device=self._device,
             frames_per_block=self.frames_per_block,
             keep_detail=self.keep_detail,
+            follow=self.follow,
         )
 
     @property
@@ -420,6 +435,8 @@ class Session:
         with self._clock.on_device(Step.STUDENT):
             restored = self._solved(window)
         self._latest_std = restored.std
+        if self.keeps_errors:
+            self._errors.append(_expected_errors(restored, window))
         with self._clock.on_device(Step.CONSISTENCY):
             self._add_residual(restored, measurement, inside)
             x = restored.x[:, inside]
@@ -439,6 +456,8 @@ class Session:
             self._is_state_shrunk = self.is_shrunk
         self._is_state_new = False
         restored = checked(self._solver.restore_block(window, self._state), window, self._solver)
+        if self.follow < 1:
+            restored = followed(restored, window, self.follow)
         if self.keep_detail == 0:
             return restored
         return with_detail_kept(restored, window, self.keep_detail)
@@ -505,6 +524,17 @@ class Session:
                     f"masks are bool {frames.shape[:3]}, as the frames, "
                     f"got {mask.dtype} {mask.shape}"
                 )
+
+
+def _expected_errors(restored: Restored, window: Window) -> NDArray[np.float32]:
+    """[frames inside, H, W] in 8-bit levels."""
+    height, width = restored.x.shape[-2:]
+    if restored.std_map is None:
+        std = float(restored.std[0]) / LEVEL
+        return np.full((window.num_frames, height, width), std, np.float32)
+    cells = restored.std_map[0].float() / LEVEL
+    fine = F.interpolate(cells, scale_factor=ERROR_CELL, mode="bilinear", align_corners=False)
+    return fine[:, 0, :height, :width].cpu().numpy()
 
 
 def _halved(measurement: Measurement) -> Measurement:

@@ -96,7 +96,8 @@ class Amortised(Solver[StateT], Generic[StateT]):
         with timed(Step.CONSISTENCY):
             sound = is_sound(estimate)
             estimate = bounded(estimate, block.x_init)
-            restored = Restored(consistent(estimate, whole.x_init, window), estimate.std)
+            x = consistent(estimate, whole.x_init, window)
+            restored = Restored(x, estimate.std, std_map=estimate.std_map)
             return beside_guesses(
                 guarded(restored, whole.x_init, window, is_sound=sound), whole.x_init, window
             )

@@ -80,6 +80,9 @@ class Restored:
     could not be right; empty where nothing was replaced."""
     A_x: Tensor | None = None
     """A x of the whole window, where the solver has computed it anyway."""
+    std_map: Tensor | None = None
+    """[B, frames inside, 1, ceil(H / 4), ceil(W / 4)] how far it believes to be off place by place, in
+    cells of 4x4 pixels; None where it does not tell places apart."""
 
 
 StateT = TypeVar("StateT")

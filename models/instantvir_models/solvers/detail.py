@@ -38,6 +38,16 @@ def with_detail_kept(restored: Restored, window: Window, part: float) -> Restore
     return replace(restored, x=kept_detail(x_init, restored.x, part), A_x=None)
 
 
+def followed(restored: Restored, window: Window, part: float) -> Restored:
+    """`restored`, moved back towards the initial estimate everywhere.
+
+    Args:
+        part: of the way from the initial estimate to it that is gone, 0 to 1.
+    """
+    x_init = bounded_estimate(window.measurement)
+    return replace(restored, x=torch.lerp(x_init, restored.x, part), A_x=None)
+
+
 def kept_detail(x_init: Tensor, x: Tensor, part: float) -> Tensor:
     """[B, T, 3, H, W] between `x_init` and `x`: as near to `x` as keeps this part of the contrast."""
     before = _fine(x_init)

@@ -21,7 +21,7 @@ from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, unexplained_std
 from instantvir_models.solvers.base import Restored, Window
 from instantvir_models.solvers.classical.initial import InitialEstimate
-from instantvir_models.students.base import Estimate
+from instantvir_models.students.base import ERROR_CELL, Estimate
 
 TILE_PIXELS = 32
 """Side of a tile of the clean video: small enough to keep what is right beside what is not, large
@@ -62,8 +62,12 @@ def is_sound(estimate: Estimate) -> Tensor:
 def bounded(estimate: Estimate, x_init: Tensor) -> Estimate:
     """`estimate`, that of x_init where it is not sound, so that consistency spreads no such thing."""
     x_hat = torch.where(is_sound(estimate), estimate.x_hat, x_init)
-    std = estimate.std.nan_to_num(InitialEstimate.std, InitialEstimate.std).clamp(0, BOUND)
-    return replace(estimate, x_hat=x_hat, std=std)
+    std_map = None if estimate.std_map is None else _sound_std(estimate.std_map)
+    return replace(estimate, x_hat=x_hat, std=_sound_std(estimate.std), std_map=std_map)
+
+
+def _sound_std(std: Tensor) -> Tensor:
+    return std.nan_to_num(InitialEstimate.std, InitialEstimate.std).clamp(0, BOUND)
 
 
 def consistent(estimate: Estimate, x_init: Tensor, window: Window) -> Tensor:
@@ -125,7 +129,14 @@ def _blended(
     part = kept.mean((1, 2, 3, 4))
     std = torch.lerp(fallback.std.square(), restored.std.square(), part).sqrt()
     replaced = tuple(round(part, 4) for part in (1 - kept).mean((0, 2, 3, 4)).tolist())
-    return Restored(x, std, replaced)
+    std_map = restored.std_map
+    if std_map is not None:
+        share = F.avg_pool2d(
+            kept.flatten(0, 1), ERROR_CELL, ceil_mode=True, count_include_pad=False
+        )
+        share = share.unflatten(0, std_map.shape[:2])
+        std_map = torch.lerp(fallback.std.square()[0], std_map.square(), share).sqrt()
+    return Restored(x, std, replaced, std_map=std_map)
 
 
 def kept_part(is_wrong: Tensor, tile: int, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -14,6 +14,9 @@ from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.traits import told
 
+ERROR_CELL = 4
+"""Side in pixels of the cells in which a student tells how far it believes to be off."""
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -58,6 +61,9 @@ class Estimate:
     """Whether x_hat has weighed the measurement already, so that data consistency is not to do so
     again: a student that is shown y itself, with its noise, knows better than one weight what to make
     of each pixel."""
+    std_map: Tensor | None = None
+    """[B, T, 1, ceil(H / 4), ceil(W / 4)] the same in cells of `ERROR_CELL` pixels a side; None of a
+    student that does not tell places apart."""
 
 
 StateT = TypeVar("StateT")

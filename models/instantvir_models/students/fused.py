@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from instantvir_models.autoencoders.haar import haar, inverse_haar
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, ROUNDING_STD
-from instantvir_models.students.base import Conditioning, Estimate
+from instantvir_models.students.base import ERROR_CELL, Conditioning, Estimate
 from instantvir_models.students.capabilities import Capabilities, Seen
 from instantvir_models.students.clipping import unclipped_mean
 from instantvir_models.students.enlarge import FACTOR, Enlarger
@@ -245,7 +245,9 @@ class FusedStudent(nn.Module):
         ]
         variances = torch.stack([estimate.std.square() for estimate in each])
         x_hat = torch.cat([one.x_hat for one in each], 1)
-        return Estimate(x_hat, variances.mean(0).sqrt(), is_final=each[0].is_final)
+        maps = [one.std_map for one in each if one.std_map is not None]
+        std = variances.mean(0).sqrt()
+        return Estimate(x_hat, std, is_final=each[0].is_final, std_map=torch.cat(maps, 1))
 
     def _estimate(self, start: Start, block: Conditioning) -> Estimate:
         height, width = block.size
@@ -255,9 +257,9 @@ class FusedStudent(nn.Module):
         variance = torch.cat([one.variance for one in each]).unflatten(0, shape)
         x_hat = torch.cat([one.x_hat[..., :height, :width] for one in each]).unflatten(0, shape)
         std = variance.mean((1, 2, 3, 4)).sqrt()
-        return Estimate(
-            x_hat.to(block.x_init.device), std.to(block.x_init.device), is_final=is_final
-        )
+        cells = variance[..., : -(-height // ERROR_CELL), : -(-width // ERROR_CELL)].sqrt()
+        x_hat, std, std_map = (t.to(block.x_init.device) for t in (x_hat, std, cells))
+        return Estimate(x_hat, std, is_final=is_final, std_map=std_map)
 
     def _parts(self, start: Start) -> list[Start]:
         """What the network sees at once, where it is: all on a card; on a CPU frame by frame, whose
@@ -367,7 +369,7 @@ class FusedStudent(nn.Module):
         )
         x_hat = _near_measured(x_hat, start, told)
         log_ratio = self.head_error(y.detach(), told_codes).float().clamp(-4, 3)
-        expected = F.avg_pool2d(start.variance, 4) * torch.exp(2 * log_ratio - 1)
+        expected = F.avg_pool2d(start.variance, ERROR_CELL) * torch.exp(2 * log_ratio - 1)
         return Refined(x_hat=x_hat, variance=expected)
 
     def _enlarged(self, start: Start, y_small: Tensor) -> Refined:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from instantvir_models.students.base import Conditioning, Estimate, Student
+from instantvir_models.students.base import ERROR_CELL, Conditioning, Estimate, Student
 from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
 from instantvir_models.tiles import HALO_PIXELS, tiles
@@ -78,14 +78,32 @@ class TiledStudent(Generic[StateT]):
         """The estimate of a block from that of each of its tiles, in raster order."""
         x_hat = torch.empty_like(block.x_init)
         squared, pixels, is_final = block.traits.new_zeros(len(block.traits)), 0, False
+        std_map: Tensor | None = None
         grid = tiles(*block.size, side=self.tile_pixels, halo=HALO_PIXELS)
         for index, tile in enumerate(grid):
             part = restored(_cut(block, tile.read), index)
             x_hat[(..., *tile.write)] = part.x_hat[(..., *tile.keep)]
+            if part.std_map is not None:
+                if std_map is None:
+                    std_map = _cells_of(x_hat)
+                std_map[(..., *_in_cells(tile.write))] = part.std_map[(..., *_in_cells(tile.keep))]
             kept = math.prod(side.stop - side.start for side in tile.keep)
             squared, pixels = squared + kept * part.std.square(), pixels + kept
             is_final = part.is_final
-        return Estimate(x_hat=x_hat, std=(squared / pixels).sqrt(), is_final=is_final)
+        std = (squared / pixels).sqrt()
+        return Estimate(x_hat=x_hat, std=std, is_final=is_final, std_map=std_map)
+
+
+def _cells_of(x_hat: Tensor) -> Tensor:
+    """Room for what is told of frames like these."""
+    sides = (-(-side // ERROR_CELL) for side in x_hat.shape[-2:])
+    return x_hat.new_empty(*x_hat.shape[:2], 1, *sides)
+
+
+def _in_cells(place: tuple[slice, slice]) -> tuple[slice, slice]:
+    """The cells of a place that begins with one."""
+    rows, columns = (slice(p.start // ERROR_CELL, -(-p.stop // ERROR_CELL)) for p in place)
+    return rows, columns
 
 
 def state_type_of(student: Student[Any]) -> Any:
