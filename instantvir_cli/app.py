@@ -300,6 +300,7 @@ def benchmark(
         bool,
         typer.Option("--roofline", help="Predict the large student on cards; measure nothing"),
     ] = False,
+    overwrite: OverwriteOption = False,
     json_summary: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -319,11 +320,17 @@ def benchmark(
     if suite.suite is not None:
         from instantvir_cli.suite import run_suite_command
 
-        run_suite_command(suite, model.one(), report=measuring.report, as_json=json_summary)
+        run_suite_command(
+            suite,
+            model.one(),
+            report=measuring.report,
+            may_overwrite=overwrite,
+            as_json=json_summary,
+        )
         return
     from instantvir_cli.benchmark import run_benchmark
 
-    run_benchmark(clip, measuring, model, as_json=json_summary)
+    run_benchmark(clip, measuring, model, may_overwrite=overwrite, as_json=json_summary)
 
 
 @app.command(

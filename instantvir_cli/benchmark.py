@@ -17,6 +17,7 @@ from instantvir_cli.exit_status import ExitStatus
 from instantvir_cli.options import MeasuringOptions, SweptModelOptions
 from instantvir_cli.standard_streams import put
 from instantvir_models.errors import InstantVIRError
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.speed.baseline import Ratio, compared, read_baseline
 from instantvir_models.speed.measure import Bench, Failed, Speed, Spread
@@ -29,11 +30,17 @@ class SlowerError(InstantVIRError):
 
 
 def run_benchmark(
-    clip: str | None, measuring: MeasuringOptions, model: SweptModelOptions, *, as_json: bool
+    clip: str | None,
+    measuring: MeasuringOptions,
+    model: SweptModelOptions,
+    *,
+    may_overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Measure, print tables or JSON, and fail if a speed is missing or lower than it was."""
     if measuring.report is not None:
         check_page_name(measuring.report)
+        refuse(measuring.report, reads=[clip], may_replace=may_overwrite)
     plans = planned(clip, measuring, model)
     baseline = None if measuring.baseline is None else read_baseline(measuring.baseline)
     with Bench(console.tell) as bench:
@@ -45,7 +52,7 @@ def run_benchmark(
     else:
         _print_tables(speeds)
     if measuring.report is not None:
-        save_page(speed_page(results, _command()), measuring.report, may_replace=True)
+        save_page(speed_page(results, _command()), measuring.report, may_replace=may_overwrite)
         console.say(f"the page: {measuring.report}")
     if baseline is not None:
         _judge(compared(speeds, baseline), measuring.tolerance)

@@ -4,7 +4,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from instantvir_cli import __version__, console
 from instantvir_models.errors import VideoWriteError
 from instantvir_models.live.page import History, stream_page
 from instantvir_models.live.status import LiveStatus
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.report.page import check_page_name, save_page
 
 TICK_SECONDS = 1.0
@@ -28,20 +29,32 @@ class Report:
     Args:
         json_lines: gets one object a line: `status` once a second, `event`s, and the `summary`.
         page: where a page of all that goes in the end; None makes none.
+        reads: what the stream reads, which neither of them may be.
+        may_replace: whether a page that is there is replaced; lines are added to those that are there.
 
     Raises:
-        UsageError: if the page is called as no page is.
+        UsageError: if the page is called as no page is, is there and may not be replaced, or one of
+            them is what is read.
         VideoWriteError: if a file cannot be written.
     """
 
-    def __init__(self, *, json_lines: Path | None, page: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        json_lines: Path | None,
+        page: Path | None = None,
+        reads: Sequence[str] = (),
+        may_replace: bool = False,
+    ) -> None:
         if page is not None:
             check_page_name(page)
-        self._page, self._history = page, History()
+            refuse(page, reads=reads, may_replace=may_replace)
+        self._page, self._may_replace, self._history = page, may_replace, History()
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
         self._loss: VideoWriteError | None = None
         if json_lines is not None:
+            refuse(json_lines, reads=reads, may_replace=True)
             try:
                 self._file = json_lines.open("a", encoding="utf-8")
             except OSError as error:
@@ -112,7 +125,7 @@ class Report:
         if self._page is not None:
             command = " ".join(["instantvir", *sys.argv[1:]])
             page = stream_page(status, self._history, version=__version__, command=command)
-            save_page(page, self._page, may_replace=True)
+            save_page(page, self._page, may_replace=self._may_replace)
             console.say(f"the page: {self._page}")
         self._log("summary", asdict(status))
         if self._file is not None:

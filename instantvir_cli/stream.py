@@ -108,7 +108,12 @@ def run_stream(request: StreamRequest) -> None:
     use_threads(model.threads)
     solver = model.open()
     console.tell(solver.notices)
-    report = Report(json_lines=serving.json_lines, page=serving.report)
+    report = Report(
+        json_lines=serving.json_lines,
+        page=serving.report,
+        reads=(request.source,),
+        may_replace=request.may_overwrite,
+    )
     stream = new_stream(plan, solver, prompt=model.prompt, on_event=report.event)
     with ExitStack() as stack:
         stack.enter_context(_ending_well(stream))

@@ -21,6 +21,7 @@ from instantvir_cli import __version__, console
 from instantvir_cli.options import ModelOptions, SuiteOptions
 from instantvir_models.errors import UsageError
 from instantvir_models.outputs.claim import claim, told
+from instantvir_models.outputs.rule import refuse
 from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.speed.meters import hardware
 from instantvir_models.suite.clips import CleanClip, bundled_clips, clips_of
@@ -43,7 +44,12 @@ SEED = 0
 
 
 def run_suite_command(
-    asked: SuiteOptions, model: ModelOptions, *, report: Path | None, as_json: bool
+    asked: SuiteOptions,
+    model: ModelOptions,
+    *,
+    report: Path | None,
+    may_overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Do what is missing of the suite, write its tables, and print them."""
     if asked.suite not in SUITES:
@@ -52,6 +58,7 @@ def run_suite_command(
         )
     if report is not None:
         check_page_name(report)
+        refuse(report, may_replace=may_overwrite)
     threads = model.threads or 1
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
@@ -70,14 +77,18 @@ def run_suite_command(
     with _alone_in(folder):
         suite = run_suite(plan, folder, _receipt(threads), say=console.say)
         write_tables(suite, folder)
-        save_page(suite_page(suite, folder), report or folder / "report.html", may_replace=True)
+        page = suite_page(suite, folder)
+        if report is None:  # what is in the folder of a suite is made anew, as its tables are
+            save_page(page, folder / "report.html", may_replace=True)
+        else:
+            save_page(page, report, may_replace=may_overwrite)
     if as_json:
         typer.echo((folder / "results.json").read_text(encoding="utf-8"), nl=False)
     else:
         _print(suite)
-        page = "report.html, " if report is None else ""
+        in_folder = "report.html, " if report is None else ""
         console.say(
-            f"written to {folder}: {page}results.json, results.csv, results.md, and the films"
+            f"written to {folder}: {in_folder}results.json, results.csv, results.md, and the films"
         )
 
 

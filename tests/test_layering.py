@@ -78,7 +78,7 @@ ROOMS: dict[str, set[str]] = {
         "report",
         "run",
     },
-    "farm": {"media", "operators", "run"},
+    "farm": {"outputs", "media", "operators", "run"},
 }
 """A room is a folder, or a module that has no folder and is named here. The other loose modules
 (errors, tiles, ...) are the ground floor: every room may import them, and they import no room."""

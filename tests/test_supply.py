@@ -83,3 +83,16 @@ def test_scripts_of_ci_can_be_run(name):
     path = ROOT / ".ci" / name
     assert path.stat().st_mode & stat.S_IXUSR
     assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.name
+)
+def test_workflows_name_what_they_run_by_commit(path):
+    """A tag can be moved by whoever takes over an action, and with it what signs a release."""
+    used = re.findall(r"uses: (\S+)@(\S+)(?: # (\S+))?", path.read_text(encoding="utf-8"))
+    assert used
+    for name, commit, version in used:
+        if name != "pypa/gh-action-pypi-publish":
+            assert re.fullmatch("[0-9a-f]{40}", commit), name
+            assert re.fullmatch(r"v[\d.]+", version), name

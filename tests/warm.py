@@ -37,8 +37,10 @@ class Case:
     """Of any file."""
     full: tuple[str, int] | None = None
     """A part of a name, and how many bytes what Python writes there may have."""
-    full_output: bool = False
-    """Whether standard output is a full disk."""
+    output_room: int | None = None
+    """Bytes that standard output takes before its disk is full; None for no end."""
+    segment: int | None = None
+    """Frames of a piece that is kept while it runs."""
     most_memory: int | None = None
     most_files: int | None = None
 
@@ -143,11 +145,11 @@ def _be(case, out, err, count):
     status = 70
     try:
         os.chdir(case.folder)
-        os.dup2(os.open("/dev/full", os.O_WRONLY) if case.full_output else out, 1)
+        os.dup2(out, 1)
         os.dup2(err, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["instantvir", *case.args]
-        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stdout = _output(case)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         _limit(case)
         _count_steps(case, count)
@@ -171,8 +173,19 @@ def _be(case, out, err, count):
         os._exit(status)
 
 
+def _output(case):
+    if case.output_room is None:
+        return os.fdopen(1, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(Full(case.output_room, 1, "w", closefd=False)))
+
+
 def _limit(case):
     import resource
+
+    if case.segment is not None:
+        from instantvir_models.run import journal
+
+        journal.LONGEST_SEGMENT = journal.SHORTEST_SEGMENT = case.segment
 
     if case.most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (case.most_bytes, case.most_bytes))
@@ -181,7 +194,7 @@ def _limit(case):
     if case.most_files is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (case.most_files, case.most_files))
     if case.full is not None:
-        _fill(*case.full)
+        fill(*case.full)
 
 
 def _count_steps(case, count):
@@ -209,23 +222,31 @@ def _only_reads(args):
     return not flags & (os.O_WRONLY | os.O_RDWR)
 
 
-def _fill(part, room):
+def fill(part, room):
     """What Python writes to names with `part` in them finds no space after `room` bytes."""
     opened = io.open
-
-    class Full(io.FileIO):
-        def write(self, data):
-            left = room - self.tell()
-            if len(data) > left:
-                super().write(bytes(data)[: max(0, left)])
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return super().write(data)
 
     def opening(file, mode="r", buffering=-1, encoding=None, *rest, **named):
         is_it = isinstance(file, str | os.PathLike) and part in os.path.basename(os.fspath(file))
         if not is_it or not set(mode) & set("wax"):
             return opened(file, mode, buffering, encoding, *rest, **named)
-        raw = io.BufferedWriter(Full(file, mode.replace("b", "").replace("t", "")))
+        raw = io.BufferedWriter(Full(room, file, mode.replace("b", "").replace("t", "")))
         return raw if "b" in mode else io.TextIOWrapper(raw, encoding=encoding)
 
     io.open = builtins.open = opening
+
+
+class Full(io.FileIO):
+    """A file on a disk that has so many bytes left."""
+
+    def __init__(self, room, *file, **how):
+        super().__init__(*file, **how)
+        self._left = room
+
+    def write(self, data):
+        if len(data) > self._left:
+            super().write(bytes(data)[: self._left])
+            self._left = 0
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._left -= len(data)
+        return super().write(data)

@@ -23,6 +23,7 @@ from instantvir_distill.saved import (
 )
 from instantvir_models.errors import InstantVIRError
 from instantvir_models.outputs.claim import write_whole
+from instantvir_models.outputs.lines import add_line
 
 SAVE_EVERY_SECONDS = 120
 USUAL_SAVE_SECONDS = 6.0
@@ -150,8 +151,7 @@ class Trainer:
             row[f"{prefix}spikes"] = learner.spikes
             row[f"{prefix}norm"] = round(statistics.median(learner.norms or [0.0]), 4)
         row |= {name: round(sum(v) / len(v), 5) for name, v in losses.items()}
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(row) + "\n")
+        add_line(self.folder / "log.jsonl", json.dumps(row))
 
     def save(self) -> None:
         """Write what is made, then the checkpoint: a stop between them repeats a few steps.

@@ -135,15 +135,45 @@ def test_a_stream_keeps_what_it_could_write(warm, tmp_path, material, sizes, pla
     assert not [entry for entry in os.listdir(folder) if entry.startswith(".")]
 
 
+@pytest.mark.parametrize("room", [0, 100])
 @pytest.mark.parametrize("verb", ["restore", "info"])
-def test_a_summary_that_cannot_be_said_is_an_error(warm, tmp_path, material, verb):
+def test_a_summary_that_cannot_be_said_is_an_error(warm, tmp_path, material, verb, room):
     folder = tmp_path / "work"
     shutil.copytree(material, folder)
     command = [*COMMANDS["restore"], "--json"] if verb == "restore" else ["info", "tiny", "--json"]
-    ended = warm.run(*command, folder=folder, full_output=True)
+    ended = warm.run(*command, folder=folder, output_room=room)
     assert ended.status == ExitStatus.BAD_OUTPUT, ended.stderr
     assert "standard output cannot take" in ended.stderr
     assert (folder / "out.mkv").exists() == (verb == "restore"), "the video is safe"
+
+
+KEPT = [  # what a run of three pieces keeps to go on from, and frames that are safe when it is full
+    ("journal.unfinished", 0), ("00000.unfinished", 0), ("00000.h264", 0), ("00000.times", 0),
+    ("00001.unfinished", 2), ("00001.h264", 2), ("00002.times", 4), ("00002.unfinished", 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "room", [pytest.param(0, marks=pytest.mark.slow), 30, pytest.param(60, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(("part", "frames_kept"), KEPT)
+def test_what_a_run_keeps_to_go_on_from(warm, tmp_path, material, part, frames_kept, room):
+    """The same command then goes on, and leaves nothing."""
+    folder = tmp_path / "work"
+    shutil.copytree(material, folder)
+    ended = warm.run(*COMMANDS["restore"], folder=folder, segment=2, full=(part, room))
+    assert ended.status == ExitStatus.BAD_OUTPUT, ended.stderr
+    assert "no space is left" in ended.stderr
+    assert (f"the first {frames_kept} frames" in ended.stderr) == (frames_kept > 0)
+    hidden = [entry for entry in os.listdir(folder) if entry.startswith(".")]
+    assert len(hidden) == (frames_kept > 0)
+    ended = warm.run(*COMMANDS["restore"], folder=folder, segment=2)
+    assert ended.status == 0, ended.stderr
+    assert {path.name for path in files(folder)} - {path.name for path in files(material)} == {
+        "out.mkv"
+    }
+    with open_video(folder / "out.mkv") as reader:
+        assert len(list(reader)) == 6
 
 
 def test_lines_of_a_stream_that_cannot_be_kept_are_an_error(warm, tmp_path, material):

@@ -47,7 +47,12 @@ def warm():
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("material")
+    return make_material(tmp_path_factory.mktemp("material") / "files")
+
+
+def make_material(folder):
+    """What all verbs read."""
+    folder.mkdir()
     make_clip(folder / "in.mp4", num_frames=FRAMES, audio=True)
     torch.save(small_autoencoder("lean").state_dict(), folder / "lean.ckpt")
     return folder

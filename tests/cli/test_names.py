@@ -247,3 +247,44 @@ def test_a_file_that_appeared_meanwhile_survives(tmp_path, monkeypatch, verb):
     assert Path("out.mkv").read_bytes() == b"precious"
     kept = [path for path in Path().rglob("*.mkv") if path.name not in ("in.mkv",)]
     assert any(path.read_bytes() != b"precious" for path in kept)
+
+
+STREAM = ["stream", "in.mkv", "-o", "out.mkv", *VERBS["stream"]]
+PAGES = {
+    "stream": STREAM,
+    "benchmark": ["benchmark", "in.mkv"],
+    "suite": ["benchmark", "--suite", "paper", "-o", "suite"],
+}
+
+
+@pytest.mark.parametrize("verb", PAGES)
+def test_a_page_that_is_there_is_not_replaced_without_leave(tmp_path, monkeypatch, verb):
+    """Those of streams and benchmarks replaced whatever had their name, at the end."""
+    monkeypatch.chdir(tmp_path)
+    make_clip("in.mkv", num_frames=2)
+    Path("page.html").write_text("precious")
+    result = CliRunner().invoke(app, [*PAGES[verb], "--report", "page.html"])
+    assert result.exit_code == ExitStatus.USAGE
+    assert "`page.html` exists already" in result.stderr
+    assert Path("page.html").read_text() == "precious"
+    assert sorted(os.listdir()) == ["in.mkv", "page.html"]
+
+
+def test_the_page_of_a_stream_is_replaced_with_leave(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_clip("in.mkv", num_frames=2)
+    Path("page.html").write_text("old")
+    result = CliRunner().invoke(app, [*STREAM, "--report", "page.html", "--overwrite"])
+    assert result.exit_code == 0, result.stderr
+    assert Path("page.html").read_text().startswith("<!doctype html>")
+
+
+def test_lines_of_a_stream_are_not_added_to_what_it_reads(tmp_path, monkeypatch):
+    """They went behind the last picture of the original."""
+    monkeypatch.chdir(tmp_path)
+    before = make_clip("in.mkv", num_frames=2).read_bytes()
+    Path("link.jsonl").symlink_to("in.mkv")
+    result = CliRunner().invoke(app, [*STREAM, "--json-lines", "link.jsonl"])
+    assert result.exit_code == ExitStatus.USAGE
+    assert "is the input itself" in result.stderr
+    assert Path("in.mkv").read_bytes() == before

@@ -4,7 +4,10 @@ import mmap
 import os
 import shutil
 import signal
+import sys
+from collections import Counter
 from contextlib import suppress
+from typing import NamedTuple
 
 import pytest
 
@@ -25,7 +28,7 @@ def two_updates(folder):
 
 
 def killed(folder, step, by=signal.SIGKILL, work=two_updates):
-    """How many steps on the disk `work` took, which was sent a signal before one of them."""
+    """What came of `work`, which was sent a signal before one of its steps on the disk."""
     count = mmap.mmap(-1, 8)
     child = os.fork()
     if not child:
@@ -34,24 +37,40 @@ def killed(folder, step, by=signal.SIGKILL, work=two_updates):
             _count_steps(case, count)
             work(folder)
         os._exit(0)
-    os.waitpid(child, 0)
-    return int.from_bytes(count[:], "little")
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return Killed(status, int.from_bytes(count[:], "little"))
 
 
-def check(tmp_path, steps, by=signal.SIGKILL):
-    Trainer(CONFIG, Fit(), tmp_path / "whole").run()
-    for step in steps:
-        folder = tmp_path / str(step)
-        killed(folder, step, by)
-        Trainer(CONFIG, Fit(), folder).run()
-        same(weights(tmp_path / "whole"), weights(folder), rtol=0, atol=0)
-        assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000012"]
-        assert not [*folder.rglob("*.instantvir"), *folder.rglob("*.part")], step
+class Killed(NamedTuple):
+    """How a child ended, minus the signal if one did it, and its steps on the disk."""
+
+    status: int
+    steps: int
+
+
+def left_by(tmp_path, step, by):
+    """What was left behind by the kill, in words."""
+    whole, folder = tmp_path / "whole", tmp_path / str(step)
+    if not whole.exists():
+        Trainer(CONFIG, Fit(), whole).run()
+    shutil.rmtree(folder, ignore_errors=True)
+    ended = killed(folder, step, by)
+    left = "hidden folder" if unfinished(folder) else "nothing hidden"
+    Trainer(CONFIG, Fit(), folder).run()
+    same(weights(whole), weights(folder), rtol=0, atol=0)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000012"]
+    assert not unfinished(folder), step
+    return f"{'ended' if ended.status >= 0 else 'killed'}, {left}"
+
+
+def unfinished(folder):
+    return [*folder.rglob("*.instantvir"), *folder.rglob("*.part")]
 
 
 def test_some_kills(tmp_path):
-    last = killed(tmp_path / "counted", None)
-    check(tmp_path, [last // 3, last // 2, last - 1])
+    last = killed(tmp_path / "counted", None).steps
+    for step in (last // 3, last // 2, last - 1):
+        left_by(tmp_path, step, signal.SIGKILL)
 
 
 def test_a_finished_run_that_is_run_again_and_killed_keeps_its_checkpoint(tmp_path):
@@ -62,7 +81,7 @@ def test_a_finished_run_that_is_run_again_and_killed_keeps_its_checkpoint(tmp_pa
     def again(folder):
         Trainer(CONFIG, Fit(), folder).run()
 
-    last = killed(shutil.copytree(whole, tmp_path / "counted"), None, work=again)
+    last = killed(shutil.copytree(whole, tmp_path / "counted"), None, work=again).steps
     for step in range(max(1, last - 3), last + 1):
         folder = shutil.copytree(whole, tmp_path / str(step))
         killed(folder, step, work=again)
@@ -71,8 +90,14 @@ def test_a_finished_run_that_is_run_again_and_killed_keeps_its_checkpoint(tmp_pa
         same(weights(whole), weights(folder), rtol=0, atol=0)
 
 
+def fifty_steps(tmp_path):
+    """Spread over a whole run."""
+    last = killed(tmp_path / "counted", None).steps
+    return [1 + index * (last - 1) // 49 for index in range(50)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by", SIGNALS)
 def test_fifty_kills(tmp_path, by):
-    last = killed(tmp_path / "counted", None)
-    check(tmp_path, sorted({1 + i * (last - 1) // 49 for i in range(50)}), by)
+    found = Counter(left_by(tmp_path, step, by) for step in fifty_steps(tmp_path))
+    sys.stdout.write(f"{'distill':<20} signal {by:>2}: {dict(found)}\n")

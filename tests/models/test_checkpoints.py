@@ -27,9 +27,11 @@ from instantvir_models.checkpoints.folder import (
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.names import transformer_to_diffusers, wan_vae_to_diffusers
 from instantvir_models.checkpoints.prompt import load_rows, save_rows
+from instantvir_models.checkpoints.tensors import write_tensors
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.wan.student import SrInput, WanSettings
 from instantvir_models.students.wan.transformer import WanConfig, WanMemory, WanTransformer
+from tests.small_disk import small_disk
 from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_student, small_text
 
 KEYS = Path(__file__).parents[1] / "data" / "keys"
@@ -292,3 +294,10 @@ def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(CheckpointError, match="no model called `huge`") as failure:
         load_student("huge")
     assert "`wan-lean`" in failure.value.hint
+
+
+@pytest.mark.parametrize("room", [0, 100, 4000])
+def test_a_disk_that_has_no_room_for_tensors_is_what_the_system_says(tmp_path, room):
+    """The library's own error was no OSError: the pieces of a run ended in a traceback."""
+    with small_disk(room), pytest.raises(OSError, match="File too large"):
+        write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(1000)})

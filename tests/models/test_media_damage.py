@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -87,12 +88,13 @@ def compressed(path, codec, **options):
     noise = np.random.default_rng(0).normal(0, 12, (48, 64, 3))
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=25, options=options)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.width, video.height = 64, 48
+        video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for index in range(10):
             pixels = picture(index, 64, 48) + np.roll(noise, index, 1)
             frame = av.VideoFrame.from_ndarray(
                 pixels.clip(0, 255).astype(np.uint8), format="rgb24"
-            ).reformat(format="yuv420p")
+            ).reformat(format=video.pix_fmt)
             frame.pts = index
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -209,6 +211,45 @@ def test_a_slice_of_h264_that_ends_too_early_is_told(tmp_path):
     for seed in (2, 15, 25, 26):
         damage = read(with_a_flipped_bit(clip, "video", seed % 10, seed))[1]
         assert "1 frame had to be guessed in part" in (damage.message or ""), seed
+
+
+def jpegs(folder):
+    """Three pictures of 64x48."""
+    for index in range(3):
+        noise = np.random.default_rng(index).normal(0, 12, (48, 64, 3))
+        pixels = (picture(index, 64, 48) + noise).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"in_{index}.jpg"), pixels[..., ::-1])
+    return folder / "in_%d.jpg"
+
+
+def with_codes_that_mean_nothing(data):
+    """A JPEG of whose codes ten bytes are ones."""
+    place = len(data) * 3 // 4
+    return data[:place] + b"\xff\x00" * 5 + data[place + 10 :]
+
+
+def test_a_jpeg_that_is_mended_is_told_and_shown(tmp_path):
+    """FFmpeg told its log alone: of a picture among others, and of one in a film."""
+    pattern = jpegs(tmp_path)
+    assert read(pattern)[1].message is None
+    damaged = tmp_path / "in_1.jpg"
+    damaged.write_bytes(with_codes_that_mean_nothing(damaged.read_bytes()))
+    frames, damage = read(pattern)
+    assert len(frames) == 3
+    assert damage.message == "`in_1.jpg` had to be guessed in part"
+    assert read(pattern, start_seconds=0.08)[1].message is None
+
+    film = compressed(tmp_path / "in.avi", "mjpeg")
+    assert read(film)[1].message is None
+    with av.open(str(film)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    film.write_bytes(
+        film.read_bytes().replace(packets[4], with_codes_that_mean_nothing(packets[4]))
+    )
+    frames, damage = read(film)
+    assert len(frames) == 10
+    assert damage.message == "1 frame had to be guessed in part (at 0.16 s)"
+    assert damage.lost_packets == 0
 
 
 def test_a_packet_that_is_too_large_is_told_with_its_size(tmp_path):

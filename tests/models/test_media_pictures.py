@@ -425,3 +425,11 @@ def test_a_damaged_animated_webp_is_refused_in_words(tmp_path, seed):
     (tmp_path / "in.webp").write_bytes(data[: random.integers(60, len(data) + 1)])
     with contextlib.suppress(VideoOpenError), open_video(tmp_path / "in.webp") as reader:
         list(reader)
+
+
+def test_an_animation_of_gigabytes_is_not_read_into_memory(tmp_path):
+    path = animated_webp(tmp_path / "in.webp")
+    with path.open("r+b") as file:
+        file.truncate(2**28 + 1)
+    with pytest.raises(VideoOpenError, match="it has more than 256 MiB"):
+        open_video(path)

@@ -14,8 +14,10 @@ from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.outputs import claim as claims
 from instantvir_models.outputs import moving
 from instantvir_models.outputs.claim import ENDING, claim, hidden_folder, new_file, write_whole
+from instantvir_models.outputs.lines import add_line
 from instantvir_models.outputs.names import read_paths, written_path
 from instantvir_models.outputs.rule import refuse
+from tests.small_disk import small_disk
 
 ROOT = Path(__file__).parents[2]
 
@@ -233,6 +235,17 @@ def test_an_interruption_between_lock_and_claim_leaves_nothing(tmp_path, monkeyp
         assert hidden_folder(tmp_path / "out.mp4").exists()
 
 
+def test_an_interruption_before_anybody_has_the_claim_leaves_nothing(tmp_path):
+    """The name stayed taken until the end of the program, of which a notebook may have none."""
+    with pytest.raises(TypeError):  # between the end of `claim` and what its caller does with it
+        claim(tmp_path / "out.mp4") + 1
+    assert os.listdir(tmp_path) == []
+    kept = claim(tmp_path / "out.mp4")
+    kept.keep()
+    del kept
+    assert claim(tmp_path / "out.mp4", adopts=True).is_adopted
+
+
 def test_where_nothing_can_be_locked_the_owner_is_asked_for(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", refused(errno.ENOLCK))
@@ -359,3 +372,30 @@ def test_a_disk_that_fills_late_is_an_error(tmp_path, monkeypatch, call):
     with pytest.raises(VideoWriteError, match="no space is left"):
         write_whole(tmp_path / "a", b"x")
     assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("room", [0, 3, 5])
+def test_a_line_is_there_whole_or_not_at_all(tmp_path, room):
+    log = tmp_path / "log.jsonl"
+    add_line(log, "first")
+    with small_disk(6 + room), pytest.raises(VideoWriteError, match=r"log\.jsonl"):
+        add_line(log, "other")
+    assert log.read_text() == "first\n"
+    add_line(log, "other")
+    assert log.read_text() == "first\nother\n"
+
+
+def test_a_half_line_of_a_run_that_was_killed_does_not_swallow_the_next(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"a": 1}\n{"a":')
+    add_line(log, '{"a": 3}')
+    assert log.read_text() == '{"a": 1}\n{"a":\n{"a": 3}\n'
+
+
+def test_a_line_goes_through_no_link(tmp_path):
+    """In a folder that others write to it led to any file of ours."""
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "log.jsonl").symlink_to("precious")
+    with pytest.raises(VideoWriteError):
+        add_line(tmp_path / "log.jsonl", "line")
+    assert (tmp_path / "precious").read_text() == "precious"

@@ -105,3 +105,15 @@ def test_what_is_no_suite_is_refused_in_words(tmp_path):
     path.write_text(json.dumps(stored | {"colour": 1}))
     with pytest.raises(UsageError, match="is no part of a suite"):
         load_suite(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["../private.png", "link.png", "absolute"])
+def test_a_film_that_lies_elsewhere_is_not_shown(tmp_path, way):
+    """A folder of rows may come from a stranger, and its page would hold a picture of ours."""
+    folder, private = tmp_path / "suite", tmp_path / "private.png"
+    film = save_film(np.zeros((2, 4, 6, 3), np.uint8), folder, "a")
+    (folder / film.path).rename(private)
+    (folder / "link.png").symlink_to(private)
+    named = Film(path=str(private) if way == "absolute" else way, frames=2, height=4, width=6)
+    with pytest.raises(UsageError, match="films of its own"):
+        load_film(named, folder)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -37,16 +38,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _unreadable(path, str(error)) from error
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file that the same people may read as any other new file.
 
     Raises:
-        OSError, SafetensorError: if that cannot be done.
+        OSError: if the disk does not take it.
+        SafetensorError: if the tensors cannot be kept in such a file.
     """
     path.touch()
     mode = path.stat().st_mode  # of a new file; save_file keeps its own from others
-    save_file(tensors, path, metadata)
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        if (system_error := _of_the_system(error)) is not None:
+            raise system_error from error
+        raise
     path.chmod(mode)
+
+
+def _of_the_system(error: SafetensorError) -> OSError | None:
+    """What the system said, where a library in another language hides it in its words."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return None if found is None else OSError(int(found[1]), os.strerror(int(found[1])))
 
 
 def joined(parts: Iterable[tuple[str, dict[str, Tensor]]]) -> dict[str, Tensor]:

@@ -4,12 +4,11 @@ A run goes on by the results that are there; this is for people, and for whoever
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from instantvir_models.errors import VideoWriteError
 from instantvir_models.farm.work import Ended
+from instantvir_models.outputs.lines import add_line
 
 NAME = "instantvir-manifest.jsonl"
 
@@ -27,11 +26,4 @@ class Manifest:
             VideoWriteError: if it cannot be.
         """
         line = {**ended.row.as_json(), "worker": ended.worker, "seconds": round(ended.seconds, 3)}
-        path = self.folder / NAME
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, default=str) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise VideoWriteError(f"cannot write `{path}`: {error.strerror}") from error
+        add_line(self.folder / NAME, json.dumps(line, default=str))

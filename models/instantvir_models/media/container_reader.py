@@ -36,6 +36,7 @@ from instantvir_models.media.fields import (
 )
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.limits import clock_may_jump
+from instantvir_models.media.mended import strictness
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.reach import PROBED_BYTES, InputRules
 from instantvir_models.media.source import ContainerSource
@@ -53,9 +54,6 @@ READ_ERRORS_ALLOWED = 1000
 """Damaged places in a row, of up to 64 KiB each, behind which nothing more is expected."""
 
 _USUAL_THREADS = 4
-
-_STRICT = {"err_detect": "aggressive"}
-"""A slice of H.264 (CAVLC) that does not end where its data do is damaged: half of flipped bits show so."""
 
 
 class ContainerReader(VideoReader):
@@ -321,4 +319,5 @@ def _prepare_decoder(
     context.thread_type = "AUTO" if may_hold_back else "SLICE"
     # With frame threads FFmpeg exports the quantisers of a frame that another thread still decodes.
     exported = {} if may_hold_back else EXPORT_OPTIONS
-    context.options = {**exported, **_STRICT, **rules.decoder_options}
+    strict = strictness(context.codec.canonical_name)
+    context.options = {**exported, **strict, **rules.decoder_options}

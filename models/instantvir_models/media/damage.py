@@ -194,6 +194,10 @@ class Account:
             if seconds is not None
         }
 
+    def note_mended(self, seconds: Fraction | None) -> None:
+        """A picture that a strict decoder refused is shown as far as it can be."""
+        self._corrupt.append(seconds)
+
     def note_contradicted(self, seconds: Fraction | None) -> None:
         """The data of a picture do not fit their own check sums."""
         self._contradicted.append(seconds)

@@ -19,6 +19,7 @@ from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.expected import ExpectedPictures
 from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
+from instantvir_models.media.mended import Mending
 from instantvir_models.media.packets import CompanionPacket, PacketQueue, is_hidden
 from instantvir_models.media.reach import USUAL_RULES
 from instantvir_models.media.sound import SoundCheck
@@ -85,6 +86,7 @@ class Demuxer:
         self._hashes = PictureHashes(video.codec_context)
         self._parts = PartCheckSums(path, container.format.name)
         self._expected = ExpectedPictures(codec_name)
+        self._mending = Mending(video.codec_context)
         self._sound_checks = {
             stream.index: SoundCheck(stream)
             for stream in others
@@ -291,10 +293,13 @@ class Demuxer:
         except av.FFmpegError as error:
             if isinstance(error, MemoryError | BlockingIOError):
                 self.shortage = error
-            self._expected.refused()
-            self._note_undecodable(packet)
             logger.debug("a packet could not be decoded: %s", error)
-            return []
+            pictures = [] if packet is None else self._mending.pictures(packet)
+            if not pictures:
+                self._expected.refused()
+                self._note_undecodable(packet)
+                return []
+            self.account.note_mended(None if packet is None else self._shown(packet))
         for picture in pictures:
             if self._decoding_times is not None:
                 picture.pts = self._decoding_times.next_pts()

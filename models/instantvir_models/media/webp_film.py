@@ -23,7 +23,7 @@ from instantvir_models.media import color
 from instantvir_models.media.reach import InputRules
 
 MOST_BYTES = 2**28
-"""Of the film in memory."""
+"""Of the file, and of the film, in memory."""
 
 Canvas = NDArray[np.uint8]
 """[H, W, 4], RGB and opacity."""
@@ -57,6 +57,8 @@ def webp_film(path: Path, name: str, rules: InputRules) -> io.BytesIO:
         VideoOpenError: if it is damaged, or larger than is allowed.
     """
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES >> 20} MiB")
         data = path.read_bytes()
         chunks = list(_chunks(data, 12, len(data)))
         header = next(body for kind, body in chunks if kind == b"VP8X")

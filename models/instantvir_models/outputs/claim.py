@@ -8,7 +8,6 @@ unless it was kept on purpose, to go on from.
 
 from __future__ import annotations
 
-import atexit
 import errno
 import hashlib
 import logging
@@ -16,6 +15,7 @@ import os
 import shutil
 import socket
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -28,6 +28,9 @@ from instantvir_models.outputs.moving import move_new, move_over, sync_file, syn
 from instantvir_models.outputs.rule import check_writable, refuse
 
 logger = logging.getLogger(__name__)
+
+PRIVATE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+"""How a file of ours is opened: through no link, and closed in programs that are started."""
 
 ENDING = ".instantvir"
 """How the names of the hidden folders end."""
@@ -65,8 +68,9 @@ class Claim:
     def __init__(self, path: Path, folder: Path, lock: int, *, may_replace: bool) -> None:
         self.path, self.folder, self.may_replace = path, folder, may_replace
         self.is_adopted = False
-        self._lock: int | None = lock
+        # Also where nobody has it any more, as after an interruption before it was given to anybody.
         self._owner = os.getpid()
+        self._let_go = weakref.finalize(self, _let_go, folder, lock, self._owner)
         _held_now.add(self)
 
     @property
@@ -84,7 +88,7 @@ class Claim:
     @property
     def is_held(self) -> bool:
         """Whether the name still belongs to this run."""
-        return self._lock is not None
+        return self._let_go.alive
 
     @property
     def has_kept(self) -> bool:
@@ -175,15 +179,10 @@ class Claim:
         Args:
             for_good: what was kept goes, too.
         """
-        if self._lock is None or os.getpid() != self._owner:  # a fork holds nothing
-            return
-        lock, self._lock = self._lock, None
-        _held_now.discard(self)
-        try:
-            if for_good or not self.has_kept:
-                _remove_whatever_comes(self.folder)
-        finally:
-            os.close(lock)
+        if for_good and self.is_held and os.getpid() == self._owner:  # a fork holds nothing
+            with suppress(OSError):
+                self.keep_no_more()
+        self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -231,15 +230,18 @@ def claim(path: Path, *, may_replace: bool = False, adopts: bool = False) -> Cla
         raise
 
 
-_held_now: set[Claim] = set()
+_held_now = weakref.WeakSet[Claim]()
 
 
-@atexit.register
-def _release_all() -> None:
-    """What was interrupted between a claim and the place that would have released it."""
-    for held in tuple(_held_now):
-        with suppress(OSError):
-            held.release()
+def _let_go(folder: Path, lock: int, owner: int) -> None:
+    """End a claim; of what it kept nothing is taken away."""
+    if os.getpid() != owner:  # a fork holds nothing
+        return
+    try:
+        if not _is_kept(folder):
+            _remove_whatever_comes(folder)
+    finally:
+        os.close(lock)
 
 
 @contextmanager
@@ -338,7 +340,7 @@ def _given_up(folder: Path) -> None:
     """Take away the folder of a claim that was interrupted: its lock may be ours already, with nobody
     left who knows."""
     words = _owner(folder)
-    is_claimed = any(held.folder == folder for held in tuple(_held_now))
+    is_claimed = any(held.is_held and held.folder == folder for held in tuple(_held_now))
     if words[:1] == [str(os.getpid())] and words[1:] == [socket.gethostname()] and not is_claimed:
         _remove(folder)
     else:
@@ -350,7 +352,7 @@ def _swept(orphan: Path) -> None:
     if not (orphan / LOCK).exists():
         orphan.rmdir()  # nothing is in it, or its owner has just made it
         return
-    lock = os.open(orphan / LOCK, os.O_RDWR | _PRIVATE)
+    lock = os.open(orphan / LOCK, os.O_RDWR | PRIVATE)
     try:
         if _is_locked_by_us(lock, orphan):
             size = _bytes_in(orphan)
@@ -383,7 +385,7 @@ def _try_to_hold(folder: Path) -> int | None:
     except FileExistsError:
         _refuse_foreign(folder)
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _PRIVATE, 0o600)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
     except FileNotFoundError:  # its owner has just ended
         return None
     try:
@@ -522,6 +524,3 @@ def _moved_to_free_name(made: Path, folder: Path) -> Path:
             move_new(made, place)
             return place
     raise AssertionError
-
-
-_PRIVATE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)

@@ -19,9 +19,10 @@ import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from instantvir_models import __version__
+from instantvir_models.checkpoints.tensors import write_tensors
 from instantvir_models.cpu import cores
 from instantvir_models.errors import UsageError
 from instantvir_models.media.segments import Segment, ffmpeg_versions
@@ -139,7 +140,7 @@ class Journal:
         folder, index = self.held.folder, self._count
         with told(self.held.path):
             tensors = _tensors(folder, index)
-            save_file(memory.tensors, tensors)
+            write_tensors(tensors, memory.tensors)
             sync_file(tensors)
             if index == 0:
                 self._begin()

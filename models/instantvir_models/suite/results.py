@@ -309,9 +309,12 @@ def load_film(film: Film, folder: Path) -> Frames:
     """Frames [T, H, W, 3] of a film.
 
     Raises:
-        UsageError: if the file is missing or is no such picture.
+        UsageError: if the file is missing, is no such picture, or lies elsewhere.
     """
-    strip = cv2.imread(str(folder / film.path), cv2.IMREAD_COLOR)
+    path = folder / film.path
+    if not path.resolve().is_relative_to(folder.resolve()):  # who wrote the rows may be a stranger
+        raise UsageError(f"`{film.path}` is not in `{folder}`: a suite names films of its own")
+    strip = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if strip is None or strip.shape != (film.frames * film.height, film.width, 3):
         raise UsageError(f"`{folder / film.path}` is not the film that the suite names")
     frames = strip[..., ::-1].reshape(film.frames, film.height, film.width, 3)

@@ -1,7 +1,6 @@
 """Pairs of pictures kept while a stream runs: exact, whole, and at nobody else's cost."""
 
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 
 import cv2
@@ -13,6 +12,7 @@ from instantvir_models.live.controls import Controls
 from instantvir_models.live.snapshot import Snapshots
 from tests.live_tools import frame
 from tests.media_clips import picture
+from tests.small_disk import small_disk
 
 
 @pytest.fixture
@@ -72,25 +72,14 @@ def test_a_picture_that_is_there_stays(tmp_path, controls):
     ]  # fmt: skip
 
 
-@contextmanager
-def small_disk():
-    """Files of this process end at 20 kB: pytest's own, too, so that this is no fixture."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_leaves_no_half_picture_and_no_half_pair(tmp_path, controls):
+@pytest.mark.parametrize("room", [0, 20_000, 120_000])
+def test_a_full_disk_leaves_no_half_picture_and_no_half_pair(tmp_path, controls, room):
     said = []
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    with small_disk(), Snapshots(tmp_path, controls, on_event=said.append) as snapshots:
+    with small_disk(room), Snapshots(tmp_path, controls, on_event=said.append) as snapshots:
         controls.ask_for_snapshot()
         snapshots.consider(frame(5), replace(frame(6), pixels=noise))
-    name = tmp_path / "snapshot_0.200_restored.png"
+    name = tmp_path / f"snapshot_0.200_{'restored' if room else 'original'}.png"
     assert said == [f"cannot keep a pair in `{tmp_path}`: cannot write `{name}`: File too large"]
     assert kept(tmp_path) == []
 
