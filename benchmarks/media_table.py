@@ -1,6 +1,6 @@
 """What becomes of each kind of file in each container: works, loses what is named, or is refused.
 
-    python -m benchmarks.media_table --scratch runs/media_table [--out benchmarks/results/media_table.md] [--seconds 150]
+    python -m benchmarks.media_table --scratch runs/media_table [--out FILE] [--seconds 150]
 
 Tiny files are made by the FFmpeg on the path, one for each container, video codec, sound codec and
 kind of subtitles that it writes together. Each goes through the media path with a model that changes

@@ -19,6 +19,8 @@ _AV_TIME_BASE = 1_000_000
 _FASTEST = 1000
 """Frames a second that are believed."""
 _ONE_STRETCH_SECONDS = Fraction(1, 2)
+_ROUNDED_SECONDS = Fraction(1, 500)
+"""What containers round two times by."""
 _SAYS_ITS_DURATION = ("matroska", "flv", "mp4", "avi", "mxf")
 """Formats whose header says how long they are, and does not guess it from what is there."""
 
@@ -54,6 +56,7 @@ class Account:
         """End of the video alone according to the header, if it says so."""
         self.promised_end_seconds = _promised_end_seconds(container, video)
         """End of the video, or of the whole, according to the header; None where it says nothing."""
+        self._promises_whole = self.video_end_seconds is None
         self.read_error: str | None = None
         """Why reading ended before the container did."""
         self.packets_of_later_streams = 0
@@ -70,7 +73,8 @@ class Account:
         self._shift_seconds: Fraction | None = None
         self._lost_pictures, self._holes = 0, list[Fraction | None]()
         self._last_end_seconds = Fraction(0)
-        self._last_video_seconds: Fraction | None = None
+        self._last_seconds: dict[int, Fraction] = {}
+        """Of the packet that was read last, by stream."""
         self._longest_gap_seconds = Fraction(0)
         self._delivered_frames = 0
         self._undecodable: list[Fraction | None] = []
@@ -103,11 +107,11 @@ class Account:
             self._own_seconds = time
         if time is None:
             return
-        if packet.stream_index == self._video_index:
-            if self._last_video_seconds is not None:
-                gap = time - self._last_video_seconds
-                self._longest_gap_seconds = max(self._longest_gap_seconds, gap)
-            self._last_video_seconds = time
+        if self._promises_whole or packet.stream_index == self._video_index:
+            before = self._last_seconds.get(packet.stream_index)
+            if before is not None:
+                self._longest_gap_seconds = max(self._longest_gap_seconds, time - before)
+            self._last_seconds[packet.stream_index] = time
         end = time + (packet.duration or 0) * Fraction(packet.time_base)
         self._last_end_seconds = max(self._last_end_seconds, end)
 
@@ -282,8 +286,8 @@ class Account:
         if self.promised_end_seconds is None or self.average_rate is None:
             return 0
         missing_seconds = self.promised_end_seconds - self._last_end_seconds
-        if missing_seconds <= self._longest_gap_seconds:
-            return 0  # the last picture may stay as long as another one did
+        if missing_seconds <= self._longest_gap_seconds + _ROUNDED_SECONDS:
+            return 0  # the last picture, or packet of sound, may last as long as another one did
         missing = round(missing_seconds * self.average_rate)
         # The muxers round durations, and a variable frame rate makes the last gap uncertain.
         return missing if missing >= (1 if self._has_constant_rate else 2) else 0

@@ -18,11 +18,16 @@ from instantvir_models.media.check_sums import PartCheckSums, PictureHashes, Sli
 from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.expected import ExpectedPictures
-from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
+from instantvir_models.media.limits import (
+    DECODING_TIMES_ONLY,
+    STANDING_CLOCK_FORMATS,
+    clock_may_jump,
+)
 from instantvir_models.media.packets import CompanionPacket, PacketQueue, is_hidden
 from instantvir_models.media.reach import USUAL_RULES
+from instantvir_models.media.sequence_heads import SequenceHeads
 from instantvir_models.media.sound import SoundCheck
-from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
+from instantvir_models.media.timeline import DecodingTimes, SourceClock, StandingTimes, Trim
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +90,15 @@ class Demuxer:
         self._hashes = PictureHashes(video.codec_context)
         self._parts = PartCheckSums(path, container.format.name)
         self._expected = ExpectedPictures(codec_name)
+        self._heads = SequenceHeads(codec_name)
         self._sound_checks = {
             stream.index: SoundCheck(stream)
             for stream in others
             if checks_sound and stream.type == "audio"
+        }
+        stands = container.format.name in STANDING_CLOCK_FORMATS
+        self._standing = {
+            stream.index: StandingTimes() for stream in others if stands and stream.type == "audio"
         }
         self.shortage: av.FFmpegError | None = None
         """That there was too little memory, or no thread more: it need not be the data's fault."""
@@ -238,6 +248,9 @@ class Demuxer:
     def _place(self, packet: av.Packet[Stream]) -> None:
         """Give the packet its time on the one clock."""
         time_base = Fraction(packet.time_base or self.time_base)
+        standing = self._standing.get(packet.stream_index)
+        if standing is not None and packet.pts is not None and packet.pts == packet.dts:
+            packet.pts = packet.dts = standing.place(packet.pts, packet.duration or 0)
         shown = packet.pts if packet.pts is not None else packet.dts
         if not self.clock.has_begun and shown is not None:
             self.clock.begin(shown * time_base)
@@ -280,6 +293,13 @@ class Demuxer:
             self._later_piece = None
 
     def _decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
+        if packet is None or not self._heads.is_new(bytes(packet)):
+            return self._decoded(packet)
+        held = self._decoded(None)
+        self.video.codec_context.flush_buffers()
+        return held + self._decoded(packet)
+
+    def _decoded(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
         if packet is not None and self._decoding_times is not None:
             self._decoding_times.decoded(packet.dts)
         if packet is not None and not packet.is_discard:

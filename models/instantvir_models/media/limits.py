@@ -20,6 +20,9 @@ CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 DECODING_TIMES_ONLY = frozenset({"avi"})
 """Containers that tell when pictures are decoded, and not when they are shown."""
 
+STANDING_CLOCK_FORMATS = frozenset({"rm"})
+"""Containers that give a whole block of packets of sound one time."""
+
 CONSTANT_RATE_CODECS = frozenset({"mpeg1video", "mpeg2video", "dvvideo"})
 """Encoders that count pictures instead of taking their times."""
 

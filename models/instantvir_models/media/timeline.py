@@ -180,6 +180,22 @@ class RisingTimes:
         return pts, dts
 
 
+class StandingTimes:
+    """Times of one track of sound whose clock stands while packet after packet comes, as RealMedia has
+    it: a block of packets has one time.
+    """
+
+    def __init__(self) -> None:
+        self._said: int | None = None
+        self._end = 0
+
+    def place(self, pts: int, duration: int) -> int:
+        """When the packet begins: behind the one before it, where it says the same time."""
+        begin = self._end if pts == self._said else pts
+        self._said, self._end = pts, begin + duration
+        return begin
+
+
 class DecodingTimes:
     """Times of pictures whose container tells only when they are decoded, as AVI does.
 
