@@ -103,6 +103,8 @@ def codecs_of(path, kind="audio"):
         ("wmav2", "out.mkv", "aac"),
         ("libopus", "out.avi", "mp3"),
         ("flac", "out.ts", "aac"),
+        ("wmav2", "out.nut", "aac"),
+        ("mp3", "out.nut", "mp3"),
     ],
 )
 def test_sound_is_copied_or_becomes_what_the_container_holds(tmp_path, codec, target, becomes):

@@ -296,8 +296,10 @@ class Companions:
                 self._sample_seconds[stream.index] = Fraction(1, rate)
 
     def _copied(self, stream: Stream, codec: str) -> tuple[_Track, Stream] | None:
-        held = {"audio": self._holds.sound, "subtitle": self._holds.subtitles}.get(stream.type)
-        if held is not None and codec not in held:
+        if stream.type == "audio" and not self._holds.has_sound(codec):
+            return None
+        texts = self._holds.subtitles
+        if stream.type == "subtitle" and texts is not None and codec not in texts:
             return None
         source_format = self._demuxer.container.format.name
         if (source_format, codec) in self._holds.wrong_pace_from:
