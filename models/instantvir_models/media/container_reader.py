@@ -36,6 +36,7 @@ from instantvir_models.media.fields import (
 )
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.limits import clock_may_jump
+from instantvir_models.media.names import is_picture
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.reach import PROBED_BYTES, InputRules
 from instantvir_models.media.source import ContainerSource
@@ -275,8 +276,8 @@ class _Opening:
             )
         if video.codec_context is None:
             raise VideoOpenError(
-                f"{self.source.name} has video of a kind that this FFmpeg cannot decode",
-                hint="convert it to H.264 with another program first",
+                f"{self.source.name} is of a kind that this FFmpeg cannot decode",
+                hint=f"convert it to {self._readable_kind} with another program first",
             )
         rules, context = self.source.rules, video.codec_context
         if self.source.codec not in (None, context.codec.canonical_name):
@@ -303,6 +304,10 @@ class _Opening:
             path=self.source.path,
             checks_sound=self.source.codec is None,
         )
+
+    @property
+    def _readable_kind(self) -> str:
+        return "PNG" if is_picture(self.source.path) else "H.264"
 
     def _where_looked(self) -> str:
         """Nothing of a file that was looked through."""

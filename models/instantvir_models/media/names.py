@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".
 """Pictures that are written."""
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {
-    ".avif", ".dpx", ".exr", ".hdr", ".heic", ".heif", ".j2k", ".jls", ".jp2", ".pam", ".pbm", ".pcx",
+    ".avif", ".dpx", ".exr", ".hdr", ".heic", ".heif", ".j2k", ".jls", ".jp2", ".jxl", ".pam", ".pbm", ".pcx",
     ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".ras", ".sgi", ".sun", ".tga", ".xwd",
 }  # fmt: skip
 """Pictures that are read."""
