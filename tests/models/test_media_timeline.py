@@ -282,6 +282,28 @@ def test_a_constant_rate_says_how_far_pictures_were_moved():
     assert timeline.largest_shift_seconds == Fraction(12, 100)
 
 
+@pytest.mark.parametrize("has_jumps", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_clock_says_the_same_quickly(seed, has_jumps):
+    """Packets that follow one another are not looked at closely: nothing may come of that."""
+    random = np.random.default_rng(seed)
+    bases = [Fraction(1, 25), Fraction(1, 48_000), MILLISECOND]
+    quick, slow = (SourceClock(Fraction(7, 3), has_jumps=has_jumps) for _ in range(2))
+    seconds = np.zeros(3)
+    for _ in range(300):
+        stream = int(random.integers(3))
+        seconds[stream] += random.choice([0.04, 0.08, 0.5, 20, -3], p=[0.8, 0.1, 0.06, 0.02, 0.02])
+        base, is_sparse = bases[stream], stream == 2
+        time, duration = round(seconds[stream] / base), round(random.choice([0, 0.04]) / base)
+        if random.random() < 0.05:
+            time = None
+        expected = slow.shift(
+            stream, None if time is None else time * base, duration * base, is_sparse=is_sparse
+        )
+        got = quick.shift_ticks(stream, time, duration, base, is_sparse=is_sparse)
+        assert got == round(expected / base)
+
+
 def test_sound_whose_clock_stands_is_heard_packet_after_packet():
     """RealMedia gives a block of packets one time: of 31 of them 6 were heard, in silence."""
     times = StandingTimes()

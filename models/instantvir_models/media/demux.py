@@ -71,6 +71,7 @@ class Demuxer:
         self._read_errors_allowed, self._open_next = read_errors_allowed, open_next
         self._largest_packet_bytes = largest_packet_bytes
         self._later_piece: InputContainer | None = None
+        self._time_bases: dict[int, Fraction] = {}
         self._has_input_ended = False
         self.container = container
         self.video = video
@@ -247,7 +248,7 @@ class Demuxer:
 
     def _place(self, packet: av.Packet[Stream]) -> None:
         """Give the packet its time on the one clock."""
-        time_base = Fraction(packet.time_base or self.time_base)
+        time_base = self._time_base_of(packet)
         standing = self._standing.get(packet.stream_index)
         if standing is not None and packet.pts is not None and packet.pts == packet.dts:
             packet.pts = packet.dts = standing.place(packet.pts, packet.duration or 0)
@@ -257,19 +258,23 @@ class Demuxer:
         is_sparse = packet.stream.type not in ("video", "audio")
         # Times of showing tell nothing of jumps: pictures of a variable rate come seconds apart.
         time = packet.pts if packet.dts is None and is_sparse else packet.dts
-        shift_seconds = self.clock.shift(
-            packet.stream_index,
-            None if time is None else time * time_base,
-            (packet.duration or 0) * time_base,
-            is_sparse=is_sparse,
+        shift = self.clock.shift_ticks(
+            packet.stream_index, time, packet.duration or 0, time_base, is_sparse=is_sparse
         )
-        shift = round(shift_seconds / time_base)
         packet.pts = None if packet.pts is None else packet.pts + shift
         packet.dts = None if packet.dts is None else packet.dts + shift
         if self.has_jumps and packet.pts is not None and packet.dts is not None:
             waits = (packet.pts - packet.dts) * time_base
             if not -_LONGEST_REORDER_SECONDS < waits < _LONGEST_REORDER_SECONDS:
                 packet.pts = None  # damaged: else all that follows would come behind it
+
+    def _time_base_of(self, packet: av.Packet[Stream]) -> Fraction:
+        """That of the packet's stream, which is asked for once."""
+        known = self._time_bases.get(packet.stream_index)
+        if known is None:
+            known = Fraction(packet.time_base or self.time_base)
+            self._time_bases[packet.stream_index] = known
+        return known
 
     def _demuxed(self, container: InputContainer) -> Iterator[av.Packet[Stream]]:
         """The packets of the video and the other streams."""
@@ -285,6 +290,7 @@ class Demuxer:
             return False
         self._close_later_piece()
         self._later_piece = container
+        self._time_bases.clear()
         return True
 
     def _close_later_piece(self) -> None:
