@@ -514,6 +514,22 @@ def test_what_a_track_is_marked_as_stays_or_is_named(tmp_path, target, is_kept):
         assert (Disposition.comment in container.streams.audio[0].disposition) is is_kept
 
 
+def test_a_live_source_says_which_videos_it_leaves_out(tmp_path, caplog):
+    """`stream` lost them in silence."""
+    with av.open(str(tmp_path / "in.mkv"), "w") as target:
+        streams = [
+            target.add_stream("ffv1", rate=25, width=32, height=32, pix_fmt="bgr0")
+            for _ in range(2)
+        ]
+        for stream in streams:
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            target.mux(stream.encode(frame.reformat(format="bgr0")))
+            target.mux(stream.encode(None))
+    with open_video(tmp_path / "in.mkv", is_live=True):
+        pass
+    assert "not carried over: the video stream 1 (ffv1), of a live source" in caplog.text
+
+
 def test_a_second_video_keeps_its_times(tmp_path):
     """Matroska tells no decoding times of the first B-frames, which were taken for going back."""
     clip = make_clip(tmp_path / "one.mkv", num_frames=12, options={"bf": "2"})

@@ -18,9 +18,15 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
-from instantvir_models.media.attached import NOTHING_ATTACHED, attached_to, companions_of
+from instantvir_models.media.attached import (
+    NOTHING_ATTACHED,
+    attached_to,
+    companions_of,
+    left_out_of_streams,
+)
 from instantvir_models.media.base import VideoReader
 from instantvir_models.media.coding import EXPORT_OPTIONS, CodingNotes
+from instantvir_models.media.companions import described
 from instantvir_models.media.crop import crop_of
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, main_video_stream
@@ -89,6 +95,8 @@ class ContainerReader(VideoReader):
         self.demuxer = decoding.demuxer
         try:
             first = decoding.first_picture()
+            if source.is_live and other_streams:
+                _tell_what_is_left_out(self.demuxer)
             whole = whole_pictures(
                 self._noted(itertools.chain([first], decoding.pictures)),
                 fields or WEAVE,
@@ -151,6 +159,11 @@ class ContainerReader(VideoReader):
         for picture in pictures:
             self.demuxer.account.note_delivered(picture)
             yield picture
+
+
+def _tell_what_is_left_out(demuxer: Demuxer) -> None:
+    for stream in left_out_of_streams(demuxer.container, demuxer.video):
+        logger.warning("not carried over: the %s, of a live source", described(stream))
 
 
 def _delivered(
