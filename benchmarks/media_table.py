@@ -274,7 +274,7 @@ def make_source(path: Path, video: str, sound: str, subtitles: str) -> None:
         pass
     elif subtitles in ("pgs", "dvdsub", "dvbsub"):
         given = path.with_name("in.sup")
-        given.write_bytes(b"".join(_bitmap_subtitles()))
+        given.write_bytes(b"".join(bitmap_subtitles()))
         command += ["-i", str(given)]
     else:
         given = path.with_name("in.srt")
@@ -292,7 +292,7 @@ def make_source(path: Path, video: str, sound: str, subtitles: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _bitmap_subtitles() -> Iterator[bytes]:
+def bitmap_subtitles() -> Iterator[bytes]:
     """One square of 8x8 pixels, shown from 0.04 s to 0.10 s, as Blu-ray has them (PGS)."""
     screen = struct.pack(">HHB", 64, 48, 0x10)
     window = b"\x01\x00" + struct.pack(">HHHH", 8, 8, 8, 8)
