@@ -1,12 +1,13 @@
 """What becomes of each kind of file in each container: works, loses what is named, or is refused.
 
-    python -m benchmarks.media_table --scratch runs/media_table [--out benchmarks/results/media_table.md]
+    python -m benchmarks.media_table --scratch runs/media_table [--out FILE] [--seconds 150]
 
 Tiny files are made by the FFmpeg on the path, one for each container, video codec, sound codec and
 kind of subtitles that it writes together. Each goes through the media path with a model that changes
 nothing, into each of `TARGETS`, and what both files say is compared: pictures and their times, sound and
 how long it is, words and times of subtitles, titles and languages. What differs and is not named is
-`WRONG`. Rows that are done lie in the scratch folder: the same command goes on.
+`WRONG`. Rows that are done lie in the scratch folder: the same command goes on, and with `--seconds` one
+that has worked so long ends behind its row, without a table.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import argparse
 import itertools
 import json
 import logging
+import math
 import struct
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -271,7 +274,7 @@ def make_source(path: Path, video: str, sound: str, subtitles: str) -> None:
         pass
     elif subtitles in ("pgs", "dvdsub", "dvbsub"):
         given = path.with_name("in.sup")
-        given.write_bytes(b"".join(_bitmap_subtitles()))
+        given.write_bytes(b"".join(bitmap_subtitles()))
         command += ["-i", str(given)]
     else:
         given = path.with_name("in.srt")
@@ -289,7 +292,7 @@ def make_source(path: Path, video: str, sound: str, subtitles: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _bitmap_subtitles() -> Iterator[bytes]:
+def bitmap_subtitles() -> Iterator[bytes]:
     """One square of 8x8 pixels, shown from 0.04 s to 0.10 s, as Blu-ray has them (PGS)."""
     screen = struct.pack(">HHB", 64, 48, 0x10)
     window = b"\x01\x00" + struct.pack(">HHHH", 8, 8, 8, 8)
@@ -377,9 +380,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/media_table.md"))
+    parser.add_argument("--seconds", type=float, default=math.inf)
     arguments = parser.parse_args()
     logging.getLogger("instantvir_models").setLevel(logging.ERROR)
-    found = list(rows(arguments.scratch))
+    end, found = time.monotonic() + arguments.seconds, []
+    for row in rows(arguments.scratch):
+        found.append(row)
+        if time.monotonic() > end:
+            print(f"{len(found)} rows; the same command goes on")
+            return
     arguments.out.write_text(table(found), encoding="utf-8")
     for row in found:
         for target, text in zip(TARGETS, row.outcomes, strict=True):

@@ -3,23 +3,27 @@
 python benchmarks/resume.py kills [SUFFIX] [TIMES] [SEED]    # of 200 frames with sound
 python benchmarks/resume.py cost [SIZE] [FRAMES]             # of the end of a piece
 python benchmarks/resume.py clock [FRAMES] [ROUNDS]          # the same of whole runs, by the clock
+python benchmarks/resume.py share [SIZE] [FRAMES] [SOLVER]   # what part of a run's own time it is, at most
 python benchmarks/resume.py long [FRAMES] [SOLVER]           # memory and pace of 20,000 frames of 32x24
 """
 
 import logging
+import math
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
 
+from instantvir_models.media.container_writer import ContainerWriter
 from instantvir_models.media.encoder import VideoEncoder
 from instantvir_models.media.segments import SegmentedWriter
 from instantvir_models.run import restoration
@@ -74,12 +78,70 @@ def cost(folder: Path, size: str = "832x480", num_frames: str = "9") -> None:
     )
 
 
+def share(folder: Path, size: str = "64x48", frames: str = "750", solver: str = "student") -> None:
+    """The part of a run's seconds that passes inside the calls which keep pieces, of the same run and by the
+    same clock, so that other programs slow both: the plan of pieces, the session's memory, the end of each
+    and the beginning of the next, notes. Joining them is held against what a run without pieces takes to hand
+    the same packets to the container. It is more than keeping costs, for most of it passes beside the
+    restoration, and a run without pieces ends an encoder, too."""
+    width, height = map(int, size.split("x"))
+    clip = make_clip(
+        folder / "in.mp4", width=width, height=height, num_frames=int(frames), audio=True
+    )
+    chosen = {} if solver == "student" else {"solver": solver}
+    short = make_clip(folder / "short.mp4", width=width, height=height, num_frames=3)
+    restore(short, folder / "short.out.mp4", operator="noise:std=3", **chosen)  # loads torch
+    ends, joining, handing = _Spent(), _Spent(), _Spent()
+    with (
+        ends.of(Restoration, "_journal"),
+        ends.of(Session, "memory"),
+        ends.of(SegmentedWriter, "end_segment"),
+        ends.of(Journal, "add"),
+        ends.of(SegmentedWriter, "_new_segment"),
+        joining.of(SegmentedWriter, "_mux_all"),
+    ):
+        kept = _run_seconds(clip, folder / "kept.mp4", None, **chosen)
+    with (
+        handing.of(ContainerWriter, "_mux"),
+        handing.of(ContainerWriter, "_write_waiting_companions"),
+    ):
+        plain = _run_seconds(clip, folder / "plain.mp4", "it is measured", **chosen)
+    pieces = math.ceil(int(frames) / frames_per_segment(height, width))
+    print(
+        f"{frames} frames of {size}, {solver}, {pieces} pieces: {kept}\n"
+        f"keeping pieces {ends.part_of(kept)}\n"
+        f"joining them {joining.part_of(kept)}\n"
+        f"without pieces: {plain}, of which handing packets over {handing.part_of(plain)}"
+    )
+
+
+@dataclass(frozen=True)
+class _Took:
+    """What a whole run took."""
+
+    wall_seconds: float
+    cpu_seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.wall_seconds:.2f} s ({self.cpu_seconds:.2f} CPU s)"
+
+
 @dataclass
 class _Spent:
-    """CPU seconds of the threads in some functions, and seconds by the clock."""
+    """CPU seconds of the threads in some functions, and seconds by the clock; once where one of them calls
+    another."""
 
     seconds: float = 0.0
     wall_seconds: float = 0.0
+    within: set[int] = field(default_factory=set)
+    """Threads that are in one of them."""
+
+    def part_of(self, run: _Took) -> str:
+        """Its part of a run, by the clock and of the processor."""
+        return (
+            f"{self.wall_seconds:.3f} s ({100 * self.wall_seconds / run.wall_seconds:.2f} %; "
+            f"CPU {self.seconds:.3f} s, {100 * self.seconds / run.cpu_seconds:.2f} %)"
+        )
 
     @contextmanager
     def of(self, owner: type, name: str) -> Iterator[None]:
@@ -87,11 +149,17 @@ class _Spent:
         inner = getattr(owner, name)
 
         def timed(*arguments: Any, **named: Any) -> Any:
+            thread = threading.get_ident()
+            if thread in self.within:
+                return inner(*arguments, **named)
+            self.within.add(thread)
             cpu, wall = time.thread_time(), time.perf_counter()
-            result = inner(*arguments, **named)
-            self.seconds += time.thread_time() - cpu
-            self.wall_seconds += time.perf_counter() - wall
-            return result
+            try:
+                return inner(*arguments, **named)
+            finally:
+                self.seconds += time.thread_time() - cpu
+                self.wall_seconds += time.perf_counter() - wall
+                self.within.discard(thread)
 
         setattr(owner, name, timed)
         yield
@@ -105,22 +173,22 @@ def clock(folder: Path, frames: str = "750", rounds: str = "3") -> None:
     print("| with pieces, s | without, s |\n|---|---|")
     for number in range(int(rounds)):
         seconds = [
-            _run_seconds(clip, folder / f"{number}{name}.mp4", why)
+            _run_seconds(clip, folder / f"{number}{name}.mp4", why).wall_seconds
             for name, why in (("kept", None), ("plain", "it is measured"))
         ]
         print(f"| {seconds[0]:.2f} | {seconds[1]:.2f} |", flush=True)
 
 
-def _run_seconds(clip: Path, target: Path, why_without_pieces: str | None) -> float:
+def _run_seconds(clip: Path, target: Path, why_without_pieces: str | None, **chosen: Any) -> _Took:
     inner = Restoration._why_without_journal
     if why_without_pieces is not None:
         Restoration._why_without_journal = (  # type: ignore[method-assign]
             lambda self, path: why_without_pieces
         )
-    begun = time.perf_counter()
-    restore(clip, target, operator="noise:std=3")
+    begun, cpu = time.perf_counter(), time.process_time()
+    restore(clip, target, operator="noise:std=3", **chosen)
     Restoration._why_without_journal = inner  # type: ignore[method-assign]
-    return time.perf_counter() - begun
+    return _Took(time.perf_counter() - begun, time.process_time() - cpu)
 
 
 ASKED_SECONDS = 30
@@ -175,6 +243,6 @@ if __name__ == "__main__":
     logging.getLogger("libav").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as place:
         print(f"load average at the start: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
-        {"kills": kills, "cost": cost, "clock": clock, "long": long}[sys.argv[1]](
+        {"kills": kills, "cost": cost, "clock": clock, "share": share, "long": long}[sys.argv[1]](
             Path(place), *sys.argv[2:]
         )

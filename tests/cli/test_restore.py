@@ -73,11 +73,18 @@ def test_a_picture_comes_back_as_a_picture(tmp_path, name):
     assert cv2.imread(str(made[0])).shape == (16, 24, 3)
 
 
-@pytest.mark.parametrize(("name", "codec"), [("scan.tga", "targa"), ("scan.ppm", "ppm")])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("scan.tga", "targa"), ("scan.ppm", "ppm"), ("scan.pam", "pam")]
+)
 def test_a_picture_that_is_not_written_becomes_a_png(tmp_path, name, codec):
-    """TGA was refused, for nothing but its name tells what it is; PPM and others became a video."""
+    """TGA and PAM were refused, for nothing but their names tells what they are; PPM and others became a
+    video."""
     encoder = av.CodecContext.create(codec, "w")
-    encoder.width, encoder.height, encoder.pix_fmt = 24, 16, "rgb24" if codec == "ppm" else "bgr24"
+    encoder.width, encoder.height, encoder.pix_fmt = (
+        24,
+        16,
+        "bgr24" if codec == "targa" else "rgb24",
+    )
     encoder.time_base = Fraction(1, 25)
     pixels = np.full((16, 24, 3), (200, 90, 30), np.uint8)
     (packet,) = encoder.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))

@@ -76,6 +76,7 @@ def media_seeds(folder: Path) -> dict[str, bytes]:
         "raw.y4m": {"codec": "wrapped_avframe", "pix_fmt": "yuv420p"},
         "raw.mxf": {"codec": "mpeg2video"},
         "theora.ogg": {"codec": "libtheora"},
+        "moving.webp": {"codec": "libwebp_anim", "pix_fmt": "bgra"},
     }
     made = {}
     for name, options in clips.items():

@@ -14,7 +14,7 @@ FOUND = Path(__file__).with_name("found")
 """Inputs that once went wrong: TARGET/what.name-of-the-whole-input."""
 
 IN_EVERY_RUN = {
-    "media": 92,
+    "media": 100,
     "walled": 8,
     "mask": 24,
     "note": 24,

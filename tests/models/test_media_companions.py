@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
+from benchmarks.media_table import bitmap_subtitles
 from instantvir_models.media import create_video, open_video
 from instantvir_models.media.programme import service_tags
 from instantvir_models.media.subtitles import text_rewriter
@@ -103,6 +104,8 @@ def codecs_of(path, kind="audio"):
         ("wmav2", "out.mkv", "aac"),
         ("libopus", "out.avi", "mp3"),
         ("flac", "out.ts", "aac"),
+        ("wmav2", "out.nut", "aac"),
+        ("mp3", "out.nut", "mp3"),
     ],
 )
 def test_sound_is_copied_or_becomes_what_the_container_holds(tmp_path, codec, target, becomes):
@@ -510,6 +513,49 @@ def test_what_a_track_is_marked_as_stays_or_is_named(tmp_path, target, is_kept):
     assert any("marked comment" in loss for loss in losses) is not is_kept
     with av.open(str(tmp_path / target)) as container:
         assert (Disposition.comment in container.streams.audio[0].disposition) is is_kept
+
+
+def test_a_live_source_says_which_videos_it_leaves_out(tmp_path, caplog):
+    """`stream` lost them in silence."""
+    with av.open(str(tmp_path / "in.mkv"), "w") as target:
+        streams = [
+            target.add_stream("ffv1", rate=25, width=32, height=32, pix_fmt="bgr0")
+            for _ in range(2)
+        ]
+        for stream in streams:
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            target.mux(stream.encode(frame.reformat(format="bgr0")))
+            target.mux(stream.encode(None))
+    with open_video(tmp_path / "in.mkv", is_live=True):
+        pass
+    assert "not carried over: the video stream 1 (ffv1), of a live source" in caplog.text
+
+
+def test_a_subtitle_that_is_a_picture_is_there_where_a_trim_begins(tmp_path):
+    """It lasts until the next one, and says no length: it was lost, in silence."""
+    sup = tmp_path / "in.sup"
+    sup.write_bytes(b"".join(bitmap_subtitles()))  # from 0.04 to 0.10 s
+    silent = make_clip(tmp_path / "silent.mkv", num_frames=10)
+    with (
+        av.open(str(silent)) as source,
+        av.open(str(sup)) as subtitles,
+        av.open(str(tmp_path / "in.mkv"), "w") as target,
+    ):
+        streams = [
+            target.add_stream_from_template(read.streams[0], opaque=True)
+            for read in (source, subtitles)
+        ]
+        for read, stream in zip((source, subtitles), streams, strict=True):
+            for packet in read.demux():
+                if packet.size:
+                    packet.stream = stream
+                    target.mux(packet)
+    for start, times in ((0.08, [0, 0.02]), (0.2, [0])):
+        out = tmp_path / f"{start}.mkv"
+        restored(tmp_path / "in.mkv", out, start_seconds=start)
+        with av.open(str(out)) as container:
+            shown = [float(p.pts * p.time_base) for p in container.demux(subtitles=0) if p.size]
+        assert shown == pytest.approx(times, abs=1e-3)
 
 
 def test_a_second_video_keeps_its_times(tmp_path):

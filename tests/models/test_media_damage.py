@@ -13,7 +13,7 @@ from instantvir_models.media.check_sums import SliceCheckSums
 from instantvir_models.media.expected import ExpectedPictures
 from instantvir_models.media.ffmpeg_errors import write_error
 from instantvir_models.media.names import as_address
-from instantvir_models.media.whole import ebml_element
+from instantvir_models.media.whole import ebml_element, holds_all
 from instantvir_models.outputs.names import scheme_of
 from tests.media_clips import make_clip, picture
 from tests.models.test_media_companions import restored, with_sound
@@ -473,6 +473,81 @@ def test_a_size_that_changes_keeps_what_was_done(tmp_path):
     assert "10 frames of 64x64 scaled to the first size (at 0.40-0.76 s)" in damage.message
     large_square = picture(0, 64, 64)[::2, ::2]
     assert np.abs(frames[10].pixels.astype(int) - large_square).mean() < 12
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "mpeg1video", "mpeg4", "libx264"])
+def test_a_size_that_changes_costs_no_picture(tmp_path, codec):
+    """The decoders of MPEG forget the picture that they hold back: 29 of 30 came, in silence."""
+    options = {"bf": "2", "g": "5"}
+    parts = [
+        make_clip(tmp_path / f"{width}.ts", width=width, codec=codec, options=options).read_bytes()
+        for width in (32, 64)
+    ]
+    both = tmp_path / "both.ts"
+    both.write_bytes(parts[0] + parts[1] + parts[0])
+    frames, damage = read(both, threads=1)
+    assert len(frames) == 30
+    assert "10 frames of 64x32 scaled to the first size (at 0.40-0.76 s)" in damage.message
+    times = [frame.pts_seconds for frame in frames]
+    assert times == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
+
+
+def test_a_fragmented_mp4_that_ends_within_its_sound_says_so(tmp_path):
+    """All its pictures were there, so nobody said that it was cut."""
+    clip = with_sound(tmp_path / "whole.mp4", "aac", seconds=2, num_frames=50, options={"g": "10"})
+    fragmented = tmp_path / "in.mp4"
+    with (
+        av.open(str(clip)) as source,
+        av.open(
+            str(fragmented), "w", container_options={"movflags": "frag_keyframe+empty_moov"}
+        ) as target,
+    ):
+        streams = [
+            target.add_stream_from_template(stream, opaque=True) for stream in source.streams
+        ]
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    assert read(fragmented)[1].message is None
+    data = fragmented.read_bytes()
+    begin = data.rindex(b"mdat") - 4
+    size = int.from_bytes(data[begin : begin + 4])
+    for cut in (begin + size - 4, begin + size // 2):
+        fragmented.write_bytes(data[:cut])
+        assert "is cut short" in read(fragmented)[1].message, cut
+
+
+@pytest.mark.parametrize(
+    ("behind", "is_whole"),
+    [(b"", None), (b"\0\0\0\x08free", None), (bytes(64), None), (b"\xff" * 64, None),
+     (b"\0\0\1\0mdat", False), (b"\0\0\0\1moof" + (1 << 40).to_bytes(8), False)],
+)  # fmt: skip
+def test_boxes_tell_whether_a_file_was_cut(tmp_path, behind, is_whole):
+    clip = make_clip(tmp_path / "in.mp4", num_frames=2)
+    clip.write_bytes(clip.read_bytes() + behind)
+    assert holds_all(clip, "mov,mp4,m4a,3gp,3g2,mj2") is is_whole
+
+
+def test_long_packets_of_sound_at_the_end_are_no_cut(tmp_path):
+    """A whole FLV was called cut short by the length of its last packet of sound."""
+    with av.open(str(tmp_path / "in.flv"), "w") as container:
+        video = container.add_stream("flv", rate=25, width=64, height=48, pix_fmt="yuv420p")
+        sound = container.add_stream("adpcm_swf", rate=22_050)
+        sound.codec_context.layout = "mono"
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 4 * 4096), np.int16), "s16", "mono")
+        silence.sample_rate, silence.pts = 22_050, 0
+        resampler = av.AudioResampler("s16", "mono", 22_050, frame_size=4096)
+        for frame in resampler.resample(silence):
+            container.mux(sound.encode(frame))
+        for index in range(15):
+            shown = av.VideoFrame.from_ndarray(picture(index, 64, 48), format="rgb24")
+            shown.pts = index
+            container.mux(video.encode(shown.reformat(format="yuv420p")))
+        container.mux([*video.encode(None), *sound.encode(None)])
+    frames, damage = read(tmp_path / "in.flv")
+    assert len(frames) == 15
+    assert damage.message is None
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from instantvir_models.media.timeline import (
     SourceClock,
     SourceTimeline,
     Span,
+    StandingTimes,
     Trim,
 )
-from tests.media_clips import make_clip
+from tests.media_clips import make_clip, picture
 
 EVERYTHING = Trim()
 MILLISECOND = Fraction(1, 1000)
@@ -279,3 +280,52 @@ def test_a_constant_rate_says_how_far_pictures_were_moved():
     for milliseconds in (0, 100, 140, 180, 600):
         timeline.stamp(Frame(NO_PIXELS, milliseconds, MILLISECOND, 40))
     assert timeline.largest_shift_seconds == Fraction(12, 100)
+
+
+@pytest.mark.parametrize("has_jumps", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_clock_says_the_same_quickly(seed, has_jumps):
+    """Packets that follow one another are not looked at closely: nothing may come of that."""
+    random = np.random.default_rng(seed)
+    bases = [Fraction(1, 25), Fraction(1, 48_000), MILLISECOND]
+    quick, slow = (SourceClock(Fraction(7, 3), has_jumps=has_jumps) for _ in range(2))
+    seconds = np.zeros(3)
+    for _ in range(300):
+        stream = int(random.integers(3))
+        seconds[stream] += random.choice([0.04, 0.08, 0.5, 20, -3], p=[0.8, 0.1, 0.06, 0.02, 0.02])
+        base, is_sparse = bases[stream], stream == 2
+        time, duration = round(seconds[stream] / base), round(random.choice([0, 0.04]) / base)
+        if random.random() < 0.05:
+            time = None
+        expected = slow.shift(
+            stream, None if time is None else time * base, duration * base, is_sparse=is_sparse
+        )
+        got = quick.shift_ticks(stream, time, duration, base, is_sparse=is_sparse)
+        assert got == round(expected / base)
+
+
+def test_sound_whose_clock_stands_is_heard_packet_after_packet():
+    """RealMedia gives a block of packets one time: of 31 of them 6 were heard, in silence."""
+    times = StandingTimes()
+    assert [times.place(pts, 20) for pts in (0, 0, 0, 60, 60, 200)] == [0, 20, 40, 60, 80, 200]
+
+
+def test_all_of_the_sound_of_realmedia_comes_along(tmp_path):
+    with av.open(str(tmp_path / "in.rm"), "w") as container:
+        video = container.add_stream("rv20", rate=25, width=64, height=48, pix_fmt="yuv420p")
+        sound = container.add_stream("real_144", rate=8000)
+        sound.codec_context.layout = "mono"
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 3200), np.int16), "s16", "mono")
+        silence.sample_rate, silence.pts = 8000, 0
+        for index in range(10):
+            frame = av.VideoFrame.from_ndarray(picture(index, 64, 48), format="rgb24")
+            frame.pts = index
+            container.mux(video.encode(frame.reformat(format="yuv420p")))
+        resampler = av.AudioResampler("s16", "mono", 8000, frame_size=160)
+        heard = [p for f in [*resampler.resample(silence), None] for p in sound.encode(f)]
+        container.mux(heard)
+    with open_video(tmp_path / "in.rm") as reader:
+        list(reader)
+        times = [float(p.pts * p.time_base) for p in reader.demuxer.waiting.drain()]
+    assert len(times) >= 20
+    assert times == pytest.approx([0.02 * i for i in range(len(times))], abs=0.002)

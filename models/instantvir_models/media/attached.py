@@ -46,6 +46,12 @@ def companions_of(
     return tuple(s for s in streams if s.index != video.index and _is_carried(s))
 
 
+def left_out_of_streams(container: InputContainer, video: VideoStream) -> tuple[Stream, ...]:
+    """What would come along with `video` to a file, and does not while it runs."""
+    live = companions_of(container, video, is_live=True)
+    return tuple(s for s in companions_of(container, video, is_live=False) if s not in live)
+
+
 def is_cover(stream: Stream) -> bool:
     """Whether the stream is one picture of the whole, such as the cover of a disc."""
     return bool(Disposition(stream.disposition) & Disposition.attached_pic)

@@ -163,6 +163,8 @@ class Companions:
         self._rising: dict[int, RisingTimes] = {}
         self._sample_seconds: dict[int, Fraction] = {}
         self._last_sound: dict[int, tuple[int | None, bytes]] = {}
+        self._shown_at_the_start: dict[int, av.Packet[Stream]] = {}
+        """The last subtitle of each stream that was there before the span."""
         self._covers: list[tuple[Stream, bytes]] = []
         self._has_refused = False
         self.losses: list[str] = []
@@ -192,12 +194,19 @@ class Companions:
     def take(self, packet: av.Packet[Stream]) -> None:
         """Mux a packet as the demuxer read it, or one that reads the same file; others than those
         that are carried may come, too."""
-        if packet.stream_index not in self._indices or not self._is_wanted(packet):
+        index = packet.stream_index
+        if index not in self._indices:
+            return
+        if self._may_last_until_the_start(packet):
+            self._shown_at_the_start[index] = packet
+            return
+        if not self._is_wanted(packet):
             return
         if packet.stream.type == "audio":
-            self._sound_given[packet.stream_index] += 1
-        if packet.stream_index in self._tracks:
-            self._carry(packet.stream_index, self._moved(packet))
+            self._sound_given[index] += 1
+        if index in self._tracks:
+            self._carry_what_is_shown_at_the_start(index)
+            self._carry(index, self._moved(packet))
 
     @property
     def has_tracks(self) -> bool:
@@ -222,6 +231,7 @@ class Companions:
     def finish(self) -> None:
         """Mux what converters still hold."""
         for index, track in self._tracks.items():
+            self._carry_what_is_shown_at_the_start(index)
             self._mux_all(index, track.packets(None))
             if self._sound_given[index] and not self._sound_made[index]:
                 self._lose(f"the audio stream {index}, of which nothing could be decoded")
@@ -296,8 +306,10 @@ class Companions:
                 self._sample_seconds[stream.index] = Fraction(1, rate)
 
     def _copied(self, stream: Stream, codec: str) -> tuple[_Track, Stream] | None:
-        held = {"audio": self._holds.sound, "subtitle": self._holds.subtitles}.get(stream.type)
-        if held is not None and codec not in held:
+        if stream.type == "audio" and not self._holds.has_sound(codec):
+            return None
+        texts = self._holds.subtitles
+        if stream.type == "subtitle" and texts is not None and codec not in texts:
             return None
         source_format = self._demuxer.container.format.name
         if (source_format, codec) in self._holds.wrong_pace_from:
@@ -396,6 +408,19 @@ class Companions:
         target.metadata.update(kept_metadata(dict(stream.metadata)))
         target.disposition = Disposition.attached_pic
         self._covers.append((target, data))
+
+    def _may_last_until_the_start(self, packet: av.Packet[Stream]) -> bool:
+        """Whether it is a subtitle from before the span that lasts until the next one, as those that
+        are pictures do."""
+        if self._span is None or packet.stream.type != "subtitle" or packet.duration:
+            return False
+        seconds = None if packet.pts is None else packet.pts * Fraction(packet.time_base or 1)
+        return seconds is not None and seconds < self._span.begin_seconds
+
+    def _carry_what_is_shown_at_the_start(self, index: int) -> None:
+        packet = self._shown_at_the_start.pop(index, None)
+        if packet is not None:
+            self._carry(index, self._moved(packet))
 
     def _is_wanted(self, packet: av.Packet[Stream]) -> bool:
         if self._span is None:

@@ -18,9 +18,15 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from instantvir_models.errors import VideoOpenError
-from instantvir_models.media.attached import NOTHING_ATTACHED, attached_to, companions_of
+from instantvir_models.media.attached import (
+    NOTHING_ATTACHED,
+    attached_to,
+    companions_of,
+    left_out_of_streams,
+)
 from instantvir_models.media.base import VideoReader
 from instantvir_models.media.coding import EXPORT_OPTIONS, CodingNotes
+from instantvir_models.media.companions import described
 from instantvir_models.media.crop import crop_of
 from instantvir_models.media.damage import Damage, counted
 from instantvir_models.media.demux import Demuxer, main_video_stream
@@ -37,6 +43,7 @@ from instantvir_models.media.fields import (
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.limits import clock_may_jump
 from instantvir_models.media.mended import strictness
+from instantvir_models.media.names import is_picture
 from instantvir_models.media.picture import PictureFormat
 from instantvir_models.media.reach import PROBED_BYTES, InputRules
 from instantvir_models.media.source import ContainerSource
@@ -86,6 +93,8 @@ class ContainerReader(VideoReader):
         self.demuxer = decoding.demuxer
         try:
             first = decoding.first_picture()
+            if source.is_live and other_streams:
+                _tell_what_is_left_out(self.demuxer)
             whole = whole_pictures(
                 self._noted(itertools.chain([first], decoding.pictures)),
                 fields or WEAVE,
@@ -148,6 +157,11 @@ class ContainerReader(VideoReader):
         for picture in pictures:
             self.demuxer.account.note_delivered(picture)
             yield picture
+
+
+def _tell_what_is_left_out(demuxer: Demuxer) -> None:
+    for stream in left_out_of_streams(demuxer.container, demuxer.video):
+        logger.warning("not carried over: the %s, of a live source", described(stream))
 
 
 def _delivered(
@@ -273,8 +287,8 @@ class _Opening:
             )
         if video.codec_context is None:
             raise VideoOpenError(
-                f"{self.source.name} has video of a kind that this FFmpeg cannot decode",
-                hint="convert it to H.264 with another program first",
+                f"{self.source.name} is of a kind that this FFmpeg cannot decode",
+                hint=f"convert it to {self._readable_kind} with another program first",
             )
         rules, context = self.source.rules, video.codec_context
         if self.source.codec not in (None, context.codec.canonical_name):
@@ -301,6 +315,10 @@ class _Opening:
             path=self.source.path,
             checks_sound=self.source.codec is None,
         )
+
+    @property
+    def _readable_kind(self) -> str:
+        return "PNG" if is_picture(self.source.path) else "H.264"
 
     def _where_looked(self) -> str:
         """Nothing of a file that was looked through."""

@@ -19,6 +19,8 @@ _AV_TIME_BASE = 1_000_000
 _FASTEST = 1000
 """Frames a second that are believed."""
 _ONE_STRETCH_SECONDS = Fraction(1, 2)
+_ROUNDED_SECONDS = Fraction(1, 500)
+"""What containers round two times by."""
 _SAYS_ITS_DURATION = ("matroska", "flv", "mp4", "avi", "mxf")
 """Formats whose header says how long they are, and does not guess it from what is there."""
 
@@ -39,6 +41,22 @@ _HOLE_SECONDS = 1
 """From a corrupt packet to the last picture before what is missing."""
 
 
+@dataclass
+class _Read:
+    """What was read of one stream, in its own units of time."""
+
+    time_base: Fraction
+    last: int
+    """When the packet began that was read last."""
+    end: int
+    longest_gap: int = 0
+
+    def note(self, time: int, duration: int) -> None:
+        """A packet was read that begins then."""
+        self.longest_gap = max(self.longest_gap, time - self.last)
+        self.last, self.end = time, max(self.end, time + duration)
+
+
 class Account:
     """Counts what is read of a container's video, against what the container promises."""
 
@@ -54,6 +72,7 @@ class Account:
         """End of the video alone according to the header, if it says so."""
         self.promised_end_seconds = _promised_end_seconds(container, video)
         """End of the video, or of the whole, according to the header; None where it says nothing."""
+        self._promises_whole = self.video_end_seconds is None
         self.read_error: str | None = None
         """Why reading ended before the container did."""
         self.packets_of_later_streams = 0
@@ -66,12 +85,11 @@ class Account:
         self._is_last_cut = False
         self._last_shown_seconds: Fraction | None = None
         self._corrupt_packet_seconds: Fraction | None = None
-        self._own_seconds: Fraction | None = None
+        self._own_time: int | None = None
         self._shift_seconds: Fraction | None = None
         self._lost_pictures, self._holes = 0, list[Fraction | None]()
-        self._last_end_seconds = Fraction(0)
-        self._last_video_seconds: Fraction | None = None
-        self._longest_gap_seconds = Fraction(0)
+        self._read: dict[int, _Read] = {}
+        """What was read so far, by stream."""
         self._delivered_frames = 0
         self._undecodable: list[Fraction | None] = []
         self._too_large: list[Fraction | None] = []
@@ -98,18 +116,16 @@ class Account:
 
     def note_end(self, packet: av.Packet[Stream]) -> None:
         """A packet was read that still has the source's own times, in which promises are made."""
-        time = _time_of(packet)
-        if packet.stream_index == self._video_index:
-            self._own_seconds = time
+        index, time = packet.stream_index, packet.pts if packet.pts is not None else packet.dts
+        if index == self._video_index:
+            self._own_time = time
         if time is None:
             return
-        if packet.stream_index == self._video_index:
-            if self._last_video_seconds is not None:
-                gap = time - self._last_video_seconds
-                self._longest_gap_seconds = max(self._longest_gap_seconds, gap)
-            self._last_video_seconds = time
-        end = time + (packet.duration or 0) * Fraction(packet.time_base)
-        self._last_end_seconds = max(self._last_end_seconds, end)
+        if index in self._read:
+            self._read[index].note(time, packet.duration or 0)
+        elif packet.time_base:
+            end = time + (packet.duration or 0)
+            self._read[index] = _Read(Fraction(packet.time_base), time, end)
 
     def note_packet(self, packet: av.Packet[Stream]) -> None:
         """A packet of the video or of what comes along was read."""
@@ -119,15 +135,17 @@ class Account:
             self._note_early(packet)
             if packet.is_corrupt and not self._tells_cuts:
                 self._corrupt_packet_seconds = _time_of(packet)
-            if self._has_jumped(packet):  # where two recordings meet nothing need be missing
-                self._corrupt_packet_seconds = None
+            if not self._tells_cuts and self._has_jumped(packet):
+                self._corrupt_packet_seconds = (
+                    None  # where two recordings meet nothing need be missing
+                )
 
     def _has_jumped(self, packet: av.Packet[Stream]) -> bool:
         """Whether the source's clock is another one since the packet before."""
         before, here = self._shift_seconds, _time_of(packet)
-        if here is None or self._own_seconds is None:
+        if here is None or self._own_time is None:
             return False
-        self._shift_seconds = self._own_seconds - here
+        self._shift_seconds = self._own_time * Fraction(packet.time_base) - here
         return before is not None and abs(self._shift_seconds - before) > Fraction(1, 100)
 
     def _note_hole(self, shown_seconds: Fraction) -> None:
@@ -274,6 +292,17 @@ class Account:
             "; ".join(parts) or None,
         )
 
+    @property
+    def _last_end_seconds(self) -> Fraction:
+        return max((read.end * read.time_base for read in self._read.values()), default=Fraction(0))
+
+    @property
+    def _longest_gap_seconds(self) -> Fraction:
+        """Between two packets of the video; of any stream, where the promise is one of the whole."""
+        told = self._read if self._promises_whole else {self._video_index} & self._read.keys()
+        gaps = (self._read[index].longest_gap * self._read[index].time_base for index in told)
+        return max(gaps, default=Fraction(0))
+
     def _missing_frames(self) -> int:
         """Promised frames that were not in the file; 0 until it was read to its end."""
         return self._promised_and_missing() if self.has_read_all else 0
@@ -286,8 +315,8 @@ class Account:
         if self.promised_end_seconds is None or self.average_rate is None:
             return 0
         missing_seconds = self.promised_end_seconds - self._last_end_seconds
-        if missing_seconds <= self._longest_gap_seconds:
-            return 0  # the last picture may stay as long as another one did
+        if missing_seconds <= self._longest_gap_seconds + _ROUNDED_SECONDS:
+            return 0  # the last picture, or packet of sound, may last as long as another one did
         missing = round(missing_seconds * self.average_rate)
         # The muxers round durations, and a variable frame rate makes the last gap uncertain.
         return missing if missing >= (1 if self._has_constant_rate else 2) else 0

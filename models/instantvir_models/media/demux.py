@@ -18,12 +18,17 @@ from instantvir_models.media.check_sums import PartCheckSums, PictureHashes, Sli
 from instantvir_models.media.coding import CodingNotes
 from instantvir_models.media.damage import Account
 from instantvir_models.media.expected import ExpectedPictures
-from instantvir_models.media.limits import DECODING_TIMES_ONLY, clock_may_jump
+from instantvir_models.media.limits import (
+    DECODING_TIMES_ONLY,
+    STANDING_CLOCK_FORMATS,
+    clock_may_jump,
+)
 from instantvir_models.media.mended import Mending
 from instantvir_models.media.packets import CompanionPacket, PacketQueue, is_hidden
 from instantvir_models.media.reach import USUAL_RULES
+from instantvir_models.media.sequence_heads import SequenceHeads
 from instantvir_models.media.sound import SoundCheck
-from instantvir_models.media.timeline import DecodingTimes, SourceClock, Trim
+from instantvir_models.media.timeline import DecodingTimes, SourceClock, StandingTimes, Trim
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +72,7 @@ class Demuxer:
         self._read_errors_allowed, self._open_next = read_errors_allowed, open_next
         self._largest_packet_bytes = largest_packet_bytes
         self._later_piece: InputContainer | None = None
+        self._time_bases: dict[int, Fraction] = {}
         self._has_input_ended = False
         self.container = container
         self.video = video
@@ -87,10 +93,15 @@ class Demuxer:
         self._parts = PartCheckSums(path, container.format.name)
         self._expected = ExpectedPictures(codec_name)
         self._mending = Mending(video.codec_context)
+        self._heads = SequenceHeads(codec_name)
         self._sound_checks = {
             stream.index: SoundCheck(stream)
             for stream in others
             if checks_sound and stream.type == "audio"
+        }
+        stands = container.format.name in STANDING_CLOCK_FORMATS
+        self._standing = {
+            stream.index: StandingTimes() for stream in others if stands and stream.type == "audio"
         }
         self.shortage: av.FFmpegError | None = None
         """That there was too little memory, or no thread more: it need not be the data's fault."""
@@ -239,26 +250,33 @@ class Demuxer:
 
     def _place(self, packet: av.Packet[Stream]) -> None:
         """Give the packet its time on the one clock."""
-        time_base = Fraction(packet.time_base or self.time_base)
+        time_base = self._time_base_of(packet)
+        standing = self._standing.get(packet.stream_index)
+        if standing is not None and packet.pts is not None and packet.pts == packet.dts:
+            packet.pts = packet.dts = standing.place(packet.pts, packet.duration or 0)
         shown = packet.pts if packet.pts is not None else packet.dts
         if not self.clock.has_begun and shown is not None:
             self.clock.begin(shown * time_base)
         is_sparse = packet.stream.type not in ("video", "audio")
         # Times of showing tell nothing of jumps: pictures of a variable rate come seconds apart.
         time = packet.pts if packet.dts is None and is_sparse else packet.dts
-        shift_seconds = self.clock.shift(
-            packet.stream_index,
-            None if time is None else time * time_base,
-            (packet.duration or 0) * time_base,
-            is_sparse=is_sparse,
+        shift = self.clock.shift_ticks(
+            packet.stream_index, time, packet.duration or 0, time_base, is_sparse=is_sparse
         )
-        shift = round(shift_seconds / time_base)
         packet.pts = None if packet.pts is None else packet.pts + shift
         packet.dts = None if packet.dts is None else packet.dts + shift
         if self.has_jumps and packet.pts is not None and packet.dts is not None:
             waits = (packet.pts - packet.dts) * time_base
             if not -_LONGEST_REORDER_SECONDS < waits < _LONGEST_REORDER_SECONDS:
                 packet.pts = None  # damaged: else all that follows would come behind it
+
+    def _time_base_of(self, packet: av.Packet[Stream]) -> Fraction:
+        """That of the packet's stream, which is asked for once."""
+        known = self._time_bases.get(packet.stream_index)
+        if known is None:
+            known = Fraction(packet.time_base or self.time_base)
+            self._time_bases[packet.stream_index] = known
+        return known
 
     def _demuxed(self, container: InputContainer) -> Iterator[av.Packet[Stream]]:
         """The packets of the video and the other streams."""
@@ -274,6 +292,7 @@ class Demuxer:
             return False
         self._close_later_piece()
         self._later_piece = container
+        self._time_bases.clear()
         return True
 
     def _close_later_piece(self) -> None:
@@ -282,6 +301,13 @@ class Demuxer:
             self._later_piece = None
 
     def _decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
+        if packet is None or not self._heads.is_new(bytes(packet)):
+            return self._decoded(packet)
+        held = self._decoded(None)
+        self.video.codec_context.flush_buffers()
+        return held + self._decoded(packet)
+
+    def _decoded(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
         if packet is not None and self._decoding_times is not None:
             self._decoding_times.decoded(packet.dts)
         if packet is not None and not packet.is_discard:

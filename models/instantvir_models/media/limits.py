@@ -20,6 +20,9 @@ CONSTANT_RATE_FORMATS = frozenset({"avi", "yuv4mpegpipe", "rawvideo"})
 DECODING_TIMES_ONLY = frozenset({"avi"})
 """Containers that tell when pictures are decoded, and not when they are shown."""
 
+STANDING_CLOCK_FORMATS = frozenset({"rm"})
+"""Containers that give a whole block of packets of sound one time."""
+
 CONSTANT_RATE_CODECS = frozenset({"mpeg1video", "mpeg2video", "dvvideo"})
 """Encoders that count pictures instead of taking their times."""
 
@@ -55,6 +58,12 @@ class Holds:
     """The encoder for lossy sound of more channels than `lossy_sound` takes."""
     wrong_pace_from: frozenset[tuple[str, str]] = frozenset()
     """Containers and codecs of sources whose packets would be played at another pace."""
+    unreadable_sound: frozenset[str] = frozenset()
+    """Codecs that FFmpeg lets in, and of which nothing comes out again."""
+
+    def has_sound(self, codec: str) -> bool:
+        """Whether sound of this codec is copied."""
+        return codec not in self.unreadable_sound and (self.sound is None or codec in self.sound)
 
     def sound_encoders(self, *, is_lossless: bool) -> tuple[str, ...]:
         """Those for sound that it does not hold, the best first: ALAC refuses some layouts of channels
@@ -79,6 +88,11 @@ _AVI_SOUND = frozenset(
     {"mp3", "mp2", "ac3", "pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le",
      "pcm_mulaw", "pcm_alaw", "wmav1", "wmav2"}
 )  # fmt: skip
+_NEEDS_BLOCK_SIZE = frozenset(
+    {"wmav1", "wmav2", "wmapro", "wmavoice", "wmalossless", "adpcm_ima_wav", "adpcm_g726",
+     "atrac3", "cook", "sipr"}
+)  # fmt: skip
+"""Sound whose decoders are told how long a block is; NUT does not say it."""
 _OGG_SOUND = frozenset({"vorbis", "opus", "flac", "speex"})
 _NO_CODEC: frozenset[str] = frozenset()
 _HOLDS = {
@@ -102,6 +116,7 @@ _HOLDS = {
         _AVI_SOUND, "libmp3lame", "pcm_s16le", subtitles=frozenset({"xsub"}), more_channels="ac3",
         wrong_pace_from=frozenset({("avi", "ac3"), ("rm", "ac3")}),
     ),
+    "nut": Holds(unreadable_sound=_NEEDS_BLOCK_SIZE),
     "mxf": Holds(
         frozenset({"pcm_s16le", "pcm_s24le"}), "pcm_s16le", "pcm_s16le", sample_rates=(48_000,)
     ),

@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".
 """Pictures that are written."""
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {
-    ".avif", ".dpx", ".exr", ".hdr", ".heic", ".heif", ".j2k", ".jls", ".jp2", ".pam", ".pbm", ".pcx",
+    ".avif", ".dpx", ".exr", ".hdr", ".heic", ".heif", ".j2k", ".jls", ".jp2", ".jxl", ".pam", ".pbm", ".pcx",
     ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".ras", ".sgi", ".sun", ".tga", ".xwd",
 }  # fmt: skip
 """Pictures that are read."""
@@ -90,7 +90,12 @@ def is_animated(path: Path) -> bool:
         return b"acTL" in head.partition(b"IDAT")[0]
     if head[4:8] == b"ftyp":
         return head[8:12] in (b"avis", b"msf1", b"hevc", b"hevx")
-    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+    return (
+        head[:4] == b"RIFF"
+        and head[8:16] == b"WEBPVP8X"
+        and head[20:21] != b""
+        and bool(head[20] & 2)
+    )
 
 
 def image_files(source: Source) -> list[Path] | None:

@@ -97,7 +97,7 @@ _PICTURE_FORMATS = _names(
     "bmp_pipe cri_pipe dds_pipe dpx_pipe exr_pipe gem_pipe gif_pipe hdr_pipe j2k_pipe jpeg_pipe "
     "jpegls_pipe jpegxl_pipe jpegxs_pipe pam_pipe pbm_pipe pcx_pipe pfm_pipe pgm_pipe pgmyuv_pipe "
     "pgx_pipe phm_pipe photocd_pipe pictor_pipe png_pipe ppm_pipe psd_pipe qdraw_pipe qoi_pipe "
-    "sgi_pipe sunrast_pipe tiff_pipe vbn_pipe webp_pipe xwd_pipe"
+    "sgi_pipe sunrast_pipe tiff_pipe vbn_pipe webp_pipe xwd_pipe jpegxl_anim"
 )
 _SOUND_FORMATS = _names(
     "aac ac3 ac4 aiff amr amrnb amrwb ape au caf dts dtshd eac3 flac loas mlp mp3 truehd tta w64 wav "

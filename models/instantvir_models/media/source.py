@@ -168,9 +168,9 @@ class ContainerSource:
 
     def _told_by_its_name(self, target: str | BinaryIO) -> dict[str, str]:
         """FFmpeg's options for a file that is whole in one packet and of a kind that only its name
-        tells: TGA begins with nothing that is its own."""
+        tells: TGA begins with nothing that is its own, and FFmpeg knows PAM by nothing else."""
         path = self.path
-        if self.input_format or isinstance(target, str) or path is None or not _is_targa(path):
+        if self.input_format or isinstance(target, str) or path is None or not _needs_name(path):
             return {}
         return {"frame_size": str(path.stat().st_size)}
 
@@ -209,13 +209,13 @@ def _under_a_plain_name(path: Path) -> BinaryIO:
     """The file under a name that FFmpeg does not take for a pattern of others, nor for a picture of a
     series, as it does with `.jpg`."""
     raw = io.FileIO(path)
-    keeps_name = _is_targa(path) or not is_picture(path)
+    keeps_name = _needs_name(path) or not is_picture(path)
     raw.name = str(path if keeps_name else path.with_suffix("")).replace("%", "_")
     return io.BufferedReader(raw)
 
 
-def _is_targa(path: Path) -> bool:
-    return path.suffix.lower() == ".tga"
+def _needs_name(path: Path) -> bool:
+    return path.suffix.lower() in (".tga", ".pam")
 
 
 def _standard_input() -> BinaryIO:

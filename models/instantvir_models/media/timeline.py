@@ -83,6 +83,24 @@ class Span:
         return is_early and (end_seconds > self.begin_seconds or self.holds(begin_seconds))
 
 
+@dataclass
+class _Flow:
+    """Packets of one stream that follow one another, in its own units of time."""
+
+    time_base: Fraction
+    shift: int
+    end: int
+    """Of those so far, before the shift."""
+    last: int
+    """When the last one is decoded, likewise."""
+    near: int
+    """How far from the end the next one may be, and still follow."""
+
+    def follows(self, time: int, time_base: Fraction) -> bool:
+        """Whether a packet that is decoded then follows those so far."""
+        return time_base is self.time_base and abs(time - self.end) <= self.near
+
+
 class SourceClock:
     """One count of time for all streams of a source: from 0, whatever the source's clock says.
 
@@ -105,10 +123,43 @@ class SourceClock:
         self._shift_of: dict[int, Fraction] = {}
         self._ends: dict[int, Fraction] = {}
         self._last: dict[int, Fraction] = {}
+        self._flows: dict[int, _Flow] = {}
 
     def begin(self, seconds: Fraction) -> None:
         """Let this time stamp, the first that is read, become 0."""
         self.has_begun, self.origin_seconds, self._shifts = True, seconds, [-seconds]
+
+    def shift_ticks(
+        self, stream: int, time: int | None, duration: int, time_base: Fraction, *, is_sparse: bool
+    ) -> int:
+        """What `shift` says, in units of the stream's `time_base`, quickly where a packet follows the
+        one before."""
+        flow = self._flows.get(stream)
+        if flow is not None and time is not None and flow.follows(time, time_base):
+            flow.end, flow.last = max(flow.end, time + duration), time
+            return flow.shift
+        self._remember_flows()
+        shift_seconds = self.shift(
+            stream,
+            None if time is None else time * time_base,
+            duration * time_base,
+            is_sparse=is_sparse,
+        )
+        shift = round(shift_seconds / time_base)
+        if time is not None and not is_sparse:
+            end = (self._ends[stream] - shift_seconds) / time_base
+            if end.denominator == 1:
+                near = _CONTINUOUS_SECONDS // time_base
+                self._flows[stream] = _Flow(time_base, shift, end.numerator, time, near)
+        return shift
+
+    def _remember_flows(self) -> None:
+        """Say when the streams end, and begin to look at each packet."""
+        for stream, flow in self._flows.items():
+            shift_seconds = self._shift_of[stream]
+            self._ends[stream] = flow.end * flow.time_base + shift_seconds
+            self._last[stream] = flow.last * flow.time_base + shift_seconds
+        self._flows.clear()
 
     def shift(
         self, stream: int, seconds: Fraction | None, duration: Fraction, *, is_sparse: bool = False
@@ -178,6 +229,22 @@ class RisingTimes:
             pts = decoded if pts is None else max(pts, decoded)
         self._last_dts = decoded
         return pts, dts
+
+
+class StandingTimes:
+    """Times of one track of sound whose clock stands while packet after packet comes, as RealMedia has
+    it: a block of packets has one time.
+    """
+
+    def __init__(self) -> None:
+        self._said: int | None = None
+        self._end = 0
+
+    def place(self, pts: int, duration: int) -> int:
+        """When the packet begins: behind the one before it, where it says the same time."""
+        begin = self._end if pts == self._said else pts
+        self._said, self._end = pts, begin + duration
+        return begin
 
 
 class DecodingTimes:

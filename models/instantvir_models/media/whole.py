@@ -10,6 +10,7 @@ from typing import BinaryIO
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _LARGEST_OGG_PAGE = 65_307
+_BOXES_OF_PICTURES = frozenset({b"moov", b"moof", b"mdat"})
 _UNREADABLE = (OSError, ValueError, IndexError, struct.error)
 
 
@@ -78,6 +79,20 @@ def ebml_element(file: BinaryIO, at: int) -> tuple[int, int, int | None]:
     return int.from_bytes(head[:id_length]), begin, size if is_known else None
 
 
+def _quicktime(file: BinaryIO, num_bytes: int) -> bool | None:
+    """MP4 and QuickTime: boxes, one behind the other."""
+    at, kind = 0, b""
+    while at + 8 <= num_bytes:
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+        if size < 8:
+            return None  # one that goes on to the end, or something else that was put behind
+        at += size
+    return False if at > num_bytes and kind in _BOXES_OF_PICTURES else None
+
+
 def _flash(file: BinaryIO, num_bytes: int) -> bool | None:
     """FLV: each tag is followed by its size."""
     file.seek(num_bytes - 4)
@@ -110,6 +125,7 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], bool | None]] = {
     "avi": _riff,
     "matroska": _matroska,
     "webm": _matroska,
+    "mov": _quicktime,
     "flv": _flash,
     "asf": _asf,
     "ogg": _ogg,
