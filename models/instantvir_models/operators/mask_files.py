@@ -50,7 +50,7 @@ def read_packed(path: Path) -> NDArray[np.uint8]:
         return np.unpackbits(packed.view(np.uint8), count=num_pixels).reshape(frames, height, width)
     except _DAMAGE as error:
         raise UsageError(
-            f"`{path}` is not a mask of ours ({error})",
+            f"`{path}` is not a mask of ours ({_in_short(error)})",
             hint="give a PNG, white where pixels are known",
         ) from error
 
@@ -59,6 +59,15 @@ _DAMAGE = (
     OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, OverflowError,
     struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
+
+
+def _in_short(error: Exception) -> str:
+    """What an error says, without all the bytes that `zipfile` may quote of a damaged file."""
+    text = str(error)
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+
+
+_LONGEST_REASON = 120
 
 
 def _array(
