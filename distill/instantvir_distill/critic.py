@@ -60,9 +60,8 @@ class FeatureHeads(nn.Module):
         size = teacher.network.config
         widths = size.fine_channels, size.coarse_channels, size.bottom_channels
         self.heads = nn.ModuleList(_head(width) for width in widths)
-        self._features = (
-            teacher.features
-        )  # a method, so the teacher's weights are not among its own
+        # a method, so the teacher's weights are not among its own
+        self._features = teacher.features
 
     def forward(self, z_r: Tensor, noise_std: Tensor, measurement: Measurement) -> Tensor:
         return self.told(z_r, white(noise_std))

@@ -270,6 +270,22 @@ def test_a_page_that_is_there_is_not_replaced_without_leave(tmp_path, monkeypatc
     assert sorted(os.listdir()) == ["in.mkv", "page.html"]
 
 
+@pytest.mark.parametrize("option", ["--uncertainty", "--report"])
+def test_the_mask_that_is_read_is_not_written_over(tmp_path, monkeypatch, option):
+    """A video of errors with `--overwrite` went over the mask."""
+    monkeypatch.chdir(tmp_path)
+    make_clip("in.mkv", num_frames=2)
+    name = "mask.html" if option == "--report" else "mask.mkv"
+    before = make_clip("mask.mkv", num_frames=2).read_bytes()
+    if name != "mask.mkv":
+        Path(name).symlink_to("mask.mkv")
+    words = ["restore", "in.mkv", "--task", "inpaint", "--mask", "mask.mkv", "--overwrite"]
+    result = CliRunner().invoke(app, [*words, option, name])
+    assert result.exit_code == ExitStatus.USAGE, result.stderr
+    assert "is the input itself" in result.stderr
+    assert Path("mask.mkv").read_bytes() == before
+
+
 def test_the_page_of_a_stream_is_replaced_with_leave(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_clip("in.mkv", num_frames=2)

@@ -492,6 +492,67 @@ def test_a_size_that_changes_costs_no_picture(tmp_path, codec):
     assert times == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
 
 
+def test_text_that_changes_in_an_mpeg_4_stream_costs_no_picture(tmp_path):
+    """Each head had its time behind it, and the pictures around it were lost as if the size changed."""
+    options = {"bf": "2", "g": "5"}
+    clip = make_clip(tmp_path / "in.ts", codec="mpeg4", options=options, num_frames=30)
+    told = tmp_path / "told.mkv"
+    heads = 0
+    with av.open(str(clip)) as source, av.open(str(told), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux():
+            data = bytes(packet)
+            begin = data.find(b"\0\0\1\xb3")  # its group, behind the head
+            if packet.is_keyframe and begin > 0:
+                heads += 1
+                data = data[:begin] + b"\0\0\1\xb2time%03d" % heads + data[begin:]
+            if data:
+                written = av.Packet(data)
+                written.pts, written.dts, written.time_base = (
+                    packet.pts,
+                    packet.dts,
+                    packet.time_base,
+                )
+                written.is_keyframe, written.stream = packet.is_keyframe, stream
+                target.mux(written)
+    assert heads > 3
+    frames, damage = read(told, threads=1)
+    assert len(frames) == 30
+    assert damage.message is None
+
+
+@pytest.mark.parametrize("with_subtitles", [False, True])
+def test_pauses_of_subtitles_do_not_excuse_pictures_that_are_missing(tmp_path, with_subtitles):
+    clip = make_clip(tmp_path / "in.mkv", num_frames=150, options={"g": "10", "bf": "0"})
+    subtitles = tmp_path / "in.srt"
+    subtitles.write_text(
+        "1\n00:00:00,100 --> 00:00:00,500\na\n\n2\n00:00:03,600 --> 00:00:03,900\nb\n"
+    )
+    path = tmp_path / "both.mkv"
+    with (
+        av.open(str(clip)) as video,
+        av.open(str(subtitles)) as text,
+        av.open(str(path), "w") as target,
+    ):
+        streams = [(video, target.add_stream_from_template(video.streams[0]))]
+        if with_subtitles:
+            streams.append((text, target.add_stream_from_template(text.streams[0])))
+        packets = [
+            (packet, to) for source, to in streams for packet in source.demux() if packet.size
+        ]
+        for packet, to in sorted(packets, key=lambda each: each[0].pts * each[0].time_base):
+            packet.stream = to
+            target.mux(packet)
+    data = path.read_bytes().replace(
+        b"DURATION", b"XURATION"
+    )  # what each stream promises for itself
+    path.write_bytes(data)
+    assert read(path)[1].message is None
+    kept = len(data) * 3 // 4
+    path.write_bytes(data[:kept] + bytes(len(data) - kept))
+    assert read(path)[1].lost_packets > 20
+
+
 def test_a_fragmented_mp4_that_ends_within_its_sound_says_so(tmp_path):
     """All its pictures were there, so nobody said that it was cut."""
     clip = with_sound(tmp_path / "whole.mp4", "aac", seconds=2, num_frames=50, options={"g": "10"})

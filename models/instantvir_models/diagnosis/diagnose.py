@@ -183,7 +183,7 @@ def diagnose_samples(
             is_noisy=is_noisy,
             is_coarse=all(is_coarse(trace) for trace, _ in seen),
             keep_detail=keep_detail,
-            told_factor=factor,
+            times_told=factor,
         ),
         fields=fields,
     )

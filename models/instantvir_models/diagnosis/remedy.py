@@ -225,7 +225,7 @@ def remedy_for(
     is_noisy: bool = True,
     is_coarse: bool = False,
     keep_detail: float = 0.0,
-    told_factor: float = 1.0,
+    times_told: float = 1.0,
 ) -> Remedy:
     """What is sure to help against these findings, and nothing else.
 
@@ -234,7 +234,7 @@ def remedy_for(
         is_noisy: whether there is noise besides what a codec did.
         is_coarse: whether its steps are so coarse that what is wrong is surely its own doing.
         keep_detail: part of the fine contrast that is to stay, where no blur is undone.
-        told_factor: how much more than the error is told, where no blur is undone.
+        times_told: how much more than the error is told, where no blur is undone.
     """
     by_kind: dict[Kind, Finding] = {finding.kind: finding for finding in findings}
     doubt = _doubt(by_kind, is_noisy=is_noisy)
@@ -268,7 +268,7 @@ def remedy_for(
         )
         return _nothing(doubt or why, has_fields="fields" in by_kind)
     told_levels = levels if is_large or is_inverted else 0.0
-    told_levels *= 1.0 if is_inverted else told_factor
+    told_levels *= 1.0 if is_inverted else times_told
     noise_std = told_noise_std(told_levels, is_lossy=is_lossy, is_inverted=is_inverted)
     operator = Composition(undone) if len(undone) > 1 else next(iter(undone), Identity())
     said = Degradation(operator=operator, noise_std=noise_std).spec

@@ -49,11 +49,14 @@ class _Read:
     last: int
     """When the packet began that was read last."""
     end: int
+    is_sparse: bool
+    """Whether it pauses by its nature, as subtitles do: that tells nothing of pictures."""
     longest_gap: int = 0
 
     def note(self, time: int, duration: int) -> None:
         """A packet was read that begins then."""
-        self.longest_gap = max(self.longest_gap, time - self.last)
+        if not self.is_sparse:
+            self.longest_gap = max(self.longest_gap, time - self.last)
         self.last, self.end = time, max(self.end, time + duration)
 
 
@@ -125,7 +128,8 @@ class Account:
             self._read[index].note(time, packet.duration or 0)
         elif packet.time_base:
             end = time + (packet.duration or 0)
-            self._read[index] = _Read(Fraction(packet.time_base), time, end)
+            is_sparse = packet.stream.type not in ("video", "audio")
+            self._read[index] = _Read(Fraction(packet.time_base), time, end, is_sparse)
 
     def note_packet(self, packet: av.Packet[Stream]) -> None:
         """A packet of the video or of what comes along was read."""
@@ -136,9 +140,8 @@ class Account:
             if packet.is_corrupt and not self._tells_cuts:
                 self._corrupt_packet_seconds = _time_of(packet)
             if not self._tells_cuts and self._has_jumped(packet):
-                self._corrupt_packet_seconds = (
-                    None  # where two recordings meet nothing need be missing
-                )
+                # where two recordings meet nothing need be missing
+                self._corrupt_packet_seconds = None
 
     def _has_jumped(self, packet: av.Packet[Stream]) -> bool:
         """Whether the source's clock is another one since the packet before."""

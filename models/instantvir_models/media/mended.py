@@ -51,6 +51,8 @@ class Mending:
         decoder = av.CodecContext.create(self._video.codec.name, "r")
         assert isinstance(decoder, VideoCodecContext)
         decoder.extradata = self._video.extradata
+        # Else the fields of an interlaced picture, two JPEGs in a packet, are taken for small pictures.
+        decoder.width, decoder.height = self._video.width, self._video.height
         decoder.flags, decoder.thread_count = self._video.flags, 1
         decoder.options = {**self._video.options, "err_detect": ALWAYS}
         self._decoder = decoder

@@ -3,11 +3,14 @@ back, which was to be shown before."""
 
 from __future__ import annotations
 
+import re
+
 _MPEG_2 = frozenset({"mpeg1video", "mpeg2video"})
 _SIZE_IN_MPEG_2 = slice(4, 7)
 """Twelve bits of width and of height, behind the start code of a sequence (ISO/IEC 13818-2, 6.2.2.1)."""
-_MPEG_4_PICTURES = (b"\0\0\1\xb3", b"\0\0\1\xb6")
-"""A group of them, which begins with its time, and one."""
+_MPEG_4_LAYER = re.compile(rb"\x00\x00\x01[\x20-\x2f].*?(?=\x00\x00\x01|\Z)", re.DOTALL)
+"""A video object layer, which says the size (ISO/IEC 14496-2, 6.2.3): what encoders write behind it,
+such as the time, changes nothing."""
 
 
 class SequenceHeads:
@@ -32,6 +35,6 @@ class SequenceHeads:
         if self._codec_name == "mpeg4" and data.startswith(
             (b"\0\0\1\xb0", b"\0\0\1\0", b"\0\0\1\x20")
         ):
-            ends = (data.find(code) for code in _MPEG_4_PICTURES)
-            return data[: min((end for end in ends if end > 0), default=0)]
+            layer = _MPEG_4_LAYER.search(data)
+            return layer[0] if layer else b""
         return b""

@@ -23,11 +23,17 @@ def read_arrays(path: Path, made: Callable[[Mapping[str, Any]], T], what: str, h
     try:
         with path.open("rb") as file:
             return made(_ArraysOnly(file).load())
-    except (OSError, KeyError, StopIteration, pickle.UnpicklingError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             f"`{path}` holds no {what} weights: {error}", hint=f"take {hint}"
         ) from error
 
+
+_DAMAGE = (
+    OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, StopIteration, RuntimeError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What reading a file that holds something else ends in."""
 
 ARRAY_PARTS = {
     ("numpy.core.multiarray", "_reconstruct"),  # its name before NumPy 2

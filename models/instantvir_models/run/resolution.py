@@ -365,12 +365,17 @@ class _Resolver:
         operator = (
             Composition(operators) if len(operators) > 1 else next(iter(operators), Identity())
         )
+        follow = self._follow()
+        if follow < 1:
+            self.remarks.append(
+                f"the enlargement goes {follow:.0%} of the way: the small picture is crisper than an average"
+            )
         return Resolved(
             degradation=Degradation(operator=operator, noise_std=noise_std, is_lossy=is_lossy),
             estimates=tuple(self.estimates),
             is_operator_known=self.is_known,
             remarks=tuple(self.remarks),
-            follow=self._follow(),
+            follow=follow,
         )
 
     def _follow(self) -> float:

@@ -690,7 +690,8 @@ def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -
     check_page_name(plan.page)
     if len(jobs) > 1:
         raise UsageError("`--report` shows one video", hint="give one input")
-    refuse(plan.page, reads=(jobs[0].source, plan.reference), may_replace=may_replace)
+    reads = (jobs[0].source, plan.wanted.mask, plan.reference)
+    refuse(plan.page, reads=reads, may_replace=may_replace)
 
 
 def _refuse_errors(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
@@ -702,7 +703,8 @@ def _refuse_errors(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool)
     target = written_path(jobs[0].destination)
     if target is not None and target.resolve() == plan.errors.resolve():
         raise UsageError("`--uncertainty` and the output are one file", hint="give it another name")
-    refuse(plan.errors, reads=(jobs[0].source, plan.reference), may_replace=may_replace)
+    reads = (jobs[0].source, plan.wanted.mask, plan.reference)
+    refuse(plan.errors, reads=reads, may_replace=may_replace)
 
 
 @contextmanager

@@ -220,7 +220,7 @@ class Session:
     def taken_errors(self) -> NDArray[np.float32]:
         """[m, H, W] the root mean square error that the solver expects at each pixel of the frames that
         came out since this was last asked, in 8-bit levels; of a solver that does not tell places
-        apart, the same everywhere. Kept only while `keeps_errors`."""
+        apart, the same everywhere. Kept only while `keeps_errors`; not while `is_shrunk`."""
         errors, self._errors = self._errors, []
         return np.concatenate(errors) if errors else np.empty((0, *self.output_size), np.float32)
 

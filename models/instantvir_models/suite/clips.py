@@ -15,8 +15,8 @@ from instantvir_models.suite.results import Film, Frames, load_film
 BUNDLED_FOLDER = Path(__file__).parent / "clips"
 BUNDLED_FRAMES, BUNDLED_HEIGHT, BUNDLED_WIDTH = 5, 64, 96
 
-SIDE_MULTIPLE = 4
-"""Frames are cropped to it: enlargement is by four."""
+SIDE_MULTIPLE = 8
+"""Frames are cropped to it: enlargement is by four, and the sides of small files are even."""
 
 SMALLEST_SIDE = 32
 """Below this nothing can be said of a picture."""
@@ -111,7 +111,7 @@ def eight_bits(frames: Sequence[Pixels]) -> Frames:
 
 
 def _cropped(frames: Frames, crop: tuple[int, int] | None, name: str) -> Frames:
-    """The middle of the frames, its sides multiples of four."""
+    """The middle of the frames, its sides multiples of `SIDE_MULTIPLE`."""
     height, width = frames.shape[1:3]
     rows, columns = crop or (height, width)
     rows, columns = (side // SIDE_MULTIPLE * SIDE_MULTIPLE for side in (rows, columns))

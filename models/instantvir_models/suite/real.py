@@ -54,7 +54,7 @@ def real_case_of(task: SuiteTask, clip: CleanClip, seed: int) -> Case:
     degradation = resolved.degradation
     return Case(
         task, clip, y, Measurement(to_unit(y), degradation),
-        known=_known(frames), keep_detail=resolved.keep_detail,
+        known=_known(frames), keep_detail=resolved.keep_detail, follow=resolved.follow,
         is_unchanged=resolved.is_nothing_to_do, file=file,
         told=UNCHANGED if resolved.is_nothing_to_do else degradation.spec,
     )  # fmt: skip

@@ -65,6 +65,8 @@ class Case:
     """[T, h, w], False where a frame shows what is not of the clip; None where it is the same in all."""
     keep_detail: float = 0.0
     """Part of the fine contrast that stays everywhere."""
+    follow: float = 1.0
+    """Part of the way from the initial estimate to a solver's result that is gone."""
     is_unchanged: bool = False
     """Whether it is better left as it is, by everybody."""
     file: bytes | None = None
@@ -288,7 +290,7 @@ def _restored(case: Case, solver: Solver[Any]) -> tuple[Frames, dict[str, float]
     height, width = case.y.shape[1:3]
     session = Session(
         solver, case.measurement.degradation, height=height, width=width,
-        keep_detail=case.keep_detail,
+        keep_detail=case.keep_detail, follow=case.follow,
     )  # fmt: skip
     restored = np.concatenate([session.push(case.y, case.known), session.flush()])
     report = session.report

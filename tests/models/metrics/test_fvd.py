@@ -118,10 +118,12 @@ def test_a_file_of_arrays_is_read(tmp_path):
     np.testing.assert_array_equal(load_i3d(path)(clip()), I3D(drawn_weights())(clip()))
 
 
-@pytest.mark.parametrize("content", [{"params": {}}, {"params": print}])
+@pytest.mark.parametrize(
+    "content", [{"params": {}}, {"params": print}, [1, 2], {"params": 3}, None]
+)
 def test_what_is_no_such_network_is_refused(tmp_path, content):
     path = tmp_path / "i3d.ckpt"
-    path.write_bytes(pickle.dumps(content))
+    path.write_bytes(b"" if content is None else pickle.dumps(content))
     with pytest.raises(CheckpointError, match="holds no I3D weights"):
         load_i3d(path)
 
