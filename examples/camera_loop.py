@@ -47,10 +47,14 @@ def restored(frames: Iterator[Frame], degradation: instantvir.Degradation) -> It
 def main(source: str) -> None:
     """Write what the camera (its number, or a file) sees to standard output, without its noise."""
     camera = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    if not camera.isOpened():
+        sys.exit(f"the camera or file `{source}` cannot be opened")
     degradation = instantvir.parse_degradation("identity+noise:std=8")
     for frame in restored(frames_of(camera), degradation):
         sys.stdout.buffer.write(frame.tobytes())
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -38,4 +38,9 @@ def main(source: str, destination: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except instantvir.InstantVIRError as error:
+        sys.exit(f"{error}\n{error.hint or ''}")

@@ -92,7 +92,8 @@ def restore_all(request: RestoreRequest) -> None:
         request.inputs,
         request.output,
         plan,
-        overwrite=request.may_overwrite,
+        # a dry run writes nothing, so what is there is in nobody's way
+        overwrite=request.may_overwrite or request.is_dry_run,
         recursive=request.batch.recursive,
     )
     if request.as_json and any(job.destination == "-" for job in jobs):
@@ -171,7 +172,8 @@ def _describe(restoration: library.Restoration) -> None:
         console.say(f"{restoration.job.source} -> {restoration.job.destination}, {how}")
         return
     height, width = restoration.session.output_size
-    knowledge = "known" if resolved.is_operator_known else "estimated or assumed"
+    is_all_told = resolved.is_operator_known and not resolved.estimates
+    knowledge = "known" if is_all_told else "estimated or assumed"
     operator = f"operator {resolved.degradation.spec} ({knowledge}); "
     console.say(
         f"{restoration.job.source} ({info.width}x{info.height}) -> {restoration.job.destination} "

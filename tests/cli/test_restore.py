@@ -201,6 +201,34 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(clip):
     assert [p.name for p in clip.parent.iterdir()] == ["in.mp4"]
 
 
+def test_a_dry_run_minds_no_result_that_is_there(clip):
+    """Whoever had restored once could not look any more."""
+    there = clip.parent / "in.restored.mp4"
+    there.write_bytes(b"precious")
+    for inputs in ([clip], [f"{clip.parent}/"]):
+        result = run("restore", *inputs, "--task", "denoise", "--dry-run")
+        assert result.exit_code == 0, result.stderr
+        assert "(estimated or assumed)" in result.stderr
+    assert there.read_bytes() == b"precious"
+    assert run("restore", clip, "--task", "denoise", "--dry-run", "-o", clip).exit_code == 2
+
+
+def test_a_page_that_cannot_be_made_is_told_before_the_work(clip, tmp_path):
+    target = tmp_path / "o.mp4"
+    result = run(
+        "restore", clip, "--task", "denoise", "-o", target, "--report", tmp_path / "no" / "r.html"
+    )
+    assert result.exit_code == ExitStatus.BAD_OUTPUT
+    assert "does not exist" in result.stderr
+    assert not target.exists()
+
+
+def test_a_mask_alone_says_where_and_not_what(clip, tmp_path):
+    result = run("restore", clip, "--mask", tmp_path / "mask.png", "-o", tmp_path / "o.mp4")
+    assert result.exit_code == 2
+    assert "add `--task inpaint`" in result.stderr
+
+
 @pytest.mark.parametrize("style", ["side", "wipe"])
 def test_compare_writes_a_video_and_a_sheet(clip, tmp_path, style):
     target = tmp_path / "o.mp4"

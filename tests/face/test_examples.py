@@ -1,6 +1,9 @@
 """Every program of examples/ runs; tests/docs has the README and the guides."""
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,23 @@ def test_restore_a_file(clip, capfd):
 def test_restore_a_file_that_is_not_there_is_a_sentence(clip):
     with pytest.raises(SystemExit, match=r"nowhere\.mp4"):
         program("restore_a_file.py")["main"]("nowhere.mp4", "new.mp4")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_without_words_a_program_says_what_it_is_for(name):
+    script = ROOT / "examples" / name
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=environment
+    )
+    assert ended.returncode == 1
+    assert f"python examples/{name}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_camera_that_is_not_there_is_a_sentence():
+    with pytest.raises(SystemExit, match=r"nowhere\.mp4. cannot be opened"):
+        program("camera_loop.py")["main"]("nowhere.mp4")
 
 
 def test_camera_loop(clip, capfdbinary):

@@ -63,7 +63,11 @@ def attempted(
     """What came of one job of many; nothing but an interruption ends the others."""
     row = BatchRow(input=job.source, output=job.destination, outcome=Outcome.FAILED)
     if job.is_done and not job.may_replace:
-        words = "it is older than its input, which has changed" if job.is_outdated else "it is done"
+        words = (
+            "it is older than its input, which has changed"
+            if job.is_outdated
+            else "it is done, by whatever settings; `--overwrite` makes it anew"
+        )
         sentence = f"`{job.destination}` is there already: {words}"
         return replace(row, outcome=Outcome.SKIPPED, sentence=sentence)
     try:

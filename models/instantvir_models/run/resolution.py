@@ -195,6 +195,11 @@ def resolve(options: TaskOptions, *, sample: Sample | None, is_lossy: bool) -> R
     """
     if options.operator is not None:
         return _from_spec(options, sample, is_lossy)
+    if not options.tasks and not options.dust and options.mask is not None:
+        raise UsageError(
+            "`--mask` says where something is lost, not what is to be done",
+            hint="add `--task inpaint`",
+        )
     if not options.tasks and not options.dust:
         flags = either([f"`--task {name}`" for name in TASKS])
         raise UsageError(

@@ -41,7 +41,7 @@ from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import forget_sidecar, noted_frames
 from instantvir_models.outputs.claim import claim, new_file
 from instantvir_models.outputs.names import written_path
-from instantvir_models.outputs.rule import refuse
+from instantvir_models.outputs.rule import check_writable, refuse
 from instantvir_models.report.page import check_page_name, save_page
 from instantvir_models.run.album import Album
 from instantvir_models.run.comparison import Comparison, check_style
@@ -692,6 +692,7 @@ def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -
         raise UsageError("`--report` shows one video", hint="give one input")
     reads = (jobs[0].source, plan.wanted.mask, plan.reference)
     refuse(plan.page, reads=reads, may_replace=may_replace)
+    check_writable(plan.page)  # not after hours
 
 
 def _refuse_errors(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
