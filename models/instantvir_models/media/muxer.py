@@ -85,7 +85,8 @@ def open_muxer(
     except ValueError as error:
         raise VideoWriteError(
             f"{name}: no container format is known for this name",
-            hint="use .mp4, .mkv, .mov, .webm, .avi, .gif or .webp, or name it with `--format`",
+            hint="use .mp4, .mkv, .mov, .webm, .avi, .gif or .webp, or name it with `--format`; "
+            "a folder's name ends in `/`",
         ) from error
 
 
