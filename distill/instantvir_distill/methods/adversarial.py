@@ -85,9 +85,8 @@ class Adversarial(Faithful, Method):
             natural = [networks.natural(x_hat) for x_hat in restored]
         each = []
         for example, of_student, of_nature in zip(examples, restored, natural, strict=True):
-            noise_std = self.levels.drawn(1, generator).to(
-                of_student
-            )  # or it would tell them apart
+            # the same for both, or it would tell them apart
+            noise_std = self.levels.drawn(1, generator).to(of_student)
             told = [
                 networks.critic(at_level(z, noise_std, generator), noise_std, example.inside)
                 for z in map(networks.prior.encode, (of_nature, of_student))

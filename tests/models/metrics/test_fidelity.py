@@ -1,9 +1,7 @@
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -50,18 +48,6 @@ def test_sixteen_bits_measure_like_eight(pair):
     noisy, clean = (frames.astype(np.uint16) * 257 for frames in pair)
     np.testing.assert_allclose(psnr(noisy, clean), psnr(*pair), rtol=1e-5)
     np.testing.assert_allclose(ssim(noisy, clean), ssim(*pair), atol=1e-6)
-
-
-CLIPS = Path(__file__).parents[2] / "data" / "clips"
-
-
-@pytest.fixture
-def photographs():
-    """Two frames of a real picture, and the same with noise."""
-    picture = cv2.imread(str(CLIPS / "flower.png"))[:96, :128, ::-1]
-    clean = np.stack([picture, np.roll(picture, 2, 1)])
-    noise = np.random.default_rng(0).normal(0, 9, clean.shape)
-    return (clean + noise).clip(0, 255).round().astype(np.uint8), clean
 
 
 def test_real_frames_measure_as_scikit_image_measures_them(photographs):

@@ -1,8 +1,5 @@
 """Our measures beside those of torchmetrics, where it is installed, on real frames."""
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,17 +7,6 @@ import torch
 from instantvir_models.metrics.fidelity import psnr, ssim
 
 functional = pytest.importorskip("torchmetrics.functional.image", reason="needs torchmetrics")
-
-CLIPS = Path(__file__).parents[2] / "data" / "clips"
-
-
-@pytest.fixture
-def photographs():
-    """Two frames of a real picture with noise, and without."""
-    picture = cv2.imread(str(CLIPS / "flower.png"))[:96, :128, ::-1]
-    clean = np.stack([picture, np.roll(picture, 2, 1)])
-    noise = np.random.default_rng(0).normal(0, 9, clean.shape)
-    return (clean + noise).clip(0, 255).round().astype(np.uint8), clean
 
 
 def as_tensors(frames):
