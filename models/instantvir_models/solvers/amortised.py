@@ -11,6 +11,7 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.solvers.base import Restored, Solver, SolverNeeds, StateT, Window
 from instantvir_models.solvers.guard import bounded, consistent, guarded, is_sound
 from instantvir_models.solvers.guesses import beside_guesses
+from instantvir_models.solvers.own_doubt import as_far_as_sure
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
@@ -95,7 +96,7 @@ class Amortised(Solver[StateT], Generic[StateT]):
             estimate = self._student_estimate(block, state)
         with timed(Step.CONSISTENCY):
             sound = is_sound(estimate)
-            estimate = bounded(estimate, block.x_init)
+            estimate = as_far_as_sure(bounded(estimate, block.x_init), window)
             x = consistent(estimate, whole.x_init, window)
             restored = Restored(x, estimate.std, std_map=estimate.std_map)
             return beside_guesses(
