@@ -42,6 +42,7 @@ from instantvir_models.students.fusion import (
     pictures,
 )
 from instantvir_models.students.layers import Conv3x3, Film, Residual, laid_out, normed, padded
+from instantvir_models.students.pilot import ERROR_LEFT, along, filtered
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
 
@@ -252,10 +253,16 @@ class FusedStudent(nn.Module):
     def _estimate(self, start: Start, block: Conditioning) -> Estimate:
         height, width = block.size
         is_final = self.is_final(block.traits)  # asked before the device has anything to do
+        noise_stds = self._white_noise(block.traits)
         each = [self.refine(part) for part in self._parts(start)]
         shape = block.x_init.shape[:2]
         variance = torch.cat([one.variance for one in each]).unflatten(0, shape)
         x_hat = torch.cat([one.x_hat[..., :height, :width] for one in each]).unflatten(0, shape)
+        for b, noise_std in enumerate(noise_stds):
+            if noise_std > 0:
+                y = block.y_view[b].to(x_hat)
+                x_hat[b] = filtered(x_hat[b], y, noise_std)
+                variance[b] *= along(noise_std, ERROR_LEFT) ** 2
         std = variance.mean((1, 2, 3, 4)).sqrt()
         cells = variance[..., : -(-height // ERROR_CELL), : -(-width // ERROR_CELL)].sqrt()
         x_hat, std, std_map = (t.to(block.x_init.device) for t in (x_hat, std, cells))
@@ -272,6 +279,12 @@ class FusedStudent(nn.Module):
         """Whether, told `traits` [B, n] of one degradation, it weighs the measurement itself."""
         told = self._told(traits[:1])
         return bool(told.is_off & ~told.is_inverse)
+
+    def _white_noise(self, traits: Tensor) -> list[float]:
+        """Of each of the batch, what noise alone took of y, [-1, 1] range; 0 where there is more to it."""
+        told = self._told(traits)
+        is_alone = (told["is_identity"] > 0) & (told["noise_std"] > 0) & (told["is_lossy"] == 0)
+        return (told.noise_variance.flatten().sqrt() * is_alone).tolist()
 
     @torch.no_grad()
     def start(self, sequence: Conditioning, state: FusedState) -> Start:
