@@ -5,7 +5,7 @@ import torch
 
 from instantvir_models.operators.measurement import LEVEL
 from instantvir_models.students import pilot
-from instantvir_models.students.pilot import ERROR_LEFT, LEVELS, along, filtered
+from instantvir_models.students.pilot import ERROR_LEFT, LEVELS, along, filled, filtered
 
 NOISE_STD = 10 * LEVEL
 
@@ -78,3 +78,15 @@ def test_numbers_are_those_at_their_levels_and_between_them_elsewhere():
     assert along(0.1 * LEVEL, ERROR_LEFT) == ERROR_LEFT[0]
     assert along(200 * LEVEL, ERROR_LEFT) == ERROR_LEFT[-1]
     assert ERROR_LEFT[2] < along(7 * LEVEL, ERROR_LEFT) < ERROR_LEFT[3]
+
+
+def test_holes_come_nearer_and_what_was_measured_stays():
+    clean, x_hat, _ = frames()
+    known = (
+        torch.rand(3, 1, *clean.shape[2:], generator=torch.Generator().manual_seed(1)) < 0.5
+    ).float()
+    x_hat = torch.lerp(x_hat, clean, known)
+    error = (x_hat - clean).square().mean()
+    found = filled(x_hat, clean, known, error)
+    assert (found - clean).square().mean() < 0.7 * error
+    assert torch.equal(found * known, clean * known)

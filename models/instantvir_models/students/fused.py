@@ -42,7 +42,7 @@ from instantvir_models.students.fusion import (
     pictures,
 )
 from instantvir_models.students.layers import Conv3x3, Film, Residual, laid_out, normed, padded
-from instantvir_models.students.pilot import ERROR_LEFT, along, filtered
+from instantvir_models.students.pilot import ERROR_LEFT, FILLED_ERROR_LEFT, along, filled, filtered
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
 
@@ -253,7 +253,7 @@ class FusedStudent(nn.Module):
     def _estimate(self, start: Start, block: Conditioning) -> Estimate:
         height, width = block.size
         is_final = self.is_final(block.traits)  # asked before the device has anything to do
-        noise_stds = self._white_noise(block.traits)
+        noise_stds, has_holes = self._white_noise(block.traits), self._has_exact_holes(block.traits)
         each = [self.refine(part) for part in self._parts(start)]
         shape = block.x_init.shape[:2]
         variance = torch.cat([one.variance for one in each]).unflatten(0, shape)
@@ -263,6 +263,10 @@ class FusedStudent(nn.Module):
                 y = block.y_view[b].to(x_hat)
                 x_hat[b] = filtered(x_hat[b], y, noise_std)
                 variance[b] *= along(noise_std, ERROR_LEFT) ** 2
+            elif has_holes[b]:
+                y, known = (t[b].to(x_hat) for t in (block.y_view, block.known))
+                x_hat[b] = filled(x_hat[b], y, known, variance[b].mean())
+                variance[b] *= FILLED_ERROR_LEFT**2
         std = variance.mean((1, 2, 3, 4)).sqrt()
         cells = variance[..., : -(-height // ERROR_CELL), : -(-width // ERROR_CELL)].sqrt()
         x_hat, std, std_map = (t.to(block.x_init.device) for t in (x_hat, std, cells))
@@ -285,6 +289,11 @@ class FusedStudent(nn.Module):
         told = self._told(traits)
         is_alone = (told["is_identity"] > 0) & (told["noise_std"] > 0) & (told["is_lossy"] == 0)
         return (told.noise_variance.flatten().sqrt() * is_alone).tolist()
+
+    def _has_exact_holes(self, traits: Tensor) -> list[bool]:
+        """Of each of the batch, whether pixels are missing beside others that are exact."""
+        told = self._told(traits)
+        return ((told["has_holes"] > 0) & ~told.is_off & ~told.is_inverse).tolist()
 
     @torch.no_grad()
     def start(self, sequence: Conditioning, state: FusedState) -> Start:
