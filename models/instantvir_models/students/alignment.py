@@ -80,8 +80,8 @@ def _grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.floa
 def warp(features: Tensor, flow: Tensor) -> Tensor:
     """features [n, C, h, w] looked up at p + flow, bilinear, edges repeated; flow [n, h, w, 2]."""
     height, width = features.shape[-2:]
-    here = _pixel_centres(height, width, features.device)
-    where = torch.addcmul(here, flow, flow.new_tensor([2 / width, 2 / height]))
+    centres, pixel = _places(height, width, features.device)
+    where = torch.addcmul(centres, flow, pixel)
     return F.grid_sample(
         features, where.to(features.dtype), padding_mode="border", align_corners=False
     )
@@ -89,10 +89,11 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 @torch.inference_mode(False)
-def _pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
-    """Where the pixels are themselves, [h, w, 2] in the units of `grid_sample`."""
+def _places(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where pixels are, [h, w, 2], and how large they are, [2], in the units of `grid_sample`."""
     across, down = (
         (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1 for size in (width, height)
     )
-    both = torch.stack(torch.meshgrid(across, down, indexing="xy"))
-    return both.float().to(device).movedim(0, -1)
+    centres = torch.stack(torch.meshgrid(across, down, indexing="xy")).float()
+    pixel = torch.tensor([2 / width, 2 / height])
+    return centres.to(device).movedim(0, -1), pixel.to(device)

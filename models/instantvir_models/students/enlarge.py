@@ -54,7 +54,7 @@ class Enlarger(nn.Module):
         y = padded(y_small, 8)
         y = (y - local_mean(y))[..., :height, :width]
         seen = torch.cat([y / PICTURE_STD, squashed(y / (noise + 0.005))], 1)
-        x = laid_out(self.enter(seen))
+        x = self.enter(laid_out(seen, self.enter.out_channels))
         for layer, code in zip(self.layers, self.film(codes), strict=True):
             x = layer(x, code)
         ratio = self.head_error(x.detach()).float().clamp(-4, 3)

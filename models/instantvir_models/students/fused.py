@@ -376,7 +376,8 @@ class FusedStudent(nn.Module):
         x = _through(self.fine_in, x, codes)
         y = _through(self.coarse_in, self.to_coarse(x), codes)
         std_small = F.avg_pool2d(in_cells, MEAN_STRIDE // ERROR_CELL).sqrt() / MEAN_STRIDE
-        z = self.to_bottom(y) + self.enter_bottom(_low_view(small, std_small))
+        low = laid_out(_low_view(small, std_small), self.config.bottom_channels)
+        z = self.to_bottom(y) + self.enter_bottom(low)
         z = _through(self.bottom, z, codes)
         y = _through(self.coarse_out, self.from_bottom(z, y), codes)
         x = _through(self.fine_out, self.from_coarse(y, x), codes)
@@ -384,9 +385,8 @@ class FusedStudent(nn.Module):
 
         gates = torch.sigmoid(2 * gate + _first_gate(variance, told))
         mean = mean + std_small * self.head_mean(z).float()
-        x_hat = enlarged_mean(_unclipped(mean, start.y_view, told)) + inverse_haar(
-            bands * gates + residual * (PICTURE_STD * s_bar * scale)
-        )
+        bands = torch.addcmul(bands * gates, residual, PICTURE_STD * s_bar * scale)
+        x_hat = enlarged_mean(_unclipped(mean, start.y_view, told)) + inverse_haar(bands)
         x_hat = _near_measured(x_hat, start, told)
         log_ratio = self.head_error(y.detach(), told_codes).float().clamp(-4, 3)
         return Refined(x_hat=x_hat, variance=in_cells * torch.exp(2 * log_ratio - 1))
@@ -506,17 +506,17 @@ def _low_view(small: Tensor, std: Tensor) -> Tensor:
 
 def _near_measured(x_hat: Tensor, start: Start, told: _Told) -> Tensor:
     """x_hat [n, 3, H, W] no further from y at the pixels between holes than noise goes."""
-    most = MOST_NOISE * told.noise_variance.sqrt()
-    near = start.y_view + (x_hat - start.y_view).clamp(-most, most)
-    is_between = (start.known > 0) & (told["has_holes"] > 0)[:, None, None, None]
-    return torch.where(is_between & ~told.is_inverse[:, None, None, None], near, x_hat)
+    has_holes = (told["has_holes"] > 0) & ~told.is_inverse
+    is_between = (start.known > 0) & has_holes[:, None, None, None]
+    most = torch.where(is_between, MOST_NOISE * told.noise_variance.sqrt(), math.inf)
+    return x_hat.clamp(start.y_view - most, start.y_view + most)
 
 
 def _first_gate(variance: Tensor, told: _Told) -> Tensor:
     """Logits [n, 12, h, w] a gate starts from: a Wiener filter against what white noise is left."""
     noise = torch.minimum(variance, told.noise_variance)
     powers = variance.new_tensor(BAND_STD).square().repeat_interleave(3)[:, None, None]
-    wiener = (powers / noise).log().clamp_max(OPEN_GATE)
+    wiener = (powers.log() - noise.log()).clamp_max(OPEN_GATE)
     return torch.where(told.is_inverse[:, None, None, None], OPEN_GATE, wiener)
 
 

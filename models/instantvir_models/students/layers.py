@@ -116,13 +116,17 @@ FEWEST_CHANNELS = 32
 FEWEST_PIXELS = 1024
 
 
-def suits_winograd(x: Tensor) -> bool:
-    """Whether 3x3 convolutions of x [n, C, h, w] are to be done by Winograd's algorithm."""
+def suits_winograd(x: Tensor, channels: int | None = None) -> bool:
+    """Whether 3x3 convolutions of x [n, C, h, w] are to be done by Winograd's algorithm.
+
+    Args:
+        channels: what is asked of features with so many of them instead, C by default.
+    """
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and len(x) == 1
-        and x.shape[1] >= FEWEST_CHANNELS
+        and (channels or x.shape[1]) >= FEWEST_CHANNELS
         and x.shape[2] * x.shape[3] >= FEWEST_PIXELS
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
@@ -140,9 +144,14 @@ def _has_winograd() -> bool:
     )
 
 
-def laid_out(x: Tensor) -> Tensor:
-    """x [n, C, h, w] in the order of memory in which its convolutions are fastest."""
-    order = torch.contiguous_format if suits_winograd(x) else torch.channels_last
+def laid_out(x: Tensor, channels: int | None = None) -> Tensor:
+    """x [n, C, h, w] in the order of memory in which its convolutions are fastest.
+
+    Args:
+        channels: of the features that x is made into; what is made keeps the order. C by default.
+    """
+    is_planar = suits_winograd(x, channels)
+    order = torch.contiguous_format if is_planar else torch.channels_last
     return x.contiguous(memory_format=order)
 
 
