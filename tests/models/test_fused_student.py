@@ -190,7 +190,7 @@ def test_memory_stays_bounded():
     block = conditioned(moving_clip(3, 16, 24))
     for _ in range(60):
         student.restore_block(block, state)
-    assert [belief.mean.shape for belief in state.past] == [(16, 24, 3)]
+    assert [belief.mean.shape for belief in state.past] == [(3, 16, 24)]
     assert state.past[0].variance.min() > 0
 
 

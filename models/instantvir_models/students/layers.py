@@ -65,7 +65,7 @@ class Doubling(nn.ConvTranspose2d):
         """`before` [n, channels_out, 2h, 2w] and what comes of x [n, channels_in, h, w], which may be
         added to it in place.
         """
-        if not suits_winograd(x):
+        if not suits_winograd(x) or not before.is_contiguous():
             return F.conv_transpose2d(x, self.weight, self.bias, stride=2).add_(before)
         assert self.bias is not None
         _, channels, height, width = before.shape
