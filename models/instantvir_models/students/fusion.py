@@ -153,8 +153,8 @@ def fused_block(
     out = []
     for frame, witnesses in zip(frames, ahead, strict=True):
         before = [] if past is None else [_witness(past, frame, drifts=True)]
-        out.append(_average(frame, before + witnesses, floor=floor))
         past = _average(frame, before, floor=floor)
+        out.append(_average(frame, before + witnesses, floor=floor) if witnesses else past)
     assert past is not None
     return out, past
 
@@ -204,7 +204,18 @@ def local_mean(x: Tensor) -> Tensor:
 
 def enlarged_mean(small: Tensor) -> Tensor:
     """Samples every 8 pixels, and what is between them: [n, C, 8h, 8w]."""
-    return F.interpolate(small, scale_factor=MEAN_STRIDE, mode="bilinear", align_corners=False)
+    return _stretched(_stretched(F.pad(small, (1, 1, 1, 1), mode="replicate"), -1), -2)
+
+
+def _stretched(x: Tensor, dim: int) -> Tensor:
+    """`MEAN_STRIDE` times as many samples along `dim`, linear between those of x; half a sample less at
+    each end."""
+    places = (torch.arange(MEAN_STRIDE, device=x.device) + 0.5) / MEAN_STRIDE
+    pairs = x.shape[dim] - 1
+    before, after = (x.narrow(dim, first, pairs).unsqueeze(dim) for first in (0, 1))
+    between = torch.lerp(before, after, places.to(x).view(-1, *(1,) * (-1 - dim)))
+    inner = (pairs - 1) * MEAN_STRIDE
+    return between.flatten(dim - 1, dim).narrow(dim, MEAN_STRIDE // 2, inner)
 
 
 def beliefs(x: Tensor, variance: Tensor) -> list[Belief]:
