@@ -54,7 +54,7 @@ def filtered(x_hat: Tensor, y: Tensor, noise_std: float) -> Tensor:
     noise = share * noise_std**2
     with torch.autocast(x_hat.device.type, enabled=False):
         colours, over_time = x_hat.new_tensor(COLOURS), _cosines(len(x_hat)).to(x_hat)
-        pilot, noisy = (_cells(torch.einsum("oc,nchw->nohw", colours, v)) for v in (x_hat, y))
+        pilot, noisy = (_cells(_mixed(colours, v)) for v in (x_hat, y))
         total, weights = torch.zeros_like(pilot), torch.zeros_like(pilot[:1, :1, :1])
         for first in range(0, pilot.shape[-2] - 1, ROWS_AT_ONCE):
             rows = slice(first, first + ROWS_AT_ONCE + 1)
@@ -63,7 +63,7 @@ def filtered(x_hat: Tensor, y: Tensor, noise_std: float) -> Tensor:
             )
             total[..., rows, :] += strip
             weights[..., rows, :] += weight
-        found = torch.einsum("oc,nohw->nchw", colours, _pixels(total / weights, x_hat.shape[-2:]))
+        found = _mixed(colours.mT, _pixels(total / weights, x_hat.shape[-2:]))
     return torch.lerp(x_hat, found, part)
 
 
@@ -93,17 +93,26 @@ def _filtered_strip(
     return back.unflatten(0, pilot.shape[:2]), F.conv_transpose2d(weight[None, None], ones)[None]
 
 
+def _mixed(matrix: Tensor, frames: Tensor) -> Tensor:
+    """The colours [n, 3, H, W] mixed by a matrix [3, 3]."""
+    return (matrix @ frames.flatten(2)).view_as(frames)
+
+
 def _cells(frames: Tensor) -> Tensor:
     """[n, 3, 16, rows, columns], the pixels of each cell as channels; a border of a cell around."""
     height, width = frames.shape[-2:]
     right, bottom = CELL + -width % CELL, CELL + -height % CELL
     around = F.pad(frames, (CELL, right, CELL, bottom), mode="replicate")
-    return F.pixel_unshuffle(around.flatten(0, 1)[:, None], CELL).unflatten(0, frames.shape[:2])
+    by_cell = around.unflatten(-1, (-1, CELL)).unflatten(
+        -3, (-1, CELL)
+    )  # n, 3, rows, 4, columns, 4
+    return by_cell.permute(0, 1, 3, 5, 2, 4).flatten(2, 3)
 
 
 def _pixels(cells: Tensor, size: torch.Size) -> Tensor:
     """What `_cells` took apart, [n, 3, *size]."""
-    frames = F.pixel_shuffle(cells.flatten(0, 1), CELL)[:, 0].unflatten(0, cells.shape[:2])
+    by_cell = cells.unflatten(2, (CELL, CELL)).permute(0, 1, 4, 2, 5, 3)
+    frames = by_cell.flatten(4).flatten(2, 3)
     return frames[..., CELL : CELL + size[0], CELL : CELL + size[1]]
 
 
