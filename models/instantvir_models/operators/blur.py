@@ -38,7 +38,7 @@ def _gaussian_spectrum(sigma: float, size: int) -> Tensor:
     return even_spectrum(gaussian_kernel(sigma), size)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 @torch.inference_mode(False)
 def _gaussian_gain(sigma_y: float, sigma_x: float, height: int, width: int) -> Gain:
     rows, columns = _gaussian_spectrum(sigma_y, height), _gaussian_spectrum(sigma_x, width)

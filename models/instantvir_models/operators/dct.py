@@ -8,22 +8,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def _exact_twiddle(size: int) -> Tensor:
+    """exp(-i pi k / 2N) for k = 0 .. N//2, scaled so that the transform is orthonormal."""
+    k = torch.arange(size // 2 + 1, dtype=torch.float64)
+    twiddle = torch.polar(torch.full_like(k, math.sqrt(2 / size)), -math.pi * k / (2 * size))
+    twiddle[0] /= math.sqrt(2)
+    return twiddle
+
+
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # kept: also for who will ask for gradients
 def _twiddle(size: int, real: torch.dtype, device: torch.device) -> Tensor:
-    """exp(-i pi k / 2N) for k = 0 .. N//2, scaled so that the transform is orthonormal."""
-    k = torch.arange(size // 2 + 1, device=device, dtype=torch.float64)
-    twiddle = torch.polar(torch.full_like(k, math.sqrt(2 / size)), -math.pi * k / (2 * size))
-    twiddle[0] /= math.sqrt(2)
-    return twiddle.to(torch.complex64 if real == torch.float32 else torch.complex128)
+    return _exact_twiddle(size).to(device, _complex(real))
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _inverse_twiddle(size: int, real: torch.dtype, device: torch.device) -> Tensor:
     """One over `_twiddle`: to multiply complex numbers takes a fifth of the time."""
-    exact = _twiddle(size, torch.float64, device).reciprocal()
-    return exact.to(torch.complex64 if real == torch.float32 else torch.complex128)
+    return _exact_twiddle(size).reciprocal().to(device, _complex(real))
+
+
+def _complex(real: torch.dtype) -> torch.dtype:
+    return torch.complex64 if real == torch.float32 else torch.complex128
 
 
 def dct(x: Tensor, dim: int = -1) -> Tensor:
