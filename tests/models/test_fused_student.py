@@ -16,10 +16,11 @@ from instantvir_models.run.session import Session
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Window
 from instantvir_models.solvers.own_doubt import as_far_as_sure
-from instantvir_models.students import base
+from instantvir_models.students import base, fusion
+from instantvir_models.students.base import Conditioning
 from instantvir_models.students.clipping import clipped_mean, unclipped_mean
 from instantvir_models.students.fused import TRAITS, FusedConfig, FusedStudent
-from instantvir_models.students.fusion import local_mean
+from instantvir_models.students.fusion import local_mean, mean_around
 from instantvir_models.students.tiled import TiledStudent
 from tests.models.test_session import moving_frames
 
@@ -189,7 +190,7 @@ def test_memory_stays_bounded():
     block = conditioned(moving_clip(3, 16, 24))
     for _ in range(60):
         student.restore_block(block, state)
-    assert [belief.mean.shape for belief in state.past] == [(16, 24, 3)]
+    assert [belief.mean.shape for belief in state.past] == [(3, 16, 24)]
     assert state.past[0].variance.min() > 0
 
 
@@ -236,6 +237,30 @@ def test_on_a_device_its_network_waits_for_nothing():
         assert refined.x_hat.shape == (3, 3, 48, 64)
         assert refined.x_hat.device.type == "meta"
     assert small.device.type == "cpu"
+
+
+def test_on_a_device_averaging_over_time_waits_for_the_pictures_of_the_flow_alone(monkeypatch):
+    def flow_guide(mean):
+        return np.zeros((mean.shape[-2] // 2, mean.shape[-1] // 2), np.uint8)
+
+    monkeypatch.setattr(fusion, "flow_guide", flow_guide)
+    student = random_student()
+    block = vars(conditioned(moving_clip(3, 48, 64)))
+    there = Conditioning(**{n: t if t is None else t.to("meta") for n, t in block.items()})
+    state = student.new_state()
+    for _ in range(2):
+        start = student.start(there, state)
+        assert start.x_bar.shape == (3, 3, 48, 64)
+        assert start.x_bar.device.type == start.variance.device.type == "meta"
+
+
+@pytest.mark.parametrize("side", [1, 3, 9, 13])
+@pytest.mark.parametrize("size", [(1, 1), (9, 20)])
+def test_means_around_a_pixel_are_those_of_its_square(side, size):
+    x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wide = torch.nn.functional.pad(x, (side // 2,) * 4, mode="replicate")
+    squares = wide.unfold(-2, side, 1).unfold(-2, side, 1)
+    torch.testing.assert_close(mean_around(x, side), squares.mean((-2, -1)))
 
 
 def test_every_weight_learns():

@@ -15,7 +15,7 @@ from instantvir_models.run.session import GuardedFrame, Session
 from instantvir_models.solvers.amortised import Amortised
 from instantvir_models.solvers.base import Restored, Window
 from instantvir_models.solvers.classical.initial import InitialEstimate
-from instantvir_models.solvers.guard import BLEND_PIXELS, TILE_PIXELS, guarded, kept_part
+from instantvir_models.solvers.guard import BLEND_PIXELS, TILE_PIXELS, Held, guarded, kept_part
 from instantvir_models.students.base import Estimate
 from instantvir_models.students.tiny import TinyConfig, TinyStudent
 from tests.models.test_session import moving_frames
@@ -101,7 +101,7 @@ def test_a_doubt_that_is_no_number_does_no_harm(window):
 def test_the_truth_stays_to_the_bit(window):
     truth = Restored(picture(), torch.ones(1))
     sound = torch.ones(1, 3, 1, HEIGHT, WIDTH, dtype=torch.bool)
-    found = guarded(truth, initial(window).x, window, is_sound=sound)
+    found = guarded(Held.against(window, truth), initial(window).x, window, is_sound=sound)
     assert torch.equal(found.x, truth.x)
     assert torch.equal(found.A_x, window.measurement.operator.A(truth.x))
     assert found.replaced == ()
@@ -165,7 +165,8 @@ def test_of_few_measured_pixels_nothing_is_concluded():
     window = Window.whole(Measurement(y, degradation))
     sound = torch.ones(1, 3, 1, HEIGHT, WIDTH, dtype=torch.bool)
     truth = Restored(x, torch.ones(1))
-    assert guarded(truth, x, window, is_sound=sound).replaced == ()
+    held = Held.against(window, truth)
+    assert guarded(held, x, window, is_sound=sound).replaced == ()
 
 
 def test_detail_out_of_nowhere_is_taken_back():

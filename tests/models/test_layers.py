@@ -5,7 +5,17 @@ import torch
 from torch.nn import functional as F
 
 from instantvir_models.students import layers
-from instantvir_models.students.layers import Conv3x3, Residual, conv3x3, laid_out, normed
+from instantvir_models.students.layers import (
+    Conv1x1,
+    Conv3x3,
+    Doubling,
+    Halving,
+    Residual,
+    conv3x3,
+    laid_out,
+    normed,
+    squashed,
+)
 
 HEIGHT, WIDTH, CHANNELS = 40, 56, 48
 
@@ -40,6 +50,34 @@ def test_a_layer_is_the_same_in_both_orders_of_memory(is_winograd):
     expected = layer.double()(torch.cat([x, x]).double(), code.expand(2, -1).double())[:1]
     found = layer.float()(laid_out(x), code)
     torch.testing.assert_close(found.double(), expected, atol=5e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_to_half_the_size_and_back_is_the_same_in_both_orders_of_memory(is_winograd):
+    torch.manual_seed(0)
+    halving, doubling = Halving(CHANNELS, 64), Doubling(64, CHANNELS)
+    x = picture()
+    small = F.conv2d(x, halving.weight, halving.bias, stride=2)
+    expected = F.conv_transpose2d(small, doubling.weight, doubling.bias, stride=2) + x
+    x = laid_out(x)
+    found = halving(x)
+    assert found.is_contiguous() == x.is_contiguous()
+    torch.testing.assert_close(found, small, atol=1e-5, rtol=0)
+    torch.testing.assert_close(doubling(found, x), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_mix_of_channels_is_a_convolution():
+    torch.manual_seed(0)
+    conv, x = Conv1x1(CHANNELS, 5), picture(frames=2)
+    for laid in (x, x.contiguous(memory_format=torch.channels_last)):
+        expected = F.conv2d(x, conv.weight, conv.bias)
+        torch.testing.assert_close(conv(laid), expected, atol=1e-5, rtol=0)
+
+
+def test_squashed_is_a_tangent():
+    x = torch.linspace(-40, 40, 101, dtype=torch.float64)
+    torch.testing.assert_close(squashed(x), 2 * torch.tanh(x / 4))
 
 
 @torch.no_grad()

@@ -17,7 +17,11 @@ from instantvir_models.operators.blur import (
     rotated_gaussian,
 )
 from instantvir_models.operators.compose import Composition, Identity
-from instantvir_models.operators.consistency import data_consistency, relative_residual
+from instantvir_models.operators.consistency import (
+    consistent_and_measured,
+    data_consistency,
+    relative_residual,
+)
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask, bend_like_plates, pull_push
 from instantvir_models.operators.measurement import Degradation, Measurement, degrade
@@ -373,6 +377,17 @@ def test_consistency_leaves_the_truth_alone(name):
     measurement = Measurement(operator.A(x), Degradation(operator=operator, noise_std=0.0))
     corrected = data_consistency(x, measurement, estimate_std=0.1)
     torch.testing.assert_close(corrected, x, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", consistent_pairs())
+def test_what_consistency_says_the_camera_would_see_is_what_it_sees(name):
+    operator, noise_std = consistent_pairs()[name]
+    x = natural_video()
+    degradation = Degradation(operator=operator, noise_std=noise_std)
+    measurement = degrade(x, degradation, generator=torch.Generator().manual_seed(0))
+    found, seen = consistent_and_measured(x + 0.1, measurement, estimate_std=0.1)
+    assert torch.equal(found, data_consistency(x + 0.1, measurement, estimate_std=0.1))
+    torch.testing.assert_close(seen, operator.A(found), rtol=0, atol=1e-5)
 
 
 def smooth_surface_with_holes():

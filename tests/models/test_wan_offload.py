@@ -353,7 +353,7 @@ def test_where_nothing_is_left_to_give_up_a_person_is_told(monkeypatch):
 
 def test_memory_that_runs_out_beside_the_student_is_told_too(monkeypatch):
     session = Session(Amortised(deep_student()), parse_degradation("identity"), height=16, width=32)
-    OutOfMemory(monkeypatch, guard_module, "data_consistency", at={1})
+    OutOfMemory(monkeypatch, guard_module, "consistent_and_measured", at={1})
     with pytest.raises(DeviceMemoryError, match=r"ran out of memory at 32x16$"):
         session.push(np.zeros((9, 16, 32, 3), np.uint8))
 

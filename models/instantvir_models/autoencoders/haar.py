@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def haar(x: Tensor) -> Tensor:
@@ -10,16 +9,23 @@ def haar(x: Tensor) -> Tensor:
 
     Orthonormal, so energies and noise levels are the same on both sides. H and W are even.
     """
-    a, b, c, d = F.pixel_unshuffle(x, 2).unflatten(1, (-1, 4)).unbind(2)
-    top, bottom, left, right = a + b, c + d, a - b, c - d
-    bands = (top + bottom, left + right, top - bottom, left - right)
+    top, bottom = x[..., ::2, :], x[..., 1::2, :]
+    bands = []
+    for rows in (top + bottom, top - bottom):
+        left, right = rows[..., ::2], rows[..., 1::2]
+        bands += [left + right, left - right]
     return torch.cat(bands, 1) * 0.5
 
 
 def inverse_haar(bands: Tensor) -> Tensor:
     """Inverse of `haar`: [n, 4C, H, W] -> [n, C, 2H, 2W]."""
-    average, horizontal, vertical, diagonal = bands.unflatten(1, (4, -1)).unbind(1)
-    top, bottom = average + vertical, average - vertical
-    left, right = horizontal + diagonal, horizontal - diagonal
-    pixels = torch.stack((top + left, top - left, bottom + right, bottom - right), 2).flatten(1, 2)
-    return F.pixel_shuffle(pixels * 0.5, 2)
+    average, horizontal, vertical, diagonal = (bands * 0.5).unflatten(1, (4, -1)).unbind(1)
+    n, channels, height, width = average.shape
+    pixels = bands.new_empty(n, channels, height, 2, width, 2)
+    for row, even, odd in (
+        (0, average + vertical, horizontal + diagonal),
+        (1, average - vertical, horizontal - diagonal),
+    ):
+        pixels[..., row, :, 0] = even + odd
+        pixels[..., row, :, 1] = even - odd
+    return pixels.flatten(4).flatten(2, 3)

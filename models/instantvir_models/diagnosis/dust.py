@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from instantvir_models.diagnosis.traces import middle_of
 from instantvir_models.media.color import as_uint8
 from instantvir_models.media.frame import Pixels
-from instantvir_models.students.alignment import dense_flow
-from instantvir_models.students.fusion import positions
+from instantvir_models.students.alignment import dense_flow, positions
 
 Plane = NDArray[np.float32]
 """[h, w] in levels of 255."""

@@ -69,9 +69,9 @@ def levels(x: Tensor, maximum: int) -> Levels:
 
     if x.ndim != 5 or x.shape[0] != 1 or x.shape[2] != 3:
         raise ValueError(f"expected a tensor of shape [1, T, 3, H, W], got {list(x.shape)}")
-    exact = x.detach()[0].permute(0, 2, 3, 1).float().add(1.0).mul(maximum / 2).round()
+    exact = x.detach()[0].float().add(1.0).mul_(maximum / 2).round_().clamp_(0, maximum)
     kind = torch.uint8 if maximum <= 255 else torch.int32
-    return Levels(exact.clamp(0, maximum).to(kind), exact.isnan().any())
+    return Levels(exact.permute(0, 2, 3, 1).to(kind), exact.sum().isnan())
 
 
 def stored_levels(found: Levels) -> NDArray[np.uint8] | NDArray[np.uint16]:

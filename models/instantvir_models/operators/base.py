@@ -16,8 +16,6 @@ from instantvir_models.operators.conjugate_gradients import conjugate_gradients
 from instantvir_models.operators.modes import (
     Grid,
     Steps,
-    adjoint,
-    are_gains,
     energy_before,
     from_modes,
     most_probable,
@@ -139,13 +137,7 @@ class Operator(ABC):
             y: [B, T, C, h, w].
             weight: non-negative number or scalar tensor.
         """
-        steps = self.mode_steps(Grid(x_hat.shape[1], *x_hat.shape[-2:]))
-        if steps is None or not are_gains(steps):
-            return self.solve(x_hat + weight * self.A_adjoint(y), weight)
-        over_time = self.temporal_radius > 0
-        b = to_modes(x_hat, over_time=over_time)
-        b = b + weight * adjoint(steps, to_modes(y, over_time=over_time))
-        return from_modes(shrunk(steps, b, weight), over_time=over_time)
+        return self.solve(x_hat + weight * self.A_adjoint(y), weight)
 
     def A_dagger(self, y: Tensor) -> Tensor:
         """The video of least energy that explains y, [B, T, C, H, W]: the pseudo-inverse, plain.

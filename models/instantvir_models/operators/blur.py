@@ -38,6 +38,13 @@ def _gaussian_spectrum(sigma: float, size: int) -> Tensor:
     return even_spectrum(gaussian_kernel(sigma), size)
 
 
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)
+def _gaussian_gain(sigma_y: float, sigma_x: float, height: int, width: int) -> Gain:
+    rows, columns = _gaussian_spectrum(sigma_y, height), _gaussian_spectrum(sigma_x, width)
+    return Gain(torch.outer(rows, columns)[None, None])
+
+
 class GaussianBlur(Operator):
     """Spatial Gaussian blur with axis-aligned standard deviations.
 
@@ -54,9 +61,7 @@ class GaussianBlur(Operator):
             self.spec = f"blur:sigma_y={self.sigma_y:g},sigma_x={self.sigma_x:g}"
 
     def mode_steps(self, grid: Grid) -> Steps:
-        rows = _gaussian_spectrum(self.sigma_y, grid.height)
-        columns = _gaussian_spectrum(self.sigma_x, grid.width)
-        return (Gain(torch.outer(rows, columns)[None, None]),)
+        return (_gaussian_gain(self.sigma_y, self.sigma_x, grid.height, grid.width),)
 
     def A(self, x: Tensor) -> Tensor:
         return _multiplied(self, x)

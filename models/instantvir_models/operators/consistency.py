@@ -3,6 +3,16 @@
 from torch import Tensor
 
 from instantvir_models.operators.measurement import Measurement
+from instantvir_models.operators.modes import (
+    Grid,
+    Steps,
+    adjoint,
+    are_gains,
+    forward,
+    from_modes,
+    shrunk,
+    to_modes,
+)
 from instantvir_models.operators.prior import noise_variance
 
 
@@ -18,8 +28,44 @@ def data_consistency(
         x_hat: a solver's estimate [B, T, 3, H, W].
         estimate_std: the solver's own error in the [-1, 1] range, number or scalar tensor.
     """
-    weight = estimate_std**2 / noise_variance(measurement)
-    return measurement.operator.nearest_to(x_hat, measurement.y, weight)
+    weight = _weight(measurement, estimate_std)
+    steps = _gains(x_hat, measurement)
+    if steps is None:
+        return measurement.operator.nearest_to(x_hat, measurement.y, weight)
+    return _frames(_nearest_modes(steps, x_hat, measurement, weight), measurement)
+
+
+def consistent_and_measured(
+    x_hat: Tensor, measurement: Measurement, *, estimate_std: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """`data_consistency`, x, and A x: where the DCT diagonalises A, the modes of x are there already."""
+    steps = _gains(x_hat, measurement)
+    if steps is None:
+        x = data_consistency(x_hat, measurement, estimate_std=estimate_std)
+        return x, measurement.operator.A(x)
+    modes = _nearest_modes(steps, x_hat, measurement, _weight(measurement, estimate_std))
+    return _frames(modes, measurement), _frames(forward(steps, modes), measurement)
+
+
+def _weight(measurement: Measurement, estimate_std: Tensor | float) -> Tensor | float:
+    return estimate_std**2 / noise_variance(measurement)
+
+
+def _gains(x_hat: Tensor, measurement: Measurement) -> Steps | None:
+    """A as steps, where each multiplies modes by numbers; None where it does more."""
+    steps = measurement.operator.mode_steps(Grid(x_hat.shape[1], *x_hat.shape[-2:]))
+    return steps if steps is not None and steps and are_gains(steps) else None
+
+
+def _nearest_modes(
+    steps: Steps, x_hat: Tensor, measurement: Measurement, weight: Tensor | float
+) -> Tensor:
+    b = to_modes(x_hat, over_time=measurement.over_time)
+    return shrunk(steps, b + weight * adjoint(steps, measurement.y_modes), weight)
+
+
+def _frames(modes: Tensor, measurement: Measurement) -> Tensor:
+    return from_modes(modes, over_time=measurement.over_time)
 
 
 def relative_residual(x: Tensor, measurement: Measurement) -> float:

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from instantvir_models.operators.base import Operator
+from instantvir_models.operators.modes import to_modes
 
 LEVEL = 1 / 127.5
 """One 8-bit level in the [-1, 1] range of pixels."""
@@ -59,6 +61,16 @@ class Measurement:
     def operator(self) -> Operator:
         """A, as it acts on these frames."""
         return self.degradation.operator
+
+    @cached_property
+    def y_modes(self) -> Tensor:
+        """The modes of y, found once."""
+        return to_modes(self.y, over_time=self.over_time)
+
+    @property
+    def over_time(self) -> bool:
+        """Whether its modes are modes over time too."""
+        return self.operator.temporal_radius > 0
 
     @property
     def selected(self) -> Tensor:

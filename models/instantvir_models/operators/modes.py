@@ -78,7 +78,10 @@ class Fold:
         return self.rows.to(modes) @ modes @ self.columns.to(modes).mT
 
     def adjoint(self, modes: Tensor) -> Tensor:
-        return self.rows.to(modes).mT @ modes @ self.columns.to(modes)
+        wide = modes @ self.columns.to(modes)
+        where = self.rows.abs().argmax(0)  # to copy rows takes a quarter of the time of a product
+        weight = self.rows.gather(0, where[None])[0].to(modes)
+        return wide.index_select(-2, where.to(modes.device)) * weight[:, None]
 
     def power(self, power: Tensor) -> Tensor:
         return self.rows.square() @ power @ self.columns.square().mT

@@ -108,35 +108,36 @@ def initial_estimate(measurement: Measurement) -> Tensor:
         return y
     if operator.only_selects:
         return operator.completed(y)
-    return map_estimate(y, operator, noise_variance(measurement))
+    return map_estimate(measurement, noise_variance(measurement))
 
 
-def map_estimate(y: Tensor, operator: Operator, variance: float) -> Tensor:
+def map_estimate(measurement: Measurement, variance: float) -> Tensor:
     """argmin_x |A x - y|^2 / variance + x^T C^-1 x, [B, T, C, H, W], C of the video's own prior.
 
     In closed form where the DCT diagonalises A, else by preconditioned conjugate gradients.
     """
+    operator, y = measurement.operator, measurement.y
     over_time = operator.temporal_radius > 0
     grid = Grid(y.shape[1], *operator.clean_size(*y.shape[-2:]))
     steps = operator.mode_steps(grid)
     if steps is None:
-        return _iterated_map(y, operator, variance, grid)
-    modes = to_modes(y, over_time=over_time)
+        return _iterated_map(measurement, variance, grid)
+    modes = measurement.y_modes
     prior = fitted_prior(modes, operator, variance, grid, over_time=over_time)
     power = prior.spectrum(grid, over_time=over_time)
     return from_modes(most_probable(steps, modes, power, variance), over_time=over_time)
 
 
-def _iterated_map(y: Tensor, operator: Operator, variance: float, grid: Grid) -> Tensor:
+def _iterated_map(measurement: Measurement, variance: float, grid: Grid) -> Tensor:
     """`map_estimate` by conjugate gradients on the modes, from a guess that undoes part by part."""
+    operator, y = measurement.operator, measurement.y
     over_time = operator.temporal_radius > 0
-    guess = to_modes(_undone_by_parts(y, operator, variance), over_time=over_time)
+    guess = to_modes(_undone_by_parts(measurement, variance), over_time=over_time)
     if any(part.only_selects for part in operator.parts):
         # holes look like detail: the slope is read off where they are filled
         prior = fitted_prior(guess, IDENTITY, variance, grid, over_time=over_time)
     else:
-        modes = to_modes(y, over_time=over_time)
-        prior = fitted_prior(modes, operator, variance, grid, over_time=over_time)
+        prior = fitted_prior(measurement.y_modes, operator, variance, grid, over_time=over_time)
     power = prior.spectrum(grid, over_time=over_time)
     penalty = variance / power
     energy = operator.mode_energy(grid, torch.ones(1, 1, *y.shape[-2:], dtype=torch.float64))
@@ -157,13 +158,14 @@ def _iterated_map(y: Tensor, operator: Operator, variance: float, grid: Grid) ->
     return from_modes(solution, over_time=over_time)
 
 
-def _undone_by_parts(y: Tensor, operator: Operator, variance: float) -> Tensor:
+def _undone_by_parts(measurement: Measurement, variance: float) -> Tensor:
     """A first guess of x: every part of the operator undone as if it were alone."""
-    for part in reversed(operator.parts):
+    y, degradation = measurement.y, measurement.degradation
+    for part in reversed(measurement.operator.parts):
         if part.only_selects:
             y = part.completed(y)
         elif part.mode_steps(Grid(y.shape[1], *part.clean_size(*y.shape[-2:]))) is not None:
-            y = map_estimate(y, part, variance)
+            y = map_estimate(Measurement(y, replace(degradation, operator=part)), variance)
         else:
             y = part.A_adjoint(y)
     return y

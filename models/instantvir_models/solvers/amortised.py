@@ -96,11 +96,10 @@ class Amortised(Solver[StateT], Generic[StateT]):
             estimate = self._student_estimate(block, state)
         with timed(Step.CONSISTENCY):
             sound = is_sound(estimate)
-            estimate = as_far_as_sure(bounded(estimate, block.x_init), window)
-            x = consistent(estimate, whole.x_init, window)
-            restored = Restored(x, estimate.std, std_map=estimate.std_map)
+            estimate = as_far_as_sure(bounded(estimate, block.x_init, is_sound=sound), window)
+            held = consistent(estimate, whole.x_init, window)
             return beside_guesses(
-                guarded(restored, whole.x_init, window, is_sound=sound), whole.x_init, window
+                guarded(held, whole.x_init, window, is_sound=sound), whole.x_init, window
             )
 
     def _student_estimate(self, block: Conditioning, state: StateT) -> Estimate:

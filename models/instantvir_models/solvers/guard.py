@@ -10,14 +10,15 @@ A tile that fails becomes the initial estimate, which is consistent with y; tile
 `BLEND_PIXELS`, so there is no seam. All of it is a function of the block alone.
 """
 
-from dataclasses import replace
-from functools import partial
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from instantvir_models.operators.consistency import data_consistency
+from instantvir_models.operators.consistency import consistent_and_measured
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, unexplained_std
 from instantvir_models.solvers.base import Restored, Window
 from instantvir_models.solvers.classical.initial import InitialEstimate
@@ -56,12 +57,12 @@ BOUND = 4.0
 
 def is_sound(estimate: Estimate) -> Tensor:
     """[B, T, 1, H, W], False where the estimate is no number, or one that no picture holds."""
-    return (estimate.x_hat.abs() <= BOUND).all(2, keepdim=True)
+    return estimate.x_hat.abs().amax(2, keepdim=True) <= BOUND
 
 
-def bounded(estimate: Estimate, x_init: Tensor) -> Estimate:
+def bounded(estimate: Estimate, x_init: Tensor, *, is_sound: Tensor) -> Estimate:
     """`estimate`, that of x_init where it is not sound, so that consistency spreads no such thing."""
-    x_hat = torch.where(is_sound(estimate), estimate.x_hat, x_init)
+    x_hat = torch.where(is_sound, estimate.x_hat, x_init)
     std_map = None if estimate.std_map is None else _sound_std(estimate.std_map)
     return replace(estimate, x_hat=x_hat, std=_sound_std(estimate.std), std_map=std_map)
 
@@ -70,8 +71,26 @@ def _sound_std(std: Tensor) -> Tensor:
     return std.nan_to_num(InitialEstimate.std, InitialEstimate.std).clamp(0, BOUND)
 
 
-def consistent(estimate: Estimate, x_init: Tensor, window: Window) -> Tensor:
-    """[B, T, 3, H, W] of the whole window, consistent with y.
+@dataclass(frozen=True)
+class Held:
+    """What a solver made of a window, held against y."""
+
+    restored: Restored
+    """With A x."""
+    residual: Tensor
+    """[B, frames inside, 1, rows, columns], see `_residual`."""
+
+    @classmethod
+    def against(cls, window: Window, restored: Restored) -> "Held":
+        """`restored`, held against the y of `window`."""
+        A_x = restored.A_x
+        if A_x is None:
+            A_x = window.measurement.operator.A(restored.x)
+        return cls(replace(restored, A_x=A_x), _residual(A_x, window))
+
+
+def consistent(estimate: Estimate, x_init: Tensor, window: Window) -> Held:
+    """The whole window, consistent with y.
 
     Where the student has weighed y already, only tiles that contradict it are corrected.
 
@@ -80,38 +99,38 @@ def consistent(estimate: Estimate, x_init: Tensor, window: Window) -> Tensor:
         x_init: [B, T, 3, H, W], the initial estimate of the whole window.
     """
     x_hat = window.joined(estimate.x_hat, x_init)
+    restored = Restored(x_hat, estimate.std, std_map=estimate.std_map)
     is_wrong = None
     if estimate.is_final:
-        is_wrong = _contradicts(_residual(window.measurement.operator.A(x_hat), window), window)
+        held = Held.against(window, restored)
+        is_wrong = _contradicts(held.residual, window)
         if not is_wrong.any():
-            return x_hat
-    std = float(estimate.std[0])
-    x = data_consistency(x_hat, window.measurement, estimate_std=std)
-    if is_wrong is not None:
-        kept = kept_part(is_wrong, _clean_tile(window), x.shape[-2:])
-        x[:, window.inside] = torch.lerp(x[:, window.inside], estimate.x_hat, kept)
-    return x
+            return held
+    x, A_x = consistent_and_measured(x_hat, window.measurement, estimate_std=float(estimate.std[0]))
+    if is_wrong is None:
+        return Held.against(window, replace(restored, x=x, A_x=A_x))
+    kept = kept_part(is_wrong, _clean_tile(window), x.shape[-2:])
+    x[:, window.inside] = torch.lerp(x[:, window.inside], estimate.x_hat, kept)
+    return Held.against(window, replace(restored, x=x))
 
 
-def guarded(restored: Restored, x_init: Tensor, window: Window, *, is_sound: Tensor) -> Restored:
-    """`restored`, the tiles of it that cannot be right replaced and counted.
+def guarded(held: Held, x_init: Tensor, window: Window, *, is_sound: Tensor) -> Restored:
+    """What is held, the tiles of it that cannot be right replaced and counted.
 
     Args:
         x_init: [B, T, 3, H, W], the initial estimate of the whole window.
         is_sound: [B, frames inside, 1, H, W], False where there was nothing to go by.
     """
-    inside, A = window.inside, window.measurement.operator.A
-    tile = _clean_tile(window)
-    A_x = A(restored.x)
-    restored = replace(restored, A_x=A_x)
+    inside, tile = window.inside, _clean_tile(window)
+    restored, residual = held.restored, held.residual
     is_wrong = _departs(restored.x[:, inside], x_init[:, inside], window)
     is_wrong |= _pooled(1 - is_sound.float(), tile) > 0
-    residual = _residual(A_x, window)
     contradicts = _contradicts(residual, window)
     if not (is_wrong | contradicts).any():
         return restored
     fallback = InitialEstimate().corrected(x_init, window)
-    is_wrong |= contradicts & (residual > RESIDUAL_MARGIN * _residual(A(fallback.x), window))
+    least = Held.against(window, fallback).residual
+    is_wrong |= contradicts & (residual > RESIDUAL_MARGIN * least)
     return _blended(restored, fallback, is_wrong, window, tile) if is_wrong.any() else restored
 
 
@@ -141,20 +160,32 @@ def _blended(
 
 def kept_part(is_wrong: Tensor, tile: int, size: tuple[int, int] | torch.Size) -> Tensor:
     """[B, T, 1, H, W] what is kept: 0 in wrong tiles [B, T, 1, rows, columns], smooth, 1 far away."""
-    replaced = is_wrong.float().repeat_interleave(tile, -2).repeat_interleave(tile, -1)
-    replaced = replaced[..., : size[0], : size[1]].flatten(0, 1)
-    soft = replaced
-    for pool in (F.max_pool2d, partial(F.avg_pool2d, count_include_pad=False)):
-        for down, across in ((BLEND_PIXELS, 0), (0, BLEND_PIXELS)):  # one side after the other
-            soft = pool(soft, (2 * down + 1, 2 * across + 1), 1, (down, across))
-    return (1 - soft).unflatten(0, is_wrong.shape[:2])
+    cell = math.gcd(tile, BLEND_PIXELS)  # in cells of that size, all of it is one number
+    rows, columns = (-(-length // cell) for length in size)
+    cells = is_wrong.float().repeat_interleave(tile // cell, -2)
+    cells = cells.repeat_interleave(tile // cell, -1)[..., :rows, :columns].flatten(0, 1)
+    reach = BLEND_PIXELS // cell
+    wider = F.max_pool2d(cells, 2 * reach + 1, 1, reach)
+    down, across = (_near(length, cell).to(wider) for length in size)
+    counts = down.sum(1, keepdim=True) * across.sum(1)
+    return (1 - down @ wider @ across.mT / counts).unflatten(0, is_wrong.shape[:2])
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _near(length: int, cell: int) -> Tensor:
+    """[pixels, cells] how many pixels of each cell are up to `BLEND_PIXELS` away from each pixel."""
+    places = torch.arange(length)
+    near = (places[:, None] - places).abs() <= BLEND_PIXELS
+    return F.pad(near, (0, -length % cell)).unflatten(1, (-1, cell)).sum(-1)
 
 
 def _departs(x: Tensor, x_init: Tensor, window: Window) -> Tensor:
     """[B, T, 1, rows, columns], whether x is further from x_init than its contrast allows."""
     tile, free = _clean_tile(window), _free(window)
     mean = _pooled(x_init, tile // 2)
-    contrast = (_pooled(x_init.square(), tile // 2) - mean.square()).mean(2, keepdim=True)
+    squared = _pooled(x_init.square().mean(2, keepdim=True), tile // 2)
+    contrast = squared - mean.square().mean(2, keepdim=True)
     contrast = _pooled(contrast.clamp_min(0), 2)
     degradation = window.measurement.degradation
     lossy = LOSSY_STD if degradation.is_lossy else 0.0

@@ -1,6 +1,7 @@
 """Where each pixel of one frame was in another: dense optical flow, and warping by it."""
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,6 +59,16 @@ def backward_flow(
     return flow, np.minimum(mismatch * (1 / 32), 1)
 
 
+def positions(flow: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Where to look, [H, W, 2] float32, by a flow at half size."""
+    height, width = shape
+    where: NDArray[Any] = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
+    where *= 2
+    where[..., 0] += np.arange(width, dtype=np.float32)
+    where[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return where
+
+
 @lru_cache(maxsize=4)
 def _grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     grid_x, grid_y = np.meshgrid(
@@ -69,14 +80,20 @@ def _grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.floa
 def warp(features: Tensor, flow: Tensor) -> Tensor:
     """features [n, C, h, w] looked up at p + flow, bilinear, edges repeated; flow [n, h, w, 2]."""
     height, width = features.shape[-2:]
-    grid_x, grid_y = (torch.from_numpy(axis) for axis in _grid(height, width))
-    where = torch.stack(
-        [
-            (flow[..., 0] + grid_x) * (2 / width) + (1 / width - 1),
-            (flow[..., 1] + grid_y) * (2 / height) + (1 / height - 1),
-        ],
-        -1,
-    )
+    centres, pixel = _places(height, width, features.device)
+    where = torch.addcmul(centres, flow, pixel)
     return F.grid_sample(
         features, where.to(features.dtype), padding_mode="border", align_corners=False
     )
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)
+def _places(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where pixels are, [h, w, 2], and how large they are, [2], in the units of `grid_sample`."""
+    across, down = (
+        (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1 for size in (width, height)
+    )
+    centres = torch.stack(torch.meshgrid(across, down, indexing="xy")).float()
+    pixel = torch.tensor([2 / width, 2 / height])
+    return centres.to(device).movedim(0, -1), pixel.to(device)

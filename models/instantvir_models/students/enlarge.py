@@ -5,7 +5,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instantvir_models.students.fusion import local_mean
-from instantvir_models.students.layers import Conv3x3, Film, Residual, laid_out, padded
+from instantvir_models.students.layers import (
+    Conv1x1,
+    Conv3x3,
+    Film,
+    Residual,
+    laid_out,
+    padded,
+    squashed,
+)
 
 FACTOR = 4
 
@@ -23,10 +31,10 @@ class Enlarger(nn.Module):
     def __init__(self, channels: int, layers: int, *, num_codes: int) -> None:
         super().__init__()
         self.film = Film([channels] * layers, num_codes=num_codes)
-        self.enter = nn.Conv2d(2 * 3, channels, 3, padding=1)
+        self.enter = Conv3x3(2 * 3, channels)
         self.layers = nn.ModuleList(Residual(channels) for _ in range(layers))
         self.head = Conv3x3(channels, 3 * FACTOR**2)
-        self.head_error = nn.Conv2d(channels, 1, 1)
+        self.head_error = Conv1x1(channels, 1)
         with torch.no_grad():
             for last, weight in ((self.head, 0.1), (self.head_error, 0.0)):
                 assert last.bias is not None
@@ -45,8 +53,8 @@ class Enlarger(nn.Module):
         height, width = y_small.shape[-2:]
         y = padded(y_small, 8)
         y = (y - local_mean(y))[..., :height, :width]
-        seen = torch.cat([y / PICTURE_STD, 2 * torch.tanh(y / (4 * noise + 0.02))], 1)
-        x = laid_out(self.enter(seen))
+        seen = torch.cat([y / PICTURE_STD, squashed(y / (noise + 0.005))], 1)
+        x = self.enter(laid_out(seen, self.enter.out_channels))
         for layer, code in zip(self.layers, self.film(codes), strict=True):
             x = layer(x, code)
         ratio = self.head_error(x.detach()).float().clamp(-4, 3)

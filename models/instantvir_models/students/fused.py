@@ -39,9 +39,19 @@ from instantvir_models.students.fusion import (
     enlarged_mean,
     fused_block,
     mean_around,
-    pictures,
 )
-from instantvir_models.students.layers import Conv3x3, Film, Residual, laid_out, normed, padded
+from instantvir_models.students.layers import (
+    Conv1x1,
+    Conv3x3,
+    Doubling,
+    Film,
+    Halving,
+    Residual,
+    laid_out,
+    normed,
+    padded,
+    squashed,
+)
 from instantvir_models.students.pilot import ERROR_LEFT, FILLED_ERROR_LEFT, along, filled, filtered
 from instantvir_models.students.text import TextRows
 from instantvir_models.students.tiled import TiledStudent
@@ -162,17 +172,17 @@ class FusedStudent(nn.Module):
         num_codes = len(config.traits) + NUM_LEVELS
         self.enter = Conv3x3(INPUT_CHANNELS, fine)
         self.fine_in = _layers(fine, config.fine_layers, is_normed=False)
-        self.to_coarse = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.to_coarse = Halving(fine, coarse)
         self.coarse_in = _layers(coarse, config.coarse_layers, is_normed=True)
-        self.to_bottom = nn.Conv2d(coarse, bottom, 2, stride=2)
-        self.enter_bottom = nn.Conv2d(2 * 3, bottom, 3, padding=1)
+        self.to_bottom = Halving(coarse, bottom)
+        self.enter_bottom = Conv3x3(2 * 3, bottom)
         self.bottom = _layers(bottom, config.bottom_layers, is_normed=True)
-        self.from_bottom = nn.ConvTranspose2d(bottom, coarse, 2, stride=2)
+        self.from_bottom = Doubling(bottom, coarse)
         self.coarse_out = _layers(coarse, config.coarse_layers, is_normed=True)
-        self.from_coarse = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
+        self.from_coarse = Doubling(coarse, fine)
         self.fine_out = _layers(fine, config.fine_layers, is_normed=False)
         self.head = Conv3x3(fine, 24)
-        self.head_mean = nn.Conv2d(bottom, 3, 3, padding=1)
+        self.head_mean = Conv3x3(bottom, 3)
         self.head_error = ErrorHead(coarse, num_codes=num_codes)
         self.film = Film([layer.width for layer in self._in_order()], num_codes=num_codes)
         self.enlarger = (
@@ -210,7 +220,7 @@ class FusedStudent(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its network is; averaging over time stays on the CPU."""
+        """Where its network is."""
         return self.enter.weight.device
 
     def for_device(self, device: torch.device) -> "FusedStudent":
@@ -312,29 +322,25 @@ class FusedStudent(nn.Module):
                 x_init, x_init, variance_init, variance_init, y_view, known, traits, y_small
             )
         floors = CORRELATED_FLOOR * (told.is_inverse | (told["is_lossy"] > 0)).float()
-        x_bar, variance = [], []
+        fused: list[Belief] = []
         for b in range(batch):
             mine = slice(b * frames, (b + 1) * frames)
-            past = state.past[b] if state.past else None
+            past = state.past[b].on(x_init.device) if state.past else None
             found = beliefs(x_init[mine], variance_init[mine])
-            fused: list[Belief] = []
             for first in range(0, frames, self.frames_per_block):
                 part, past = fused_block(
                     found[first : first + self.frames_per_block],
                     past,
-                    floor=float(floors[b * frames]),
+                    floor=floors[b * frames],
                 )
                 fused += part
             assert past is not None
             state.past[b : b + 1] = [past]
-            means, variances = pictures(fused)
-            x_bar.append(means)
-            variance.append(variances)
         return Start(
             x_init=x_init,
-            x_bar=torch.cat(x_bar).to(x_init),
+            x_bar=torch.stack([belief.mean for belief in fused]).to(x_init),
             variance_init=variance_init,
-            variance=torch.cat(variance).to(x_init),
+            variance=torch.stack([belief.variance for belief in fused]).to(x_init),
             y_view=y_view,
             known=known,
             traits=traits,
@@ -359,13 +365,14 @@ class FusedStudent(nn.Module):
         bands = haar(start.x_bar - mu)
         s = start.variance_init.mean((1, 2, 3), keepdim=True).sqrt()
         variance = F.avg_pool2d(start.variance, 2)
+        in_cells = F.avg_pool2d(variance, ERROR_CELL // 2)
         s_bar = variance.sqrt()
         scale = (variance + PICTURE_STD**2).rsqrt()
         seen = torch.cat(
             [
                 bands * scale,
-                2 * torch.tanh(bands / (4 * s_bar)),
-                2 * torch.tanh(haar(start.x_init - start.x_bar) / (4 * s)),
+                squashed(bands / s_bar),
+                squashed(haar(start.x_init - start.x_bar) / s),
                 haar((start.y_view - mu) * start.known) * (s.square() + PICTURE_STD**2).rsqrt(),
                 haar(start.known),
                 0.5 * torch.log(variance / s.square()).clamp_min(-8),
@@ -377,22 +384,21 @@ class FusedStudent(nn.Module):
         x = self.enter(laid_out(seen))
         x = _through(self.fine_in, x, codes)
         y = _through(self.coarse_in, self.to_coarse(x), codes)
-        std_small = F.avg_pool2d(start.variance, MEAN_STRIDE).sqrt() / MEAN_STRIDE
-        z = self.to_bottom(y) + self.enter_bottom(_low_view(small, std_small))
+        std_small = F.avg_pool2d(in_cells, MEAN_STRIDE // ERROR_CELL).sqrt() / MEAN_STRIDE
+        low = laid_out(_low_view(small, std_small), self.config.bottom_channels)
+        z = self.to_bottom(y) + self.enter_bottom(low)
         z = _through(self.bottom, z, codes)
-        y = _through(self.coarse_out, self.from_bottom(z).add_(y), codes)
-        x = _through(self.fine_out, self.from_coarse(y).add_(x), codes)
+        y = _through(self.coarse_out, self.from_bottom(z, y), codes)
+        x = _through(self.fine_out, self.from_coarse(y, x), codes)
         residual, gate = self.head(x).float().split(12, 1)
 
         gates = torch.sigmoid(2 * gate + _first_gate(variance, told))
         mean = mean + std_small * self.head_mean(z).float()
-        x_hat = enlarged_mean(_unclipped(mean, start.y_view, told)) + inverse_haar(
-            bands * gates + residual * (PICTURE_STD * s_bar * scale)
-        )
+        bands = torch.addcmul(bands * gates, residual, PICTURE_STD * s_bar * scale)
+        x_hat = enlarged_mean(_unclipped(mean, start.y_view, told)) + inverse_haar(bands)
         x_hat = _near_measured(x_hat, start, told)
         log_ratio = self.head_error(y.detach(), told_codes).float().clamp(-4, 3)
-        expected = F.avg_pool2d(start.variance, ERROR_CELL) * torch.exp(2 * log_ratio - 1)
-        return Refined(x_hat=x_hat, variance=expected)
+        return Refined(x_hat=x_hat, variance=in_cells * torch.exp(2 * log_ratio - 1))
 
     def _enlarged(self, start: Start, y_small: Tensor) -> Refined:
         assert self.enlarger is not None
@@ -425,11 +431,11 @@ class ErrorHead(nn.Module):
 
     def __init__(self, channels: int, *, num_codes: int, hidden: int = 32) -> None:
         super().__init__()
-        self.seen = nn.Conv2d(channels, hidden, 1)
+        self.seen = Conv1x1(channels, hidden)
         self.told = nn.Sequential(
             nn.Linear(num_codes, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
         )
-        self.out = nn.Conv2d(hidden, 1, 1)
+        self.out = Conv1x1(hidden, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.constant_(self.out.bias, 0.5)  # type: ignore[arg-type]
 
@@ -504,22 +510,22 @@ def _low_view(small: Tensor, std: Tensor) -> Tensor:
     """
     low = small - mean_around(small, LOW_WINDOW)
     scale = (std.square() + PICTURE_STD**2).rsqrt()
-    return torch.cat([low * scale, 2 * torch.tanh(low / (4 * std))], 1)
+    return torch.cat([low * scale, squashed(low / std)], 1)
 
 
 def _near_measured(x_hat: Tensor, start: Start, told: _Told) -> Tensor:
     """x_hat [n, 3, H, W] no further from y at the pixels between holes than noise goes."""
-    most = MOST_NOISE * told.noise_variance.sqrt()
-    near = start.y_view + (x_hat - start.y_view).clamp(-most, most)
-    is_between = (start.known > 0) & (told["has_holes"] > 0)[:, None, None, None]
-    return torch.where(is_between & ~told.is_inverse[:, None, None, None], near, x_hat)
+    has_holes = (told["has_holes"] > 0) & ~told.is_inverse
+    is_between = (start.known > 0) & has_holes[:, None, None, None]
+    most = torch.where(is_between, MOST_NOISE * told.noise_variance.sqrt(), math.inf)
+    return x_hat.clamp(start.y_view - most, start.y_view + most)
 
 
 def _first_gate(variance: Tensor, told: _Told) -> Tensor:
     """Logits [n, 12, h, w] a gate starts from: a Wiener filter against what white noise is left."""
     noise = torch.minimum(variance, told.noise_variance)
     powers = variance.new_tensor(BAND_STD).square().repeat_interleave(3)[:, None, None]
-    wiener = (powers / noise).log().clamp_max(OPEN_GATE)
+    wiener = (powers.log() - noise.log()).clamp_max(OPEN_GATE)
     return torch.where(told.is_inverse[:, None, None, None], OPEN_GATE, wiener)
 
 

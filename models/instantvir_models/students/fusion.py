@@ -17,10 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from instantvir_models.students.alignment import dense_flow
-
-Picture = NDArray[Any]
-"""float32."""
+from instantvir_models.students.alignment import dense_flow, warp
 
 WINDOW = 9
 """Side in pixels of the square over which misfit is measured."""
@@ -50,34 +47,41 @@ GUIDE_LEVELS = 127.5
 SURROUNDINGS = 13
 """Side of the square in the guide over which brightness is taken out."""
 
-LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
+LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class Belief:
-    """A frame as far as it is known."""
+    """A frame as far as it is known, float32."""
 
-    mean: Picture
-    """[H, W, 3] in about [-1, 1]."""
-    variance: Picture
-    """[H, W] of the error of `mean`."""
+    mean: Tensor
+    """[3, H, W] in about [-1, 1]."""
+    variance: Tensor
+    """[1, H, W] of the error of `mean`."""
 
     @cached_property
     def guide(self) -> NDArray[np.uint8]:
         """[H/2, W/2] what the flow is found on."""
         return flow_guide(self.mean)
 
+    def on(self, device: torch.device) -> "Belief":
+        """The same, there."""
+        if self.mean.device == device:
+            return self
+        return Belief(self.mean.to(device), self.variance.to(device))
 
-def flow_guide(mean: Picture) -> NDArray[np.uint8]:
+
+def flow_guide(mean: Tensor) -> NDArray[np.uint8]:
     """What the flow is found on, [H/2, W/2]: luma at half size less its surroundings, smoothed.
 
     Without the surroundings no brightness is cut off, and a constant added to every frame changes
     nothing.
     """
-    luma = cv2.transform(mean, LUMA)
-    half: Picture = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    red, green, blue = (weight * channel for weight, channel in zip(LUMA, mean, strict=True))
+    luma: NDArray[Any] = (red + green + blue).cpu().numpy()
+    half: NDArray[Any] = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     flat = half - cv2.blur(half, (SURROUNDINGS, SURROUNDINGS))
-    smooth: Picture = cv2.GaussianBlur(flat, (5, 5), 1.0)
+    smooth: NDArray[Any] = cv2.GaussianBlur(flat, (5, 5), 1.0)
     guide: NDArray[Any] = cv2.convertScaleAbs(smooth + 1, alpha=GUIDE_LEVELS)
     return guide
 
@@ -86,55 +90,60 @@ def flow_guide(mean: Picture) -> NDArray[np.uint8]:
 class _Witness:
     """What a neighbour says of this frame."""
 
-    mean: Picture
-    precision: Picture
+    mean: Tensor
+    precision: Tensor
 
 
-def _witness(other: Belief, here: Belief, *, drift: float = 0.0) -> _Witness:
+def _witness(other: Belief, here: Belief, *, drifts: bool = False) -> _Witness:
     """What `other` says of `here`.
 
     Args:
-        drift: `DRIFT` for what has been looked up before.
+        drifts: whether it has been looked up before; see `DRIFT`.
     """
-    where = positions(dense_flow(here.guide, other.guide), here.variance.shape)
-    mean, variance = (
-        cv2.remap(values, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-        for values in (other.mean, other.variance)
-    )
-    doubt = FORGETTING * variance + _misfit(here, mean, variance)
-    if drift:
-        doubt += drift * float(here.variance.min()) * _softening(where)
+    flow = _flow(here, other)
+    seen = warp(torch.cat([other.mean, other.variance])[None], flow[None])[0]
+    mean, variance = seen[:3], seen[3:]
+    doubt = _misfit(here, mean, variance).add_(variance, alpha=FORGETTING)
+    if drifts:
+        doubt += DRIFT * here.variance.amin() * _softening(flow)
     return _Witness(mean, 1 / doubt)
 
 
-def _softening(where: Picture) -> Picture:
-    """How far between pixels it is looked, [H, W]: 0 at a pixel, 1 in the middle of four."""
-    beyond = where - np.floor(where)
-    softening: Picture = 2 * (beyond * (1 - beyond)).sum(-1)
-    return softening
+def _flow(here: Belief, other: Belief) -> Tensor:
+    """Where the pixels of `here` are in `other`, [H, W, 2] (dx, dy) in pixels."""
+    half = torch.from_numpy(dense_flow(here.guide, other.guide)).to(here.mean.device)
+    flow = F.interpolate(
+        half.permute(2, 0, 1)[None], scale_factor=2, mode="bilinear", align_corners=False
+    )
+    return flow[0].mul_(2).movedim(0, -1)
 
 
-def _average(here: Belief, witnesses: list[_Witness], *, floor: float) -> Belief:
+def _softening(flow: Tensor) -> Tensor:
+    """How far between pixels it is looked, [1, H, W]: 0 at a pixel, 1 in the middle of four."""
+    across, down = (beyond * (1 - beyond) for beyond in (flow - flow.floor()).unbind(-1))
+    return across.add_(down).mul_(2)[None]
+
+
+def _average(here: Belief, witnesses: list[_Witness], *, floor: Tensor) -> Belief:
     """`here` and its witnesses, weighted by precision."""
     precision = 1 / here.variance
-    mean = here.mean * precision[..., None]
+    mean = here.mean * precision
     for witness in witnesses:
-        mean += witness.mean * witness.precision[..., None]
+        mean.addcmul_(witness.mean, witness.precision)
         precision += witness.precision
     variance = 1 / precision
-    mean *= variance[..., None]
-    return Belief(mean, np.maximum(variance, floor * here.variance))
+    return Belief(mean.mul_(variance), torch.maximum(variance, floor * here.variance))
 
 
 def fused_block(
-    frames: list[Belief], past: Belief | None, *, floor: float
+    frames: list[Belief], past: Belief | None, *, floor: Tensor
 ) -> tuple[list[Belief], Belief]:
     """Each frame of a block averaged with past and future, and the past of the next block.
 
     The past is what all frames before have come to; the future ends with the block.
 
     Args:
-        floor: part of the variance of a frame that stays in any case, 0 to 1.
+        floor: part of the variance of a frame that stays in any case, 0 to 1; a scalar.
     """
     ahead: list[list[_Witness]] = [[]]
     future = frames[-1]
@@ -143,38 +152,49 @@ def fused_block(
         future = _average(frame, ahead[0], floor=floor)
     out = []
     for frame, witnesses in zip(frames, ahead, strict=True):
-        before = [] if past is None else [_witness(past, frame, drift=DRIFT)]
-        out.append(_average(frame, before + witnesses, floor=floor))
+        before = [] if past is None else [_witness(past, frame, drifts=True)]
         past = _average(frame, before, floor=floor)
+        out.append(_average(frame, before + witnesses, floor=floor) if witnesses else past)
     assert past is not None
     return out, past
 
 
-def positions(flow: Picture, shape: tuple[int, ...]) -> Picture:
-    """Where to look, [H, W, 2], by a flow at half size."""
-    height, width = shape
-    where: Picture = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
-    where *= 2
-    where[..., 0] += np.arange(width, dtype=np.float32)
-    where[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    return where
-
-
-def _misfit(here: Belief, seen: Picture, variance: Picture) -> Picture:
-    """Variance [H, W] of what two frames differ by beyond what their own errors explain.
+def _misfit(here: Belief, seen: Tensor, variance: Tensor) -> Tensor:
+    """Variance [1, H, W] of what two frames differ by beyond what their own errors explain.
 
     A mean over `WINDOW` x `WINDOW` pixels, in which pixels known precisely count most.
     """
-    expected = here.variance + variance
-    squared = np.square(here.mean - seen).mean(-1)
-    precision = 1 / expected
-    excess = cv2.boxFilter(squared * precision, -1, (WINDOW, WINDOW)) - 1
-    return np.maximum(excess, 0) / cv2.boxFilter(precision, -1, (WINDOW, WINDOW))
+    precision = 1 / (here.variance + variance)
+    squared = (here.mean - seen).square_().mean(0, keepdim=True)
+    excess = mean_around((squared * precision)[None], WINDOW, edges="reflect")[0] - 1
+    return excess.clamp_min_(0) / mean_around(precision[None], WINDOW, edges="reflect")[0]
 
 
-def mean_around(x: Tensor, side: int) -> Tensor:
-    """Each pixel of x [n, C, h, w] at the mean of the odd `side` x `side` pixels around it."""
-    return F.avg_pool2d(F.pad(x, (side // 2,) * 4, mode="replicate"), side, stride=1)
+def mean_around(x: Tensor, side: int, *, edges: str = "replicate") -> Tensor:
+    """Each pixel of x [n, C, h, w] at the mean of the odd `side` x `side` pixels around it.
+
+    Args:
+        edges: what is beyond them, as `torch.nn.functional.pad` calls it.
+    """
+    x = F.pad(x, (side // 2,) * 4, mode=edges)
+    return _sums(_sums(x, side, -1), side, -2) / side**2
+
+
+def _sums(x: Tensor, count: int, dim: int) -> Tensor:
+    """Sums of an odd `count` of neighbours along `dim`, where there are so many.
+
+    Of 2, 4, 8 ... neighbours each sum is that of two before, and such sums come together to any count.
+    """
+    length, width, covered = x.shape[dim] + 1 - count, 1, 1
+    total = x.narrow(dim, 0, length)
+    while covered < count:
+        pairs = x.shape[dim] - width
+        x = x.narrow(dim, 0, pairs) + x.narrow(dim, width, pairs)
+        width *= 2
+        if count & width:
+            total = total + x.narrow(dim, covered, length)
+            covered += width
+    return total
 
 
 def local_mean(x: Tensor) -> Tensor:
@@ -184,18 +204,20 @@ def local_mean(x: Tensor) -> Tensor:
 
 def enlarged_mean(small: Tensor) -> Tensor:
     """Samples every 8 pixels, and what is between them: [n, C, 8h, 8w]."""
-    return F.interpolate(small, scale_factor=MEAN_STRIDE, mode="bilinear", align_corners=False)
+    return _stretched(_stretched(F.pad(small, (1, 1, 1, 1), mode="replicate"), -1), -2)
+
+
+def _stretched(x: Tensor, dim: int) -> Tensor:
+    """`MEAN_STRIDE` times as many samples along `dim`, linear between those of x; half a sample less at
+    each end."""
+    places = (torch.arange(MEAN_STRIDE, device=x.device) + 0.5) / MEAN_STRIDE
+    pairs = x.shape[dim] - 1
+    before, after = (x.narrow(dim, first, pairs).unsqueeze(dim) for first in (0, 1))
+    between = torch.lerp(before, after, places.to(x).view(-1, *(1,) * (-1 - dim)))
+    inner = (pairs - 1) * MEAN_STRIDE
+    return between.flatten(dim - 1, dim).narrow(dim, MEAN_STRIDE // 2, inner)
 
 
 def beliefs(x: Tensor, variance: Tensor) -> list[Belief]:
     """One for each frame of x [T, 3, H, W] with variance [T, 1, H, W]."""
-    means = x.permute(0, 2, 3, 1).float().cpu().contiguous().numpy()
-    variances = variance[:, 0].float().cpu().contiguous().numpy()
-    return [Belief(*parts) for parts in zip(means, variances, strict=True)]
-
-
-def pictures(found: list[Belief]) -> tuple[Tensor, Tensor]:
-    """Means [T, 3, H, W] and variances [T, 1, H, W]."""
-    means = torch.from_numpy(np.stack([belief.mean for belief in found]))
-    variances = torch.from_numpy(np.stack([belief.variance for belief in found]))
-    return means.permute(0, 3, 1, 2), variances[:, None]
+    return [Belief(*parts) for parts in zip(x.float(), variance.float(), strict=True)]

@@ -45,6 +45,49 @@ class Residual(nn.Module):
         return self.conv2(modulated_conv(self.conv1, inner, code).relu_()).add_(x)
 
 
+class Halving(nn.Conv2d):
+    """A 2x2 convolution of [n, C, h, w], both even, to half the size, in the order of memory of x."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, _ordered_as(x, self.weight), self.bias, stride=2)
+
+
+class Doubling(nn.ConvTranspose2d):
+    """Its transpose, to double the size; what was there before is added."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 2, stride=2)
+
+    def forward(self, x: Tensor, before: Tensor) -> Tensor:  # type: ignore[override]
+        """`before` [n, channels_out, 2h, 2w] and what comes of x [n, channels_in, h, w], which may be
+        added to it in place.
+        """
+        if not suits_winograd(x) or not before.is_contiguous():
+            return F.conv_transpose2d(x, self.weight, self.bias, stride=2).add_(before)
+        assert self.bias is not None
+        _, channels, height, width = before.shape
+        weight = self.weight.permute(1, 2, 3, 0).flatten(0, 2)
+        made = torch.addmm(self.bias.repeat_interleave(4)[:, None], weight, x[0].flatten(1))
+        made = made.view(channels, 2, 2, height // 2, width // 2).permute(0, 3, 1, 4, 2)
+        before.view(channels, height // 2, 2, width // 2, 2).add_(made)
+        return before
+
+
+class Conv1x1(nn.Conv2d):
+    """A mix of the channels of [n, C, h, w] at each pixel."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        mixed = self.weight.flatten(1) @ x.flatten(2)
+        return mixed.unflatten(2, x.shape[2:]) + self.bias[:, None, None]
+
+
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution of [n, C, h, w] that keeps h and w, as fast as this processor does it."""
 
@@ -63,7 +106,7 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     if len(weight) >= FEWEST_CHANNELS and suits_winograd(x):
         return torch._nnpack_spatial_convolution(x, weight.contiguous(), bias, padding=1)
-    return F.conv2d(x, weight, bias, padding=1)
+    return F.conv2d(x, _ordered_as(x, weight), bias, padding=1)
 
 
 FEWEST_CHANNELS = 32
@@ -73,13 +116,17 @@ FEWEST_CHANNELS = 32
 FEWEST_PIXELS = 1024
 
 
-def suits_winograd(x: Tensor) -> bool:
-    """Whether 3x3 convolutions of x [n, C, h, w] are to be done by Winograd's algorithm."""
+def suits_winograd(x: Tensor, channels: int | None = None) -> bool:
+    """Whether 3x3 convolutions of x [n, C, h, w] are to be done by Winograd's algorithm.
+
+    Args:
+        channels: what is asked of features with so many of them instead, C by default.
+    """
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and len(x) == 1
-        and x.shape[1] >= FEWEST_CHANNELS
+        and (channels or x.shape[1]) >= FEWEST_CHANNELS
         and x.shape[2] * x.shape[3] >= FEWEST_PIXELS
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
@@ -97,10 +144,21 @@ def _has_winograd() -> bool:
     )
 
 
-def laid_out(x: Tensor) -> Tensor:
-    """x [n, C, h, w] in the order of memory in which its convolutions are fastest."""
-    order = torch.contiguous_format if suits_winograd(x) else torch.channels_last
+def laid_out(x: Tensor, channels: int | None = None) -> Tensor:
+    """x [n, C, h, w] in the order of memory in which its convolutions are fastest.
+
+    Args:
+        channels: of the features that x is made into; what is made keeps the order. C by default.
+    """
+    is_planar = suits_winograd(x, channels)
+    order = torch.contiguous_format if is_planar else torch.channels_last
     return x.contiguous(memory_format=order)
+
+
+def _ordered_as(x: Tensor, weight: Tensor) -> Tensor:
+    """`weight` in the order of memory of x: where the two differ, x would be copied."""
+    order = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    return weight.contiguous(memory_format=order)
 
 
 def normed(x: Tensor) -> Tensor:
@@ -123,10 +181,12 @@ def modulated_conv(conv: nn.Conv2d, x: Tensor, code: Tensor) -> Tensor:
         return modulated(conv(x), code)
     assert conv.bias is not None
     scale, shift = (1 + code[0, : len(conv.bias)]), code[0, len(conv.bias) :]
-    weight = (conv.weight * scale[:, None, None, None]).contiguous(
-        memory_format=torch.channels_last
-    )
-    return conv3x3(x, weight, conv.bias * scale + shift)
+    return conv3x3(x, conv.weight * scale[:, None, None, None], conv.bias * scale + shift)
+
+
+def squashed(x: Tensor) -> Tensor:
+    """2 tanh(x / 4), which is a sigmoid; those are computed in half the time."""
+    return (4 * torch.sigmoid(x / 2)).sub_(2)
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:

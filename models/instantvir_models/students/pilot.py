@@ -83,16 +83,18 @@ def _filtered(pilot: Tensor, frames: Tensor, noise: float | Tensor) -> Tensor:
     """`frames` [n, 3, H, W] less what is not in the pilot, both of one block."""
     with torch.autocast(pilot.device.type, enabled=False):
         colours, over_time = pilot.new_tensor(COLOURS), _cosines(len(pilot)).to(pilot)
-        seen, given = (_cells(torch.einsum("oc,nchw->nohw", colours, v)) for v in (pilot, frames))
+        seen = _cells(_mixed(colours, pilot))
+        given = None if frames is pilot else _cells(_mixed(colours, frames))
         total, weights = torch.zeros_like(seen), torch.zeros_like(seen[:1, :1, :1])
         for first in range(0, seen.shape[-2] - 1, ROWS_AT_ONCE):
             rows = slice(first, first + ROWS_AT_ONCE + 1)
-            strips = seen[..., rows, :], None if frames is pilot else given[..., rows, :]
-            strip, weight = _filtered_strip(*strips, over_time, noise)
+            strip, weight = _filtered_strip(
+                seen[..., rows, :], None if given is None else given[..., rows, :], over_time, noise
+            )
             total[..., rows, :] += strip
             weights[..., rows, :] += weight
         found = _pixels(total / weights, pilot.shape[-2:])
-        return torch.einsum("oc,nohw->nchw", colours, found)
+        return _mixed(colours.mT, found)
 
 
 def along(noise_std: float, values: tuple[float, ...]) -> float:
@@ -122,17 +124,26 @@ def _filtered_strip(
     return back.unflatten(0, pilot.shape[:2]), F.conv_transpose2d(weight[None, None], ones)[None]
 
 
+def _mixed(matrix: Tensor, frames: Tensor) -> Tensor:
+    """The colours [n, 3, H, W] mixed by a matrix [3, 3]."""
+    return (matrix @ frames.flatten(2)).view_as(frames)
+
+
 def _cells(frames: Tensor) -> Tensor:
     """[n, 3, 16, rows, columns], the pixels of each cell as channels; a border of a cell around."""
     height, width = frames.shape[-2:]
     right, bottom = CELL + -width % CELL, CELL + -height % CELL
     around = F.pad(frames, (CELL, right, CELL, bottom), mode="replicate")
-    return F.pixel_unshuffle(around.flatten(0, 1)[:, None], CELL).unflatten(0, frames.shape[:2])
+    by_cell = around.unflatten(-1, (-1, CELL)).unflatten(
+        -3, (-1, CELL)
+    )  # n, 3, rows, 4, columns, 4
+    return by_cell.permute(0, 1, 3, 5, 2, 4).flatten(2, 3)
 
 
 def _pixels(cells: Tensor, size: torch.Size) -> Tensor:
     """What `_cells` took apart, [n, 3, *size]."""
-    frames = F.pixel_shuffle(cells.flatten(0, 1), CELL)[:, 0].unflatten(0, cells.shape[:2])
+    by_cell = cells.unflatten(2, (CELL, CELL)).permute(0, 1, 4, 2, 5, 3)
+    frames = by_cell.flatten(4).flatten(2, 3)
     return frames[..., CELL : CELL + size[0], CELL : CELL + size[1]]
 
 
