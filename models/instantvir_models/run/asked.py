@@ -21,7 +21,7 @@ ATTRIBUTE = "user.instantvir.asked"
 
 def asked_for(plan: RestorePlan, model: str) -> Fingerprint:
     """All that was said of how outputs are to be made, by what people call it; of what was left to the
-    program, nothing.
+    program, nothing, and of files their names alone, for the note may travel.
 
     Args:
         model: the name of the model or the solver.
@@ -33,10 +33,10 @@ def asked_for(plan: RestorePlan, model: str) -> Fingerprint:
         "the blur": wanted.blur_sigma,
         "the noise": wanted.noise_levels,
         "the scale": wanted.scale,
-        "the mask": wanted.mask and wanted.mask.absolute(),
+        "the mask": wanted.mask and wanted.mask.name,
         "dust": "to be found" if wanted.dust else None,
         "the detail that is kept": wanted.keep_detail,
-        "the model": Path(model).absolute() if Path(model).exists() else model,
+        "the model": Path(model).name if Path(model).exists() else model,
         "the start": plan.start_seconds,
         "the duration": plan.duration_seconds,
         "the fields": None if plan.fields == FieldChoice() else plan.fields,

@@ -31,6 +31,9 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 """What is a video in a folder; a file that is named may be called as it likes."""
 
+MOST_NAMED = 5
+"""Of what is left out, in one line."""
+
 _MADE_HERE = re.compile(r"(.+?)(?:\.restored|\.compare)+(?:\.\d+)?")
 """The stem of what a restoration writes, and in it what its input is called: that name, or its stem."""
 
@@ -241,10 +244,15 @@ def _without_results(found: Sequence[_Input]) -> list[_Input]:
     results = [path for path in paths if _origin_of(path) in names]
     if results:
         logger.info(
-            "left out, for it was restored from another input: %s; give it alone to restore it again",
-            ", ".join(f"`{path}`" for path in results),
+            "left out, for it was made of another input: %s; give it alone to restore it again",
+            _listed(results),
         )
     return [one for one, path in zip(found, paths, strict=True) if path not in results]
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    named = ", ".join(f"`{path}`" for path in paths[:MOST_NAMED])
+    return named if len(paths) <= MOST_NAMED else f"{named} and {len(paths) - MOST_NAMED} more"
 
 
 def _origin_of(path: Path) -> tuple[Path, str] | None:
