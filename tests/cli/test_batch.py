@@ -118,7 +118,7 @@ def test_a_pattern_given_again_restores_no_restoration(tmp_path, monkeypatch, fo
     again = run("restore", "a.mp4", "a.restored.mp4", "b.mp4", *TASK, *folder, "--json")
     assert again.exit_code == 0, again.stderr
     assert [row["input"] for row in json.loads(again.stdout)] == ["a.mp4", "b.mp4"]
-    assert "made of another input: `a.restored.mp4`" in again.stderr
+    assert "made of other inputs: `a.restored.mp4`" in again.stderr
     alone = run("restore", "a.restored.mp4", *TASK, "--dry-run")
     assert "a.restored.restored.mp4" in alone.stderr
 

@@ -244,7 +244,7 @@ def _without_results(found: Sequence[_Input]) -> list[_Input]:
     results = [path for path in paths if _origin_of(path) in names]
     if results:
         logger.info(
-            "left out, for it was made of another input: %s; give it alone to restore it again",
+            "left out, made of other inputs: %s; give one alone to restore it again",
             _listed(results),
         )
     return [one for one, path in zip(found, paths, strict=True) if path not in results]
