@@ -26,9 +26,11 @@ import torch
 from instantvir_models.media.container_writer import ContainerWriter
 from instantvir_models.media.encoder import VideoEncoder
 from instantvir_models.media.segments import SegmentedWriter
-from instantvir_models.run import restoration
+from instantvir_models.run import going_on
 from instantvir_models.run.journal import Journal, frames_per_segment
-from instantvir_models.run.restoration import Progress, Restoration, restore
+from instantvir_models.run.restoration import Restoration
+from instantvir_models.run.restore import restore
+from instantvir_models.run.restore_report import Progress
 from instantvir_models.run.session import Session
 from tests.kills import KilledRuns
 from tests.media_clips import make_clip
@@ -58,7 +60,7 @@ def cost(folder: Path, size: str = "832x480", num_frames: str = "9") -> None:
         folder / "in.mp4", width=width, height=height, num_frames=int(num_frames), audio=True
     )
     usual = frames_per_segment(height, width)
-    restoration.frames_per_segment = lambda height, width: 3  # type: ignore[assignment]
+    going_on.frames_per_segment = lambda height, width: 3  # type: ignore[assignment]
     ends, frames = _Spent(), _Spent()
     with (
         ends.of(Session, "memory"),

@@ -19,7 +19,8 @@ from instantvir_models.farm.split import WARM_UP_FRAMES, SplitVideo, join, resto
 from instantvir_models.media import EncoderSettings, open_video
 from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import OpenedSolver, open_chosen
-from instantvir_models.run.restoration import RestorePlan, prepared
+from instantvir_models.run.plan import RestorePlan
+from instantvir_models.run.restoration import prepared
 from instantvir_models.tasks import TaskOptions, parse_tasks
 
 FRAMES_AFTER_A_SEAM = 12

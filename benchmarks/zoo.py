@@ -36,7 +36,7 @@ from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
 from instantvir_models.metrics.perceptual import Lpips, installed_lpips, load_lpips
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.spec import parse_degradation
-from instantvir_models.run.restoration import restore
+from instantvir_models.run.restore import restore
 from instantvir_models.suite.damage import smaller
 from instantvir_models.suite.kinds import KINDS, Kind
 

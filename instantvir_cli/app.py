@@ -105,6 +105,7 @@ def _main(
 
 @app.command(
     cls=Verb,
+    short_help="Restore videos into files",
     epilog="""\
 instantvir restore old.mp4
 instantvir restore old.mp4 --dry-run --picture found.png
@@ -177,6 +178,7 @@ def restore(
 
 @app.command(
     cls=Verb,
+    short_help="Restore a live source while it runs",
     epilog="""\
 instantvir stream /dev/video0 --task denoise --preview 8080
 instantvir stream rtsp://camera/ --reconnect --task deblur -o out.mkv -o rtmp://server/live/key
@@ -221,6 +223,7 @@ def stream(
 
 @app.command(
     cls=Verb,
+    short_help="Change a running stream",
     epilog="""\
 instantvir control live.sock strength 0.5
 instantvir control live.sock prompt "a street at night\"""",
@@ -246,6 +249,7 @@ def control(
 
 @app.command(
     cls=Verb,
+    short_help="Make test material of a clean video",
     epilog="instantvir degrade clean.mp4 -o y.mkv --operator blur:sigma=3+noise:std=5",
 )
 @takes_groups
@@ -278,6 +282,7 @@ def degrade(
 
 @app.command(
     cls=Verb,
+    short_help="Measure speed here, or compare systems",
     epilog="""\
 instantvir benchmark --size 832x480
 instantvir benchmark clip.mp4 --task sr --json
@@ -335,6 +340,7 @@ def benchmark(
 
 @app.command(
     cls=Verb,
+    short_help="Make a checkpoint of published weights",
     epilog="""\
 instantvir convert model.pt -o deblur/ --task deblur
 instantvir convert LeanVAE-dim16.ckpt -o deblur/
@@ -365,7 +371,11 @@ def convert(
     run_convert(source, output, about, overwrite=overwrite)
 
 
-@app.command(cls=Verb, epilog="instantvir info tiny\ninstantvir info deblur/ --json")
+@app.command(
+    cls=Verb,
+    short_help="Say what a checkpoint is, and check it",
+    epilog="instantvir info tiny\ninstantvir info deblur/ --json",
+)
 def info(
     model: Annotated[str, typer.Argument(help="Anything `--model` takes", metavar="MODEL")],
     json_summary: JsonOption = False,
@@ -379,7 +389,11 @@ def info(
     show_info(model, as_json=json_summary)
 
 
-@app.command(cls=Verb, epilog="instantvir export runs/mine -o mine/ --push me/mine")
+@app.command(
+    cls=Verb,
+    short_help="Make a trained student ready for the Hub",
+    epilog="instantvir export runs/mine -o mine/ --push me/mine",
+)
 def export(
     source: Annotated[
         Path,
@@ -400,7 +414,11 @@ def export(
     export_student(source, output, push=push, overwrite=overwrite)
 
 
-@app.command(cls=Verb, epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine")
+@app.command(
+    cls=Verb,
+    short_help="Train a student by a recipe",
+    epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine",
+)
 def distill(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the run; continued if it exists")

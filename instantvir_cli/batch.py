@@ -17,10 +17,12 @@ from instantvir_cli.shortage import shortage_behind
 from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import InstantVIRError, UsageError
-from instantvir_models.run import restoration as library
+from instantvir_models.run.asked import asked_for
 from instantvir_models.run.batch import BatchRow, Outcome, attempted
 from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import OpenedSolver
+from instantvir_models.run.plan import RestorePlan
+from instantvir_models.run.restore_report import OnProgress, RestoreReport
 
 FROM_BEST_TO_WORST = (
     ExitStatus.SUCCESS,
@@ -40,7 +42,7 @@ MOST_NAMED = 20
 """Inputs that failed, in the last line; `--json` has all."""
 
 
-def restore_batch(jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest) -> None:
+def restore_batch(jobs: Sequence[Job], plan: RestorePlan, request: RestoreRequest) -> None:
     """Restore each input, whatever becomes of the others; the exit status is the worst of all."""
     if request.is_dry_run and (request.jobs > 1 or request.farm.cluster is not None):
         raise UsageError("`--dry-run` takes no `--jobs` and no `--cluster`")
@@ -78,12 +80,15 @@ class Tally:
     worst: ExitStatus = ExitStatus.SUCCESS
     failed: list[str] = field(default_factory=list)
     """The inputs that did, in the order in which that was known."""
+    stale: int = 0
+    """Of the outputs that were there, those of other inputs or settings."""
     _unwritten: int = 0
 
     def add(self, row: BatchRow) -> None:
         """Count a row."""
         status = status_of(row)
         self.outcomes[row.outcome] += 1
+        self.stale += row.is_stale
         self.worst = max(self.worst, status, key=FROM_BEST_TO_WORST.index)
         if row.outcome is Outcome.FAILED:
             self.failed.append(row.input)
@@ -100,9 +105,10 @@ class Tally:
     @property
     def summary(self) -> str:
         """How many inputs came to what, in words."""
+        stale = f" ({self.stale} of other inputs or settings)" if self.stale else ""
         words = {
             Outcome.RESTORED: "restored",
-            Outcome.SKIPPED: "skipped, there already",
+            Outcome.SKIPPED: f"skipped, there already{stale}",
             Outcome.FAILED: "failed",
         }
         counts = [f"{self.outcomes[each]} {words[each]}" for each in words if self.outcomes[each]]
@@ -128,7 +134,7 @@ def status_of(row: BatchRow) -> ExitStatus:
 
 
 def _rows(
-    jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, shown: Shown
+    jobs: Sequence[Job], plan: RestorePlan, request: RestoreRequest, shown: Shown
 ) -> Generator[BatchRow, None, None]:
     if request.farm.cluster is not None:
         from instantvir_cli.farm import rows_of_cluster
@@ -142,7 +148,7 @@ def _rows(
 
 
 def _rows_in_turn(
-    jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, shown: Shown
+    jobs: Sequence[Job], plan: RestorePlan, request: RestoreRequest, shown: Shown
 ) -> Generator[BatchRow, None, None]:
     use_threads(request.model.threads)
     solver = request.model.open()
@@ -154,14 +160,14 @@ def _rows_in_turn(
 
 def attempt(
     job: Job,
-    plan: library.RestorePlan,
+    plan: RestorePlan,
     solver: OpenedSolver,
     request: RestoreRequest,
-    on_progress: library.OnProgress,
+    on_progress: OnProgress,
 ) -> BatchRow:
     """What came of one input."""
 
-    def restore(job: Job) -> library.RestoreReport:
+    def restore(job: Job) -> RestoreReport:
         try:
             return restore_one(job, plan, solver, request, on_progress)
         except (MemoryError, ImportError, OSError, RuntimeError) as error:
@@ -174,6 +180,7 @@ def attempt(
         job,
         restore,
         with_comparison=plan.comparison_style is not None,
+        asked=asked_for(plan, solver.name),
     )
 
 
@@ -183,7 +190,7 @@ def _say(row: BatchRow) -> None:
         named = sentence if f"`{row.input}`" in sentence else f"`{row.input}`: {sentence}"
         console.fail(named, row.error.hint if row.error else None)
     elif row.sentence is not None:
-        console.say(row.sentence)
+        (console.warn if row.is_stale else console.say)(row.sentence)
 
 
 class _Table:

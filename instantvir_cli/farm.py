@@ -16,15 +16,16 @@ from instantvir_models.farm.batch import rows_on_cluster
 from instantvir_models.farm.split import SplitVideo, join, restore_piece, split
 from instantvir_models.farm.worker import RestoreOne, Setting
 from instantvir_models.farm.worker import restore_one as restore_on_worker
-from instantvir_models.run import restoration as library
 from instantvir_models.run.batch import BatchRow, Outcome, attempted
 from instantvir_models.run.jobs import Job, refuse_to_overwrite
 from instantvir_models.run.opening import OpenedSolver
+from instantvir_models.run.plan import RestorePlan
+from instantvir_models.run.restore_report import OnProgress, Progress
 
 
 def rows_of_cluster(
     jobs: Sequence[Job],
-    plan: library.RestorePlan,
+    plan: RestorePlan,
     request: RestoreRequest,
     shown: Shown,
     *,
@@ -56,7 +57,7 @@ def rows_of_cluster(
 
 
 def restore_split(
-    jobs: Sequence[Job], plan: library.RestorePlan, request: RestoreRequest, *, minutes: float
+    jobs: Sequence[Job], plan: RestorePlan, request: RestoreRequest, *, minutes: float
 ) -> None:
     """Restore one long video in pieces, and join them.
 
@@ -94,7 +95,7 @@ def restore_split(
 
 def _rows_of_pieces(
     video: SplitVideo,
-    plan: library.RestorePlan,
+    plan: RestorePlan,
     solver: OpenedSolver,
     request: RestoreRequest,
     shown: Shown,
@@ -108,12 +109,12 @@ def _rows_of_pieces(
 
 
 def _restore_piece(
-    plan: library.RestorePlan, solver: OpenedSolver, on_progress: library.OnProgress, piece: Job
+    plan: RestorePlan, solver: OpenedSolver, on_progress: OnProgress, piece: Job
 ) -> Any:
     return restore_piece(piece, plan, solver, on_progress)
 
 
-def setting_of(plan: library.RestorePlan, request: RestoreRequest) -> Setting:
+def setting_of(plan: RestorePlan, request: RestoreRequest) -> Setting:
     """What every worker is told."""
     model = request.model
     return Setting(
@@ -127,9 +128,9 @@ class _Lines:
 
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
-        self._open: dict[tuple[str, str], tuple[ExitStack, library.OnProgress]] = {}
+        self._open: dict[tuple[str, str], tuple[ExitStack, OnProgress]] = {}
 
-    def show(self, at_work: dict[str, tuple[str, library.Progress | None]]) -> None:
+    def show(self, at_work: dict[str, tuple[str, Progress | None]]) -> None:
         """What each worker is at."""
         now = {(worker, source): progress for worker, (source, progress) in at_work.items()}
         for gone in self._open.keys() - now.keys():

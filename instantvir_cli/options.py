@@ -78,9 +78,9 @@ class DegradationOptions:
     noise: Annotated[
         float | None, typer.Option(help="Noise in levels of 255; estimated if not given")
     ] = None
-    scale: Annotated[
-        int | None, typer.Option(help="Enlargement for `sr`: 2, 3 or 4 (default 4)")
-    ] = None
+    scale: Annotated[int | None, typer.Option(help="Enlargement for `sr`, 2 to 8 (default 4)")] = (
+        None
+    )
     mask: Annotated[
         Path | None,
         typer.Option(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from instantvir_cli import console
-from instantvir_models.run import restoration as library
+from instantvir_models.run import restore_report as library
 
 LONG_SECONDS = 600
 """What takes longer is announced."""

@@ -24,11 +24,13 @@ from instantvir_cli.standard_streams import put
 from instantvir_cli.threads import use_threads
 from instantvir_models.errors import UsageError
 from instantvir_models.farm.shards import parse_shard
-from instantvir_models.outputs.rule import refuse
-from instantvir_models.run import restoration as library
+from instantvir_models.outputs.rule import check_writable, refuse
 from instantvir_models.run.comparison import check_style
 from instantvir_models.run.jobs import Job, is_batch
 from instantvir_models.run.opening import OpenedSolver
+from instantvir_models.run.plan import RestorePlan, planned_jobs
+from instantvir_models.run.restoration import Restoration, prepared
+from instantvir_models.run.restore_report import OnProgress, RestoreReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +66,10 @@ class RestoreRequest:
         is_one = self.output.endswith("/") or Path(self.output).is_dir()
         return Path(self.output) if is_one or is_batch(self.inputs, ()) else None
 
-    def plan(self) -> library.RestorePlan:
+    def plan(self) -> RestorePlan:
         """The same as the library takes it; UsageError where it makes no sense."""
         check_style(self.comparison.compare_style)
-        return library.RestorePlan(
+        return RestorePlan(
             wanted=self.degradation.read(),
             limits=self.model.limits(),
             start_seconds=self.part.start,
@@ -88,7 +90,7 @@ class RestoreRequest:
 def restore_all(request: RestoreRequest) -> None:
     """Restore every input; the exit status says whether all went well."""
     plan = request.plan()
-    jobs = library.planned_jobs(
+    jobs = planned_jobs(
         request.inputs,
         request.output,
         plan,
@@ -101,7 +103,10 @@ def restore_all(request: RestoreRequest) -> None:
     if request.picture is not None and len(jobs) > 1:
         raise UsageError("`--picture` shows one video", hint="give one input")
     if request.picture is not None:
+        if not plan.wanted.tells_nothing:
+            raise _picture_of_nothing()
         refuse(request.picture, reads=request.inputs, may_replace=request.may_overwrite)
+        check_writable(request.picture)
     if request.farm.split is not None:
         from instantvir_cli.farm import restore_split
 
@@ -133,13 +138,13 @@ def restore_all(request: RestoreRequest) -> None:
 
 def restore_one(
     job: Job,
-    plan: library.RestorePlan,
+    plan: RestorePlan,
     solver: OpenedSolver,
     request: RestoreRequest,
-    on_progress: library.OnProgress,
-) -> library.RestoreReport:
+    on_progress: OnProgress,
+) -> RestoreReport:
     """What came of one input, said to a person on the way."""
-    with library.prepared(job, plan, solver) as restoration:
+    with prepared(job, plan, solver) as restoration:
         _describe(restoration)
         if request.picture is not None:
             _draw(restoration, request.picture, overwrite=request.may_overwrite)
@@ -151,18 +156,22 @@ def restore_one(
         return report
 
 
-def _draw(restoration: library.Restoration, path: Path, *, overwrite: bool) -> None:
+def _picture_of_nothing() -> UsageError:
+    return UsageError(
+        "`--picture` shows what is found where nothing is told", hint="leave `--task` out"
+    )
+
+
+def _draw(restoration: Restoration, path: Path, *, overwrite: bool) -> None:
     """A picture of what was found."""
     diagnosis = restoration.resolved.diagnosis
     if diagnosis is None:
-        raise UsageError(
-            "`--picture` shows what is found where nothing is told", hint="leave `--task` out"
-        )
+        raise _picture_of_nothing()
     diagnosis.save_picture(path, overwrite=overwrite)
     console.say(f"picture of what was found: {path}")
 
 
-def _describe(restoration: library.Restoration) -> None:
+def _describe(restoration: Restoration) -> None:
     resolved, info = restoration.resolved, restoration.reader.info
     console.tell(restoration.notices)
     describe_resolution(resolved)
@@ -182,7 +191,7 @@ def _describe(restoration: library.Restoration) -> None:
     )
 
 
-def _say(report: library.RestoreReport) -> None:
+def _say(report: RestoreReport) -> None:
     if report.frames is None:  # copied
         return
     busy = ", ".join(

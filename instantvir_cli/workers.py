@@ -17,9 +17,9 @@ from instantvir_cli.signals import ended_by_signals
 from instantvir_cli.threads import use_threads
 from instantvir_models.cpu import cores
 from instantvir_models.errors import InstantVIRError
-from instantvir_models.run import restoration as library
 from instantvir_models.run.batch import BatchRow, Outcome
 from instantvir_models.run.jobs import Job
+from instantvir_models.run.restore_report import OnProgress, Progress
 
 TICK_SECONDS = 0.5
 """Between what a worker tells of its progress."""
@@ -64,7 +64,7 @@ class _Worker:
     job: Job | None = None
     """What it is at."""
     _line: ExitStack = field(default_factory=ExitStack)
-    _advance: library.OnProgress | None = None
+    _advance: OnProgress | None = None
 
     def __post_init__(self) -> None:
         self._begin()
@@ -105,7 +105,7 @@ class _Worker:
         if isinstance(said, _Line):
             console.show(said.text)
             return None
-        if isinstance(said, library.Progress):
+        if isinstance(said, Progress):
             assert self._advance is not None
             self._advance(said)
             return None
@@ -188,7 +188,7 @@ class _Telling:
     def __init__(self, voice: _Voice) -> None:
         self._voice, self._next_seconds = voice, 0.0
 
-    def __call__(self, progress: library.Progress) -> None:
+    def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if now >= self._next_seconds:
             self._next_seconds = now + TICK_SECONDS

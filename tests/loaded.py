@@ -4,8 +4,9 @@ import cv2
 import torch
 
 from instantvir_cli.app import app as app
-from instantvir_models.run import journal, restoration
+from instantvir_models.run import journal
 from instantvir_models.run.opening import open_chosen
+from instantvir_models.run.restore import restore as restore
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
@@ -15,6 +16,3 @@ open_chosen()
 def segments_of(frames: int) -> None:
     """Let pieces of outputs have so many frames, in this process."""
     journal.LONGEST_SEGMENT = journal.SHORTEST_SEGMENT = frames
-
-
-restore = restoration.restore

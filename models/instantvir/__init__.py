@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from instantvir_models.operators.spec import parse_degradation as parse_degradation
     from instantvir_models.run.degrade import DegradeReport as DegradeReport
     from instantvir_models.run.degrade import degrade as degrade
-    from instantvir_models.run.restoration import Progress as Progress
-    from instantvir_models.run.restoration import RestoreReport as RestoreReport
-    from instantvir_models.run.restoration import restore as restore
+    from instantvir_models.run.restore import restore as restore
+    from instantvir_models.run.restore_report import Progress as Progress
+    from instantvir_models.run.restore_report import RestoreReport as RestoreReport
     from instantvir_models.run.session import Session as Session
     from instantvir_models.solvers.amortised import Amortised as Amortised
     from instantvir_models.solvers.base import Restored as Restored
@@ -80,7 +80,8 @@ _NAMES_IN = {
     "operators.measurement": ("Degradation", "Measurement"),
     "operators.spec": ("parse_degradation",),
     "run.degrade": ("DegradeReport", "degrade"),
-    "run.restoration": ("Progress", "RestoreReport", "restore"),
+    "run.restore": ("restore",),
+    "run.restore_report": ("Progress", "RestoreReport"),
     "run.session": ("Session",),
     "solvers.amortised": ("Amortised",),
     "solvers.base": ("Restored", "Solver", "Window"),

@@ -107,6 +107,11 @@ class TaskOptions:
         """Whether the user says at most which tasks there are."""
         return self == TaskOptions(tasks=self.tasks, keep_detail=self.keep_detail)
 
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether the user does not even say which tasks there are."""
+        return self.knows_nothing and not self.tasks
+
 
 def parse_tasks(names: Sequence[str]) -> tuple[Task, ...]:
     """The tasks called `names`.

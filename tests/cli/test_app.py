@@ -26,6 +26,12 @@ def test_every_verb_has_help(verb):
     assert "Usage" in result.stdout
 
 
+def test_no_verb_is_cut_short_in_the_list_of_them():
+    listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
+    assert "restore    Restore videos into files" in listed
+    assert "..." not in listed.partition("Commands:")[2]
+
+
 def test_the_version_is_that_of_the_package():
     assert run("--version").stdout.strip() == f"instantvir {__version__}"
 

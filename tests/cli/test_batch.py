@@ -107,6 +107,45 @@ def test_what_was_made_is_no_input(tmp_path):
     assert [row["outcome"] for row in json.loads(again.stdout)] == ["skipped"]
 
 
+@pytest.mark.parametrize("folder", [[], ["-o", "out/"]])
+def test_a_pattern_given_again_restores_no_restoration(tmp_path, monkeypatch, folder):
+    """`restore *.mp4` found its own outputs: beside the inputs that was an error, with `-o` they were
+    restored once more."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b.mp4"):
+        make_clip(tmp_path / name, width=48, height=32, num_frames=2)
+    assert run("restore", "a.mp4", *TASK).exit_code == 0
+    again = run("restore", "a.mp4", "a.restored.mp4", "b.mp4", *TASK, *folder, "--json")
+    assert again.exit_code == 0, again.stderr
+    assert [row["input"] for row in json.loads(again.stdout)] == ["a.mp4", "b.mp4"]
+    assert "made of other inputs: `a.restored.mp4`" in again.stderr
+    alone = run("restore", "a.restored.mp4", *TASK, "--dry-run")
+    assert "a.restored.restored.mp4" in alone.stderr
+
+
+def test_what_was_made_with_other_settings_is_told_and_stays(tapes, tmp_path):
+    out = ["-o", f"{tmp_path}/out/"]
+    (tapes / "a.avi").unlink()
+    assert run("restore", tapes, *TASK, *out).exit_code == 0
+    made = (tmp_path / "out" / "b.restored.mp4").read_bytes()
+    same = run("restore", tapes, *TASK, *out)
+    assert "warning" not in same.stderr
+    other = run("restore", tapes, "--task", "denoise", "--noise", "12", *out)
+    assert other.exit_code == 0
+    if noted(tmp_path / "out" / "b.restored.mp4"):
+        assert "warning:" in other.stderr
+        assert "it was made otherwise (" in other.stderr
+        assert "the noise was" in other.stderr
+        assert "`--overwrite` makes it anew" in other.stderr
+        assert "skipped, there already (1 of other inputs or settings)" in other.stderr
+    assert (tmp_path / "out" / "b.restored.mp4").read_bytes() == made
+
+
+def noted(path):
+    """Whether the file system of the tests has a place for notes."""
+    return hasattr(os, "listxattr") and "user.instantvir.asked" in os.listxattr(path)
+
+
 def test_jobs_side_by_side_make_the_same_files(tapes, tmp_path):
     one = run("restore", tapes, "--recursive", *TASK, "-o", f"{tmp_path}/one/", "--threads", "1")
     two = run("restore", tapes, "--recursive", *TASK, "-o", f"{tmp_path}/two/", "--json",

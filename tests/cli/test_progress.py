@@ -4,7 +4,7 @@ import pytest
 
 from instantvir_cli import console
 from instantvir_cli.progress import announce, in_words, note_of, shown_progress
-from instantvir_models.run.restoration import Progress
+from instantvir_models.run.restore_report import Progress
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Laws of the fused student: colour, causality, streaming == whole sequence, any size."""
+"""What holds of the fused student alone: colour, fusion over time, what it does to a measurement."""
 
 import numpy as np
 import pytest
@@ -21,31 +21,13 @@ from instantvir_models.students.base import Conditioning
 from instantvir_models.students.clipping import clipped_mean, unclipped_mean
 from instantvir_models.students.fused import TRAITS, FusedConfig, FusedStudent
 from instantvir_models.students.fusion import local_mean, mean_around
-from instantvir_models.students.tiled import TiledStudent
+from tests.models.test_embedded_students import moving_clip
+from tests.models.test_embedded_students import random_fused as random_student
 from tests.models.test_session import moving_frames
 
 
 def condition(measurement):
     return base.condition(measurement, TRAITS)
-
-
-def random_student() -> FusedStudent:
-    """A small student whose every layer does something."""
-    torch.manual_seed(0)
-    student = FusedStudent(FusedConfig(fine_channels=16, coarse_channels=16, bottom_channels=32))
-    for layer in (student.head, student.film.out, student.head_error.out):
-        torch.nn.init.normal_(layer.weight, std=0.1)
-    return student.eval()
-
-
-def moving_clip(frames, height, width, speed=1):
-    """[1, T, 3, H, W]: a pattern that moves `speed` pixels a frame."""
-    generator = torch.Generator().manual_seed(1)
-    travel = speed * frames
-    coarse = torch.rand(1, 3, height // 4 + 2, (width + travel) // 4 + 2, generator=generator)
-    size = (height, width + travel)
-    wide = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear") * 1.2 - 0.6
-    return torch.stack([wide[..., speed * t : speed * t + width] for t in range(frames)], 1)
 
 
 def measured(x, operator=None, noise_std=0.1):
@@ -124,19 +106,6 @@ def test_flat_frames_of_any_colour_stay_what_they_are():
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 8, 9])
-def test_streaming_equals_the_whole_sequence(num_frames):
-    student = random_student()
-    whole = conditioned(moving_clip(num_frames, 40, 72))
-    expected = student.restore_sequence(whole).x_hat
-    state, parts = student.new_state(), []
-    for first in range(0, num_frames, 3):
-        block = whole.during(slice(first, min(first + 3, num_frames)))
-        parts.append(student.restore_block(block, state).x_hat)
-    torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=1e-4, atol=1e-4)
-
-
-@torch.inference_mode()
 def test_a_new_state_begins_anew():
     student = random_student()
     block = conditioned(moving_clip(3, 40, 72))
@@ -150,17 +119,6 @@ def test_a_new_state_begins_anew():
 
 
 @torch.inference_mode()
-def test_a_later_block_changes_nothing_before_it():
-    student = random_student()
-    x = moving_clip(9, 40, 72)
-    before = student.restore_sequence(conditioned(x)).x_hat
-    x[:, 6:] = -0.9
-    after = student.restore_sequence(conditioned(x)).x_hat
-    torch.testing.assert_close(after[:, :6], before[:, :6], rtol=0, atol=0)
-    assert not torch.allclose(after[:, 6:], before[:, 6:])
-
-
-@torch.inference_mode()
 @pytest.mark.parametrize("part", [slice(0, 1), slice(2, 3)])
 def test_a_frame_learns_from_the_frames_beside_it(part):
     student = random_student()
@@ -169,18 +127,6 @@ def test_a_frame_learns_from_the_frames_beside_it(part):
     whole.x_init[:, part] += 0.05 * torch.randn(whole.x_init[:, part].shape)
     after = student.restore_sequence(whole).x_hat
     assert not torch.allclose(after[:, 1], before[:, 1])
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize(
-    ("height", "width"), [(1, 1), (1, 40), (7, 5), (16, 16), (33, 17), (20, 130), (40, 8)]
-)
-def test_any_size_goes_in_and_comes_out(height, width):
-    student = random_student()
-    estimate = student.restore_sequence(conditioned(torch.rand(1, 4, 3, height, width)))
-    assert estimate.x_hat.shape == (1, 4, 3, height, width)
-    assert torch.isfinite(estimate.x_hat).all()
-    assert torch.isfinite(estimate.std).all()
 
 
 @torch.inference_mode()
@@ -213,17 +159,6 @@ def test_fusing_leaves_a_cut_alone():
     student = random_student()
     start = student.start(block, student.new_state())
     assert (start.x_bar - start.x_init)[3].square().mean() < 0.02**2
-
-
-@torch.inference_mode()
-def test_tiles_leave_no_seam():
-    student = random_student()
-    whole = conditioned(moving_clip(3, 150, 200))
-    expected = student.restore_sequence(whole).x_hat
-    tiled = TiledStudent(student, tile_pixels=64)
-    difference = (tiled.restore_block(whole, tiled.new_state()).x_hat - expected).abs()
-    assert difference.mean() < 0.02 * expected.std()
-    assert difference[..., 60:68].mean() < 2 * difference.mean() + 1e-4
 
 
 def test_on_a_device_its_network_waits_for_nothing():

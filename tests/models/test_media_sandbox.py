@@ -15,7 +15,7 @@ from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import EncoderSettings, InputRules, create_video, open_video, walled
 from instantvir_models.media.plain import from_plain, to_plain
 from instantvir_models.media.timeline import Trim
-from instantvir_models.run.restoration import restore
+from instantvir_models.run.restore import restore
 from tests.media_clips import make_clip
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes with limits")

@@ -13,8 +13,10 @@ from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media.segments import SegmentedWriter
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.outputs.claim import Claim
-from instantvir_models.run import journal, restoration
+from instantvir_models.run import journal
 from instantvir_models.run.opening import open_chosen
+from instantvir_models.run.restore import restore
+from instantvir_models.run.session import Session
 from tests.kills import KilledRuns
 from tests.media_clips import make_clip, packets_of
 
@@ -38,7 +40,7 @@ def restored(clip, target, *, stop_at=None, **options):
             raise Enough
 
     options = {"operator": NOISE, "solver": "nlmeans", **options}
-    return restoration.restore(clip, target, on_progress=watch, **options)
+    return restore(clip, target, on_progress=watch, **options)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_what_was_begun_is_gone_on_with_and_equal_to_the_bit(begun, tmp_path):
     clip, target = begun
     whole = restored(clip, tmp_path / "whole.mp4")
     seen = []
-    report = restoration.restore(clip, target, operator=NOISE, solver="nlmeans",
+    report = restore(clip, target, operator=NOISE, solver="nlmeans",
                                  on_progress=lambda progress: seen.append(progress.frames))  # fmt: skip
     assert seen == list(range(61, 81))
     assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
@@ -309,9 +311,9 @@ def test_a_disk_that_is_unplugged_costs_one_piece(tmp_path, monkeypatch, moment,
     assert not target.exists()
     computed = []
     with monkeypatch.context() as patched:
-        push = restoration.Session.push
+        push = Session.push
         patched.setattr(
-            restoration.Session,
+            Session,
             "push",
             lambda self, frames, *rest: computed.append(len(frames)) or push(self, frames, *rest),
         )
@@ -332,8 +334,6 @@ def test_a_disk_that_is_unplugged_before_anything_is_kept_is_a_sentence(tmp_path
             disk.is_gone = progress.frames > 20
 
         with pytest.raises(VideoWriteError, match=os.strerror(errno.EIO)):
-            restoration.restore(
-                clip, folder / "out.mp4", operator=NOISE, solver="nlmeans", on_progress=unplug
-            )
+            restore(clip, folder / "out.mp4", operator=NOISE, solver="nlmeans", on_progress=unplug)
     restored(clip, folder / "out.mp4")
     assert os.listdir(folder) == ["out.mp4"]

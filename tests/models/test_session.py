@@ -198,7 +198,7 @@ def test_memory_of_a_session_is_constant(student):
     frames = moving_frames(2, 8, 8)
     for _ in range(60):
         session.push(frames)
-    assert len(session._window) <= 3 + 3 * 2 + 2
+    assert len(session._held.frames) <= 3 + 3 * 2 + 2
     assert len(session._restored) == 2
 
 

@@ -23,6 +23,7 @@ from instantvir_models.checkpoints.tensors import (
 from instantvir_models.errors import CheckpointError
 from instantvir_models.students.base import Student
 from instantvir_models.students.capabilities import Seen
+from instantvir_models.students.embedded import EmbeddedStudent
 from instantvir_models.students.fused import SEEN as FUSED_SEEN
 from instantvir_models.students.fused import FusedConfig, FusedStudent
 from instantvir_models.students.tiny import SEEN, TinyConfig, TinyStudent
@@ -160,7 +161,7 @@ def _is_there(path: Path) -> bool:
 
 
 def save_student(
-    student: FusedStudent | TinyStudent, path: Path, *, dtype: torch.dtype = torch.float16
+    student: EmbeddedStudent[Any], path: Path, *, dtype: torch.dtype = torch.float16
 ) -> str:
     """Write `student` to `path` in `dtype` with its configuration inside; the sha256 of the file."""
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in student.state_dict().items()}
@@ -174,7 +175,7 @@ def save_student(
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _read(path: Path) -> FusedStudent | TinyStudent:
+def _read(path: Path) -> Student[Any]:
     stored, metadata = read_tensors(path)
     kind = FORMATS.get(metadata.get("format", ""))
     if kind is None:

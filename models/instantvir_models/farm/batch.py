@@ -9,9 +9,11 @@ from instantvir_models.farm.cluster import RayPool, connected, workers_of
 from instantvir_models.farm.manifest import Manifest
 from instantvir_models.farm.work import Death, Ended, worked_off
 from instantvir_models.farm.worker import Identity, RestoreOne, Setting, restore_one
+from instantvir_models.run.asked import asked_for
 from instantvir_models.run.batch import BatchRow, attempted
 from instantvir_models.run.jobs import Job
-from instantvir_models.run.restoration import Progress, RestorePlan
+from instantvir_models.run.plan import RestorePlan
+from instantvir_models.run.restore_report import Progress
 
 OnLook = Callable[[dict[str, tuple[str, Progress | None]]], None]
 """Told from time to time what each worker is at, and how far."""
@@ -43,7 +45,8 @@ def rows_on_cluster(
     jobs = [_absolute(job) for job in jobs]
     done = [job for job in jobs if job.is_done and not job.may_replace]
     left = [job for job in jobs if job not in done]
-    yield from (attempted(job, _never) for job in done)
+    asked = asked_for(setting.plan, setting.solver or setting.model)
+    yield from (attempted(job, _never, asked=asked) for job in done)
     if not left:
         return
     setting = replace(setting, plan=_anywhere(setting.plan), model=_model_anywhere(setting.model))

@@ -26,7 +26,7 @@ from instantvir_models.farm.worker import (
     restore_one,
 )
 from instantvir_models.run.jobs import Job
-from instantvir_models.run.restoration import Progress
+from instantvir_models.run.restore_report import Progress
 
 CORES_PER_WORKER = 4
 """Where there is no card and `--threads` does not say; at most what the smallest machine has."""

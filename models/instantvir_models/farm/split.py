@@ -36,8 +36,10 @@ from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.jobs import Job, make_folder_of
 from instantvir_models.run.opening import OpenedSolver
 from instantvir_models.run.pipeline import restore_video
+from instantvir_models.run.plan import RestorePlan
 from instantvir_models.run.resolution import Resolved
-from instantvir_models.run.restoration import Progress, RestorePlan, prepared
+from instantvir_models.run.restoration import prepared
+from instantvir_models.run.restore_report import Progress
 
 WARM_UP_FRAMES = 24
 """What the embedded student remembers of more distant frames changes nothing that can be seen."""

@@ -11,10 +11,13 @@ from typing import Any
 from instantvir_models import __version__
 from instantvir_models.cpu import use_threads
 from instantvir_models.farm.work import Ended
+from instantvir_models.run.asked import asked_for
 from instantvir_models.run.batch import attempted
 from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import OpenedSolver, open_chosen
-from instantvir_models.run.restoration import Progress, RestorePlan, RestoreReport, prepared
+from instantvir_models.run.plan import RestorePlan
+from instantvir_models.run.restoration import prepared
+from instantvir_models.run.restore_report import Progress, RestoreReport
 
 OnProgress = Callable[[Progress], None]
 RestoreOne = Callable[[Job, RestorePlan, OpenedSolver, OnProgress], Any]
@@ -135,6 +138,7 @@ class Worker:
             job,
             lambda job: self._restore(job, self._setting.plan, self._solver, self._advance),
             with_comparison=self._setting.plan.comparison_style is not None,
+            asked=asked_for(self._setting.plan, self._solver.name),
         )
         return Ended(row, self.name, time.perf_counter() - started)
 

@@ -18,9 +18,10 @@ from instantvir_models.media.connection import Connection, can_connect
 from instantvir_models.media.live_io import StandardOutput
 from instantvir_models.media.muxer import pieces_of, suffix_tells_format, writes_several
 from instantvir_models.media.names import is_network_address
+from instantvir_models.media.rehearsal import check_output
 from instantvir_models.media.timeline import DEFAULT_FRAME_RATE
 from instantvir_models.outputs.names import identity_of, numbered, scheme_of, written_path
-from instantvir_models.outputs.rule import check_writable, refuse
+from instantvir_models.outputs.rule import refuse
 
 CAMERA = "camera:"
 DEFAULT_PIPE_FORMAT = "nut"
@@ -66,7 +67,7 @@ def check_outputs(plan: OutputPlan, source: str) -> None:
                 pieces_of(path) if writes_several(_format_of(destination, plan), path) else ()
             ):
                 refuse(piece, may_replace=plan.overwrite)
-            check_writable(path)
+            check_output(destination, plan.encoder, output_format=_format_of(destination, plan))
 
 
 def _local_path(text: str) -> Path | None:

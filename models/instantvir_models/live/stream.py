@@ -31,7 +31,7 @@ class LiveSettings:
     overload: Overload = Overload.BLOCK
     frames_per_block: int = 3
     stuck_seconds: float = 10.0
-    """A stage that is busy with one thing for so long is reported."""
+    """A stage that is busy with one thing for longer is reported, unless it is always slow."""
     grace_seconds: float = 10.0
     """Time for the outputs to finish once the stream has ended."""
 

@@ -1,4 +1,4 @@
-"""Names the stage that is stuck."""
+"""Names the stage that takes long."""
 
 import threading
 import time
@@ -30,29 +30,34 @@ class Pulse:
         finally:
             self._doing = None
 
-    def stuck(self, limit_seconds: float) -> tuple[str, float] | None:
-        """What it has been doing for longer than `limit_seconds`, and for how long."""
+    def doing(self) -> tuple[str, float] | None:
+        """What it is busy with and for how many seconds; None where it is idle."""
         doing, seconds = self._doing, time.monotonic() - self._since
-        return (doing, seconds) if doing is not None and seconds > limit_seconds else None
+        return None if doing is None else (doing, seconds)
 
 
 class Watchdog:
-    """Reports every stage that is stuck, once, and again when it goes on.
+    """Reports every stage that takes longer than usual, once, and again when it goes on.
+
+    What is usual is learned: a source that sends a picture every 15 seconds is reported for its first
+    pause, and then for none that is not twice as long.
 
     Args:
+        limit_seconds: what is never reported.
         on_report: called with a sentence, in the watchdog's thread.
-        on_stuck: called with the name of a stage that has just got stuck.
+        on_long: called with the name of a stage that was just reported.
     """
 
     def __init__(
         self,
         limit_seconds: float,
         on_report: Callable[[str], None],
-        on_stuck: Callable[[str], None] = lambda name: None,
+        on_long: Callable[[str], None] = lambda name: None,
     ) -> None:
-        self._limit_seconds, self._on_report, self._on_stuck = limit_seconds, on_report, on_stuck
+        self._limit_seconds, self._on_report, self._on_long = limit_seconds, on_report, on_long
         self._pulses: list[Pulse] = []
-        self._reported: set[str] = set()
+        self._usual_seconds: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="instantvir-watchdog", daemon=True)
 
@@ -74,14 +79,17 @@ class Watchdog:
     def check(self) -> None:
         """Look at every stage once."""
         for pulse in list(self._pulses):
-            stuck = pulse.stuck(self._limit_seconds)
-            if stuck is not None and pulse.name not in self._reported:
-                self._reported.add(pulse.name)
-                self._on_stuck(pulse.name)
-                self._on_report(f"{pulse.name} is stuck: {stuck[0]} for {stuck[1]:.0f} s")
-            elif stuck is None and pulse.name in self._reported:
-                self._reported.discard(pulse.name)
+            doing, seconds = pulse.doing() or ("", 0.0)
+            if pulse.name in self._reported and seconds < self._reported[pulse.name]:
+                self._usual_seconds[pulse.name] = self._reported.pop(pulse.name)
                 self._on_report(f"{pulse.name} goes on")
+            limit = max(self._limit_seconds, 2 * self._usual_seconds.get(pulse.name, 0.0))
+            if pulse.name in self._reported:
+                self._reported[pulse.name] = seconds
+            elif seconds > limit:
+                self._reported[pulse.name] = seconds
+                self._on_long(pulse.name)
+                self._on_report(f"{pulse.name}: {doing} for {seconds:.0f} s so far")
 
     def _watch(self) -> None:
         while not self._stop.wait(CHECK_SECONDS):

@@ -31,6 +31,7 @@ from instantvir_models.media.names import (
 )
 from instantvir_models.media.packets import CompanionPacket
 from instantvir_models.media.pieces import Pieces
+from instantvir_models.media.rehearsal import needs_format
 from instantvir_models.media.settings import (
     EncoderSettings,
     ResolvedEncoder,
@@ -120,10 +121,7 @@ class ContainerWriter(VideoWriter):
         """Set up the container and all its streams, and begin it; in software where the hardware
         that was asked for is not there."""
         if output_format is None and self._claim is None and not isinstance(target, str):
-            raise VideoWriteError(
-                f"{self._name} needs a container format",
-                hint="matroska and nut suit pipes; mp4 is written in fragments",
-            )
+            raise needs_format(self._name)
         try:
             return self._begin(target, output_format)
         except (av.FFmpegError, OSError) as error:

@@ -25,7 +25,7 @@ def claimed(destination: Destination, *, may_replace: bool) -> Claim | None:
     """
     if isinstance(destination, Claim):
         return destination
-    if (named := written_path(destination)) is not None and _is_images(named):
+    if (named := written_path(destination)) is not None and is_images(named):
         with told(named):
             named.parent.mkdir(parents=True, exist_ok=True)
     path = final_path(destination)
@@ -35,7 +35,8 @@ def claimed(destination: Destination, *, may_replace: bool) -> Claim | None:
     return claim(path, may_replace=may_replace)
 
 
-def _is_images(path: Path) -> bool:
+def is_images(path: Path | None) -> bool:
+    """Whether pictures are written, each into a file of its own."""
     return is_image_pattern(path) or is_image_file(path)
 
 

@@ -184,14 +184,33 @@ def resolve_encoder(
     codec = _codec_name(settings, format_name, bit_depth, may_be_hevc=is_hdr and width >= 64)
     pix_fmts = _pix_fmts_of(codec)
     pix_fmt = settings.pix_fmt or _usual_pix_fmt(codec, pix_fmts, bit_depth, has_alpha=has_alpha)
+    _refuse_pix_fmt(codec, pix_fmt, pix_fmts)
+    refuse_what_crashes(codec, width)
+    pix_fmt = _for_odd_sizes(codec, pix_fmt, pix_fmts, width, height)
+    return ResolvedEncoder(codec, pix_fmt, _options(codec, settings), settings.threads)
+
+
+def check_encoder(settings: EncoderSettings, *, format_name: str) -> str:
+    """The encoder that ordinary pictures get, or VideoWriteError for what would be wrong with any."""
+    codec = _codec_name(settings, format_name, 8, may_be_hevc=False)
+    pix_fmts = _pix_fmts_of(codec)
+    if settings.pix_fmt is None:
+        return codec
+    if settings.codec is not None and settings.codec.lower() != "auto":
+        _refuse_pix_fmt(codec, settings.pix_fmt, pix_fmts)
+    try:  # others than this encoder may hold it, and the pictures may ask for one of them
+        av.VideoFormat(settings.pix_fmt, 2, 2)
+    except ValueError:
+        _refuse_pix_fmt(codec, settings.pix_fmt, pix_fmts)
+    return codec
+
+
+def _refuse_pix_fmt(codec: str, pix_fmt: str, pix_fmts: list[str]) -> None:
     if pix_fmts and pix_fmt not in pix_fmts:
         raise VideoWriteError(
             f"{codec} cannot encode the pixel format {pix_fmt}",
             hint=f"it takes {', '.join(pix_fmts[:12])}",
         )
-    refuse_what_crashes(codec, width)
-    pix_fmt = _for_odd_sizes(codec, pix_fmt, pix_fmts, width, height)
-    return ResolvedEncoder(codec, pix_fmt, _options(codec, settings), settings.threads)
 
 
 def software_sibling(codec: str) -> str | None:

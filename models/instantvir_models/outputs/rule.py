@@ -63,8 +63,22 @@ def check_writable(path: Path) -> None:
             f"the folder `{path.parent}` does not exist",
             hint=f"create it: mkdir -p '{path.parent}'",
         )
-    if not os.access(path.parent, os.W_OK):
+    _check_folder(path.parent)
+
+
+def check_can_be_made(folder: Path) -> None:
+    """VideoWriteError if the folder is not there and cannot be made, or takes no files."""
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
         raise VideoWriteError(
-            f"the folder `{path.parent}` is not writable",
-            hint="check its permissions or choose another",
+            f"cannot make the folder `{folder}`: `{there}` is no folder",
+            hint="choose another with `-o`",
+        )
+    _check_folder(there)
+
+
+def _check_folder(folder: Path) -> None:
+    if not os.access(folder, os.W_OK):
+        raise VideoWriteError(
+            f"the folder `{folder}` is not writable", hint="check its permissions or choose another"
         )

@@ -7,8 +7,11 @@ from enum import StrEnum
 from typing import Any
 
 from instantvir_models.errors import InstantVIRError
+from instantvir_models.outputs.names import written_path
+from instantvir_models.run.asked import made_otherwise
 from instantvir_models.run.jobs import Job, refuse_to_overwrite
-from instantvir_models.run.restoration import RestoreReport
+from instantvir_models.run.journal import Fingerprint
+from instantvir_models.run.restore_report import RestoreReport
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ class BatchRow:
     """Why it failed; with None beside `FAILED` it is a bug, whose traceback was logged."""
     sentence: str | None = None
     """Why it failed or was skipped, in words."""
+    is_stale: bool = False
+    """Whether the output that is there is known to be of another input or of other settings."""
 
     @property
     def is_partial(self) -> bool:
@@ -59,17 +64,16 @@ def attempted(
     attempt: Callable[[Job], RestoreReport],
     *,
     with_comparison: bool = False,
+    asked: Fingerprint | None = None,
 ) -> BatchRow:
-    """What came of one job of many; nothing but an interruption ends the others."""
+    """What came of one job of many; nothing but an interruption ends the others.
+
+    Args:
+        asked: what an output that is there is compared with; None compares nothing.
+    """
     row = BatchRow(input=job.source, output=job.destination, outcome=Outcome.FAILED)
     if job.is_done and not job.may_replace:
-        words = (
-            "it is older than its input, which has changed"
-            if job.is_outdated
-            else "it is done, by whatever settings; `--overwrite` makes it anew"
-        )
-        sentence = f"`{job.destination}` is there already: {words}"
-        return replace(row, outcome=Outcome.SKIPPED, sentence=sentence)
+        return _skipped(row, job, asked)
     try:
         refuse_to_overwrite(job, with_comparison=with_comparison)
         return replace(row, outcome=Outcome.RESTORED, report=attempt(job))
@@ -79,3 +83,19 @@ def attempted(
     except Exception as error:
         logger.exception("a bug: `%s` could not be restored", job.source)
         return replace(row, sentence=f"a bug ({type(error).__name__}: {error})")
+
+
+def _skipped(row: BatchRow, job: Job, asked: Fingerprint | None) -> BatchRow:
+    """The row of a job whose output is there, with what is known of how that was made."""
+    target = written_path(job.destination)
+    differences = None if asked is None or target is None else made_otherwise(target, asked)
+    if job.is_outdated:
+        words = "it is older than its input, which has changed"
+    elif differences:
+        words = f"it was made otherwise ({'; '.join(differences)})"
+    else:
+        words = "it is done" if differences == [] else "it is done, by whatever settings"
+    is_stale = job.is_outdated or bool(differences)
+    advice = "" if differences == [] and not is_stale else "; `--overwrite` makes it anew"
+    sentence = f"`{job.destination}` is there already: {words}{advice}"
+    return replace(row, outcome=Outcome.SKIPPED, sentence=sentence, is_stale=is_stale)

@@ -1,16 +1,20 @@
 """What is restored to where: inputs as a user names them become pairs of input and output."""
 
 import glob
+import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
-from instantvir_models.media.names import IMAGE_SUFFIXES, is_animated, is_picture
+from instantvir_models.media.names import IMAGE_SUFFIXES, image_files, is_animated, is_picture
 from instantvir_models.outputs.names import numbered, written_path
 from instantvir_models.outputs.rule import refuse
+
+logger = logging.getLogger(__name__)
 
 WRITABLE_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
 """Containers that the output may share with the input; others become .mp4.
@@ -27,8 +31,11 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 """What is a video in a folder; a file that is named may be called as it likes."""
 
-MADE_HERE = (".restored", ".compare")
-"""Ends of the stems of what a restoration writes: in a folder these are no inputs."""
+MOST_NAMED = 5
+"""Of what is left out, in one line."""
+
+_MADE_HERE = re.compile(r"(.+?)(?:\.restored|\.compare)+(?:\.\d+)?")
+"""The stem of what a restoration writes, and in it what its input is called: that name, or its stem."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,9 @@ def jobs_of(
 ) -> list[Job]:
     """One job per input; patterns of videos stand for all that match, a folder for its videos.
 
-    Two inputs that would go to one place, such as `a.avi` and `a.mp4`, keep their whole names.
+    Two inputs that would go to one place, such as `a.avi` and `a.mp4`, keep their whole names. What a
+    restoration made of another input, as `*.mp4` finds it when it is given again, is left out, which the
+    log says.
 
     Args:
         output: a file, an image pattern or `-`; a folder (with `/`, or existing); None puts each
@@ -106,9 +115,9 @@ def jobs_of(
         VideoOpenError: if a folder holds no video.
     """
     folder = _folder(output, is_wanted=any(Path(text).is_dir() for text in inputs))
-    found = [
-        one for text in inputs for one in _expanded(text, recursive=recursive, leave_out=folder)
-    ]
+    found = _without_results(
+        [one for text in inputs for one in _expanded(text, recursive=recursive, leave_out=folder)]
+    )
     if len(found) > 1 and folder is None and output is not None:
         raise UsageError(
             f"{len(found)} inputs need a folder to go to",
@@ -164,6 +173,13 @@ def is_batch(inputs: Sequence[str], jobs: Sequence[Job]) -> bool:
     return len(jobs) > 1 or any(Path(text).is_dir() for text in inputs)
 
 
+def input_files(source: str) -> list[Path]:
+    """The files of an input that can be read again; none of a pipe, a device or an address."""
+    files = image_files(source)
+    files = [Path(source.removeprefix("file:"))] if files is None else files
+    return files if source != "-" and all(path.is_file() for path in files) else []
+
+
 def make_folder_of(job: Job) -> None:
     """Make the folder that the output goes into.
 
@@ -211,7 +227,7 @@ def _videos_in(folder: Path, *, recursive: bool, leave_out: Path | None) -> list
     found = [
         path
         for path in sorted(_files_in(folder, recursive=recursive, leave_out=leave_out))
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.stem.endswith(MADE_HERE)
+        if path.suffix.lower() in VIDEO_SUFFIXES and not _MADE_HERE.fullmatch(path.stem)
     ]
     if not found:
         raise VideoOpenError(
@@ -219,6 +235,31 @@ def _videos_in(folder: Path, *, recursive: bool, leave_out: Path | None) -> list
             hint=f"for folders inside it give `--recursive`, for images '{folder}/*.png'",
         )
     return [_Input(str(path), folder) for path in found]
+
+
+def _without_results(found: Sequence[_Input]) -> list[_Input]:
+    """Those that were not made of another one of them, as far as names tell."""
+    paths = [Path(one.path) for one in found]
+    names = {(path.parent, name) for path in paths for name in (path.name, path.stem)}
+    results = [path for path in paths if _origin_of(path) in names]
+    if results:
+        logger.info(
+            "left out, made of other inputs: %s; give one alone to restore it again",
+            _listed(results),
+        )
+    return [one for one, path in zip(found, paths, strict=True) if path not in results]
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    named = ", ".join(f"`{path}`" for path in paths[:MOST_NAMED])
+    return named if len(paths) <= MOST_NAMED else f"{named} and {len(paths) - MOST_NAMED} more"
+
+
+def _origin_of(path: Path) -> tuple[Path, str] | None:
+    """Folder and name of what a restoration of this name was made of, perhaps without its suffix; None of
+    other names."""
+    made = _MADE_HERE.fullmatch(path.stem)
+    return None if made is None else (path.parent, made[1])
 
 
 def _files_in(folder: Path, *, recursive: bool, leave_out: Path | None) -> Iterator[Path]:

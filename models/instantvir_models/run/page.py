@@ -26,7 +26,7 @@ from instantvir_models.run.gain import Gain
 from instantvir_models.run.pipeline import PipelineReport
 
 if TYPE_CHECKING:
-    from instantvir_models.run.restoration import RestoreReport
+    from instantvir_models.run.restore_report import RestoreReport
 
 BUDGET_BYTES = 3_600_000
 """Text that the pictures of a page may take."""

@@ -169,11 +169,7 @@ def needs_to_be_looked_at(
     source: str, options: TaskOptions, rules: InputRules = USUAL_RULES
 ) -> bool:
     """Whether nothing at all is told of a video, so that `resolve_by_looking` has to find it out."""
-    return (
-        options.knows_nothing
-        and not options.tasks
-        and _note_that_counts(source, options, rules) is None
-    )
+    return options.tells_nothing and _note_that_counts(source, options, rules) is None
 
 
 def _note_that_counts(source: str, options: TaskOptions, rules: InputRules) -> Degradation | None:

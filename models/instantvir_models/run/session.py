@@ -20,8 +20,9 @@ from torch import Tensor
 from instantvir_models.clock import Step, StepClock
 from instantvir_models.errors import DeviceMemoryError, UsageError
 from instantvir_models.media.convert import levels, stored_levels, to_unit
-from instantvir_models.operators.compose import awaits_masks, masked
+from instantvir_models.operators.compose import awaits_masks
 from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement
+from instantvir_models.run.held import HeldFrames
 from instantvir_models.run.kept import KeptMemory, can_be_kept
 from instantvir_models.solvers.base import Restored, Solver, Window, block_size, checked
 from instantvir_models.solvers.classical.initial import InitialEstimate
@@ -162,10 +163,7 @@ class Session:
         self._awaits_masks = awaits_masks(degradation.operator)
 
         self._radius = degradation.operator.temporal_radius
-        self._window: list[Tensor] = []  # measured frames [3, h, w]: context, block, look-ahead
-        self._known: list[NDArray[np.bool_] | None] = []  # of the same frames, [h, w]
-        self._guessed: list[NDArray[np.bool_] | None] = []  # likewise
-        self._first_in_window = 0
+        self._held = HeldFrames(self.measured_size, self._device)
         self._num_skipped = 0
         self._next_out = 0
         self._restored: deque[Tensor] = deque(maxlen=max(1, self._radius))
@@ -206,10 +204,7 @@ class Session:
         self._check_frames(frames)
         self._check_masks(frames, known, guessed)
         with self._clock.on_device(Step.CONVERT):
-            self._window.extend(to_unit(frames, self._device)[0].unbind(0))
-            nothing = [None] * len(frames)
-            self._known.extend(nothing if known is None else known)
-            self._guessed.extend(nothing if guessed is None else guessed)
+            self._held.add(to_unit(frames, self._device)[0], known, guessed)
         self._frames_in += len(frames)
         return self._restore_ready(is_end=False)
 
@@ -244,11 +239,11 @@ class Session:
         return KeptMemory.of(
             SessionMemory(
                 state=self._state,
-                window=self._window,
-                known=self._known,
-                guessed=self._guessed,
+                window=self._held.frames,
+                known=self._held.known,
+                guessed=self._held.guessed,
                 restored=list(self._restored),
-                first_in_window=self._first_in_window,
+                first_in_window=self._held.first,
                 num_skipped=self._num_skipped,
                 frames_in=self._frames_in,
                 frames_out=self._next_out,
@@ -274,9 +269,15 @@ class Session:
             raise ValueError(f"{self._frames_in} frames were pushed; a new session can go on")
         memory = kept.as_of(SessionMemory, state=self._solver.state_type)
         self._state = memory.state
-        self._window, self._known, self._guessed = memory.window, memory.known, memory.guessed
+        self._held = replace(
+            self._held,
+            frames=memory.window,
+            known=memory.known,
+            guessed=memory.guessed,
+            first=memory.first_in_window,
+        )
         self._restored.extend(memory.restored)
-        self._first_in_window, self._num_skipped = memory.first_in_window, memory.num_skipped
+        self._num_skipped = memory.num_skipped
         self._frames_in, self._next_out = memory.frames_in, memory.frames_out
         self._is_state_new = memory.is_state_new
         self._bit_depth_is_16 = memory.bit_depth_is_16
@@ -361,7 +362,7 @@ class Session:
     def _restore_ready(self, *, is_end: bool) -> Pixels:
         out: list[Pixels] = []
         while True:
-            waiting = self._first_in_window + len(self._window) - self._next_out
+            waiting = self._held.end - self._next_out
             size = self._next_block_frames
             if is_end and 0 < waiting <= size + self._radius:
                 size = min(size, waiting)
@@ -379,12 +380,13 @@ class Session:
     def _restore_block(self, size: int) -> Pixels:
         """The next `size` frames; forgets the measured frames no later block needs."""
         started = time.perf_counter()
-        before = self._next_out - self._first_in_window
-        window = self._window[: before + size + self._radius]
+        before = self._next_out - self._held.first
         inside = slice(before, before + size)
+        happened = self.degradation.at_frame(self._num_skipped + self._held.first)
         # not inference mode: a solver may ask for gradients, also of what operators keep
         with torch.no_grad(), self._memory_shortage_told():
-            measurement = self._measured(window)
+            seen_until = self._next_out + size + self._radius
+            measurement = self._held.measured_before(seen_until, happened)
             if self.is_shrunk:
                 x = _enlarged(self._estimate(_halved(measurement), inside))
             else:
@@ -395,36 +397,11 @@ class Session:
         self._clock.settle()
 
         self._next_out += size
-        drop = max(0, self._next_out - self._radius - self._first_in_window)
-        del self._window[:drop], self._known[:drop], self._guessed[:drop]
-        self._first_in_window += drop
+        self._held.drop_before(self._next_out - self._radius)
         self._block_seconds.append(time.perf_counter() - started)
         if self._latest_std is not None:
             self._frame_std.extend([float(self._latest_std.mean())] * size)
         return pixels
-
-    def _measured(self, window: list[Tensor]) -> Measurement:
-        """The first frames of the window; of what their masks say was lost, nothing is left."""
-        y = torch.stack(window)[None].to(self._device)
-        happened = self.degradation.at_frame(self._num_skipped + self._first_in_window)
-        known = self._stacked(self._known[: len(window)], fill=True)
-        guessed = self._stacked(self._guessed[: len(window)], fill=False)
-        if known is None and guessed is None:
-            return Measurement(y, happened)
-        shown = torch.ones(len(window), 1, *self.measured_size) if known is None else known
-        if guessed is None:
-            operator = masked(happened.operator, shown)
-        else:
-            operator = masked(happened.operator, shown * (1 - guessed), shown * guessed)
-        return Measurement(y * shown.to(y), replace(happened, operator=operator))
-
-    def _stacked(self, masks: list[NDArray[np.bool_] | None], *, fill: bool) -> Tensor | None:
-        """[T, 1, h, w] of 0 and 1, frames without a mask all `fill`; None where none has one."""
-        if all(mask is None for mask in masks):
-            return None
-        all_alike = np.full(self.measured_size, fill)
-        stack = np.stack([all_alike if mask is None else mask for mask in masks])
-        return torch.from_numpy(stack).float()[:, None]
 
     def _estimate(self, measurement: Measurement, inside: slice) -> Tensor:
         """Restored frames [1, size, 3, H, W] of the part `inside` of the measured window."""

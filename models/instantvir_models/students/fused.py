@@ -17,19 +17,23 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instantvir_models.autoencoders.haar import haar, inverse_haar
-from instantvir_models.errors import UsageError
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD, ROUNDING_STD
 from instantvir_models.students.base import ERROR_CELL, Conditioning, Estimate
 from instantvir_models.students.capabilities import Capabilities, Seen
 from instantvir_models.students.clipping import unclipped_mean
+from instantvir_models.students.embedded import (
+    SIZE_MULTIPLE,
+    TILE_ABOVE_PIXELS,
+    EmbeddedStudent,
+)
 from instantvir_models.students.enlarge import FACTOR, Enlarger
-from instantvir_models.students.fitting import FitRequest, Fitted, Notice
 from instantvir_models.students.fusion import (
     CORRELATED_FLOOR,
     MEAN_STRIDE,
@@ -53,14 +57,6 @@ from instantvir_models.students.layers import (
     squashed,
 )
 from instantvir_models.students.pilot import ERROR_LEFT, FILLED_ERROR_LEFT, along, filled, filtered
-from instantvir_models.students.text import TextRows
-from instantvir_models.students.tiled import TiledStudent
-
-SIZE_MULTIPLE = 8
-"""Frames are padded to a multiple of this: three halvings."""
-
-TILE_ABOVE_PIXELS = 1_400_000
-"""Larger frames than this (such as 1440x960) are restored in tiles."""
 
 BAND_STD = (0.25, 0.106, 0.104, 0.033)
 """Standard deviation of the Haar bands of natural frames less their local mean, [-1, 1] range."""
@@ -157,17 +153,17 @@ class Refined:
     """[n, 1, H/4, W/4] of the error of the result, as the network expects it."""
 
 
-class FusedStudent(nn.Module):
+class FusedStudent(EmbeddedStudent[FusedState]):
     """The embedded student; implements `Student`.
 
     Args:
         seen: what it was, or is to be, trained on.
     """
 
+    config: FusedConfig
+
     def __init__(self, config: FusedConfig, *, seen: Seen = SEEN) -> None:
-        super().__init__()
-        self.config = config
-        self.seen = seen
+        super().__init__(config, seen=seen)
         fine, coarse, bottom = config.fine_channels, config.coarse_channels, config.bottom_channels
         num_codes = len(config.traits) + NUM_LEVELS
         self.enter = Conv3x3(INPUT_CHANNELS, fine)
@@ -202,14 +198,6 @@ class FusedStudent(nn.Module):
         return [layer for layers in order for layer in layers if isinstance(layer, Residual)]
 
     @property
-    def frames_per_block(self) -> int:
-        return self.config.frames_per_block
-
-    @property
-    def first_block_frames(self) -> int:
-        return self.config.frames_per_block
-
-    @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
             devices=("cpu", "cuda", "mps", "xpu"),
@@ -223,23 +211,8 @@ class FusedStudent(nn.Module):
         """Where its network is."""
         return self.enter.weight.device
 
-    def for_device(self, device: torch.device) -> "FusedStudent":
+    def for_device(self, device: torch.device) -> Self:
         return self if device == self.device else copy.deepcopy(self).to(device)
-
-    def fitted(self, request: FitRequest) -> "Fitted[FusedStudent]":
-        if request.allowed_gigabytes is None:
-            return Fitted(self)
-        text = "`--vram` has no effect: this model takes a few megabytes"
-        return Fitted(self, (Notice(text, is_warning=True),))
-
-    def with_text(self, text: TextRows) -> "FusedStudent":
-        raise UsageError("this student reads no text")
-
-    def no_larger_than(self, state: FusedState) -> "FusedStudent":
-        return self
-
-    def in_tiles(self, tile_pixels: int) -> "TiledStudent[FusedState]":
-        return TiledStudent(self, tile_pixels=tile_pixels)
 
     def new_state(self) -> FusedState:
         return FusedState()

@@ -23,21 +23,16 @@ from torch.nn import functional as F
 
 from instantvir_kernels.dispatch import attention, block_causal_attention
 from instantvir_models.autoencoders.haar import haar, inverse_haar
-from instantvir_models.errors import UsageError
 from instantvir_models.students.alignment import backward_flow, flow_guide, warp
 from instantvir_models.students.base import Conditioning, Estimate
 from instantvir_models.students.capabilities import Capabilities, Seen
-from instantvir_models.students.fitting import FitRequest, Fitted, Notice
+from instantvir_models.students.embedded import (
+    SIZE_MULTIPLE,
+    TILE_ABOVE_PIXELS,
+    EmbeddedStudent,
+)
 from instantvir_models.students.kv_cache import KVCache
 from instantvir_models.students.layers import Residual, modulated, padded
-from instantvir_models.students.text import TextRows
-from instantvir_models.students.tiled import TiledStudent
-
-SIZE_MULTIPLE = 8
-"""Frames are padded to a multiple of this: three levels of 2x2 Haar."""
-
-TILE_ABOVE_PIXELS = 1_400_000
-"""Larger frames than this (such as 1440x960) are restored in tiles."""
 
 PERIODS_FRAMES = (64, 32, 16, 8)
 """Periods of the rotary time code; integers, so that positions wrap exactly and never grow."""
@@ -186,17 +181,17 @@ class _WindowAttention(nn.Module):
         return x + restore(self.out(attended.flatten(-2)).view_as(windows))
 
 
-class TinyStudent(nn.Module):
-    """The embedded student; implements `Student`.
+class TinyStudent(EmbeddedStudent[TinyState]):
+    """The student that was embedded once; implements `Student`.
 
     Args:
         seen: what it was, or is to be, trained on.
     """
 
+    config: TinyConfig
+
     def __init__(self, config: TinyConfig, *, seen: Seen = SEEN) -> None:
-        super().__init__()
-        self.config = config
-        self.seen = seen
+        super().__init__(config, seen=seen)
         fine, coarse, bottom = config.fine_channels, config.coarse_channels, config.bottom_channels
         half = config.coarse_layers // 2
         widths = [fine, fine, *[coarse] * half, bottom]  # in the order of use
@@ -225,36 +220,10 @@ class TinyStudent(nn.Module):
             self.head.bias[12:] = -4  # gates start closed: the initial estimate passes
 
     @property
-    def frames_per_block(self) -> int:
-        return self.config.frames_per_block
-
-    @property
-    def first_block_frames(self) -> int:
-        return self.config.frames_per_block
-
-    @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
             tile_above_pixels=TILE_ABOVE_PIXELS, seen=self.seen, traits=self.config.traits
         )
-
-    def for_device(self, device: torch.device) -> "TinyStudent":
-        return self
-
-    def fitted(self, request: FitRequest) -> "Fitted[TinyStudent]":
-        if request.allowed_gigabytes is None:
-            return Fitted(self)
-        text = "`--vram` has no effect: this model runs on the CPU in a few megabytes"
-        return Fitted(self, (Notice(text, is_warning=True),))
-
-    def in_tiles(self, tile_pixels: int) -> "TiledStudent[TinyState]":
-        return TiledStudent(self, tile_pixels=tile_pixels)
-
-    def with_text(self, text: TextRows) -> "TinyStudent":
-        raise UsageError("this student reads no text")
-
-    def no_larger_than(self, state: TinyState) -> "TinyStudent":
-        return self
 
     def new_state(self) -> TinyState:
         blocks = self.config.past_blocks + 1

@@ -11,7 +11,8 @@ from instantvir_models.media import Frame, to_unit
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import open_solver
-from instantvir_models.run.restoration import RestorePlan, prepared
+from instantvir_models.run.plan import RestorePlan
+from instantvir_models.run.restoration import prepared
 from instantvir_models.suite.clips import CleanClip
 from instantvir_models.suite.kinds import KINDS, Kind
 from instantvir_models.suite.results import SuiteTask

@@ -24,7 +24,8 @@ from instantvir_models.farm.worker import Answer, Identity, Setting, Worker, res
 from instantvir_models.media import EncoderSettings
 from instantvir_models.run.batch import Outcome
 from instantvir_models.run.jobs import Job, jobs_of
-from instantvir_models.run.restoration import Progress, RestorePlan
+from instantvir_models.run.plan import RestorePlan
+from instantvir_models.run.restore_report import Progress
 from instantvir_models.tasks import TaskOptions, parse_tasks
 from tests.media_clips import make_clip, packets_of
 

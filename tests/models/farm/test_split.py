@@ -12,7 +12,8 @@ from instantvir_models.farm.split import join, look_through, restore_piece, spli
 from instantvir_models.media import EncoderSettings, open_video
 from instantvir_models.run.jobs import Job
 from instantvir_models.run.opening import open_chosen
-from instantvir_models.run.restoration import RestorePlan, prepared
+from instantvir_models.run.plan import RestorePlan
+from instantvir_models.run.restoration import prepared
 from instantvir_models.tasks import TaskOptions, parse_tasks
 from tests.media_clips import make_clip, packets_of, write_frames
 

@@ -127,8 +127,8 @@ def test_a_strength_out_of_range_changes_nothing(strength):
 
 
 def test_the_watchdog_names_the_stage_once_and_again_when_it_goes_on():
-    said, stuck = [], []
-    watchdog = Watchdog(0.02, said.append, stuck.append)
+    said, long = [], []
+    watchdog = Watchdog(0.02, said.append, long.append)
     first, second = watchdog.add("input"), watchdog.add("output x")
     with first.busy("waiting for a frame"):
         time.sleep(0.05)
@@ -137,11 +137,33 @@ def test_the_watchdog_names_the_stage_once_and_again_when_it_goes_on():
     watchdog.check()
     with second.busy("writing"):
         watchdog.check()
-    assert said == ["input is stuck: waiting for a frame for 0 s", "input goes on"]
-    assert stuck == ["input"]
+    assert said == ["input: waiting for a frame for 0 s so far", "input goes on"]
+    assert long == ["input"]
 
 
-def test_an_idle_stage_is_not_stuck():
+def test_a_source_that_is_always_slow_is_told_of_once(monkeypatch):
+    """One picture every 15 seconds was called stuck, and going on, for each of them."""
+    now, said = [0.0], []
+    monkeypatch.setattr("instantvir_models.live.watchdog.time.monotonic", lambda: now[0])
+    watchdog = Watchdog(10.0, said.append)
+    pulse = watchdog.add("input")
+
+    def pause(seconds):
+        with pulse.busy("waiting for a frame"):
+            for _ in range(int(2 * seconds)):
+                now[0] += 0.5
+                watchdog.check()
+
+    for _ in range(4):
+        pause(15)  # no check between two frames: the next wait has begun by then
+    assert said == ["input: waiting for a frame for 10 s so far", "input goes on"]
+    pause(60)
+    assert said[2:] == ["input: waiting for a frame for 30 s so far"]
+    watchdog.check()
+    assert said[3:] == ["input goes on"]
+
+
+def test_an_idle_stage_is_not_reported():
     said = []
     watchdog = Watchdog(0.0, said.append)
     watchdog.add("output")

@@ -18,10 +18,9 @@ from instantvir_models.operators.measurement import Measurement
 from instantvir_models.operators.prior import initial_estimate
 from instantvir_models.priors.base import Prior
 from instantvir_models.priors.noise import white
-from instantvir_models.solvers.base import WHOLE_CLIP, Restored, Solver, Window
-from instantvir_models.solvers.classical.frames import restored
 from instantvir_models.solvers.iterative.levels import noise_std, spaced
 from instantvir_models.solvers.iterative.loop import Draws, Prediction, Renoising
+from instantvir_models.solvers.iterative.whole_clip import WholeClipSolver
 from instantvir_models.students.alignment import dense_flow
 
 BATCH_FRAMES = 10
@@ -43,7 +42,7 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffIR2VR(Solver[None]):
+class DiffIR2VR(WholeClipSolver):
     """Frames sampled from the conditioned image prior, estimates warped from key frames early on.
 
     Args:
@@ -57,13 +56,6 @@ class DiffIR2VR(Solver[None]):
     warped_share: float = 0.1
     stage_std: float | None = None
     seed: int = 0
-
-    @property
-    def frames_per_block(self) -> int:
-        return WHOLE_CLIP
-
-    def restore_block(self, window: Window, state: None) -> Restored:
-        return restored(self.solved(window.measurement))
 
     def solved(self, measurement: Measurement) -> Tensor:
         """Frames [1, T, 3, H, W]."""

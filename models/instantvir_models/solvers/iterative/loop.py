@@ -20,9 +20,8 @@ from torch import Tensor
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.priors.base import Prior
 from instantvir_models.priors.noise import white
-from instantvir_models.solvers.base import WHOLE_CLIP, Restored, Solver, Window
-from instantvir_models.solvers.classical.frames import restored
 from instantvir_models.solvers.iterative.levels import noise_std
+from instantvir_models.solvers.iterative.whole_clip import WholeClipSolver
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Iterative(Solver[None]):
+class Iterative(WholeClipSolver):
     """A solver by a prior and a schedule, whole clips at once.
 
     Args:
@@ -196,15 +195,7 @@ class Iterative(Solver[None]):
     flow_steps: int = 1
     seed: int = 0
 
-    @property
-    def frames_per_block(self) -> int:
-        return WHOLE_CLIP
-
-    def restore_block(self, window: Window, state: None) -> Restored:
-        return restored(self.solved(window.measurement))
-
     def solved(self, measurement: Measurement) -> Tensor:
-        """Frames [B, T, 3, H, W]."""
         draws = Draws(self.seed, is_shared=self.renoising.is_shared)
         if not self.levels:
             return self.prior.decode(self.start.begun(measurement, self.prior, 0.0, draws))

@@ -10,12 +10,11 @@ from instantvir_models.operators.prior import initial_estimate
 from instantvir_models.priors.base import Prior
 from instantvir_models.priors.noise import white
 from instantvir_models.priors.posterior import combined_look
-from instantvir_models.solvers.base import WHOLE_CLIP, Restored, Solver, Window
-from instantvir_models.solvers.classical.frames import restored
+from instantvir_models.solvers.iterative.whole_clip import WholeClipSolver
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneEvaluation(Solver[None]):
+class OneEvaluation(WholeClipSolver):
     """E[x | y] in one evaluation where y is x with noise. Elsewhere the initial estimate, taken for x with
     white errors, is denoised: known better where y is a look at coefficients, made consistent with y after
     it where it is not."""
@@ -24,15 +23,7 @@ class OneEvaluation(Solver[None]):
     noise_std: float = 0.06
     """What the initial estimate is off, in the [-1, 1] range, about."""
 
-    @property
-    def frames_per_block(self) -> int:
-        return WHOLE_CLIP
-
-    def restore_block(self, window: Window, state: None) -> Restored:
-        return restored(self.solved(window.measurement))
-
     def solved(self, measurement: Measurement) -> Tensor:
-        """Frames [B, T, 3, H, W]."""
         prior, x = self.prior, initial_estimate(measurement)
         is_seen_once = measurement.operator.is_identity  # the initial estimate is y
         std = x.new_full((len(x),), prior.largest_std if is_seen_once else self.noise_std)

@@ -8,15 +8,14 @@ from torch import Tensor
 from instantvir_models.operators.measurement import Measurement
 from instantvir_models.operators.prior import initial_estimate
 from instantvir_models.priors.base import Prior
-from instantvir_models.solvers.base import WHOLE_CLIP, Restored, Solver, Window
-from instantvir_models.solvers.classical.frames import restored
 from instantvir_models.solvers.iterative.corrections import left
 from instantvir_models.solvers.iterative.levels import strided
 from instantvir_models.solvers.iterative.loop import Draws, predicted
+from instantvir_models.solvers.iterative.whole_clip import WholeClipSolver
 
 
 @dataclass(frozen=True, kw_only=True)
-class RedDiff(Solver[None]):
+class RedDiff(WholeClipSolver):
     """mean (y - A mu)^2 / 2 + weight mean(stopgrad(mu - x_0(x_t)) mu), x_t = (1 - s) mu + s e.
 
     Mardani et al., ICLR 2024 (arXiv 2305.04391): its "linear" weight of e_0 - e is exactly the
@@ -29,15 +28,7 @@ class RedDiff(Solver[None]):
     learning_rate: float = 0.1
     seed: int = 0
 
-    @property
-    def frames_per_block(self) -> int:
-        return WHOLE_CLIP
-
-    def restore_block(self, window: Window, state: None) -> Restored:
-        return restored(self.solved(window.measurement))
-
     def solved(self, measurement: Measurement) -> Tensor:
-        """Frames [B, T, 3, H, W]."""
         prior, draws = self.prior, Draws(self.seed, is_shared=False)
         mu = prior.encode(initial_estimate(measurement)).clone().requires_grad_()
         adam = torch.optim.Adam([mu], lr=self.learning_rate, betas=(0.9, 0.99))

@@ -1,0 +1,191 @@
+"""A restoration that goes on where an earlier run of it was: what that depends on, and when it cannot."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from instantvir_models.errors import VideoOpenError
+from instantvir_models.media import Frame, VideoWriter
+from instantvir_models.media.segments import SegmentedWriter, can_be_segmented
+from instantvir_models.outputs.claim import claim
+from instantvir_models.outputs.names import written_path
+from instantvir_models.outputs.rule import refuse
+from instantvir_models.run.jobs import input_files
+from instantvir_models.run.journal import (
+    Fingerprint,
+    Journal,
+    frames_per_segment,
+    of_files,
+    of_program,
+    opened_journal,
+)
+from instantvir_models.run.kept import KeptMemory
+
+if TYPE_CHECKING:
+    from instantvir_models.run.restoration import Restoration
+
+logger = logging.getLogger(__name__)
+
+
+def opened_pieces(restoration: Restoration, stack: ExitStack) -> Journal | None:
+    """Where what is done is kept, until `stack` unwinds; None where the run is short, or cannot be gone on
+    with.
+
+    Raises:
+        UsageError: if what is there is of another command, unless it may be replaced.
+    """
+    job, plan = restoration.job, restoration.plan
+    path = written_path(job.destination)
+    why = why_in_one_piece(restoration)
+    if why is not None or path is None:
+        if plan.must_go_on and why:
+            logger.warning("`--resume` has no effect on `%s`: %s", job.source, why)
+        return None
+    refuse(path, may_replace=job.may_replace)
+    held = claim(path, may_replace=job.may_replace, adopts=True)
+    stack.callback(held.release)
+    journal = opened_journal(held, fingerprint_of(restoration), must_go_on=plan.must_go_on)
+    stack.push(partial(_tell_what_is_kept, journal))
+    return journal
+
+
+def why_in_one_piece(restoration: Restoration) -> str | None:
+    """Why this run cannot be gone on with, in words; None where it can."""
+    info, plan, session = restoration.reader.info, restoration.plan, restoration.session
+    path = written_path(restoration.job.destination)
+    if path is None or not can_be_segmented(path, plan.output_format, info):
+        return "only MP4, MOV, MKV and WebM without transparency are made in pieces"
+    if os.path.exists(path) and not os.path.isfile(path):
+        return "the output is no file"
+    if plan.reference is not None or plan.comparison_style is not None or plan.page is not None:
+        return "a comparison has to see all frames"
+    if plan.errors is not None:
+        return "the video of expected errors is made in one piece"
+    if not input_files(restoration.job.source):
+        return "the input is no file, and cannot be read again"
+    if not session.can_be_kept:
+        return "the memory of this model is not kept"
+    if info.num_frames is not None and info.num_frames <= frames_per_segment(*session.output_size):
+        return "it is so short that it is restored in one piece"
+    return None
+
+
+def fingerprint_of(restoration: Restoration) -> Fingerprint:
+    """All that the output depends on."""
+    plan, session, solver = restoration.plan, restoration.session, restoration.solver
+    resolved, mask = restoration.resolved, restoration.plan.wanted.mask
+    height, width = session.output_size
+    return Fingerprint(
+        {
+            "the input": of_files(input_files(restoration.job.source)),
+            "the degradation": resolved.degradation.spec,
+            "the detail that is kept": str(resolved.keep_detail),
+            "how far the solver is followed": str(resolved.follow),
+            "the mask": of_files(_files_of_mask(mask)) if mask is not None else "none",
+            "the model": f"{solver.name} {solver.sha256 or ''}".strip(),
+            "the device": str(solver.device),
+            "the block": f"{session.frames_per_block} frames",
+            "the tiles": str(plan.limits.tile_pixels),
+            "the size": f"{width}x{height}",
+            "the part": f"from {plan.start_seconds or 0} s, {plan.duration_seconds or 'all'}",
+            "the fields": repr(plan.fields),
+            "the encoder": repr(plan.encoder),
+            "the container": str(plan.output_format),
+            "the piece": f"{frames_per_segment(height, width)} frames",
+            **of_program(),
+        }
+    )
+
+
+@dataclass(eq=False)
+class Kept:
+    """Ends pieces where they are due, and notes them."""
+
+    journal: Journal
+    writer: SegmentedWriter
+    every: int
+    waiting: Sequence[Frame]
+    """What the session holds of frames that were read."""
+    seconds_before: float
+    """That an earlier run worked."""
+
+    def __post_init__(self) -> None:
+        self._last_end = self.journal.frames_kept
+        self._started = time.perf_counter()
+
+    @classmethod
+    def to_go_on(cls, journal: Journal, writer: VideoWriter, restoration: Restoration) -> Kept:
+        """For a restoration whose session and frames then are where an earlier run left them."""
+        assert isinstance(writer, SegmentedWriter)
+        session, before = restoration.session, journal.before
+        waiting: Sequence[Frame] = ()
+        if before is not None:
+            session.go_on(before.memory)
+            logger.info("going on behind frame %d, which an earlier run came to", before.frames_out)
+            waiting = _passed_over(
+                restoration.frames, before.frames_out + session.frames_held, session.frames_held
+            )
+        return cls(
+            journal,
+            writer,
+            frames_per_segment(*session.output_size),
+            waiting,
+            before.seconds if before else 0.0,
+        )
+
+    def is_due(self, frames_out: int) -> bool:
+        """Whether the piece is long enough."""
+        if frames_out - self._last_end < self.every:
+            return False
+        self._last_end = frames_out
+        return True
+
+    def end(self, memory: KeptMemory, frames_out: int) -> None:
+        """The frames so far are on the disk for good."""
+        segment = self.writer.end_segment()
+        assert segment is not None, "a piece is due when there are frames"
+        seconds = self.seconds_before + time.perf_counter() - self._started
+        self.journal.add(segment, memory, frames_out=frames_out, seconds=seconds)
+
+
+def _passed_over(frames: Iterator[Frame], count: int, wanted: int) -> Sequence[Frame]:
+    """The last `wanted` of the next `count` frames.
+
+    Raises:
+        VideoOpenError: if there are fewer.
+    """
+    read = deque(itertools.islice(frames, count - wanted), maxlen=0)
+    del read
+    last = list(itertools.islice(frames, wanted))
+    if len(last) < wanted:
+        raise VideoOpenError(
+            "the input ends before the frame that an earlier run came to",
+            hint="give `--overwrite` to begin anew",
+        )
+    return last
+
+
+def _tell_what_is_kept(
+    journal: Journal,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """What ends the run says what of it is not lost."""
+    if error is not None and journal.sentence is not None and journal.held.has_kept:
+        error.add_note(journal.sentence)
+
+
+def _files_of_mask(mask: Path) -> list[Path]:
+    return sorted(path for path in mask.iterdir() if path.is_file()) if mask.is_dir() else [mask]
