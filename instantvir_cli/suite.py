@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from instantvir_cli import __version__, console
-from instantvir_cli.options import ModelOptions, SuiteOptions
+from instantvir_cli.options import SuiteOptions
 from instantvir_models.errors import UsageError
 from instantvir_models.outputs.claim import claim, told
 from instantvir_models.outputs.rule import refuse
@@ -31,7 +31,7 @@ from instantvir_models.suite.published import published
 from instantvir_models.suite.real import REAL_TASKS, real_case_of
 from instantvir_models.suite.results import Published, Suite, SuiteReceipt, SuiteTask, save_text
 from instantvir_models.suite.runner import PAPER_TASKS, MakeCase, SuitePlan, case_of, run_suite
-from instantvir_models.suite.systems import open_priors, paper_systems
+from instantvir_models.suite.systems import open_priors, paper_systems, those_without
 from instantvir_models.suite.tables import cells, csv_text, floor, header, losses, markdown, means
 
 SUITES: dict[str, tuple[tuple[SuiteTask, ...], MakeCase, tuple[Published, ...]]] = {
@@ -45,7 +45,8 @@ SEED = 0
 
 def run_suite_command(
     asked: SuiteOptions,
-    model: ModelOptions,
+    model: str,
+    threads: int,
     *,
     report: Path | None,
     may_overwrite: bool,
@@ -59,14 +60,15 @@ def run_suite_command(
     if report is not None:
         check_page_name(report)
         refuse(report, may_replace=may_overwrite)
-    threads = model.threads or 1
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     tasks, make_case, figures = SUITES[asked.suite]
     plan = SuitePlan(
         name=asked.suite,
         clips=_clips(asked),
-        systems=paper_systems(open_priors(asked.prior), model=model.model),
+        systems=those_without(
+            paper_systems(open_priors(asked.prior), model=model), asked.without or ()
+        ),
         peers=tuple(Peer.read(text) for text in asked.peer or ()),
         tasks=tasks,
         make_case=make_case,

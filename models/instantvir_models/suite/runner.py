@@ -120,6 +120,7 @@ def run_suite(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, *, say: Say)
     """
     meter = Meter()
     suite = _begun(plan, folder, receipt, meter)
+    suite = _all_measured(suite, plan, folder, meter, say)
     done = {(row.solver, row.task, row.clip) for row in suite.rows}
     wanted = [key for key in _order(plan) if key not in done]
     for index, (name, task, clip) in enumerate(wanted):
@@ -146,9 +147,7 @@ def _begun(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, meter: Meter) -
     if not (folder / SUITE_FILE).is_file():
         _refuse_other_files(folder)
         _write_clips(plan, folder)
-        fresh = dataclasses.replace(
-            fresh, measured=_measured_clips(plan, folder, meter), truth=_truths(plan, meter)
-        )
+        fresh = dataclasses.replace(fresh, truth=_truths(plan, meter))
         save_suite(fresh, folder)
         return fresh
     before = load_suite(folder)
@@ -326,12 +325,17 @@ def _truths(plan: SuitePlan, meter: Meter) -> tuple[ClipFeatures, ...]:
     return tuple(ClipFeatures(clip=name, features=features) for name, features in seen if features)
 
 
-def _measured_clips(plan: SuitePlan, folder: Path, meter: Meter) -> tuple[MeasuredClip, ...]:
-    return tuple(
-        _measured_clip(plan.make_case(task, clip, plan.seed), folder, meter)
-        for task in plan.tasks
-        for clip in plan.clips
-    )
+def _all_measured(suite: Suite, plan: SuitePlan, folder: Path, meter: Meter, say: Say) -> Suite:
+    """The suite with every damaged clip, each kept as soon as it is known, as rows are."""
+    there = {(measured.task, measured.clip) for measured in suite.measured}
+    wanted = [(t, c) for t in plan.tasks for c in plan.clips if (t.name, c.name) not in there]
+    if wanted:
+        say(f"first the damaged clips are measured, {len(wanted)} of them")
+    for task, clip in wanted:
+        one = _measured_clip(plan.make_case(task, clip, plan.seed), folder, meter)
+        suite = dataclasses.replace(suite, measured=(*suite.measured, one))
+        save_suite(suite, folder)
+    return suite
 
 
 def _measured_clip(case: Case, folder: Path, meter: Meter) -> MeasuredClip:
