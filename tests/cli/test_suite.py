@@ -53,6 +53,9 @@ def test_a_suite_prints_tables_and_writes_files(tmp_path, clips, without_network
     assert done.exit_code == 0, done.output
     assert "denoise: identity+noise:std=25" in done.stdout
     assert "The paper's own figures, not measured here" in done.stdout
+    assert "failed: copy: it wrote 2 frames of 12x8, not 2 frames of 48x32" in done.stdout
+    assert "…" not in done.stdout  # nothing is cut off in a terminal of 80 letters
+    assert "writing" not in done.stderr
     rows = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
     assert len(rows) == 4 * 2 * 2
     failed = {(row["solver"], row["task"]) for row in rows if row["failure"]}

@@ -91,7 +91,7 @@ def open_priors(path: Path | None) -> Priors:
     found = path or TEACHER
     if not found.is_file():
         raise CheckpointError(
-            f"there is no prior `{found.name}` here, which the iterative solvers ask",
+            f"there is no prior `{found}`, which the iterative solvers ask",
             hint="`--prior FILE`; `instantvir distill --recipe tiny-teacher` makes one",
         )
     video = load_prior(found)
