@@ -315,9 +315,14 @@ def benchmark(
 
         run_roofline(size=measuring.size, as_json=json_summary)
         return
+    import logging
+
     from instantvir_cli import console
 
     console.set_up(quiet=quiet)
+    logging.getLogger("instantvir_models.media").setLevel(
+        logging.WARNING
+    )  # its own files are no news
     if suite.suite is not None:
         refuse_given(measuring, "a suite", but=("report",))
         if clip is not None:

@@ -1,7 +1,6 @@
 """`instantvir benchmark --suite`: every system on the same clips, measurements and prior, as tables and files."""
 
 import json
-import logging
 import os
 import platform
 import sys
@@ -71,7 +70,6 @@ def run_suite_command(
     if report is not None:
         check_page_name(report)
         refuse(report, may_replace=may_overwrite)
-    logging.getLogger("instantvir_models.media").setLevel(logging.WARNING)  # the files of peers
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     tasks, make_case, figures = SUITES[asked.suite]
