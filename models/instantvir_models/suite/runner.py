@@ -328,7 +328,7 @@ def _truths(plan: SuitePlan, meter: Meter) -> tuple[ClipFeatures, ...]:
 def _all_measured(suite: Suite, plan: SuitePlan, folder: Path, meter: Meter, say: Say) -> Suite:
     """The suite with every damaged clip, each kept as soon as it is known, as rows are."""
     there = {(measured.task, measured.clip) for measured in suite.measured}
-    wanted = [(t, c) for t in plan.tasks for c in plan.clips if (t.name, c.name) not in there]
+    wanted = [(t, c) for c in plan.clips for t in plan.tasks if (t.name, c.name) not in there]
     if wanted:
         say(f"first the damaged clips are measured, {len(wanted)} of them")
     for task, clip in wanted:
