@@ -25,6 +25,7 @@ from instantvir_models.suite.results import (
     FILMS_FOLDER,
     SUITE_FILE,
     ClipFeatures,
+    Features,
     Film,
     Frames,
     MeasuredClip,
@@ -123,8 +124,9 @@ def run_suite(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, *, say: Say)
     suite = _all_measured(suite, plan, folder, meter, say)
     done = {(row.solver, row.task, row.clip) for row in suite.rows}
     wanted = [key for key in _order(plan) if key not in done]
+    measured = {(each.task, each.clip): each for each in suite.measured}
     for index, (name, task, clip) in enumerate(wanted):
-        row = _row(plan, folder, meter, name, task, clip)
+        row = _row(plan, folder, meter, name, measured[task, clip])
         save_row(row, folder)
         say(f"{len(done) + index + 1} of {suite.rows_wanted}: {_said(row)}")
     return load_suite(folder)
@@ -203,7 +205,8 @@ def _order(plan: SuitePlan) -> Iterator[tuple[str, str, str]]:
                     yield name, task.name, clip.name
 
 
-def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip: str) -> Row:
+def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, measured: MeasuredClip) -> Row:
+    task, clip = measured.task, measured.clip
     case = plan.make_case(
         next(t for t in plan.tasks if t.name == task),
         next(c for c in plan.clips if c.name == clip),
@@ -211,10 +214,10 @@ def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip
     )
     row = Row(solver=name, task=task, clip=clip)
     system = next((s for s in plan.systems if s.about.name == name), None)
+    if case.is_unchanged:
+        return _left(row, measured, meter.features(case.y))
     try:
-        if case.is_unchanged:
-            result = _left(case, name)
-        elif system is not None:
+        if system is not None:
             result = _by_system(case, system)
         else:
             result = _by_peer(case, next(p for p in plan.peers if p.name == name))
@@ -236,13 +239,12 @@ def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip
     )
 
 
-def _left(case: Case, name: str) -> tuple[Frames, Row]:
+def _left(row: Row, measured: MeasuredClip, features: Features) -> Row:
     """What is not touched, at no cost."""
-    row = Row(
-        solver=name, task=case.task.name, clip=case.clip.name, evaluations_per_frame=0.0,
-        seconds_per_frame=0.0, cpu_seconds_per_frame=0.0,
+    return dataclasses.replace(
+        row, metrics=measured.metrics, curves=measured.curves, film=measured.film, features=features,
+        evaluations_per_frame=0.0, seconds_per_frame=0.0, cpu_seconds_per_frame=0.0,
     )  # fmt: skip
-    return case.y, row
 
 
 def _by_system(case: Case, system: System) -> tuple[Frames, Row]:
