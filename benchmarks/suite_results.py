@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from receipts import RESULTS
 
+from instantvir_models.suite.real import UNCHANGED
 from instantvir_models.suite.results import Measure, Row, Suite, load_suite
 from instantvir_models.suite.systems import STUDENT
 from instantvir_models.suite.tables import Mean, csv_text, markdown, means, table
@@ -143,40 +144,61 @@ def _lead(suite: Suite, measure: Measure, row: Row | None) -> float | None:
 
 def gains(suite: Suite) -> list[str]:
     """Lines: by how much each solver betters the damaged videos themselves, a line for each task."""
+    left = [task.name for task in suite.tasks if _is_left(suite, task.name)]
     lines = ["## In short", ""]
+    if left:
+        lines += [f"Left as they are, by everybody: {', '.join(left)}.", ""]
     for name, digits in (("psnr", 2), ("lpips_alex", 4)):
         measure = next((m for m in suite.measures if m.name == name), None)
-        if measure is None or not any(name in row.metrics for row in suite.rows):
-            continue
-        better = "higher" if measure.is_higher_better else "lower"
-        lines += [
-            f"{measure.label} less that of the file itself, in the mean over clips ({better} is better; "
-            "bold is the best; empty where a solver cannot undo it or has not done all clips):",
-            "",
-        ]
-        solvers = [s.name for s in suite.solvers]
-        body = [[task.name, *_gains(suite, measure, task.name, digits)] for task in suite.tasks]
-        lines += [*table(["file", *solvers], body), ""]
+        if measure is not None and any(name in row.metrics for row in suite.rows):
+            lines += _gains(
+                suite, measure, [t.name for t in suite.tasks if t.name not in left], digits
+            )
     return lines
 
 
-def _gains(suite: Suite, measure: Measure, task: str, digits: int) -> list[str]:
-    found = [_gain(suite, measure, solver.name, task) for solver in suite.solvers]
-    shown = ["" if gain is None else f"{gain:+.{digits}f}" for gain in found]
-    known = [gain for gain in found if gain is not None]
-    if not known or max(known) - min(known) < 10**-digits:
-        return shown  # left as it was, by everybody
-    best = max(known) if measure.is_higher_better else min(known)
+def _is_left(suite: Suite, task: str) -> bool:
+    """Whether nothing was found that is sure to get better, in any clip."""
+    return all(measured.told == UNCHANGED for measured in suite.measured if measured.task == task)
+
+
+def _gains(suite: Suite, measure: Measure, tasks: list[str], digits: int) -> list[str]:
+    """A table, the best of each line bold, and below it the mean of each column that is whole."""
+    found = {
+        solver.name: [_gain(suite, measure, solver.name, task) for task in tasks]
+        for solver in suite.solvers
+    }
+    found = {name: gains for name, gains in found.items() if any(g is not None for g in gains)}
+    better = max if measure.is_higher_better else min
+    body = []
+    for index, task in enumerate(tasks):
+        line = [gains[index] for gains in found.values()]
+        known = {round(gain, digits) for gain in line if gain is not None}
+        best = better(known) if len(known) > 1 else None
+        shown = ["" if gain is None else f"{gain:+.{digits}f}" for gain in line]
+        bold = [
+            f"**{t}**" if g is not None and round(g, digits) == best else t
+            for g, t in zip(line, shown, strict=True)
+        ]
+        body.append([task, *bold])
+    whole = [[gain for gain in gains if gain is not None] for gains in found.values()]
+    means_of = [f"{np.mean(g):+.{digits}f}" if len(g) == len(tasks) else "" for g in whole]
     return [
-        f"**{text}**" if gain == best else text for gain, text in zip(found, shown, strict=True)
+        f"{measure.label} less that of the file itself (a small one with its pixels repeated), in the mean over clips "
+        f"({'higher' if measure.is_higher_better else 'lower'} is better, bold the best; nothing where a "
+        "solver cannot undo it, or has not done every clip that the student did):",
+        "",
+        *table(["file", *found], [*body, ["mean", *means_of]]),
+        "",
     ]
 
 
 def _gain(suite: Suite, measure: Measure, solver: str, task: str) -> float | None:
     before = {m.clip: m.metrics[measure.name] for m in suite.measured if m.task == task}
-    rows = [suite.row(solver, task, clip.name) for clip in suite.clips]
+    clips = [c.name for c in suite.clips if suite.row(STUDENT, task, c.name) is not None]
+    rows = [suite.row(solver, task, clip) for clip in clips]
     done = [row for row in rows if row is not None and measure.name in row.metrics]
-    if len(done) < len(suite.clips):
+    if not done or len(done) < len(clips):
         return None
     return float(np.mean([row.metrics[measure.name] - before[row.clip] for row in done]))
 
