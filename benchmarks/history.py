@@ -1,10 +1,10 @@
 """What each version's embedded weights restore, side by side: the history of quality, as a table and a chart.
 
-    python benchmarks/history.py --each 0.1.0=61530d5 --each 0.2.0=30df6de --each 0.3.0=bba9502
+    python benchmarks/history.py --each "0.1.0, 0.2.0=61530d5" --each "0.3.0, 0.4.0=bba9502" --each ...
 
-Takes the weights out of the history of the repository, where a version has none of its own, and runs
-all of them through this version's code on the bundled clips, with the degradations and the seed of
-`instantvir benchmark --suite paper`. One thread; under a minute. Writes `results/history.json`,
+Takes the weights out of the history of the repository and runs all of them through this version's code
+on the bundled clips, with the degradations and the seed of `instantvir benchmark --suite paper`. Versions
+that have the same weights are one. One thread; under a minute. Writes `results/history.json`,
 `docs/benchmarks/history.md` and `history.svg` beside it (that needs matplotlib).
 """
 
@@ -36,7 +36,7 @@ SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One version on one task, means over clips."""
+    """The weights of one version, or of several that have the same, on one task: means over clips."""
 
     version: str
     sha256: str
@@ -99,7 +99,7 @@ def page(every: list[Point], receipt: dict[str, object]) -> str:
         "# History",
         "",
         "Written by `benchmarks/history.py`; do not edit. The embedded weights of each version, all of them "
-        "run by the code of this one, on the six bundled clips (96x64, 5 frames), damaged as in "
+        f"run by the code of {receipt['instantvir']}, on the six bundled clips (96x64, 5 frames), damaged as in "
         "[the suite](index.md). Seconds are CPU seconds of one thread a frame.",
         "",
         "![PSNR and time of each version, by task](history.svg)",

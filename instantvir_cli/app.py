@@ -33,11 +33,12 @@ from instantvir_cli.options import (
     SuiteOptions,
     SweptModelOptions,
     completed,
+    refuse_given,
 )
 from instantvir_cli.shortage import shortage_behind
 from instantvir_cli.signals import ended_by_signals
 from instantvir_cli.standard_streams import occupy_closed
-from instantvir_models.errors import InstantVIRError
+from instantvir_models.errors import InstantVIRError, UsageError
 
 
 class Commands(TyperGroup):
@@ -319,20 +320,29 @@ def benchmark(
 
         run_roofline(size=measuring.size, as_json=json_summary)
         return
+    import logging
+
     from instantvir_cli import console
 
     console.set_up(quiet=quiet)
+    logging.getLogger("instantvir_models.media").setLevel(
+        logging.WARNING
+    )  # its own files are no news
     if suite.suite is not None:
+        refuse_given(measuring, "a suite", but=("report",))
+        if clip is not None:
+            raise UsageError("a suite takes no clip", hint="`--clips` takes a folder of them")
         from instantvir_cli.suite import run_suite_command
 
         run_suite_command(
             suite,
-            model.one(),
+            *model.of_suite(),
             report=measuring.report,
             may_overwrite=overwrite,
             as_json=json_summary,
         )
         return
+    refuse_given(suite, "a benchmark without `--suite`")
     from instantvir_cli.benchmark import run_benchmark
 
     run_benchmark(clip, measuring, model, may_overwrite=overwrite, as_json=json_summary)

@@ -6,7 +6,7 @@ Only what `--help` may cost is imported here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -506,32 +506,33 @@ class SweptModelOptions:
         str | None, typer.Option(help="CPU threads; or several, such as 1,2", metavar="N[,N]")
     ] = None
 
-    def one(self) -> ModelOptions:
-        """The same where nothing may have several values.
+    def of_suite(self) -> tuple[str, int]:
+        """The model, and how many threads it takes: what a suite can be told.
 
         Raises:
-            UsageError: if something has.
+            UsageError: if anything else is given, or several numbers of threads.
         """
+        from instantvir_models.errors import UsageError
         from instantvir_models.speed.plan import parsed_numbers
 
-        latencies = parsed_numbers(self.latency, "--latency")
+        refuse_given(self, "a suite", but=("model", "threads"))
         threads = parsed_numbers(self.threads, "--threads")
-        if self.window is not None or "," in self.device or len(latencies) > 1 or len(threads) > 1:
-            from instantvir_models.errors import UsageError
+        if len(threads) > 1:
+            raise UsageError("a suite takes one number of `--threads`")
+        return self.model, threads[0] or 1
 
-            raise UsageError(
-                "a suite takes no `--window`, and one device, latency and thread count"
-            )
-        return ModelOptions(
-            model=self.model,
-            solver=self.solver,
-            device=self.device,
-            prompt=self.prompt,
-            vram=self.vram,
-            tile=self.tile,
-            latency=latencies[0],
-            threads=threads[0],
-        )
+
+def refuse_given(group: object, who: str, *, but: tuple[str, ...] = ()) -> None:
+    """Raise UsageError if one of a group's options was given that `who` takes no notice of."""
+    given = [
+        f"`--{field.name.replace('_', '-')}`"
+        for field in fields(group)  # type: ignore[arg-type]
+        if field.name not in but and getattr(group, field.name) != field.default
+    ]
+    if given:
+        from instantvir_models.errors import UsageError
+
+        raise UsageError(f"{who} takes no {' and no '.join(given)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -596,6 +597,14 @@ class SuiteOptions:
     ] = None
     prior: Annotated[
         Path | None, typer.Option(help="Weights that iterative solvers ask, instead of the bundled")
+    ] = None
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A system that is left out, by its name in the tables; may be repeated; DPS takes most of "
+            "the time",
+            metavar="NAME",
+        ),
     ] = None
     peer: Annotated[
         list[str] | None,

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from instantvir_cli import __version__, console
-from instantvir_cli.options import ModelOptions, SuiteOptions
+from instantvir_cli.options import SuiteOptions
 from instantvir_models.errors import UsageError
 from instantvir_models.outputs.claim import claim, told
 from instantvir_models.outputs.rule import refuse
@@ -31,8 +31,18 @@ from instantvir_models.suite.published import published
 from instantvir_models.suite.real import REAL_TASKS, real_case_of
 from instantvir_models.suite.results import Published, Suite, SuiteReceipt, SuiteTask, save_text
 from instantvir_models.suite.runner import PAPER_TASKS, MakeCase, SuitePlan, case_of, run_suite
-from instantvir_models.suite.systems import open_priors, paper_systems
-from instantvir_models.suite.tables import cells, csv_text, floor, header, losses, markdown, means
+from instantvir_models.suite.systems import open_priors, paper_systems, those_without
+from instantvir_models.suite.tables import (
+    SHORT_WORDS,
+    Mean,
+    cells,
+    csv_text,
+    floor,
+    header,
+    losses,
+    markdown,
+    means,
+)
 
 SUITES: dict[str, tuple[tuple[SuiteTask, ...], MakeCase, tuple[Published, ...]]] = {
     "paper": (PAPER_TASKS, case_of, published()),
@@ -45,7 +55,8 @@ SEED = 0
 
 def run_suite_command(
     asked: SuiteOptions,
-    model: ModelOptions,
+    model: str,
+    threads: int,
     *,
     report: Path | None,
     may_overwrite: bool,
@@ -59,14 +70,15 @@ def run_suite_command(
     if report is not None:
         check_page_name(report)
         refuse(report, may_replace=may_overwrite)
-    threads = model.threads or 1
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     tasks, make_case, figures = SUITES[asked.suite]
     plan = SuitePlan(
         name=asked.suite,
         clips=_clips(asked),
-        systems=paper_systems(open_priors(asked.prior), model=model.model),
+        systems=those_without(
+            paper_systems(open_priors(asked.prior), model=model), asked.without or ()
+        ),
         peers=tuple(Peer.read(text) for text in asked.peer or ()),
         tasks=tasks,
         make_case=make_case,
@@ -134,28 +146,36 @@ def _receipt(threads: int) -> SuiteReceipt:
 def _print(suite: Suite) -> None:
     """The tables, on standard output: they are the data of this verb."""
     out = Console()
+
+    def say(sentence: str) -> None:
+        out.print(sentence, highlight=False, markup=False)
+
     every = means(suite)
     for task in suite.tasks:
-        table = Table(title=f"{task.name}: {task.spec}", box=SIMPLE_HEAD)
-        for index, name in enumerate(header(suite, in_short=True)):
-            table.add_column(escape(name), justify="right" if index else "left", no_wrap=not index)
         here = [mean for mean in every if mean.task == task.name]
+        out.print(_table(suite, task, [mean for mean in here if mean.clips]))
         for mean in here:
-            if not mean.is_refused:
-                table.add_row(*(escape(cell) for cell in cells(suite, mean, in_short=True)))
-        out.print(table)
+            if not mean.clips and not mean.is_refused:
+                say(f"failed: {mean.solver}: {mean.failure}")
         refused = ", ".join(mean.solver for mean in here if mean.is_refused)
         if refused:
-            out.print(f"cannot undo it: {refused}", highlight=False, markup=False)
-        out.print(
-            "ahead of the student: " + " ".join(losses(suite, task.name)),
-            highlight=False,
-            markup=False,
-        )
+            say(f"cannot undo it: {refused}")
+        say("ahead of the student: " + " ".join(losses(suite, task.name)) + "\n")
+    say(f"{SHORT_WORDS}; all of it is in results.md.")
     if suite.published:
-        out.print(_published(suite), highlight=False, markup=False)
+        say(_published(suite))
     for sentence in filter(None, (floor(suite), *suite.missing)):
-        out.print(f"{sentence}.", highlight=False, markup=False)
+        say(f"{sentence}.")
+
+
+def _table(suite: Suite, task: SuiteTask, done: list[Mean]) -> Table:
+    title = escape(f"{task.name}: {task.spec}")
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for index, name in enumerate(header(suite, in_short=True)):
+        table.add_column(escape(name), justify="right" if index else "left", no_wrap=True)
+    for mean in done:
+        table.add_row(*(escape(cell) for cell in cells(suite, mean, in_short=True)))
+    return table
 
 
 def _published(suite: Suite) -> str:

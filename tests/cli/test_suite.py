@@ -53,6 +53,9 @@ def test_a_suite_prints_tables_and_writes_files(tmp_path, clips, without_network
     assert done.exit_code == 0, done.output
     assert "denoise: identity+noise:std=25" in done.stdout
     assert "The paper's own figures, not measured here" in done.stdout
+    assert "failed: copy: it wrote 2 frames of 12x8, not 2 frames of 48x32" in done.stdout
+    assert "…" not in done.stdout  # nothing is cut off in a terminal of 80 letters
+    assert "writing" not in done.stderr
     rows = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
     assert len(rows) == 4 * 2 * 2
     failed = {(row["solver"], row["task"]) for row in rows if row["failure"]}
@@ -63,6 +66,21 @@ def test_a_suite_prints_tables_and_writes_files(tmp_path, clips, without_network
     assert "| instantvir |" in (out / "results.md").read_text(encoding="utf-8")
     again = invoke(*words, "--json")
     assert json.loads(again.stdout)["suite"]["rows"][0] == stored["suite"]["rows"][0]
+
+
+def test_who_is_left_out_has_no_row(tmp_path, clips, monkeypatch):
+    made = [
+        System(SuiteSolver(name=name, about="x", family=ONE_PASS), lambda _: Made(named_solver("map")), 0)
+        for name in (STUDENT, "DPS", "bicubic, consistent")
+    ]  # fmt: skip
+    monkeypatch.setattr("instantvir_cli.suite.open_priors", lambda path: None)
+    monkeypatch.setattr("instantvir_cli.suite.paper_systems", lambda priors, model: tuple(made))
+    out = tmp_path / "results"
+    left_out = ("--without", "dps", "--without", "bicubic, consistent")
+    done = invoke("--clips", clips, "--length", 2, "-o", out, *left_out)
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
+    assert {row["solver"] for row in rows} == {STUDENT}
 
 
 def test_two_suites_in_one_folder_are_refused(tmp_path, clips, without_networks):
@@ -83,6 +101,13 @@ def test_two_suites_in_one_folder_are_refused(tmp_path, clips, without_networks)
         (["--suite", "paper", "--prior", "none.safetensors"], "there is no prior"),
         (["--suite", "paper", "--clips", "none", "--prior", "none"], "is no folder"),
         (["--suite", "paper", "--crop", "wide", "--clips", "."], "`--crop` is `wide`"),
+        (["--suite", "paper", "--without", "DSP"], "there is no system called `DSP`"),
+        (["--suite", "paper", "--without", "instantvir"], "which cannot be left out"),
+        (["--suite", "paper", "--solver", "map", "--tile", "64"], "no `--solver` and no `--tile`"),
+        (["--suite", "paper", "--threads", "1,2"], "one number of `--threads`"),
+        (["--suite", "paper", "--task", "sr"], "a suite takes no `--task`"),
+        (["--suite", "paper", "clip.mp4"], "a suite takes no clip"),
+        (["--clips", "."], "a benchmark without `--suite` takes no `--clips`"),
     ],
 )
 def test_what_cannot_be_is_told_in_words(words, said):

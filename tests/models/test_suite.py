@@ -90,7 +90,8 @@ def plan(*systems, **changed):
 
 def run(wanted, folder):
     said: list[str] = []
-    return run_suite(wanted, folder, RECEIPT, say=said.append), said
+    suite = run_suite(wanted, folder, RECEIPT, say=said.append)
+    return suite, [sentence for sentence in said if sentence[0].isdigit()]
 
 
 def initial(name=STUDENT):
@@ -145,6 +146,25 @@ def test_an_interrupted_suite_goes_on(tmp_path):
     assert len(said) == 2
     assert said[0].startswith("3 of 4: late")
     assert suite.row(STUDENT, "denoise", "a") == kept.rows[0]
+
+
+def test_a_suite_that_was_interrupted_before_its_first_row_goes_on(tmp_path):
+    """Real files take minutes to make and look at, so what is known of each is kept, too."""
+    looked_at = []
+
+    def once(task, clip, seed):
+        looked_at.append(clip.name)
+        if looked_at == ["a", "b"]:
+            raise KeyboardInterrupt
+        return case_of(task, clip, seed)
+
+    wanted = plan(clips=(clip("a"), clip("b", 1)), make_case=once)
+    with pytest.raises(KeyboardInterrupt):
+        run(wanted, tmp_path)
+    assert [measured.clip for measured in load_suite(tmp_path).measured] == ["a"]
+    suite, _ = run(wanted, tmp_path)
+    assert looked_at == ["a", "b", "b"]
+    assert [measured.clip for measured in suite.measured] == ["a", "b"]
 
 
 def test_what_failed_is_tried_again_and_so_is_a_solver_that_has_changed(tmp_path):

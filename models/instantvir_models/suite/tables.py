@@ -154,16 +154,25 @@ def shown(value: float | None, digits: int) -> str:
 DIGITS = {"ssim": 4, "lpips_alex": 4, "lpips_vgg": 4, "fvd": 0}
 
 
-IN_SHORT = ("psnr", "lpips_alex", "frame_difference_psnr")
-"""Measures for a terminal; a page has room for all."""
+IN_SHORT = {"psnr": "PSNR", "lpips_alex": "LPIPS", "frame_difference_psnr": "change"}
+"""Measures for a terminal, and what they are called there; a page has room for all."""
+
+SHORT_WORDS = (
+    "PSNR, that of the change from frame to frame, and by how much PSNR is ahead of the student's, in dB; "
+    "evaluations of a network and CPU seconds a frame, and how many times the student's those are"
+)
+"""What the columns of a short table mean."""
 
 
 def header(suite: Suite, *, in_short: bool = False) -> list[str]:
-    """Columns of a task's table."""
-    measured = [measure.label for measure in _shown_measures(suite, in_short)]
+    """Columns of a task's table; `in_short` those that fit a terminal of 80 letters."""
+    measured = _shown_measures(suite, in_short)
+    if in_short:
+        named = [IN_SHORT[measure.name] for measure in measured]
+        return ["solver", *named, "ahead", "eval.", "CPU s", "x time", "clips"]
     return [
         "solver",
-        *measured,
+        *(measure.label for measure in measured),
         "dB ahead of student",
         "evaluations/frame",
         "CPU s/frame",
@@ -191,7 +200,7 @@ def cells(suite: Suite, mean: Mean, *, in_short: bool = False) -> list[str]:
         ),
         "" if mean.psnr_ahead is None else f"{mean.psnr_ahead:+.2f}",
         shown(mean.evaluations_per_frame, 1).removesuffix(".0"),
-        "" if cost is None else f"{cost:.3g}",
+        "" if cost is None else f"{cost:.{2 if in_short else 3}g}",
         slower,
         f"{mean.clips}/{len(suite.clips)}",
     ]
