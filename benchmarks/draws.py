@@ -84,12 +84,13 @@ def measure(prior: Prior, clips: list[Clip], lpips: Lpips, rows: Path) -> list[d
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown, a line for each task."""
     head = ["", "embedded student", "one draw", f"mean of {DRAWS} draws", "spread / true error"]
-    lines = ["| " + " | ".join([*head, "correlation of logarithms"]) + " |", "|---" * 6 + "|"]
+    lines = ["| " + " | ".join([*head, "correlation of logarithms", "clips"]) + " |"]
+    lines += ["|---" * 7 + "|"]
     for task in CHOSEN:
         each = [row["numbers"] for row in rows if row["task"] == task]
         p, q, r, s, t, u, v, w = np.mean(each, 0)
         pairs = f"{p:.2f} / {q:.3f} | {r:.2f} / {s:.3f} | {t:.2f} / {u:.3f}"
-        lines.append(f"| {task} | {pairs} | {v:.2f} | {w:.2f} |")
+        lines.append(f"| {task} | {pairs} | {v:.2f} | {w:.2f} | {len(each)} |")
     return lines
 
 
@@ -109,11 +110,17 @@ def main() -> None:
     clips = load_clips(asked.clips, cache=asked.cache)
     with torch.inference_mode():
         rows = measure(load_prior(SHIPPED_PRIOR), clips, load_lpips(asked.lpips), asked.rows)
+    write(rows, asked.output)
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """The table and its receipt."""
     words = (__doc__ or "").split("\n\n")
     text = ["# Draws", "", words[0], "", words[2].strip(), "", *table(rows), ""]
-    text += [f"PSNR / LPIPS. Clips: {', '.join(CURVE_CLIPS)}, {CURVE_FRAMES} frames.", ""]
+    shown = ", ".join(CURVE_CLIPS)
+    text += [f"PSNR / LPIPS. The first of these clips, {CURVE_FRAMES} frames: {shown}.", ""]
     text += [f"- {name}: {value}" for name, value in machine().items()]
-    asked.output.write_text("\n".join(text) + "\n", encoding="utf-8")
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
