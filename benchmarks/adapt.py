@@ -59,10 +59,12 @@ def main() -> None:
         config,
         workers=1,
         seed=asked.seed,
+        measured_by=asked.operator,
         phases=tuple(replace(phase, steps=asked.steps) for phase in config.phases),
     )
-    material = Material(clips=asked.output, measured_by=asked.operator)
-    objective = objective_of(config, material, [clip.measured for clip in clips])
+    objective = objective_of(
+        config, Material(clips=asked.output), [clip.measured for clip in clips]
+    )
     Trainer(config, objective, asked.output).run()
     seconds = time.process_time() - started
     after = scores(str(asked.output / "student.safetensors"), clips)

@@ -1,7 +1,7 @@
 """What each objective of distillation buys, from the same start and at the same budget: two tables.
 
     python benchmarks/stages.py --clips CLIPS --cache CACHE --runs RUNS --rows stages.jsonl [--lpips FILE]
-    python benchmarks/stages.py --rows stages.jsonl --table results/stages.md
+    python benchmarks/stages.py --rows stages.jsonl --table results/stages.md [--beside SHORTER.jsonl]
 
 Stage 1 starts from the same random weights for every method; stage 2 from what the best method of
 stage 1 without ground truth made with that seed. The student is a fused one with a third of the
@@ -48,10 +48,11 @@ from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.summed import Summed
 from instantvir_distill.methods.variational import Variational, red_diff
 from instantvir_distill.sources import CleanVideos
+from instantvir_distill.teachers import SHIPPED
 from instantvir_distill.trainer import Trainer
 from instantvir_models.autoencoders.haar import haar, inverse_haar
 from instantvir_models.checkpoints.load import load_student
-from instantvir_models.checkpoints.prior import load_prior
+from instantvir_models.checkpoints.prior import SHIPPED_PRIOR, load_prior
 from instantvir_models.media import to_uint8
 from instantvir_models.metrics.consistency import residual_over_noise
 from instantvir_models.metrics.fidelity import psnr, ssim
@@ -69,7 +70,6 @@ from instantvir_models.students.fused import FusedConfig
 from instantvir_models.tasks import DENOISE, INPAINT, TASKS
 
 SIZE = FusedConfig(fine_channels=16, coarse_channels=24, bottom_channels=32)
-TEACHER = Path(__file__).parents[1] / "models/instantvir_models/weights/teacher.safetensors"
 HELD_OUT = ("sam2_dog_01", "carnd_highway_01", "media3_topshots", "mdn_bug_01")
 FRAMES = 6
 """Of each held-out clip: two blocks, so the second one remembers the first."""
@@ -112,7 +112,7 @@ class Arm:
             inexactness=0.0,
             mix=tuple(TASKS),
             method=self.method,
-            teacher=str(TEACHER) if self.teacher else None,
+            teacher=SHIPPED if self.teacher else None,
             critic=self.critic,
         )
 
@@ -486,33 +486,40 @@ def best_start(bench: Bench, seed: int) -> str:
     return str(max(there, key=mean_psnr)["arm"])
 
 
-def measure(bench: Bench, seeds: Sequence[int], stages: Sequence[int]) -> None:
+def measure(
+    bench: Bench, seeds: Sequence[int], stages: Sequence[int], only: Sequence[str] = ()
+) -> None:
     """All rows of these stages that are not there yet, what matters most first."""
+
+    def chosen(arms: Sequence[Arm]) -> list[Arm]:
+        return [arm for arm in arms if not only or arm.name in only]
+
     if 1 in stages:
         for seed in seeds:
-            for arm in STAGE_1:
+            for arm in chosen(STAGE_1):
                 bench.run(1, arm, seed)
-        _without_training(bench)
+        if not only:
+            _without_training(bench)
     if 2 in stages:
         starts = {seed: best_start(bench, seed) for seed in seeds}
-        for arm in STAGE_2:
+        for arm in chosen(STAGE_2):
             for seed in seeds:
                 bench.run(2, arm, seed, starts[seed])
     if 1 in stages:
-        for arm in STAGE_1_LATER:
+        for arm in chosen(STAGE_1_LATER):
             for seed in seeds:
                 bench.run(1, arm, seed)
 
 
 def _without_training(bench: Bench) -> None:
-    for name, restore in untrained(load_prior(TEACHER)).items():
+    for name, restore in untrained(load_prior(SHIPPED_PRIOR)).items():
         if not any(_is(row, NO_TRAINING, name, 0) for row in bench.done()):
             scores = scored(restore, bench.clips, bench.lpips)
             bench.keep({"stage": NO_TRAINING, "arm": name, "seed": 0, "scores": scores})
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
+def table(rows: list[dict[str, Any]], shorter: list[dict[str, Any]]) -> str:
+    """Markdown; `shorter` are rows of the same arms with fewer steps, where there are any."""
     lines: list[str] = []
     for stage in (1, 2):
         if not any(row["stage"] == stage for row in rows):
@@ -522,14 +529,14 @@ def table(rows: list[dict[str, Any]]) -> str:
             lines += [f"### {task.name}: `{task.benchmark_spec}`", ""]
             lines += [*_of_task(rows, stage, task.name), ""]
         lines += [*_curves([row for row in rows if row["stage"] == stage]), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_beside(rows, shorter) if shorter else [])])
 
 
-def write_table(rows: list[dict[str, Any]], path: Path) -> None:
+def write_table(rows: list[dict[str, Any]], path: Path, shorter: list[dict[str, Any]]) -> None:
     """The tables into `path`; what a person wrote before them stays."""
     before = path.read_text(encoding="utf-8") if path.exists() else "# Stages of distillation\n\n"
     words = before.split(FIRST_HEADING)[0]
-    path.write_text(f"{words}{table(rows)}\n", encoding="utf-8")
+    path.write_text(f"{words}{table(rows, shorter)}\n", encoding="utf-8")
 
 
 def _names(rows: list[dict[str, Any]], stage: int) -> list[tuple[int | str, str]]:
@@ -567,6 +574,23 @@ def _curves(rows: list[dict[str, Any]]) -> list[str]:
         shown = [np.mean([[*p.values()] for p in each]) if each else math.nan for each in points]
         lines.append(f"| {name} | " + " | ".join(f"{mean:.2f}" for mean in shown) + " |")
     return lines
+
+
+def _beside(rows: list[dict[str, Any]], shorter: list[dict[str, Any]]) -> list[str]:
+    """What more steps gave each arm, of the seeds that there are of both."""
+    lines = ["## Beside shorter runs", "", "Mean PSNR of the four tasks, seeds that both have.", ""]
+    lines += ["| | stage | steps | shorter | longer | gained |", "|---" * 6 + "|"]
+    for row in rows:
+        mine = (row["stage"], row["arm"], row["seed"])
+        before = [other for other in shorter if _is(other, *mine)]
+        if row["stage"] == NO_TRAINING or not before:
+            continue
+        short, long = mean_psnr(before[0]), mean_psnr(row)
+        lines.append(
+            f"| {row['arm']}, seed {row['seed']} | {row['stage']} | {before[0]['steps']}, "
+            f"{row['steps']} | {short:.2f} | {long:.2f} | {long - short:+.2f} |"
+        )
+    return [*lines, ""]
 
 
 COLUMNS = (
@@ -614,10 +638,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs=2, default=(400, 80), help="of either stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1))
     parser.add_argument("--stages", type=int, nargs="+", default=(1, 2))
+    parser.add_argument("--only", nargs="+", default=(), metavar="ARM", help="names of arms")
     parser.add_argument("--table", type=Path, help="write this table of what is there, and stop")
+    parser.add_argument("--beside", type=Path, help="with --table: rows of shorter runs to compare")
     asked = parser.parse_args()
     if asked.table is not None:
-        write_table(read(asked.rows), asked.table)
+        shorter = [] if asked.beside is None else read(asked.beside)
+        write_table(read(asked.rows), asked.table, shorter)
         return
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -628,7 +655,7 @@ def main() -> None:
     asked.runs.mkdir(parents=True, exist_ok=True)
     (asked.runs / "machine.json").write_text(json.dumps(machine(), indent=1) + "\n")
     bench = Bench(every, training, asked.runs, asked.rows, lpips, steps)
-    measure(bench, asked.seeds, asked.stages)
+    measure(bench, asked.seeds, asked.stages, asked.only)
 
 
 if __name__ == "__main__":

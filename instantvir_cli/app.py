@@ -427,7 +427,9 @@ def export(
 @app.command(
     cls=Verb,
     short_help="Train a student by a recipe",
-    epilog="instantvir distill --recipe refine --clips mine/ -o runs/mine",
+    epilog="""\
+instantvir distill --recipe refine --clips mine/ -o runs/mine
+instantvir distill --measurements bad/ --operator blur:sigma=2+noise:std=5 -o runs/bad""",
 )
 def distill(
     output: Annotated[
@@ -448,16 +450,16 @@ def distill(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="`tiny` (from scratch, if there are clips; `tiny-card` on a card); of a given "
-            "student `refine`, `enlarge` (its branch for x4), `calibrate`, `sharpen`, `adapt` (if "
-            "there are measurements); "
-            "`tiny-teacher`, and what it teaches; `wan-1.3b-lean`, the paper's",
+            help="With --clips `tiny` (a student from scratch; `tiny-card` on a card) unless another "
+            "is named: `tiny-by-task` (without a clean frame in the loss), `tiny-teacher` (what "
+            "teaches it), or of a student that there is `refine`, `enlarge` (its branch for x4), "
+            "`calibrate`, `sharpen`; `wan-1.3b-lean`, the paper's. With --measurements `adapt`",
             autocompletion=completed(RECIPES),
             show_default=False,
         ),
     ] = None,
     initial_weights: Annotated[
-        str | None, typer.Option("--init", help="Student to start from, as `--model` names it")
+        str | None, typer.Option("--init", help="Student to start from, as --model names it")
     ] = None,
     photos: Annotated[
         Path | None, typer.Option(help="Folder of sharp .jpg photos, seen by a moving camera")
@@ -465,7 +467,12 @@ def distill(
     workers: Annotated[int | None, typer.Option(help="Processes of one thread each")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Another value of a setting; may repeat"),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Another value of a setting, such as `phases.0.steps=500`; may repeat. OUTPUT/config.json "
+            "has them all",
+        ),
     ] = None,
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what it would cost, and stop")

@@ -42,17 +42,14 @@ def distill_recipe(
         initial_weights=initial_weights,
         workers=workers,
         settings=settings,
+        measured_by=operator,
     )
     if only_plan:
         _show_plan(config)
         return
-    console.say(
-        f"{config.steps} steps, {config.workers} worker{'s' * (config.workers > 1)}; "
-        f"progress in {folder / 'log.jsonl'}; stop and run again at will"
-    )
     board = boarded(folder, last_step=last_step(folder)) if tensorboard else nullcontext()
     with board, watched(folder, steps=config.steps):
-        made = distill(config, clips=material, photos=photos, measured_by=operator, folder=folder)
+        made = distill(config, clips=material, photos=photos, folder=folder)
     console.say(f"wrote {made}")
 
 
@@ -78,7 +75,12 @@ def _material(clips: Path | None, measurements: Path | None, operator: str | Non
 
 
 def _configured(
-    name: str, *, initial_weights: str | None, workers: int | None, settings: Sequence[str]
+    name: str,
+    *,
+    initial_weights: str | None,
+    workers: int | None,
+    settings: Sequence[str],
+    measured_by: str | None,
 ) -> "RunConfig":
     from instantvir_distill.config import DistillConfig
     from instantvir_distill.recipes import RECIPES
@@ -95,6 +97,8 @@ def _configured(
     asked = list(settings)  # all at once: some fit together only
     if workers is not None:
         asked.append(f"workers={workers}")
+    if measured_by is not None:
+        asked.append(f"measured_by={measured_by}")
     if initial_weights is not None:
         asked.append(f"initial_weights={initial_weights}")
         if isinstance(recipe, DistillConfig):

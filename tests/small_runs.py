@@ -41,11 +41,10 @@ def clip(name, seed=0, size=(64, 80)):
     return Clip(name, np.stack([pixels[:, t : t + width] for t in range(12)]))
 
 
-def trainer(config, clips, folder, *, measured_by=None):
+def trainer(config, clips, folder):
     """A trainer of what `config` trains, in this process."""
-    material = Material(clips=folder, measured_by=measured_by)
     folder.mkdir(parents=True, exist_ok=True)
-    return Trainer(config, objective_of(config, material, clips), folder)
+    return Trainer(config, objective_of(config, Material(clips=folder), clips), folder)
 
 
 def small_prior():

@@ -68,6 +68,7 @@ def load_clips(source: Path, *, cache: Path) -> list[Clip]:
     if not videos and not bad:
         raise VideoOpenError(f"no video in `{source}`", hint="pass a folder of clips")
     cache.mkdir(parents=True, exist_ok=True)
+    _say_what_is_new(videos, cache)
     clips = []
     for video in videos:
         try:
@@ -81,7 +82,7 @@ def load_clips(source: Path, *, cache: Path) -> list[Clip]:
         more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
         logger.warning("left out %d of %d clips: %s%s", len(bad), count, names, more)
     if not clips:
-        raise VideoOpenError(f"none of the {count} videos in `{source}` can be read")
+        raise VideoOpenError(f"no video in `{source}` can be read")
     return clips
 
 
@@ -103,6 +104,8 @@ def _found(source: Path) -> tuple[list[_Video], list[str]]:
 
 
 def _files(source: Path) -> list[Path]:
+    if not source.exists():
+        raise VideoOpenError(f"there is no `{source}`", hint="pass a folder of clips")
     if source.suffix.lower() == LIST_SUFFIX and source.is_file():
         try:
             lines = source.read_text(encoding="utf-8").splitlines()
@@ -126,15 +129,30 @@ def _members(shard: Path) -> list[_Video]:
 
 def _within(path: Path, source: Path) -> str:
     """How a message names a file."""
-    return str(path.relative_to(source) if path.is_relative_to(source) else path.name) or path.name
+    is_inside = path != source and path.is_relative_to(source)
+    return str(path.relative_to(source)) if is_inside else path.name
 
 
 def _member(video: _Video) -> str:
     return "" if video.bytes is None else f"/{video.name}{video.suffix}"
 
 
+def _say_what_is_new(videos: Sequence[_Video], cache: Path) -> None:
+    """That takes a while, once."""
+    count = sum(not _is_kept(video, cache) for video in videos)
+    if count:
+        logger.info("decoding %d video%s into `%s`", count, "s" * (count != 1), cache)
+
+
+def _is_kept(video: _Video, cache: Path) -> bool:
+    try:
+        return _place(video, cache).exists()
+    except VideoOpenError:  # told when it is its turn
+        return True
+
+
 def _decoded(video: _Video, cache: Path) -> NDArray[np.uint8]:
-    stored = cache / f"{video.name}-{_stamp(video)}.npy"
+    stored = _place(video, cache)
     if not stored.exists():
         with _as_file(video, cache) as path, open_video(path, other_streams=False) as reader:
             frames = np.stack([frame.pixels for frame in reader])
@@ -144,6 +162,11 @@ def _decoded(video: _Video, cache: Path) -> NDArray[np.uint8]:
         except UsageError:  # another run stores it just now
             return frames  # type: ignore[return-value]
     return np.load(stored, mmap_mode="r")
+
+
+def _place(video: _Video, cache: Path) -> Path:
+    """Where it is kept, decoded, as it is now."""
+    return cache / f"{video.name}-{_stamp(video)}.npy"
 
 
 def _stamp(video: _Video) -> str:

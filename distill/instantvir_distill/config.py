@@ -1,12 +1,15 @@
 """A training run, complete: every number that decides what comes out."""
 
+import difflib
 import math
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from typing import Literal
 
 import torch
 
+from instantvir_distill.data import SAMPLERS
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.methods.amortise import Amortise
@@ -20,6 +23,7 @@ from instantvir_distill.methods.variational import Variational
 from instantvir_models.autoencoders.lean import LeanConfig
 from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.errors import UsageError
+from instantvir_models.operators.spec import Specification
 from instantvir_models.priors.flow import FlowConfig
 from instantvir_models.students.fused import FusedConfig
 from instantvir_models.students.wan.transformer import WanConfig
@@ -41,6 +45,41 @@ DENOISE_POWER = {DENOISE.name: 0.25}
 """Of the relative squared error: noise is taken away by decibels."""
 
 
+AT_LEAST_1 = 1, math.inf
+SHARE = 0, 1
+
+
+def _check_numbers(config: object, ranges: Mapping[str, tuple[float, float]], where: str) -> None:
+    """UsageError if a number of `config` is not between its least and its most."""
+    for name, (least, most) in ranges.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            wanted = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            raise UsageError(f"`{where}{name}` is {wanted}, got {value:g}")
+
+
+def _check_tasks(names: Sequence[str]) -> None:
+    """UsageError if one of them is no task that examples are made of."""
+    for name in names:
+        if name not in SAMPLERS:
+            close = difflib.get_close_matches(name, SAMPLERS, 1)
+            hint = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(SAMPLERS)}"
+            raise UsageError(f"there is no task called `{name}`", hint=hint)
+
+
+def _tasks_in(method: object) -> Iterator[str]:
+    """Names of tasks that the settings of `method` speak of, and those of the methods in it."""
+    if isinstance(method, Mapping):
+        yield from map(str, method)
+        method = tuple(method.values())
+    if isinstance(method, tuple):
+        parts: Iterable[object] = method
+    else:
+        parts = vars(method).values() if is_dataclass(method) else ()
+    for part in parts:
+        yield from _tasks_in(part)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """A stretch of training at one crop size."""
@@ -54,6 +93,10 @@ class Phase:
     """Sequences of a step, over all workers."""
     frames_learned: int = 3
     """Neighbouring frames of a sequence that the network restores; the others are there to be fused."""
+
+    def __post_init__(self) -> None:
+        counts = "steps", "crop", "frames", "samples", "frames_learned"
+        _check_numbers(self, dict.fromkeys(counts, AT_LEAST_1), "phases.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +137,17 @@ class StockConfig:
     """Processes that make them; 0 takes all processors but one, shared among workers."""
 
 
+RUN_RANGES = {
+    "workers": AT_LEAST_1, "accumulate": AT_LEAST_1, "spike": AT_LEAST_1,
+    "seed": (0, math.inf), "warmup_steps": (0, math.inf), "most_restarts": (0, math.inf),
+    "muon_lr": (0, math.inf), "adam_lr": (0, math.inf), "max_gradient_norm": (0, math.inf),
+    "constant_share": (0, 0.99), "last_rate": SHARE, "ema_decay": SHARE,
+}  # fmt: skip
+"""Least and most of the numbers of every run."""
+
+DISTILL_RANGES = {"lossy_fraction": SHARE, "inexactness": SHARE}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every run has, whatever is trained."""
@@ -131,11 +185,16 @@ class RunConfig:
         "carnd_highway",
         "media3_topshots",
     )
-    """Clips whose name starts so are never trained on."""
+    """Clips whose name starts so are never trained on, where they are clean."""
+    measured_by: str | None = None
+    """What happened to all clips, as a specification; None where they are clean."""
 
     def __post_init__(self) -> None:
-        if not self.phases or self.steps < 1:
-            raise UsageError("a recipe has at least one phase of at least one step")
+        if self.measured_by is not None:
+            Specification.read(self.measured_by)
+        if not self.phases:
+            raise UsageError("a recipe has at least one phase")
+        _check_numbers(self, RUN_RANGES, "")
         for phase in self.phases:
             if phase.crop % 8:
                 raise UsageError(f"crops are multiples of 8 pixels, got `crop` {phase.crop}")
@@ -170,7 +229,7 @@ class RunConfig:
 
     def rate_at(self, step: int) -> float:
         """Factor on the learning rates: linear warm-up, constant, cosine."""
-        warm = (step + 1) / self.warmup_steps
+        warm = (step + 1) / max(1, self.warmup_steps)
         passed = step / self.steps - self.constant_share
         decayed = max(0.0, passed / (1 - self.constant_share))
         cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, decayed))
@@ -195,7 +254,8 @@ class DistillConfig(RunConfig):
     """Whether the layers of a full-size student are computed again in the backward pass, which keeps
     little of them in memory."""
     teacher: str | None = None
-    """File of the prior that teaches, for methods that ask one, or folder of a Wan checkpoint."""
+    """The prior that teaches, for methods that ask one: `tiny-teacher` in the package, a file, or the
+    folder of a Wan checkpoint."""
     teacher_guidance: float = 1.0
     """Classifier-free guidance of a teacher that reads text: v_without + g (v_text - v_without)."""
     critic: CriticConfig | None = None
@@ -210,15 +270,21 @@ class DistillConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_numbers(self, DISTILL_RANGES, "")
+        if not self.mix:
+            raise UsageError("`mix` names no task")
+        _check_tasks((*self.mix, *_tasks_in(self.method)))
         method = self.method
         is_full_size = isinstance(self.student, WanSize)
         if not is_full_size and self.recompute:
             raise UsageError("`recompute` is for full-size students; this one trains without it")
         self._check_stock(is_full_size=is_full_size)
+        if self.measured_by is not None and (method.reads_clean or method.needs_natural):
+            raise _needs_clean(f"`{method.name}`")
         if method.needs_prior and self.teacher is None:
             raise UsageError(
                 f"`{method.name}` learns from a teacher, and none was named",
-                hint="`--set teacher=FILE`; `--recipe tiny-teacher` makes one",
+                hint="`--set teacher=tiny-teacher` is the one in the package",
             )
         if not method.needs_prior and self.teacher is not None:
             raise UsageError(f"`{method.name}` asks no teacher, so `teacher` would have no effect")
@@ -279,5 +345,14 @@ class TeacherConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.measured_by is not None:
+            raise _needs_clean("a teacher")
         if self.device != "cpu":
             raise UsageError("a tiny teacher is trained on the CPU", hint="`--set device=cpu`")
+
+
+def _needs_clean(what: str) -> UsageError:
+    return UsageError(
+        f"{what} learns from clean videos, and there are only measured ones",
+        hint="`--recipe adapt` learns from measurements alone",
+    )

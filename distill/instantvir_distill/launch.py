@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import threading
+import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,7 +27,7 @@ from instantvir_distill.data import Sampler
 from instantvir_distill.distillation import Distillation
 from instantvir_distill.parallel import leave
 from instantvir_distill.pupils import FULL_SIZE_NAME
-from instantvir_distill.saved import alone, claim
+from instantvir_distill.saved import alone, claim, last_step
 from instantvir_distill.scenes import Photo, load_photos
 from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
 from instantvir_distill.stocked import Stocked
@@ -37,6 +38,8 @@ from instantvir_distill.trainer import Objective, Trainer, TrainingError
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.operators.spec import Specification
 
+logger = logging.getLogger(__name__)
+
 TAKEN_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 """What the engine of workers listens to while it runs."""
 
@@ -46,19 +49,12 @@ STOPPED = "stopped.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a run learns from: clean clips and photos, or measured videos and how they came about."""
+    """What a run learns from."""
 
     clips: Path
     """A folder of videos."""
     photos: Path | None = None
-    measured_by: str | None = None
-    """Specification of the degradation of all clips; None where they are clean."""
-
-    def __post_init__(self) -> None:
-        if self.measured_by is not None:
-            Specification.read(self.measured_by)
-            if self.photos is not None:
-                raise UsageError("photos are clean: they do not go with measured videos")
+    """A folder of sharp photos, for clean clips."""
 
 
 def distill(
@@ -67,7 +63,6 @@ def distill(
     clips: Path,
     folder: Path,
     photos: Path | None = None,
-    measured_by: str | None = None,
 ) -> Path:
     """Train from `clips`; the path of what was made in `folder`.
 
@@ -75,17 +70,18 @@ def distill(
 
     Args:
         photos: a folder of sharp photos, for clean clips.
-        measured_by: what happened to the clips, as a specification, where they are not clean.
 
     Raises:
         VideoOpenError: if the folder `clips` holds no video.
         CheckpointError: if there is no such teacher.
-        UsageError: if a clip is too short or too small, all of them are held out, only clean ones
-            would do, the run in `folder` has other settings, or another process is at work there.
+        UsageError: if a clip is too short or too small, all of them are held out, the run in `folder`
+            has other settings, or another process is at work there.
+        VideoWriteError: if `folder` cannot be written.
         TrainingError: if training went wrong, or a worker died.
     """
-    material = Material(clips=clips, photos=photos, measured_by=measured_by)
-    _check_material(config, material)
+    material = Material(clips=clips, photos=photos)
+    if photos is not None and config.measured_by is not None:
+        raise UsageError("photos are clean: they do not go with measured videos")
     if isinstance(config, DistillConfig) and config.teacher is not None:
         locate_teacher(config.teacher)  # says now what is wrong with it
     if is_launched():
@@ -111,9 +107,12 @@ def is_launched() -> bool:
 def _launched_run(config: RunConfig, material: Material, folder: Path) -> None:
     """All workers on this machine; those that die are started again from the last checkpoint."""
     # decode once, before the workers share the cache
-    _check(config, material, _training(config, material, folder))
+    training = _training(config, material, folder)
+    _check(config, training)
     claim(config, folder)
     (folder / STOPPED).unlink(missing_ok=True)
+    _say_what_begins(config, training, folder)
+    _quieten_the_engine()
     with _signals_kept():
         try:
             elastic_launch(_launching(config), _worker)(config, material, folder)
@@ -123,6 +122,20 @@ def _launched_run(config: RunConfig, material: Material, folder: Path) -> None:
             raise KeyboardInterrupt from error
     if (folder / STOPPED).exists():
         raise _reason(folder, None)
+
+
+def _say_what_begins(config: RunConfig, training: list[Clip], folder: Path) -> None:
+    done = last_step(folder)
+    logger.info(
+        "%d clip%s; %d steps%s, %d worker%s; progress in %s; stop and run again at will",
+        len(training),
+        "s" * (len(training) != 1),
+        config.steps,
+        f", {done} of them done" if done else "",
+        config.workers,
+        "s" * (config.workers != 1),
+        folder / "log.jsonl",
+    )
 
 
 def _launching(config: RunConfig) -> LaunchConfig:
@@ -157,13 +170,22 @@ def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
         if is_again and (folder / STOPPED).exists():
             raise _reason(folder, None)
         if is_first and not is_again:
-            _check(config, material, _training(config, material, folder))
+            training = _training(config, material, folder)
+            _check(config, training)
             (folder / STOPPED).unlink(missing_ok=True)
+            _say_what_begins(config, training, folder)
         try:
             run_worker(config, material, folder)
         except InstantVIRError as error:
             _keep_reason(folder, error)
             raise
+
+
+def _quieten_the_engine() -> None:
+    """Why workers gave up is said here in a sentence, and by themselves where nobody expected it."""
+    for name, each in logging.root.manager.loggerDict.items():
+        if name.startswith("torch.distributed.elastic") and isinstance(each, logging.Logger):
+            each.setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -181,37 +203,22 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check_material(config: RunConfig, material: Material) -> None:
-    """UsageError if clean clips are needed and there are none."""
-    if material.measured_by is None:
-        return
-    if isinstance(config, TeacherConfig) or (
-        isinstance(config, DistillConfig)
-        and (config.method.reads_clean or config.method.needs_natural)
-    ):
-        name = "a teacher" if isinstance(config, TeacherConfig) else "this method"
-        raise UsageError(
-            f"{name} learns from clean videos, and there are only measured ones",
-            hint="`--recipe adapt` learns from measurements alone",
-        )
-
-
 def _training(config: RunConfig, material: Material, folder: Path) -> list[Clip]:
     clips = load_clips(material.clips, cache=folder / "clips")
-    if material.measured_by is not None:
+    if config.measured_by is not None:
         return clips  # nothing of them is ever compared with
     return split(clips, config.validation_sources)[0]
 
 
-def _check(config: RunConfig, material: Material, training: list[Clip]) -> None:
+def _check(config: RunConfig, training: list[Clip]) -> None:
     """UsageError unless every clip has as many frames and pixels as the recipe cuts out of it."""
     if not training:
         held_out = ", ".join(config.validation_sources)
         raise UsageError(f"no clip to train on: names that begin with {held_out} are held out")
     side = max(phase.crop for phase in config.phases)
     frames = max(phase.frames for phase in config.phases)
-    if material.measured_by is not None:
-        for measured in _measured(training, material.measured_by):
+    if config.measured_by is not None:
+        for measured in _measured(training, config.measured_by):
             measured.check(frames)
         return
     for clip in training:
@@ -240,6 +247,9 @@ def _worker(config: RunConfig, material: Material, folder: Path) -> None:
     except InstantVIRError as error:
         _keep_reason(folder, error)
         os._exit(1)  # the others wait for this one; started again, all see why and end
+    except Exception:
+        traceback.print_exc()
+        raise
 
 
 def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
@@ -249,6 +259,8 @@ def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if config.device == "cuda":
         torch.cuda.set_device(config.own_device)
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and os.environ["RANK"] == "0":
+        logger.warning("a worker died; all begin again after step %d", last_step(folder))
     _join_the_others("cpu:gloo,cuda:nccl" if config.device == "cuda" else "gloo")
     if isinstance(config, DistillConfig) and config.stock is not None:
         _train_from_stock(config, material, folder)
@@ -288,7 +300,6 @@ def _join_the_others(backend: str) -> None:
 
 def objective_of(config: RunConfig, material: Material, clips: list[Clip]) -> Objective:
     """What `config` trains, from these clips."""
-    _check_material(config, material)
     if isinstance(config, TeacherConfig):
         return Teaching(config, Sampler(clips, lossy_fraction=0.0, photos=_photos(material)))
     assert isinstance(config, DistillConfig)
@@ -296,8 +307,8 @@ def objective_of(config: RunConfig, material: Material, clips: list[Clip]) -> Ob
 
 
 def _source(config: DistillConfig, material: Material, clips: list[Clip]) -> Source:
-    if material.measured_by is not None:
-        return MeasuredVideos(_measured(clips, material.measured_by))
+    if config.measured_by is not None:
+        return MeasuredVideos(_measured(clips, config.measured_by))
     sampler = Sampler(
         clips,
         lossy_fraction=config.lossy_fraction,

@@ -110,12 +110,3 @@ def unless_last(asked: nn.Module, *, is_last: bool) -> Iterator[None]:
 def whole(tensor: Tensor) -> Tensor:
     """A tensor without the parts of other workers missing; every worker has to ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def summed(value: float) -> float:
-    """The sum of every worker's `value`."""
-    if not dist.is_initialized():
-        return value
-    total = torch.tensor([value], dtype=torch.float64)
-    dist.all_reduce(total)
-    return float(total)

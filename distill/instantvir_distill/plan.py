@@ -42,7 +42,7 @@ CARD_FLOPS = 312e12
 CARD_SHARE = 0.4
 """Of the peak that training is taken to reach; an assumption."""
 
-CG_NOTE = "data consistency, fusion over time and the making of examples are not counted"
+NOT_COUNTED = "data consistency, fusion over time and the making of examples are not counted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class Plan:
             f"in all {self.flop / 1e15:.3f} PFLOP, {self.bytes_per_worker / 2**20:,.0f} MiB a worker"
             " beside program and clips"
         )
-        return [*out, CG_NOTE]
+        return [*out, NOT_COUNTED]
 
 
 @dataclass(frozen=True, kw_only=True)

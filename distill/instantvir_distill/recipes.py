@@ -22,11 +22,9 @@ from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.regression import Regression
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import Variational
+from instantvir_distill.teachers import SHIPPED
 from instantvir_models.students.fused import FusedConfig
 from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT
-
-TEACHER = "tiny-teacher.safetensors"
-"""What recipes with a teacher look for, where `--set teacher=FILE` does not say another."""
 
 
 def tiny() -> DistillConfig:
@@ -125,7 +123,7 @@ def tiny_amortised() -> DistillConfig:
     """The embedded student from measurements and what a teacher makes of them."""
     return DistillConfig(
         method=Amortise(powers=DENOISE_POWER),
-        teacher=TEACHER,
+        teacher=SHIPPED,
         lossy_fraction=0.0,
         inexactness=0.0,
         phases=(Phase(steps=8000, crop=64, frames=5, samples=16, frames_learned=1),),
@@ -147,7 +145,7 @@ def tiny_posterior() -> DistillConfig:
     """The embedded student against a teacher that is given the measurement."""
     return DistillConfig(
         method=PosteriorTeacher(levels=NoiseLaw(low=0.03, high=0.5)),
-        teacher=TEACHER,
+        teacher=SHIPPED,
         lossy_fraction=0.0,
         inexactness=0.0,
         phases=(Phase(steps=8000, crop=64, frames=5, samples=16, frames_learned=3),),
@@ -164,7 +162,7 @@ def sharpen() -> DistillConfig:
             anchor_weight=0.25,
             is_normalised=True,
         ),
-        teacher=TEACHER,
+        teacher=SHIPPED,
         critic=CriticConfig(),
         muon_lr=0.0016,
         adam_lr=6e-4,

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
@@ -254,6 +254,8 @@ def _not_of_a_run(path: Path) -> UsageError:
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        before, now = (dict(enumerate(each)) for each in (before, now))
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**before, **now}:
             inner = f"{name}.{key}" if name else key
@@ -267,15 +269,26 @@ def alone(folder: Path) -> Iterator[None]:
     """Holds `folder` for one run, until the end of this process whatever happens to it.
 
     Raises:
-        UsageError: if another run holds it.
+        UsageError: if another run holds it, or it is a file.
+        VideoWriteError: if it cannot be made or written in.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
+    with _opened(folder / "lock") as lock:
         if not _locked(lock.fileno()):
             raise UsageError(
                 f"another run is at work in `{folder}`", hint="wait for it, or take another folder"
             )
         yield
+
+
+def _opened(lock: Path) -> TextIO:
+    folder = lock.parent
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"`{folder}` is a file", hint="a run needs a folder of its own")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock.open("a")
+    except OSError as error:
+        raise VideoWriteError(f"`{folder}` cannot be written: {error.strerror}") from error
 
 
 def _locked(descriptor: int) -> bool:

@@ -34,8 +34,15 @@ class Photo:
 
 
 def load_photos(folder: Path) -> list[Photo]:
-    """Every .jpg of `folder`."""
-    return [Photo(path.stem, _pyramid(path)) for path in sorted(folder.glob("*.jpg"))]
+    """Every .jpg of `folder`.
+
+    Raises:
+        VideoOpenError: if there is none, or one that cannot be read.
+    """
+    paths = sorted(folder.glob("*.jpg"))
+    if not paths:
+        raise VideoOpenError(f"no .jpg in `{folder}`", hint="pass a folder of photos")
+    return [Photo(path.stem, _pyramid(path)) for path in paths]
 
 
 def _pyramid(path: Path) -> tuple[Frames, ...]:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from instantvir_distill.config import DistillConfig, RunConfig, WanSize
 from instantvir_distill.plan import WanTeacherSize
+from instantvir_distill.teachers import place_of
 from instantvir_models.checkpoints.config import read_config
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.prior import load_prior
@@ -46,9 +47,9 @@ def teacher_size(config: RunConfig) -> FlowConfig | WanTeacherSize | None:
     """Of the prior that teaches; a published one that is not there is Wan2.1-T2V-1.3B."""
     if not isinstance(config, DistillConfig) or config.teacher is None:
         return None
-    path = Path(config.teacher)
     if not isinstance(config.student, WanSize):
-        return load_prior(path).network.config
+        return load_prior(place_of(config.teacher)).network.config
+    path = Path(config.teacher)
     if not path.is_dir():
         return WanTeacherSize()
     found = read_config(path)

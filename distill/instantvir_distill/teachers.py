@@ -7,10 +7,30 @@ import torch
 from instantvir_distill.config import DistillConfig
 from instantvir_models.checkpoints.config import read_config
 from instantvir_models.checkpoints.folder import load_folder
-from instantvir_models.checkpoints.prior import load_errors, load_prior
+from instantvir_models.checkpoints.prior import SHIPPED_PRIOR, load_errors, load_prior
+from instantvir_models.errors import CheckpointError
 from instantvir_models.priors.base import Prior
 from instantvir_models.priors.wan import WanPrior
 from instantvir_models.students.text import TextRows
+
+SHIPPED = "tiny-teacher"
+"""What the tiny prior in the package is called."""
+
+
+def place_of(name: str) -> Path:
+    """Where the teacher called `name` is, a file or a folder, or should be.
+
+    Raises:
+        CheckpointError: if nothing is there.
+    """
+    path = SHIPPED_PRIOR if name == SHIPPED else Path(name)
+    if not path.exists():
+        raise CheckpointError(
+            f"there is no teacher `{name}`",
+            hint=f"`--set teacher={SHIPPED}` is the one in the package; a file, or the folder of a "
+            "Wan checkpoint",
+        )
+    return path
 
 
 def load_teacher(config: DistillConfig) -> Prior | None:
@@ -21,7 +41,7 @@ def load_teacher(config: DistillConfig) -> Prior | None:
     """
     if config.teacher is None:
         return None
-    path = Path(config.teacher)
+    path = place_of(config.teacher)
     if not path.is_dir():
         return load_prior(path)
     return wan_teacher(path, device=config.own_device, guidance=config.teacher_guidance)
@@ -29,7 +49,7 @@ def load_teacher(config: DistillConfig) -> Prior | None:
 
 def locate_teacher(name: str) -> None:
     """CheckpointError if nothing that can teach is called `name`; reads no more than it has to."""
-    path = Path(name)
+    path = place_of(name)
     if path.is_dir():
         read_config(path)
     else:

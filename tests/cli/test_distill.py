@@ -51,6 +51,10 @@ def test_measured_videos_alone_adapt_the_embedded_student(bad, tmp_path, capfd):
     assert other.exit_code == 2
     assert "`muon_lr` was 0.001 and is 0.5" in other.stderr
 
+    other = run(*args[:3], "identity+noise:std=20", *args[4:], *TINY_STEPS)
+    assert other.exit_code == 2
+    assert "`measured_by` was" in other.stderr
+
 
 @pytest.mark.parametrize(
     ("args", "message"),
@@ -59,6 +63,11 @@ def test_measured_videos_alone_adapt_the_embedded_student(bad, tmp_path, capfd):
         (("--clips", "a", "--measurements", "b"), "give one of them"),
         (("--measurements", "b"), "it has to be said how they came about"),
         (("--clips", "a", "--operator", "identity"), "and there are none"),
+        (("--measurements", "b", "--operator", "blurr"), "no operator called `blurr`"),
+        (
+            ("--measurements", "b", "--operator", "identity", "--recipe", "tiny-teacher"),
+            "a teacher learns from clean videos",
+        ),
         (("--clips", "a", "--recipe", "tiny-teachr"), "no recipe called `tiny-teachr`"),
         (("--clips", "a", "--set", "muon_rl=1"), "no setting `muon_rl`"),
         (("--clips", "a", "--set", "method=amortise"), "learns from a teacher, and none was named"),

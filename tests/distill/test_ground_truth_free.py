@@ -164,7 +164,7 @@ def test_a_student_learns_where_only_measurements_exist(spec, tmp_path):
     config = replace(
         SMALL, method=SelfSupervised(), phases=(Phase(steps=2, crop=16, frames=3, samples=2),)
     )
-    run = trainer(config, [video], tmp_path, measured_by=spec)
+    run = trainer(replace(config, measured_by=spec), [video], tmp_path)
     before = run.objective.student.enter.weight.detach().clone()
     run.run()
     assert not torch.equal(run.objective.student.enter.weight, before)
@@ -175,7 +175,7 @@ def test_measurements_alone_bring_a_student_nearer_to_the_truth(tmp_path):
     video, given, x = measured_clip("identity+noise:std=40")
     phase = Phase(steps=40, crop=32, frames=3, samples=4, frames_learned=3)
     config = replace(SMALL, method=SelfSupervised(), phases=(phase,), compute="float32")
-    run = trainer(config, [video], tmp_path, measured_by="identity+noise:std=40")
+    run = trainer(replace(config, measured_by="identity+noise:std=40"), [video], tmp_path)
     asked = Example(Measurement(to_unit(video.frames), given), slice(0, 6), "denoise")
 
     def error():
@@ -197,17 +197,15 @@ def test_masks_that_come_with_the_frames_are_refused():
 
 @pytest.mark.parametrize("method", [Regression(), Adversarial(anchor_weight=0.0)])
 def test_what_needs_clean_clips_says_so(tmp_path, method):
-    video, _, _ = measured_clip("identity+noise:std=20")
     has_teacher = method.needs_prior
     config = (
         taught(tmp_path, method, critic=CriticConfig())
         if has_teacher
         else replace(SMALL, method=method)
     )
-    with pytest.raises(
-        UsageError, match="this method learns from clean videos, and there are only measured"
-    ):
-        trainer(config, [video], tmp_path, measured_by="identity+noise:std=20")
+    message = f"`{method.name}` learns from clean videos, and there are only measured ones"
+    with pytest.raises(UsageError, match=message):
+        replace(config, measured_by="identity+noise:std=20")
 
 
 @pytest.mark.parametrize(

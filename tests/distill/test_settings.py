@@ -85,6 +85,14 @@ def test_methods_inside_a_method_are_written_with_their_names():
         ("method.levels.high=1", "`method` has no setting `levels`"),
         ("muon_lr", "sets nothing"),
         ("phases.0.crop=30", "multiples of 8"),
+        ("phases.0.steps=0", "`phases.steps` is at least 1, got 0"),
+        ("phases.0.frames_learned=0", "`phases.frames_learned` is at least 1"),
+        ("constant_share=1", "`constant_share` is from 0 to 0.99, got 1"),
+        ("accumulate=0", "`accumulate` is at least 1"),
+        ("ema_decay=nan", "`ema_decay` is from 0 to 1, got nan"),
+        ("lossy_fraction=2", "`lossy_fraction` is from 0 to 1"),
+        ("mix=denose", "no task called `denose`"),
+        ("method.powers.deblurr=1", "no task called `deblurr`"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(setting, message):

@@ -305,7 +305,7 @@ def test_other_settings_are_told_and_the_run_stays_as_it_is(tmp_path):
     Trainer(CONFIG, Fit(), tmp_path).run()
     before = weights(tmp_path)
     other = replace(CONFIG, adam_lr=0.1, phases=(replace(CONFIG.phases[0], steps=14),))
-    with pytest.raises(UsageError, match=r"`phases` was .*; `adam_lr` was 0.05 and is 0.1"):
+    with pytest.raises(UsageError, match=r"`phases\.0\.steps` was 12 and is 14; `adam_lr`"):
         Trainer(other, Fit(), tmp_path).run()
     same(before, weights(tmp_path), rtol=0, atol=0)
 
@@ -318,6 +318,14 @@ def test_a_folder_is_for_one_run_at_a_time(tmp_path):
     ):
         pass
     with alone(tmp_path):
+        pass
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"), alone(tmp_path / "file"):
+        pass
+    with pytest.raises(VideoWriteError, match="cannot be written"), alone(tmp_path / "file/run"):
         pass
 
 

@@ -26,7 +26,7 @@ from instantvir_distill.optimizer import Muon, orthogonalised
 from instantvir_distill.recipes import RECIPES
 from instantvir_distill.restorers import FusedRestorer
 from instantvir_distill.saved import claim
-from instantvir_distill.scenes import Photo, SceneSource, drawn
+from instantvir_distill.scenes import Photo, SceneSource, drawn, load_photos
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media.round_trip import mpeg, round_trip
@@ -202,8 +202,7 @@ def _launched(tmp_path, name, *command):
     return made
 
 
-def _made(tmp_path, name, *command):
-    made = _launched(tmp_path, name, *command)
+def _weights(tmp_path, name, made):
     assert made.returncode == 0, made.stderr
     return load_file(tmp_path / name / "student.safetensors")
 
@@ -222,9 +221,12 @@ def test_workers_come_to_the_same_when_one_is_killed_or_torchrun_starts_them(
     (tmp_path / "clips").mkdir()
     for clip_name in ("a.mp4", "b.mp4"):
         make_clip(tmp_path / "clips" / clip_name, width=80, height=64)
-    whole = _made(tmp_path, "whole")
-    other = _made(tmp_path, name, *command)
+    whole = _weights(tmp_path, "whole", _launched(tmp_path, "whole"))
+    made = _launched(tmp_path, name, *command)
+    other = _weights(tmp_path, name, made)
     assert (tmp_path / name / "was-killed").exists() == (name == "killed")
+    said = "a worker died; all begin again after step 3" in made.stderr
+    assert said == (name == "killed")
     for weight, value in whole.items():
         torch.testing.assert_close(other[weight], value, rtol=0, atol=0)
 
@@ -240,6 +242,7 @@ def test_a_worker_that_gives_up_alone_ends_the_run_and_is_heard(tmp_path, comman
     made = _launched(tmp_path, "gives up", *command)
     assert made.returncode == 1
     assert "TrainingError: the loss is nan" in made.stderr
+    assert command or "failed (exitcode" not in made.stderr  # what torch has to say
     assert (tmp_path / "gives up/tries-1").read_text() == "."
 
 
@@ -397,6 +400,10 @@ def test_frames_that_nothing_depends_on_are_not_fused(monkeypatch):
 def test_a_folder_without_clips_is_named(tmp_path):
     with pytest.raises(VideoOpenError, match="no video in"):
         load_clips(tmp_path, cache=tmp_path / "cache")
+    with pytest.raises(VideoOpenError, match="there is no"):
+        load_clips(tmp_path / "nowhere", cache=tmp_path / "cache")
+    with pytest.raises(VideoOpenError, match=r"no \.jpg in"):
+        load_photos(tmp_path)
 
 
 def test_the_loss_is_one_where_nothing_was_gained():

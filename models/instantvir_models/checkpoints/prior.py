@@ -22,6 +22,10 @@ MOST, MOST_LAYERS = 4096, 64
 """Channels, and layers, of a prior that somebody else may ask for."""
 
 
+SHIPPED_PRIOR = Path(__file__).parents[1] / "weights" / "teacher.safetensors"
+"""The tiny video prior in the package."""
+
+
 def save_prior(prior: FlowPrior, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write `prior` to `path`, its weights in `dtype`; they are read as float32 again."""
     weights = prior.network.state_dict()

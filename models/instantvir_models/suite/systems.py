@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instantvir_models.checkpoints.load import EMBEDDED, WEIGHTS_FOLDER, load_student
-from instantvir_models.checkpoints.prior import load_prior
+from instantvir_models.checkpoints.load import EMBEDDED, load_student
+from instantvir_models.checkpoints.prior import SHIPPED_PRIOR, load_prior
 from instantvir_models.checkpoints.tensors import sha256_of
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.operators.measurement import Degradation
@@ -32,9 +32,6 @@ from instantvir_models.suite.results import SuiteSolver
 
 STUDENT = "instantvir"
 """Name of the student's row."""
-
-TEACHER = WEIGHTS_FOLDER / "teacher.safetensors"
-"""The prior inside the package."""
 
 ONE_PASS, ITERATIVE, CLASSICAL, PEER = "one pass", "iterative", "classical", "peer"
 
@@ -88,7 +85,7 @@ def open_priors(path: Path | None) -> Priors:
     Raises:
         CheckpointError: if there is none.
     """
-    found = path or TEACHER
+    found = path or SHIPPED_PRIOR
     if not found.is_file():
         raise CheckpointError(
             f"there is no prior `{found}`, which the iterative solvers ask",
