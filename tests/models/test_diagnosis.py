@@ -28,6 +28,7 @@ from instantvir_models.diagnosis.traces import moved, traces_of
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD
 from instantvir_models.operators.spots import dusty
 from tests.media_clips import write_frames
+from tests.models.test_scratches import scratched
 
 PHOTOS = Path(__file__).parents[1] / "data" / "clips"
 H264 = ("libx264", "yuv420p")
@@ -284,6 +285,17 @@ def test_dust_is_found_where_all_places_show_some(clean):
     assert "dust" in found.remedy.degradation.spec
     assert "fill dust" in found.remedy.sentence
     for samples in ([Sample(large)], [Sample(dirty), Sample(large)], [Sample(dirty[:1])]):
+        assert diagnose_samples("in", samples, is_lossy=False).finding("dust") is None
+
+
+def test_scratches_are_found_where_all_places_show_some(clean):
+    film = scratched(clean, 70, of_frames=[1, 3])[0]
+    found = diagnose_samples("in", [Sample(film)], is_lossy=False)
+    assert found.finding("dust") is not None
+    assert "scratches from top to bottom" in found.finding("dust").sentence
+    assert "dust" in found.remedy.degradation.spec
+    once = scratched(clean, 70, of_frames=[1])[0]
+    for samples in ([Sample(clean)], [Sample(film), Sample(clean)], [Sample(once)]):
         assert diagnose_samples("in", samples, is_lossy=False).finding("dust") is None
 
 

@@ -29,6 +29,7 @@ from instantvir_models.diagnosis.remedy import (
     told_factor,
 )
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
+from instantvir_models.diagnosis.scratches import OFTEN, scratched_part
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.media import USUAL_RULES, InputRules, open_video
 from instantvir_models.media.fields import WEAVE, FieldChoice, Fields
@@ -296,15 +297,18 @@ def sharpening_findings(traces: Traces) -> list[Finding]:
 
 
 def dust_findings(places: Sequence[tuple[Traces, Sample]]) -> list[Finding]:
-    """That dust lies on it, if all places show some; the cleanest counts."""
+    """That dust lies on it, or that it is scratched, if all places show some; the cleanest counts."""
     if not all(shows_spots(trace) for trace, _ in places):
         return []
-    least = math.inf
+    least, scratched = math.inf, 1.0
     for _, sample in places:
         found = dust_in(sample.frames)
-        if not found.is_dust:
+        part = scratched_part(sample.frames)
+        if not (found.is_dust or part >= OFTEN):
             return []
-        least = min(least, found.spots_per_frame)
+        least, scratched = min(least, found.spots_per_frame), min(scratched, part)
+    spots = [f"dust or scratches, about {least:.0f} spots a frame"] if least >= 0.5 else []
+    lines = [f"scratches from top to bottom in {scratched:.0%} of the frames"] if scratched else []
     finding = Finding(
         kind="dust",
         value=least,
@@ -312,7 +316,7 @@ def dust_findings(places: Sequence[tuple[Traces, Sample]]) -> list[Finding]:
         low=0.5 * least,
         high=3 * least,
         confidence="medium",
-        sentence=f"dust or scratches, about {least:.0f} spots a frame",
+        sentence="; ".join([*spots, *lines]),
     )
     return [finding]
 

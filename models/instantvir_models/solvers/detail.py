@@ -3,7 +3,8 @@
 A solver that is told of an error takes the mean of all that a place may have looked like; where texture
 is as faint as the error, that mean is smooth. Nearer to the truth it is, and yet people, and LPIPS,
 rather see the texture that was there. So each place is moved only as far towards the solver's result
-as it keeps a wanted part of the fine contrast that it had: edges are mended, grass stays.
+as it keeps a wanted part of the fine contrast that it had: edges are mended, grass stays. That holds for
+brightness alone. Fine detail in colour few cameras and no usual codec keep, so all colour is the solver's.
 """
 
 from dataclasses import replace
@@ -29,7 +30,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def with_detail_kept(restored: Restored, window: Window, part: float) -> Restored:
-    """`restored`, moved back towards the initial estimate where it lost more fine contrast than wanted.
+    """`restored`, its brightness moved back towards the initial estimate's where it lost more fine contrast
+    than wanted.
 
     Args:
         part: of the initial estimate's fine contrast that stays everywhere, 0 to 1.
@@ -49,12 +51,13 @@ def followed(restored: Restored, window: Window, part: float) -> Restored:
 
 
 def kept_detail(x_init: Tensor, x: Tensor, part: float) -> Tensor:
-    """[B, T, 3, H, W] between `x_init` and `x`: as near to `x` as keeps this part of the contrast."""
+    """[B, T, 3, H, W]: `x` in colour, and in brightness between `x_init` and `x`, as near to `x` as keeps
+    this part of the contrast."""
     before = _fine(x_init)
     step = _fine(x) - before
     energy, along, length = _around(before * before), _around(before * step), _around(step * step)
     share = _around(_first_root(energy + FLOOR, along, length, 1 - part**2))
-    return torch.lerp(x_init, x, share.unflatten(0, x.shape[:2]))
+    return x - (1 - share).unflatten(0, x.shape[:2]) * _luma(x - x_init)
 
 
 def _first_root(energy: Tensor, along: Tensor, length: Tensor, lost: float) -> Tensor:
@@ -69,9 +72,13 @@ def _first_root(energy: Tensor, along: Tensor, length: Tensor, lost: float) -> T
 
 def _fine(x: Tensor) -> Tensor:
     """[B * T, 1, H, W] luma less its mean around."""
-    weights = x.new_tensor(LUMA).view(3, 1, 1)
-    luma = (x * weights).sum(2, keepdim=True).flatten(0, 1)
+    luma = _luma(x).flatten(0, 1)
     return luma - _mean(luma, FINE_PIXELS)
+
+
+def _luma(x: Tensor) -> Tensor:
+    """[B, T, 1, H, W]."""
+    return (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(2, keepdim=True)
 
 
 def _around(values: Tensor) -> Tensor:
