@@ -22,6 +22,7 @@ from instantvir_models.diagnosis.picture import drawn, save_picture
 from instantvir_models.diagnosis.remedy import (
     SHARPENED,
     Remedy,
+    codec_factor,
     detail_to_keep,
     is_coarse,
     remedy_for,
@@ -159,7 +160,10 @@ def diagnose_samples(
             for trace, _ in seen
         )
         keep_detail = max(detail_to_keep(trace, is_noisy=is_noisy) for trace, _ in seen)
-        factor = min(told_factor(trace, is_noisy=is_noisy) for trace, _ in seen)
+        factor = min(
+            told_factor(trace, is_noisy=is_noisy) * codec_factor(trace, is_noisy=is_noisy)
+            for trace, _ in seen
+        )
         notes += [note] if note else []
         findings += [error, *codec_findings(seen[0][0], error), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
