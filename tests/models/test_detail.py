@@ -40,15 +40,17 @@ def test_every_place_keeps_the_wanted_part_of_its_fine_contrast(grass, part):
 
 
 def test_none_kept_is_the_result_and_all_kept_the_brightness_before(grass):
-    assert torch.equal(kept_detail(grass, smoothed(grass), 0.0), smoothed(grass))
+    assert torch.allclose(kept_detail(grass, smoothed(grass), 0.0), smoothed(grass), atol=1e-6)
     kept = kept_detail(grass, smoothed(grass), 1.0)
     assert torch.allclose(luma(kept), luma(grass), atol=1e-6)
 
 
-def test_colour_is_that_of_the_result(grass):
+def test_of_fine_colour_less_is_kept(grass):
     kept = kept_detail(grass, smoothed(grass), 0.97)
-    result = smoothed(grass)
-    assert torch.allclose(kept - luma(kept), result - luma(result), atol=1e-6)
+    parts = [
+        float((x - luma(x)).std() / (grass - luma(grass)).std()) for x in (kept, smoothed(grass))
+    ]
+    assert parts[1] + 0.2 < parts[0] < 0.7
 
 
 def test_what_gains_contrast_is_left_as_it_is(grass):
@@ -59,7 +61,7 @@ def test_what_gains_contrast_is_left_as_it_is(grass):
 @pytest.mark.parametrize("value", [0.0, 0.3])
 def test_a_flat_picture_stays_a_number(value):
     flat = torch.full((1, 1, 3, 16, 16), value)
-    assert torch.equal(kept_detail(flat, flat, 0.97), flat)
+    assert torch.allclose(kept_detail(flat, flat, 0.97), flat, atol=1e-6)
 
 
 def test_a_session_keeps_what_it_is_told_to():

@@ -59,10 +59,11 @@ EDGES, FILTERED_DETAIL = (14.0, 26.0, 36.0), (0.97, 0.99, 1.0)
 """Rms gradients, in levels, of soft pictures, of sharp ones and of drawn ones, and part of the fine contrast
 that stays in each where only such a codec was at work. In a drawn one 0.99 lets LPIPS rise by 0.011."""
 
-FILTERED_FACTOR = 1.5
-"""How much more than its rms error is told of what such a codec did, for it is coarse: at CRF 36 fourteen
-training clips gain 0.21 dB by this and the above, of 0.25 that they gain with everything taken away; LPIPS
-falls by 0.001 on average (it would rise by 0.032) and rises by 0.012 at most."""
+SHARP, FILTERED_FACTOR = (14.0, 20.0), (1.5, 1.0)
+"""Rms gradients of soft pictures and of sharp ones, and how much more than its rms error is told of what such a
+codec did, for it is coarse: at CRF 36 fourteen training clips gain 0.2 dB by 1.5 and the above, of 0.25 that
+they gain with nothing kept, and LPIPS falls by 0.001 instead of rising by 0.032. In sharp and in drawn ones
+1.5 let it rise by 0.012 and 0.014."""
 
 COARSE_STEP, USUAL_SHARPNESS = 32.0, 0.85
 """Quantiser step from which on such a codec's damage is mended in pictures that are no sharper than usual
@@ -73,19 +74,32 @@ training clips that had been sharpened lost 0.04 to 0.4 dB."""
 FILTERED_PART = 0.9
 """Of its error that is told: all of it gains 0.01 dB more, and LPIPS rises by 0.001 more."""
 
-BLOCKY_EDGES = (7.5, 10.0, 15.0, 18.0, 28.0)
-"""Rms gradients, in levels, by which the following two go: of soft pictures, of usual ones, and of those that
-are sharp all over, as grass is."""
+BLOCKY_EDGES = (7.5, 10.0, 16.0, 20.0, 28.0)
+"""Rms gradients, in levels, of soft pictures, of usual ones, and of those that are sharp all over, as grass
+is; the following two go by them."""
 
-BLOCKY_DETAIL = (0.95, 0.88, 0.88, 0.97, 0.995)
-"""Part of the fine contrast that stays behind codecs that do not filter their blocks."""
+BLOCKY_DETAIL, NOISY_BLOCKY_DETAIL = (
+    (0.97, 0.95, 0.95, 0.975, 0.995),
+    (0.95, 0.9, 0.88, 0.93, 0.995),
+)
+"""Part of the fine contrast that stays behind codecs that do not filter their blocks, where nothing changes
+along the motion and where a little noise does."""
 
-BLOCKY_FACTOR = (1.0, 1.5, 1.5, 1.5, 1.5)
-"""How much more than its rms error is told of what such a codec did. On fourteen training clips MPEG-2,
-MPEG-4 and MJPEG with noise then gain GAINS."""
+LITTLE_CHANGE = (0.1, 0.2)
+"""Levels of that change from which on there is a little noise."""
 
-SEEN_GRID_DETAIL = 0.8
-"""What stays of the fine contrast where the grid is seen: LPIPS falls with any."""
+COARSE_DETAIL = (0.7, 0.8), 0.85
+"""First octave over second of the busiest detail, below and above which it is rather coarse and not; and part
+of the fine contrast that stays of the former: there the finest is the codec's, and LPIPS falls."""
+
+SEEN_GRID_DETAIL = 0.85
+"""What stays at most where the grid is seen: on ten such training clips of MJPEG LPIPS falls, or rises by
+0.006."""
+
+SOFT, BLOCKY_FACTOR = (7.5, 10.0), (1.0, 1.5)
+"""Rms gradients of soft pictures and of all others, and how much more than its rms error is told of what such
+a codec did. By all this twelve training clips of MPEG-2 gain 0.53 dB and LPIPS falls by 0.003 (at most it
+rises by 0.011), thirteen of MPEG-4 0.46 and 0.003 (0.009)."""
 
 GRID = (2.05, 2.3)
 """Steps across the lines of the grid over those elsewhere, where it is faint and where it is seen."""
@@ -170,11 +184,20 @@ def detail_to_keep(traces: Traces, *, is_noisy: bool) -> float:
     """
     if traces.codec_name in LOOP_FILTERED:
         return 0.0 if is_noisy else _along(traces.edges, EDGES, FILTERED_DETAIL)
-    is_grid_seen = traces.blockiness > GRID[0]
-    if traces.is_lossless or traces.changing_fine >= MUCH_CHANGE:
-        return NOISY_GRID_DETAIL if is_grid_seen and not traces.is_lossless else 0.0
-    kept = _along(traces.edges, BLOCKY_EDGES, BLOCKY_DETAIL)
-    return _along(traces.blockiness, GRID, (kept, SEEN_GRID_DETAIL))
+    if traces.is_lossless:
+        return 0.0
+    still, changing = (
+        _along(traces.edges, BLOCKY_EDGES, kept) for kept in (BLOCKY_DETAIL, NOISY_BLOCKY_DETAIL)
+    )
+    kept = _along(traces.changing_fine, LITTLE_CHANGE, (still, changing))
+    octaves, of_coarse = COARSE_DETAIL
+    kept = _along(traces.sharpness, octaves, (of_coarse, kept))
+    kept = _along(traces.blockiness, GRID, (kept, min(kept, SEEN_GRID_DETAIL)))
+    if traces.changing_fine < MUCH_CHANGE:
+        return kept
+    if traces.blockiness > GRID[0]:
+        return NOISY_GRID_DETAIL
+    return _along(traces.changing_fine, (MUCH_CHANGE, STRONG_CHANGE), (kept, 0.0))
 
 
 def told_factor(traces: Traces, *, is_noisy: bool) -> float:
@@ -195,10 +218,10 @@ def codec_factor(traces: Traces, *, is_noisy: bool) -> float:
     """How much more than its rms error is to be told of what a codec did, where fine contrast stays: it
     is coarse, too."""
     if traces.codec_name in LOOP_FILTERED:
-        return 1.0 if is_noisy else FILTERED_FACTOR
+        return 1.0 if is_noisy else _along(traces.edges, SHARP, FILTERED_FACTOR)
     if traces.is_lossless or traces.changing_fine >= MUCH_CHANGE:
         return 1.0
-    return _along(traces.edges, BLOCKY_EDGES, BLOCKY_FACTOR)
+    return _along(traces.edges, SOFT, BLOCKY_FACTOR)
 
 
 def is_coarse(traces: Traces) -> bool:
