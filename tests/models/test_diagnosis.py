@@ -18,6 +18,7 @@ from instantvir_models.diagnosis.diagnose import (
 from instantvir_models.diagnosis.dust import dust_in
 from instantvir_models.diagnosis.error_model import Expected, expected_error, is_white, quadratic
 from instantvir_models.diagnosis.remedy import (
+    codec_factor,
     detail_to_keep,
     removable_part,
     told_factor,
@@ -234,6 +235,20 @@ def test_of_coarse_noise_more_is_told_than_of_white(clean):
     weak = np.rint(clean + grain).clip(0, 255).astype(np.uint8)
     still = traces_of(weak[:1])
     assert told_factor(still, is_noisy=True) == 1
+
+
+@pytest.mark.parametrize("codec_name", ["h264", "mpeg4"])
+def test_of_what_a_codec_did_more_is_told_where_it_is_no_noise(clean, codec_name):
+    traces = replace(traces_of(clean), is_lossless=False, codec_name=codec_name, changing_fine=0.0)
+    usual = replace(traces, edges=13.0)
+    assert codec_factor(usual, is_noisy=False) == 1.5
+    if codec_name == "h264":
+        assert codec_factor(usual, is_noisy=True) == 1
+        assert codec_factor(replace(usual, edges=30.0), is_noisy=False) == 1
+    else:
+        assert codec_factor(replace(usual, changing_fine=2.0), is_noisy=True) == 1
+        assert codec_factor(replace(usual, edges=6.0), is_noisy=False) == 1
+    assert codec_factor(replace(usual, is_lossless=True, codec_name=None), is_noisy=True) == 1
 
 
 def test_drawn_pictures_and_grids_keep_contrast_even_where_noise_is(clean):
