@@ -122,6 +122,10 @@ def test_a_file_cut_from_two_kinds_is_treated_as_its_cleaner_part(clean):
     [second] = [diagnose_samples("in", samples[1:], is_lossy=False)]
     assert both.finding("error").value == second.finding("error").value
     assert any("not the same everywhere" in note for note in both.notes)
+    partly = [Sample(with_noise(clean, 20)), Sample(clean)]
+    left = diagnose_samples("in", partly, is_lossy=False).remedy
+    assert left.degradation is None
+    assert "nothing is sure to help its cleanest part" in left.sentence
 
 
 def test_what_is_told_and_what_solvers_add_make_the_error():

@@ -152,7 +152,7 @@ def diagnose_samples(
     findings = field_findings(fields)
     notes: list[str] = []
     blur = BlurJudgement(operator=Identity())
-    is_noisy, keep_detail, factor = False, 0.0, 1.0
+    is_noisy, keep_detail, factor, is_mixed = False, 0.0, 1.0, False
     if seen:
         error, note = error_finding([trace for trace, _ in seen])
         is_noisy = all(
@@ -164,6 +164,7 @@ def diagnose_samples(
             told_factor(trace, is_noisy=is_noisy) * codec_factor(trace, is_noisy=is_noisy)
             for trace, _ in seen
         )
+        is_mixed = note is not None
         notes += [note] if note else []
         findings += [error, *codec_findings(seen[0][0], error), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
@@ -189,6 +190,7 @@ def diagnose_samples(
             is_coarse=all(is_coarse(trace) for trace, _ in seen),
             keep_detail=keep_detail,
             times_told=factor,
+            is_mixed=is_mixed,
         ),
         fields=fields,
     )

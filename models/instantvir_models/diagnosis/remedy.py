@@ -129,6 +129,7 @@ on. Three of the five are the zoo's own."""
 NEARLY_CLEAN = 4.5
 """Levels of what a codec lost below which nobody sees that it did."""
 
+PARTLY = "nothing is sure to help its cleanest part, which would suffer"
 WHOLE = "make whole frames of its fields"
 
 
@@ -265,6 +266,7 @@ def remedy_for(
     is_coarse: bool = False,
     keep_detail: float = 0.0,
     times_told: float = 1.0,
+    is_mixed: bool = False,
 ) -> Remedy:
     """What is sure to help against these findings, and nothing else.
 
@@ -274,6 +276,7 @@ def remedy_for(
         is_coarse: whether its steps are so coarse that what is wrong is surely its own doing.
         keep_detail: part of the fine contrast that is to stay, where no blur is undone.
         times_told: how much more than the error is told, where no blur is undone.
+        is_mixed: whether its places differ, so that the findings are those of the cleanest.
     """
     by_kind: dict[Kind, Finding] = {finding.kind: finding for finding in findings}
     doubt = _doubt(by_kind, is_noisy=is_noisy)
@@ -305,7 +308,8 @@ def remedy_for(
             if is_clean
             else f"what {shown_name(codec_name)} lost does not come back"
         )
-        return _nothing(doubt or why, has_fields="fields" in by_kind)
+        why = PARTLY if is_mixed else doubt or why
+        return _nothing(why, has_fields="fields" in by_kind)
     told_levels = levels if is_large or is_inverted else 0.0
     told_levels *= 1.0 if is_inverted else times_told
     noise_std = told_noise_std(told_levels, is_lossy=is_lossy, is_inverted=is_inverted)
