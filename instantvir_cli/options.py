@@ -87,6 +87,9 @@ class DegradationOptions:
             help="White where pixels are known: an image, or a video or folder with one per frame"
         ),
     ] = None
+    dust: Annotated[
+        bool, typer.Option("--dust", help="Fill dust and scratches of film, found in each frame")
+    ] = False
 
     def read(self) -> TaskOptions:
         """The same as the library takes it; UsageError for an unknown task or a bad number."""
@@ -97,16 +100,14 @@ class DegradationOptions:
             noise_levels=self.noise,
             scale=self.scale,
             mask=self.mask,
+            dust=self.dust,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileDegradationOptions(DegradationOptions):
-    """The same, and what shows only where the next frame can be waited for."""
+    """The same, and what a stream does not take."""
 
-    dust: Annotated[
-        bool, typer.Option("--dust", help="Fill dust and scratches of film, found in each frame")
-    ] = False
     keep_detail: Annotated[
         float | None,
         typer.Option(
@@ -117,7 +118,7 @@ class FileDegradationOptions(DegradationOptions):
 
     def read(self) -> TaskOptions:
         """As `DegradationOptions.read`."""
-        return replace(super().read(), dust=self.dust, keep_detail=self.keep_detail)
+        return replace(super().read(), keep_detail=self.keep_detail)
 
 
 ModelOption = Annotated[

@@ -149,9 +149,23 @@ def test_dust_is_filled_and_nothing_else_is_touched(tmp_path):
         np.testing.assert_array_equal(restored[known], read[t][known])
 
 
-def test_dust_in_a_stream_is_refused(clip):
-    result = run("stream", clip, "--operator", "dust", "-o", clip.with_name("x.mkv"))
-    assert_fails(result, 2, "dust shows beside the next frame", "`instantvir restore`")
+def test_a_stream_fills_the_dust_that_a_file_does(tmp_path):
+    """Each frame waits for the next one, and none is lost, the last one included."""
+    dirty = dusty(panning(6, 1), np.random.default_rng(0)).frames
+    with create_video(
+        tmp_path / "in.mkv", width=160, height=96, frame_rate=25,
+        settings=EncoderSettings(codec="ffv1"),
+    ) as writer:  # fmt: skip
+        for index, pixels in enumerate(dirty):
+            writer.write(Frame(pixels, index, Fraction(1, 25)))
+    told = ["--dust", "--noise", 0, "--codec", "ffv1"]
+    for verb in ("restore", "stream"):
+        result = run(verb, tmp_path / "in.mkv", *told, "-o", tmp_path / f"{verb}.mkv")
+        assert result.exit_code == 0, result.stderr
+    restored, streamed = (frames_of(tmp_path / f"{verb}.mkv") for verb in ("restore", "stream"))
+    assert len(streamed) == 6
+    assert not np.array_equal(streamed[2], frames_of(tmp_path / "in.mkv")[2])
+    np.testing.assert_array_equal(streamed, restored)
 
 
 def test_an_interlaced_video_comes_back_at_the_rate_of_its_fields(tmp_path):

@@ -234,6 +234,7 @@ def note_seeds(folder: Path) -> dict[str, bytes]:
         "blur:sigma=4,sigma_short=1,angle=30+temporal:kernel=gaussian,size=7,sigma=1",
         "mask:path=own.png+noise:std=3",
         "defocus:radius=3.5+psf:path=own.png",
+        "sharpen:amount=1.2,sigma=1.2",
     )
     return {
         f"{index}.json": json.dumps(

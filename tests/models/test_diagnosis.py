@@ -18,6 +18,7 @@ from instantvir_models.diagnosis.diagnose import (
 from instantvir_models.diagnosis.dust import dust_in
 from instantvir_models.diagnosis.error_model import Expected, expected_error, is_white, quadratic
 from instantvir_models.diagnosis.remedy import (
+    codec_factor,
     detail_to_keep,
     removable_part,
     told_factor,
@@ -28,6 +29,7 @@ from instantvir_models.diagnosis.traces import moved, traces_of
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD
 from instantvir_models.operators.spots import dusty
 from tests.media_clips import write_frames
+from tests.models.test_scratches import scratched
 
 PHOTOS = Path(__file__).parents[1] / "data" / "clips"
 H264 = ("libx264", "yuv420p")
@@ -120,6 +122,10 @@ def test_a_file_cut_from_two_kinds_is_treated_as_its_cleaner_part(clean):
     [second] = [diagnose_samples("in", samples[1:], is_lossy=False)]
     assert both.finding("error").value == second.finding("error").value
     assert any("not the same everywhere" in note for note in both.notes)
+    partly = [Sample(with_noise(clean, 20)), Sample(clean)]
+    left = diagnose_samples("in", partly, is_lossy=False).remedy
+    assert left.degradation is None
+    assert "nothing is sure to help its cleanest part" in left.sentence
 
 
 def test_what_is_told_and_what_solvers_add_make_the_error():
@@ -235,12 +241,26 @@ def test_of_coarse_noise_more_is_told_than_of_white(clean):
     assert told_factor(still, is_noisy=True) == 1
 
 
+@pytest.mark.parametrize("codec_name", ["h264", "mpeg4"])
+def test_of_what_a_codec_did_more_is_told_where_it_is_no_noise(clean, codec_name):
+    traces = replace(traces_of(clean), is_lossless=False, codec_name=codec_name, changing_fine=0.0)
+    usual = replace(traces, edges=13.0)
+    assert codec_factor(usual, is_noisy=False) == 1.5
+    if codec_name == "h264":
+        assert codec_factor(usual, is_noisy=True) == 1
+        assert codec_factor(replace(usual, edges=30.0), is_noisy=False) == 1
+    else:
+        assert codec_factor(replace(usual, changing_fine=2.0), is_noisy=True) == 1
+        assert codec_factor(replace(usual, edges=6.0), is_noisy=False) == 1
+    assert codec_factor(replace(usual, is_lossless=True, codec_name=None), is_noisy=True) == 1
+
+
 def test_drawn_pictures_and_grids_keep_contrast_even_where_noise_is(clean):
     traces = replace(traces_of(clean), is_lossless=False, codec_name="h264", edges=36)
     assert detail_to_keep(traces, is_noisy=False) == 1
     blocky = replace(traces, codec_name="mjpeg", blockiness=2.9, changing_fine=0.7)
     assert 0 < detail_to_keep(blocky, is_noisy=True) < 0.8
-    assert detail_to_keep(replace(blocky, blockiness=1.2), is_noisy=True) == 0
+    assert detail_to_keep(replace(blocky, blockiness=1.2, changing_fine=2.0), is_noisy=True) == 0
 
 
 @pytest.mark.parametrize("codec", [H264, ("mpeg2video", "yuv420p")])
@@ -284,6 +304,17 @@ def test_dust_is_found_where_all_places_show_some(clean):
     assert "dust" in found.remedy.degradation.spec
     assert "fill dust" in found.remedy.sentence
     for samples in ([Sample(large)], [Sample(dirty), Sample(large)], [Sample(dirty[:1])]):
+        assert diagnose_samples("in", samples, is_lossy=False).finding("dust") is None
+
+
+def test_scratches_are_found_where_all_places_show_some(clean):
+    film = scratched(clean, 70, of_frames=[1, 3])[0]
+    found = diagnose_samples("in", [Sample(film)], is_lossy=False)
+    assert found.finding("dust") is not None
+    assert "scratches from top to bottom" in found.finding("dust").sentence
+    assert "dust" in found.remedy.degradation.spec
+    once = scratched(clean, 70, of_frames=[1])[0]
+    for samples in ([Sample(clean)], [Sample(film), Sample(clean)], [Sample(once)]):
         assert diagnose_samples("in", samples, is_lossy=False).finding("dust") is None
 
 

@@ -109,6 +109,17 @@ def test_a_test_card_that_is_whole_has_no_fields(size):
     assert find_fields(card).scan == "progressive"
 
 
+def test_a_page_of_text_that_scrolls_has_no_fields():
+    """Strokes of letters lie in certain rows, so one order fits better in each picture."""
+    page = np.full((176, 320), 255, np.uint8)
+    letters, rng = list("etaoinshrdlu "), np.random.default_rng(2)
+    for line in range(13):
+        text = "".join(rng.choice(letters, 44))
+        where = (20, 20 + 12 * line)
+        cv2.putText(page, text, where, cv2.FONT_HERSHEY_COMPLEX_SMALL, 0.45, 10, 1, cv2.LINE_AA)
+    assert find_fields([np.roll(page, -2 * t, 0) for t in range(6)]).scan != "interlaced"
+
+
 def test_noise_is_no_field():
     noise = np.random.default_rng(0).integers(0, 256, (12, HEIGHT, WIDTH), np.uint8)
     assert find_fields(noise).first is None

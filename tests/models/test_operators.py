@@ -12,6 +12,7 @@ from instantvir_models.operators.blur import (
     MotionBlur,
     PointSpread,
     TemporalBlur,
+    UnsharpMask,
     even_spectrum,
     gaussian_kernel,
     rotated_gaussian,
@@ -52,6 +53,7 @@ OPERATORS = {
         rotated_gaussian(2, 0.7, 30), spec="blur:sigma=2,sigma_short=0.7,angle=30"
     ),
     "out of focus": lambda: Defocus(2.3),
+    "unsharp mask": lambda: UnsharpMask(1.2, 1.2),
     "motion along a line": lambda: MotionBlur(7, 0),
     "motion at an angle": lambda: MotionBlur(6.5, 30),
     "lopsided point spread": lambda: PointSpread(lopsided_psf(5, 4), spec="psf:path=k.png"),
@@ -74,6 +76,7 @@ NAMES = list(OPERATORS)
 # Blurs lose high frequencies for good, so only a regularised inverse exists for them.
 EXACTLY_INVERTIBLE = [
     "identity",
+    "unsharp mask",
     "area x2",
     "area x3",
     "bicubic x2",
@@ -263,6 +266,12 @@ def test_blur_equals_convolution_with_mirrored_borders(sigma):
     taps = gaussian_kernel(sigma)
     by_image = PointSpread(torch.outer(taps, taps), spec="x").A(x)
     assert relative(GaussianBlur(sigma).A(x), by_image) < 1e-12
+
+
+def test_an_unsharp_mask_adds_what_its_blur_takes_away():
+    x = random_video()
+    sharpened = x + 0.8 * (x - GaussianBlur(1.5).A(x))
+    assert relative(UnsharpMask(0.8, 1.5).A(x), sharpened) < 1e-12
 
 
 def test_an_even_spectrum_is_one_at_rest():

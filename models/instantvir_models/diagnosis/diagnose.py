@@ -22,6 +22,7 @@ from instantvir_models.diagnosis.picture import drawn, save_picture
 from instantvir_models.diagnosis.remedy import (
     SHARPENED,
     Remedy,
+    codec_factor,
     detail_to_keep,
     is_coarse,
     remedy_for,
@@ -29,6 +30,7 @@ from instantvir_models.diagnosis.remedy import (
     told_factor,
 )
 from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample, later_samples
+from instantvir_models.diagnosis.scratches import OFTEN, scratched_part
 from instantvir_models.diagnosis.traces import Traces, traces_of
 from instantvir_models.media import USUAL_RULES, InputRules, open_video
 from instantvir_models.media.fields import WEAVE, FieldChoice, Fields
@@ -150,7 +152,7 @@ def diagnose_samples(
     findings = field_findings(fields)
     notes: list[str] = []
     blur = BlurJudgement(operator=Identity())
-    is_noisy, keep_detail, factor = False, 0.0, 1.0
+    is_noisy, keep_detail, factor, is_mixed = False, 0.0, 1.0, False
     if seen:
         error, note = error_finding([trace for trace, _ in seen])
         is_noisy = all(
@@ -158,7 +160,11 @@ def diagnose_samples(
             for trace, _ in seen
         )
         keep_detail = max(detail_to_keep(trace, is_noisy=is_noisy) for trace, _ in seen)
-        factor = min(told_factor(trace, is_noisy=is_noisy) for trace, _ in seen)
+        factor = min(
+            told_factor(trace, is_noisy=is_noisy) * codec_factor(trace, is_noisy=is_noisy)
+            for trace, _ in seen
+        )
+        is_mixed = note is not None
         notes += [note] if note else []
         findings += [error, *codec_findings(seen[0][0], error), *noise_findings(seen[0][0], error)]
         blur = judged_blur(seen[0][1].frames, seen[0][0], error)
@@ -184,6 +190,7 @@ def diagnose_samples(
             is_coarse=all(is_coarse(trace) for trace, _ in seen),
             keep_detail=keep_detail,
             times_told=factor,
+            is_mixed=is_mixed,
         ),
         fields=fields,
     )
@@ -296,15 +303,18 @@ def sharpening_findings(traces: Traces) -> list[Finding]:
 
 
 def dust_findings(places: Sequence[tuple[Traces, Sample]]) -> list[Finding]:
-    """That dust lies on it, if all places show some; the cleanest counts."""
+    """That dust lies on it, or that it is scratched, if all places show some; the cleanest counts."""
     if not all(shows_spots(trace) for trace, _ in places):
         return []
-    least = math.inf
+    least, scratched = math.inf, 1.0
     for _, sample in places:
         found = dust_in(sample.frames)
-        if not found.is_dust:
+        part = scratched_part(sample.frames)
+        if not (found.is_dust or part >= OFTEN):
             return []
-        least = min(least, found.spots_per_frame)
+        least, scratched = min(least, found.spots_per_frame), min(scratched, part)
+    spots = [f"dust or scratches, about {least:.0f} spots a frame"] if least >= 0.5 else []
+    lines = [f"scratches from top to bottom in {scratched:.0%} of the frames"] if scratched else []
     finding = Finding(
         kind="dust",
         value=least,
@@ -312,7 +322,7 @@ def dust_findings(places: Sequence[tuple[Traces, Sample]]) -> list[Finding]:
         low=0.5 * least,
         high=3 * least,
         confidence="medium",
-        sentence=f"dust or scratches, about {least:.0f} spots a frame",
+        sentence="; ".join([*spots, *lines]),
     )
     return [finding]
 

@@ -75,6 +75,40 @@ class Seen:
         return np.asarray(cv2.medianBlur(half.astype(np.uint8), 5))
 
 
+@dataclass(frozen=True)
+class Between:
+    """A frame between two others, looked up where its pixels were."""
+
+    before: Seen
+    here: Seen
+    after: Seen
+
+    @cached_property
+    def flows(self) -> tuple[Plane, Plane]:
+        """[h / 2, w / 2, 2] to the one before and to the one after, in pixels of half the size."""
+        return (
+            dense_flow(self.here.guide, self.before.guide),
+            dense_flow(self.here.guide, self.after.guide),
+        )
+
+    @cached_property
+    def neighbours(self) -> tuple[Plane, Plane]:
+        """The luma of both where the pixels of `here` were, as bright as it is on the whole."""
+        luma = self.here.luma
+        first, second = (
+            _looked_up(other, flow)
+            for other, flow in zip((self.before, self.after), self.flows, strict=True)
+        )
+        flicker = np.float32(np.median(luma - (first + second) / 2))
+        return first + flicker, second + flicker
+
+    @cached_property
+    def usual(self) -> float:
+        """Standard deviation of what `here` and the mean of both usually differ by."""
+        first, second = self.neighbours
+        return max(1.0, 1.48 * float(np.median(np.abs(self.here.luma - (first + second) / 2))))
+
+
 def find_dust(before: Pixels, here: Pixels, after: Pixels) -> NDArray[np.bool_]:
     """[h, w], False where `here` has a spot: it differs from both neighbours, which agree.
 
@@ -86,7 +120,7 @@ def find_dust(before: Pixels, here: Pixels, after: Pixels) -> NDArray[np.bool_]:
     Args:
         before, here, after: consecutive frames [h, w, 3], uint8 or uint16.
     """
-    return ~spots_in(Seen.of(before), Seen.of(here), Seen.of(after))
+    return ~spots_in(Between(Seen.of(before), Seen.of(here), Seen.of(after)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +146,7 @@ def dust_in(frames: Pixels) -> DustSeen:
     that moves fast.
     """
     seen = [Seen.of(pixels) for pixels in middle_of(frames)]
-    found = [spots_in(*seen[t - 1 : t + 2]) for t in range(1, len(seen) - 1)]
+    found = [spots_in(Between(*seen[t - 1 : t + 2])) for t in range(1, len(seen) - 1)]
     if not found:
         return DustSeen(spots_per_frame=0, part=0, frames_with_spots=0)
     lonely = [
@@ -139,13 +173,10 @@ def _without_company(
     return spots
 
 
-def spots_in(before: Seen, here: Seen, after: Seen) -> NDArray[np.bool_]:
-    """[h, w], True where `here` has a spot; what `find_dust` says of frames that are seen already."""
-    neighbours = [_looked_up(other, here) for other in (before, after)]
-    flicker = np.float32(np.median(here.luma - (neighbours[0] + neighbours[1]) / 2))
-    first, second = (neighbour + flicker for neighbour in neighbours)
-    highest, lowest = np.maximum(first, second), np.minimum(first, second)
-    usual = max(1.0, 1.48 * float(np.median(np.abs(here.luma - (first + second) / 2))))
+def spots_in(frames: Between) -> NDArray[np.bool_]:
+    """[h, w], True where a frame has a spot; what `find_dust` says of frames that are seen already."""
+    here, usual = frames.here, frames.usual
+    highest, lowest = np.maximum(*frames.neighbours), np.minimum(*frames.neighbours)
     unrest = cv2.boxFilter(highest - lowest, -1, (15, 15))
     rest = UNREST * np.maximum(unrest - usual, 0)
     beyond = np.maximum(here.luma - highest, lowest - here.luma)
@@ -159,15 +190,21 @@ def spots_in(before: Seen, here: Seen, after: Seen) -> NDArray[np.bool_]:
     grown = (beyond > max(LEAST_LEVELS / 2, GROW_STDS * usual) + rest) | seeds
     # `usual` is of a frame less the mean of two: 3/2 of a frame's variance, not twice
     noise_variance = 4 / 3 * usual**2
-    spots = _components(grown, seeds, here, (before, after), beyond, noise_variance=noise_variance)
+    spots = _components(
+        grown,
+        seeds,
+        here,
+        (frames.before, frames.after),
+        beyond,
+        noise_variance=noise_variance,
+    )
     if spots.mean() > MOST_PART:
         return np.zeros(here.luma.shape, np.bool_)
     return np.asarray(cv2.dilate(spots.astype(np.uint8), np.ones((3, 3), np.uint8))) > 0
 
 
-def _looked_up(other: Seen, here: Seen) -> Plane:
-    """The neighbour's luma where the pixels of `here` were."""
-    where = positions(dense_flow(here.guide, other.guide), here.luma.shape)
+def _looked_up(other: Seen, flow: Plane) -> Plane:
+    where = positions(flow, other.luma.shape)
     return np.asarray(
         cv2.remap(other.luma, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     )

@@ -1,7 +1,9 @@
 """From captured frames to those that are shown: in blocks, restored or as they came."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from instantvir_models.live.capture import Captured
 from instantvir_models.live.controls import Controls
@@ -9,7 +11,9 @@ from instantvir_models.live.overload import Relief, Way
 from instantvir_models.live.sessions import RestoredPair, Sessions
 from instantvir_models.live.status import Counters
 from instantvir_models.live.watchdog import Pulse
+from instantvir_models.media import Frame
 from instantvir_models.media.frame import Pixels
+from instantvir_models.run.dust import DustFinder
 
 
 class Restoration:
@@ -18,6 +22,7 @@ class Restoration:
     Args:
         relief: says how a block is treated while the controls are on.
         show: called with each frame and the pixels to show of it.
+        finds_dust: each frame waits for the next, beside which its dust shows.
     """
 
     def __init__(
@@ -29,36 +34,53 @@ class Restoration:
         counters: Counters,
         pulse: Pulse,
         show: Callable[[Captured, Pixels], None],
+        finds_dust: bool = False,
     ) -> None:
         self._sessions, self._relief = sessions, relief
         self._controls, self._counters, self._pulse = controls, counters, pulse
         self._show = show
         self._block: list[Captured] = []
+        self._finder = DustFinder() if finds_dust else None
+        self._beside: deque[Captured] = deque()
+        """Frames that wait for the next one."""
 
     @property
     def look_ahead(self) -> int:
         """Frames that a block waits for beyond its own."""
-        return self._sessions.look_ahead
+        return self._sessions.look_ahead + (self._finder is not None)
 
     @property
     def num_left(self) -> int:
         """Frames that were taken and not given out."""
-        return len(self._block) + self._sessions.num_held
+        return len(self._beside) + len(self._block) + self._sessions.num_held
 
     def take(self, item: Captured) -> None:
         """One more frame; gives out what is ready."""
         if item.kind != self._sessions.kind:
             self._change_kind(item)
+        if self._finder is None:
+            self._gather(item)
+        else:
+            self._beside.append(item)
+            self._gather_told(self._finder.push(item.frame))
+
+    def end(self) -> None:
+        """Give out what is left."""
+        if self._finder is not None:
+            self._gather_told(self._finder.flush())
+        self._process_block()
+        self._show_all(self._sessions.give_out())
+
+    def _gather_told(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            self._gather(replace(self._beside.popleft(), frame=frame))
+
+    def _gather(self, item: Captured) -> None:
         if self._does_not_continue(item):
             self._process_block()
         self._block.append(item)
         if len(self._block) >= self._sessions.frames_to_gather:
             self._process_block()
-
-    def end(self) -> None:
-        """Give out what is left."""
-        self._process_block()
-        self._show_all(self._sessions.give_out())
 
     def _change_kind(self, item: Captured) -> None:
         self.end()

@@ -157,7 +157,8 @@ class LiveStream:
                 self._fan_out.start(new_outputs(*size), size=size, on_pair=on_pair)
                 if self._is_asked_to_stop:
                     self._fan_out.hurry(self.settings.grace_seconds)
-                self._restoration = self._new_restoration(sessions)
+                finds_dust = masks is not None and masks.has_dust
+                self._restoration = self._new_restoration(sessions, finds_dust=finds_dust)
                 self._restore_all(self._restoration)
         finally:
             self._finish()
@@ -208,7 +209,7 @@ class LiveStream:
             masks=masks,
         )
 
-    def _new_restoration(self, sessions: Sessions) -> Restoration:
+    def _new_restoration(self, sessions: Sessions, *, finds_dust: bool) -> Restoration:
         settings = self.settings
         gauge = LoadGauge(settings.queue_size, settings.frames_per_block)
         return Restoration(
@@ -218,6 +219,7 @@ class LiveStream:
             counters=self.counters,
             pulse=self.watchdog.add("restoration"),
             show=self._fan_out.show,
+            finds_dust=finds_dust,
         )
 
     def _restore_all(self, restoration: Restoration) -> None:

@@ -25,7 +25,7 @@ from instantvir_models.live.stream import LiveSettings, LiveStream
 from instantvir_models.media import USUAL_RULES, EncoderSettings, Frame, InputRules
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.media.reach import MOST_PIXELS
-from instantvir_models.operators.mask import Dust, MaskFile
+from instantvir_models.operators.mask import MaskFile
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.masks import MasksFor, masks_along
 from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
@@ -206,11 +206,6 @@ def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
 def _refuse_masks_that_cannot_come(plan: StreamPlan, degradation: Degradation) -> None:
     """Masks in a file belong to certain frames: a source that loses some has no such frames."""
     for part in degradation.operator.parts:
-        if isinstance(part, Dust):
-            raise UsageError(
-                "dust shows beside the next frame, which a stream does not wait for",
-                hint="`instantvir restore` finds it in a file",
-            )
         if isinstance(part, MaskFile) and plan.source.cannot_wait:
             raise UsageError(
                 f"the frames of `{plan.name}` have no numbers, so the masks of `{part.path}` "
@@ -285,6 +280,7 @@ def stream(
     noise: float | None = None,
     scale: int | None = None,
     mask: str | Path | None = None,
+    dust: bool = False,
     model: str = EMBEDDED,
     solver: str | Solver[Any] | None = None,
     device: str = "auto",
@@ -323,6 +319,8 @@ def stream(
             frames to `on_pair`.
         task, operator, blur_sigma, noise, scale, mask, model, solver, device, prompt, vram, tile, latency:
             as `restore` takes them.
+        dust: whether dust and scratches are found and filled, too, or alone; each frame waits for the
+            next.
         on_overload: `drop`, `skip`, `degrade` or `block`; None drops frames of cameras and networks
             and lets pipes and files wait.
         reconnect: whether a lost camera or address is opened again.
@@ -382,6 +380,7 @@ def stream(
             noise_levels=noise,
             scale=scale,
             mask=None if mask is None else Path(mask),
+            dust=dust,
         ),
         limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
         on_overload=None if on_overload is None else overload_of(on_overload),

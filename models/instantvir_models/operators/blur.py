@@ -1,5 +1,5 @@
-"""Blur in space and over time. Borders are mirrored (half-sample symmetric), so Gaussians
-and other even kernels are diagonal in the DCT-II and every formula below is exact."""
+"""Blur in space and over time, and its opposite. Borders are mirrored (half-sample symmetric), so
+Gaussians and other even kernels are diagonal in the DCT-II and every formula below is exact."""
 
 import math
 from functools import cached_property, lru_cache
@@ -82,6 +82,43 @@ class GaussianBlur(Operator):
             blur_sigma=math.sqrt(self.sigma_x * self.sigma_y),
             blur_departure=_departure_of_gaussian(self.sigma_y, self.sigma_x),
         )
+
+
+class UnsharpMask(Operator):
+    """What sharpens a picture: x + amount (x - G x), G a round Gaussian blur.
+
+    Where it is clipped at black and white, as every file is, it is linear no more.
+
+    Args:
+        amount: 1 adds once what the blur takes away.
+        sigma: standard deviation of the blur in pixels.
+    """
+
+    def __init__(self, amount: float, sigma: float) -> None:
+        self.amount, self.sigma = float(amount), float(sigma)
+        self.spec = f"sharpen:amount={self.amount:g},sigma={self.sigma:g}"
+
+    def mode_steps(self, grid: Grid) -> Steps:
+        rows = _gaussian_spectrum(self.sigma, grid.height)
+        columns = _gaussian_spectrum(self.sigma, grid.width)
+        return (Gain((1 + self.amount * (1 - torch.outer(rows, columns)))[None, None]),)
+
+    def A(self, x: Tensor) -> Tensor:
+        return _multiplied(self, x)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.A(y)
+
+    @property
+    def is_identity(self) -> bool:
+        return self.amount == 0 or self.sigma == 0
+
+    def halved(self) -> "UnsharpMask":
+        return _unsharp_mask(self.amount, self.sigma / 2)
+
+    @property
+    def traits(self) -> OperatorTraits:
+        return OperatorTraits()  # nothing is lost
 
 
 class TemporalBlur(Operator):
@@ -253,8 +290,14 @@ def _blur(sigma_y: float, sigma_x: float) -> GaussianBlur:
     return GaussianBlur(sigma_y, sigma_x)
 
 
-def _multiplied(blur: GaussianBlur, x: Tensor) -> Tensor:
-    return idct2(forward(blur.mode_steps(Grid(x.shape[1], *x.shape[-2:])), dct2(x)))
+@lru_cache(maxsize=16)
+def _unsharp_mask(amount: float, sigma: float) -> UnsharpMask:
+    """One object for each, as with `_blur`."""
+    return UnsharpMask(amount, sigma)
+
+
+def _multiplied(operator: GaussianBlur | UnsharpMask, x: Tensor) -> Tensor:
+    return idct2(forward(operator.mode_steps(Grid(x.shape[1], *x.shape[-2:])), dct2(x)))
 
 
 def _mirrored(size: int, before: int, after: int, device: torch.device) -> Tensor:

@@ -27,6 +27,7 @@ from instantvir_models.operators.blur import (
     MotionBlur,
     PointSpread,
     TemporalBlur,
+    UnsharpMask,
     rotated_gaussian,
 )
 from instantvir_models.operators.compose import Composition, Identity
@@ -54,6 +55,7 @@ OPERATOR_EXAMPLES = {
     "rotated blur": "blur:sigma=4,sigma_short=1,angle=30",
     "out of focus": "defocus:radius=3.5",
     "motion blur": "motion:length=11,angle=30",
+    "sharpening": "sharpen:amount=1.2,sigma=1.2",
     "point spread": "psf:path=kernel.png",
     "temporal average": "temporal:kernel=uniform,size=7",
     "temporal Gaussian": "temporal:kernel=gaussian,size=7,sigma=1",
@@ -348,6 +350,10 @@ def _motion(options: _Options, context: _Context) -> Operator:
     return MotionBlur(options.number("length", 1, 100), options.number("angle", -360, 360, 0))
 
 
+def _sharpen(options: _Options, context: _Context) -> Operator:
+    return UnsharpMask(options.number("amount", 0, 10), options.number("sigma", 0, 50))
+
+
 def _point_spread(options: _Options, context: _Context) -> Operator:
     path = options.text("path")
     psf = torch.from_numpy(_read_gray(context.base / path)).double()
@@ -399,6 +405,7 @@ _MAKERS: dict[str, Callable[[_Options, _Context], Operator]] = {
     "blur": _blur,
     "defocus": _defocus,
     "motion": _motion,
+    "sharpen": _sharpen,
     "psf": _point_spread,
     "temporal": _temporal,
     "down": _downsample,

@@ -60,7 +60,7 @@ class FrameMaskSources:
         has_dust: bool = False,
     ) -> None:
         self._known_of, self._check_end = tuple(known_of), tuple(check_end)
-        self._has_dust = has_dust
+        self.has_dust = has_dust
 
     def told(self, index: int, frame: Frame) -> Frame:
         """The frame with its mask, without what only its neighbours show; of later frames only, one
@@ -80,7 +80,7 @@ class FrameMaskSources:
             UsageError: if there are fewer or more masks than frames.
         """
         told = self._all_told(frames)
-        return without_dust(told) if self._has_dust else told
+        return without_dust(told) if self.has_dust else told
 
     def _all_told(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for index, frame in enumerate(frames):

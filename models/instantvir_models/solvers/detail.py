@@ -3,7 +3,8 @@
 A solver that is told of an error takes the mean of all that a place may have looked like; where texture
 is as faint as the error, that mean is smooth. Nearer to the truth it is, and yet people, and LPIPS,
 rather see the texture that was there. So each place is moved only as far towards the solver's result
-as it keeps a wanted part of the fine contrast that it had: edges are mended, grass stays.
+as it keeps a wanted part of the fine contrast that it had: edges are mended, grass stays. Of fine contrast
+in colour less is to be kept: no usual codec does, and what is there is mostly its error.
 """
 
 from dataclasses import replace
@@ -24,6 +25,11 @@ AROUND_PIXELS = 9
 
 FLOOR = (0.15 * LEVEL) ** 2
 """Of fine contrast: less of it nobody sees."""
+
+COLOUR_PART = 0.6
+"""Of the wanted part that is kept in colour. Fourteen training clips of MPEG-2 gain 0.02 dB less by all of it,
+and LPIPS is 0.003 higher; with none of it a drawn picture has its coloured edges blurred (LPIPS 0.003
+higher)."""
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -49,10 +55,21 @@ def followed(restored: Restored, window: Window, part: float) -> Restored:
 
 
 def kept_detail(x_init: Tensor, x: Tensor, part: float) -> Tensor:
-    """[B, T, 3, H, W] between `x_init` and `x`: as near to `x` as keeps this part of the contrast."""
+    """[B, T, 3, H, W] between `x_init` and `x`, brightness and colour each as near to `x` as keeps its part
+    of the contrast."""
+    before, after = _luma(x_init), _luma(x)
+    colour = _kept(x_init - before, x - after, COLOUR_PART * part)
+    return _kept(before, after, part) + colour
+
+
+def _kept(x_init: Tensor, x: Tensor, part: float) -> Tensor:
+    """[B, T, C, H, W], all channels moved alike."""
     before = _fine(x_init)
     step = _fine(x) - before
-    energy, along, length = _around(before * before), _around(before * step), _around(step * step)
+    energy, along, length = (
+        _around(product.sum(1, keepdim=True))
+        for product in (before * before, before * step, step * step)
+    )
     share = _around(_first_root(energy + FLOOR, along, length, 1 - part**2))
     return torch.lerp(x_init, x, share.unflatten(0, x.shape[:2]))
 
@@ -67,11 +84,15 @@ def _first_root(energy: Tensor, along: Tensor, length: Tensor, lost: float) -> T
     return torch.where(falls, root, torch.ones_like(root)).clamp(0, 1)
 
 
+def _luma(x: Tensor) -> Tensor:
+    """[B, T, 1, H, W]."""
+    return (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(2, keepdim=True)
+
+
 def _fine(x: Tensor) -> Tensor:
-    """[B * T, 1, H, W] luma less its mean around."""
-    weights = x.new_tensor(LUMA).view(3, 1, 1)
-    luma = (x * weights).sum(2, keepdim=True).flatten(0, 1)
-    return luma - _mean(luma, FINE_PIXELS)
+    """[B * T, C, H, W] less its mean around."""
+    frames = x.flatten(0, 1)
+    return frames - _mean(frames, FINE_PIXELS)
 
 
 def _around(values: Tensor) -> Tensor:

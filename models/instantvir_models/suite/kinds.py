@@ -64,7 +64,7 @@ KINDS = (
     Kind("hevc crf 32", kept, hevc(32)),
     Kind("out of focus 3.5", out_of_focus, h264(18), ("identity", "defocus:radius=3.5")),
     Kind("motion blur 11", shaken, h264(18), ("identity", "motion:length=11,angle=150")),
-    Kind("over-sharpened", sharpened, h264(25)),
+    Kind("over-sharpened", sharpened, h264(25), ("identity", "sharpen:amount=1.2,sigma=1.2")),
     Kind("x2 bicubic", half, h264(24), ("down:factor=2,kernel=bicubic",), 2),
     Kind("x4 area", quarter, h264(24), ("down:factor=4,kernel=area",), 4),
     Kind("interlaced", woven, h264(20), frames_per_picture=2, pictures=12),
