@@ -129,7 +129,8 @@ def _stands_out(luma: Plane) -> Plane:
 
 def _sides(luma: Plane) -> tuple[Plane, Plane]:
     """What is `SIDE_PIXELS` to the left and to the right of each pixel."""
-    padded = cv2.copyMakeBorder(luma, 0, 0, SIDE_PIXELS, SIDE_PIXELS, cv2.BORDER_REPLICATE)
+    sides = (0, 0, SIDE_PIXELS, SIDE_PIXELS)
+    padded: Plane = np.asarray(cv2.copyMakeBorder(luma, *sides, cv2.BORDER_REPLICATE), np.float32)
     width = luma.shape[1]
     return padded[:, :width], padded[:, 2 * SIDE_PIXELS : 2 * SIDE_PIXELS + width]
 

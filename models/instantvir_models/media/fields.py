@@ -204,9 +204,9 @@ def _is_order_sure(leans: Sequence[float]) -> bool:
 
 def _may_be_woven(fits: Sequence[_Fit]) -> bool:
     """Whether rows of one picture fit each other no better than those of two, and no two are alike."""
-    apart = np.mean([fit.apart for fit in fits])
-    paired = np.mean([fit.paired for fit in fits])
-    return bool(max(apart, 0) + abs(paired) < math.log(WOVEN))
+    apart = float(np.mean([fit.apart for fit in fits]))
+    paired = float(np.mean([fit.paired for fit in fits]))
+    return max(apart, 0.0) + abs(paired) < math.log(WOVEN)
 
 
 def _fit(before: Luma, here: Luma) -> _Fit | None:
