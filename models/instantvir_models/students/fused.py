@@ -242,12 +242,11 @@ class FusedStudent(EmbeddedStudent[FusedState]):
         variance = torch.cat([one.variance for one in each]).unflatten(0, shape)
         x_hat = torch.cat([one.x_hat[..., :height, :width] for one in each]).unflatten(0, shape)
         for b, noise_std in enumerate(noise_stds):
+            y, known = (t[b].to(x_hat) for t in (block.y_view, block.known))
             if noise_std > 0:
-                y = block.y_view[b].to(x_hat)
-                x_hat[b] = filtered(x_hat[b], y, noise_std)
+                x_hat[b] = filtered(x_hat[b], torch.lerp(x_hat[b], y, known), noise_std)
                 variance[b] *= along(noise_std, ERROR_LEFT) ** 2
             elif has_holes[b]:
-                y, known = (t[b].to(x_hat) for t in (block.y_view, block.known))
                 x_hat[b] = filled(x_hat[b], y, known, variance[b].mean())
                 variance[b] *= FILLED_ERROR_LEFT**2
         std = variance.mean((1, 2, 3, 4)).sqrt()
@@ -268,9 +267,11 @@ class FusedStudent(EmbeddedStudent[FusedState]):
         return bool(told.is_off & ~told.is_inverse)
 
     def _white_noise(self, traits: Tensor) -> list[float]:
-        """Of each of the batch, what noise alone took of y, [-1, 1] range; 0 where there is more to it."""
+        """Of each of the batch, what noise alone took of the pixels that are there, [-1, 1] range; 0 where
+        there is more to it."""
         told = self._told(traits)
-        is_alone = (told["is_identity"] > 0) & (told["noise_std"] > 0) & (told["is_lossy"] == 0)
+        is_seen = ((told["is_identity"] > 0) | (told["has_holes"] > 0)) & ~told.is_inverse
+        is_alone = is_seen & (told["noise_std"] > 0) & (told["is_lossy"] == 0)
         return (told.noise_variance.flatten().sqrt() * is_alone).tolist()
 
     def _has_exact_holes(self, traits: Tensor) -> list[bool]:
