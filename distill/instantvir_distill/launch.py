@@ -112,8 +112,7 @@ def _launched_run(config: RunConfig, material: Material, folder: Path) -> None:
     claim(config, folder)
     (folder / STOPPED).unlink(missing_ok=True)
     _say_what_begins(config, training, folder)
-    _quieten_the_engine()
-    with _signals_kept():
+    with _signals_kept(), _quiet_engine():
         try:
             elastic_launch(_launching(config), _worker)(config, material, folder)
         except ChildFailedError as error:
@@ -181,11 +180,21 @@ def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
             raise
 
 
-def _quieten_the_engine() -> None:
+@contextmanager
+def _quiet_engine() -> Iterator[None]:
     """Why workers gave up is said here in a sentence, and by themselves where nobody expected it."""
-    for name, each in logging.root.manager.loggerDict.items():
-        if name.startswith("torch.distributed.elastic") and isinstance(each, logging.Logger):
-            each.setLevel(logging.CRITICAL)
+    loggers = [
+        each for name, each in logging.root.manager.loggerDict.items()
+        if name.startswith("torch.distributed.elastic") and isinstance(each, logging.Logger)
+    ]  # fmt: skip
+    before = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, before, strict=True):
+            each.setLevel(level)
 
 
 @contextmanager

@@ -72,3 +72,16 @@ def test_where_there_are_none_nothing_is_claimed(tmp_path, monkeypatch):
     assert row.outcome is Outcome.SKIPPED
     assert not row.is_stale
     assert row.sentence.endswith("it is done, by whatever settings; `--overwrite` makes it anew")
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ("psf:path=/home/me/kernel.png+noise:std=2", "psf:path=kernel.png+noise:std=2"),
+        ('psf:path="/home/my files/kernel.png"', 'psf:path=kernel.png"'),
+        ("psf:path=kernel.png", "psf:path=kernel.png"),
+    ],
+)
+def test_no_folder_of_a_person_travels_with_a_file(said, noted):
+    asked = asked_for(RestorePlan(wanted=TaskOptions(operator=said)), "embedded")
+    assert asked.facts["the operator"] == noted

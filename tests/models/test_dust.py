@@ -80,3 +80,10 @@ def test_spots_that_deep_pixels_show_are_found():
     dirty = dusty(panning(3, 1), np.random.default_rng(0)).frames
     deep = dirty.astype(np.uint16) * 257
     np.testing.assert_array_equal(find_dust(*deep), find_dust(*dirty))
+
+
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (1, 1), (2, 3)])
+def test_frames_of_any_size_may_be_looked_at(size):
+    pixels = [np.full((*size, 3), 90 + t, np.uint8) for t in range(4)]
+    frames = [Frame(each, t, Fraction(1)) for t, each in enumerate(pixels)]
+    assert [frame.pts for frame in without_dust(frames)] == [0, 1, 2, 3]

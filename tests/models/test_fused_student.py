@@ -7,7 +7,7 @@ import torch
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.media.round_trip import h264, round_trip
-from instantvir_models.operators.blur import GaussianBlur
+from instantvir_models.operators.blur import GaussianBlur, UnsharpMask
 from instantvir_models.operators.compose import Composition, Identity
 from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
@@ -310,3 +310,52 @@ def test_what_a_codec_added_is_never_sharpened_as_if_it_were_picture():
         return float((a - x).square().mean())
 
     assert error(restored) < error(to_unit(y))
+
+
+@pytest.mark.parametrize("operator", [Identity(), None], ids=["noise", "noisy holes"])
+def test_a_batch_is_its_members_and_learns(operator):
+    """The second member had no past in the first block; and what was computed without gradients before
+    was kept for those that want some."""
+    student = random_student()
+    operator = operator or scattered_holes(3, 32, 32)
+    x = torch.cat([moving_clip(3, 32, 32), moving_clip(3, 32, 32, speed=2)])
+    measurement = measured(x, operator)
+    with torch.inference_mode():
+        each = [
+            student.restore_sequence(
+                condition(Measurement(measurement.y[b : b + 1], measurement.degradation))
+            ).x_hat
+            for b in range(2)
+        ]
+    both = student.restore_sequence(condition(measurement))
+    assert torch.allclose(both.x_hat, torch.cat(each), atol=1e-6)
+    both.x_hat.square().mean().backward()
+    assert student.head.weight.grad.abs().sum() > 0
+
+
+class Halved(Identity):
+    """An operator of somebody's own, of which a student is told nothing."""
+
+    spec = "halved"
+    only_selects = False
+    is_identity = False
+
+    def A(self, x):
+        return x / 2
+
+    def A_adjoint(self, y):
+        return y / 2
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("operator", [UnsharpMask(1.2, 1.2), Halved()], ids=["sharpened", "own"])
+def test_what_is_no_look_at_the_picture_is_not_taken_for_one(operator):
+    """A result was blended with the sharpened video, as if that were the picture and noise."""
+    student = load_student().student
+    x = moving_clip(3, 48, 64)
+    measurement = measured(x, operator, noise_std=0.04)
+    block = condition(measurement)
+    assert torch.equal(block.y_view, block.x_init)
+    error = (student.restore_sequence(block).x_hat - x).square().mean()
+    assert error < 1.05 * (block.x_init - x).square().mean()
+    assert not student.capabilities.seen.covers(measurement.degradation)

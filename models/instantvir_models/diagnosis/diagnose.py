@@ -322,7 +322,7 @@ def dust_findings(places: Sequence[tuple[Traces, Sample]]) -> list[Finding]:
         low=0.5 * least,
         high=3 * least,
         confidence="medium",
-        sentence="; ".join([*spots, *lines]),
+        sentence="; ".join([*spots, *lines]) or "dust in some places, scratches in others",
     )
     return [finding]
 

@@ -71,7 +71,11 @@ class Seen:
     @cached_property
     def guide(self) -> NDArray[np.uint8]:
         """What the flow is found on: half size, without what is as small as dust."""
-        half = cv2.resize(self.luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        height, width = self.luma.shape
+        if min(height, width) > 1:
+            half = cv2.resize(self.luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        else:
+            half = cv2.resize(self.luma, (-(-width // 2), -(-height // 2)))
         return np.asarray(cv2.medianBlur(half.astype(np.uint8), 5))
 
 

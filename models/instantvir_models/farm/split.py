@@ -32,6 +32,7 @@ from instantvir_models.media import (
     open_video,
 )
 from instantvir_models.media.frame import Pixels
+from instantvir_models.operators.compose import awaits_masks
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.jobs import Job, make_folder_of
 from instantvir_models.run.opening import OpenedSolver
@@ -121,6 +122,11 @@ def split(
             )
         resolved, session = restoration.resolved, restoration.session
         degradation = resolved.degradation
+        if awaits_masks(degradation.operator):
+            raise UsageError(
+                "`--split` does not go with masks that change, such as those of dust",
+                hint="leave it out, or say what else is wrong: `--task denoise`",
+            )
         if restoration.reader.fields is not None and restoration.reader.fields.first is not None:
             raise UsageError("`--split` does not cut interlaced videos", hint="leave it out")
         blocks = Blocks(

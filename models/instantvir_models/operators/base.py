@@ -179,6 +179,11 @@ class Operator(ABC):
         return height, width
 
     @property
+    def shows_pixels(self) -> bool:
+        """Whether what it leaves are pixels of the clean video, each at its place."""
+        return all(part.only_selects or part.is_identity for part in self.parts)
+
+    @property
     def is_identity(self) -> bool:
         """True where A x = x for every x."""
         return False

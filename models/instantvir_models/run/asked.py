@@ -7,6 +7,7 @@ is moved to, and is no part of what the file holds. Elsewhere nobody knows.
 
 import json
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,18 +19,22 @@ from instantvir_models.run.plan import RestorePlan
 
 ATTRIBUTE = "user.instantvir.asked"
 
+FOLDERS = re.compile(r"path=\"?[^,+\"]*/")
+"""Of files that a specification names; their own names stay."""
+
 
 def asked_for(plan: RestorePlan, model: str) -> Fingerprint:
-    """All that was said of how outputs are to be made, by what people call it; of what was left to the
-    program, nothing, and of files their names alone, for the note may travel.
+    """What was said of how outputs are to be made, but for prompts, by what people call it; of what was left
+    to the program, nothing, and of files their names alone, for the note may travel.
 
     Args:
         model: the name of the model or the solver.
     """
     wanted, encoder, operator = plan.wanted, plan.encoder, plan.wanted.operator
+    spec = operator.spec if isinstance(operator, Degradation) else operator
     said = {
         "the task": " and ".join(map(str, wanted.tasks)) or None,
-        "the operator": operator.spec if isinstance(operator, Degradation) else operator,
+        "the operator": spec and FOLDERS.sub("path=", spec),
         "the blur": wanted.blur_sigma,
         "the noise": wanted.noise_levels,
         "the scale": wanted.scale,
@@ -42,6 +47,7 @@ def asked_for(plan: RestorePlan, model: str) -> Fingerprint:
         "the fields": None if plan.fields == FieldChoice() else plan.fields,
         "the tiles": plan.limits.tile_pixels,
         "the block": plan.limits.frames_per_block,
+        "the memory of the card": plan.limits.gigabytes,
         "the codec": encoder.codec,
         "the crf": encoder.crf,
         "the preset": encoder.preset,

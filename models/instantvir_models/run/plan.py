@@ -184,4 +184,5 @@ def _refuse_errors(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool)
         raise UsageError("`--uncertainty` and the output are one file", hint="give it another name")
     reads = (jobs[0].source, plan.wanted.mask, plan.reference)
     refuse(plan.errors, reads=reads, may_replace=may_replace)
-    check_output(str(plan.errors))
+    is_beside = plan.errors.parent == jobs[0].folder  # which is made when it is needed
+    check_output(str(plan.errors), makes_folder=is_beside)

@@ -137,11 +137,20 @@ def condition(measurement: Measurement, traits: Sequence[str] = ()) -> Condition
     known = known.expand(*x_init.shape[:2], 1, *x_init.shape[-2:])
     return Conditioning(
         x_init=x_init,
-        y_view=_enlarged(y, x_init.shape) * known,
+        y_view=_view(measurement, x_init) * known,
         known=known,
         traits=x_init.new_tensor([told(measurement.degradation, traits)]).expand(len(y), -1),
         y_small=None if y.shape[-2:] == x_init.shape[-2:] else y,
     )
+
+
+def _view(measurement: Measurement, x_init: Tensor) -> Tensor:
+    """[B, T, 3, H, W] what was measured, at the clean size; x_init where it is no look at the picture, nor a
+    blur or an enlargement that a student is told of."""
+    operator = measurement.operator
+    traits = operator.traits
+    is_told = traits.blur_sigma > 0 or traits.temporal_sigma > 0 or traits.scale > 1
+    return _enlarged(measurement.y, x_init.shape) if is_told or operator.shows_pixels else x_init
 
 
 def _enlarged(y: Tensor, shape: torch.Size) -> Tensor:

@@ -29,9 +29,14 @@ class Seen:
     def covers(self, degradation: Degradation) -> bool:
         """Whether such a degradation was seen."""
         levels = degradation.noise_std / LEVEL
-        traits = degradation.operator.traits
-        return _is_within(levels, self.noise_levels) and any(
-            _has_met(traits, ranges) for ranges in self.operators
+        operator = degradation.operator
+        is_described = operator.shows_pixels or operator.traits != OperatorTraits(
+            known_fraction=operator.traits.known_fraction
+        )
+        return (
+            is_described
+            and _is_within(levels, self.noise_levels)
+            and any(_has_met(operator.traits, ranges) for ranges in self.operators)
         )
 
 

@@ -299,7 +299,7 @@ class FusedStudent(EmbeddedStudent[FusedState]):
         fused: list[Belief] = []
         for b in range(batch):
             mine = slice(b * frames, (b + 1) * frames)
-            past = state.past[b].on(x_init.device) if state.past else None
+            past = state.past[b].on(x_init.device) if b < len(state.past) else None
             found = beliefs(x_init[mine], variance_init[mine])
             for first in range(0, frames, self.frames_per_block):
                 part, past = fused_block(

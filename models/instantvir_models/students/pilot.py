@@ -83,7 +83,7 @@ def filled(x_hat: Tensor, y: Tensor, known: Tensor, variance: Tensor) -> Tensor:
 def _filtered(pilot: Tensor, frames: Tensor, noise: float | Tensor) -> Tensor:
     """`frames` [n, 3, H, W] less what is not in the pilot, both of one block."""
     with torch.autocast(pilot.device.type, enabled=False):
-        colours, over_time = pilot.new_tensor(COLOURS), _cosines(len(pilot)).to(pilot)
+        colours, over_time = _colours(pilot.device), _cosines(len(pilot), pilot.device)
         seen = _cells(_mixed(colours, pilot))
         given = None if frames is pilot else _cells(_mixed(colours, frames))
         total, weights = torch.zeros_like(seen), torch.zeros_like(seen[:1, :1, :1])
@@ -120,7 +120,7 @@ def _filtered_strip(
     kept = gain * (X if frames is None else _over_time(_blocks(frames), over_time))
     kept[0, :, 0] = X[0, :, 0]
     kept = _over_time(kept * weight, over_time.T)
-    back = F.conv_transpose2d(kept.flatten(0, 1), _basis().to(pilot))
+    back = F.conv_transpose2d(kept.flatten(0, 1), _basis(pilot.device))
     ones = pilot.new_ones(1, 1, CELLS, CELLS)
     return back.unflatten(0, pilot.shape[:2]), F.conv_transpose2d(weight[None, None], ones)[None]
 
@@ -150,25 +150,33 @@ def _pixels(cells: Tensor, size: torch.Size) -> Tensor:
 
 def _blocks(cells: Tensor) -> Tensor:
     """[n, 3, 64, rows - 1, columns - 1] coefficients of the DCT of every block."""
-    return F.conv2d(cells.flatten(0, 1), _basis().to(cells)).unflatten(0, cells.shape[:2])
+    return F.conv2d(cells.flatten(0, 1), _basis(cells.device)).unflatten(0, cells.shape[:2])
 
 
 def _over_time(values: Tensor, matrix: Tensor) -> Tensor:
     return torch.tensordot(matrix, values, 1)
 
 
-@lru_cache(maxsize=1)
-def _basis() -> Tensor:
-    """[64, 16, 2, 2], the cosines of a block of cells."""
-    cosines = _cosines(CELL * CELLS)
-    waves = torch.einsum("ay,bx->abyx", cosines, cosines).flatten(0, 1)[:, None]
-    return F.pixel_unshuffle(waves, CELL)
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept: also for who will ask for gradients
+def _colours(device: torch.device) -> Tensor:
+    return torch.tensor(COLOURS, device=device)
 
 
 @lru_cache(maxsize=8)
-def _cosines(size: int) -> Tensor:
+@torch.inference_mode(False)
+def _basis(device: torch.device) -> Tensor:
+    """[64, 16, 2, 2], the cosines of a block of cells."""
+    cosines = _cosines(CELL * CELLS, torch.device("cpu"))
+    waves = torch.einsum("ay,bx->abyx", cosines, cosines).flatten(0, 1)[:, None]
+    return F.pixel_unshuffle(waves, CELL).to(device)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def _cosines(size: int, device: torch.device) -> Tensor:
     """[size, size], the orthonormal DCT-II."""
     k = torch.arange(size, dtype=torch.float64)
     waves = torch.cos(math.pi * (k + 0.5) * k[:, None] / size) * math.sqrt(2 / size)
     waves[0] /= math.sqrt(2)
-    return waves.float()
+    return waves.float().to(device)
