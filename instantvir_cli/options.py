@@ -88,7 +88,11 @@ class DegradationOptions:
         ),
     ] = None
     dust: Annotated[
-        bool, typer.Option("--dust", help="Fill dust and scratches of film, found in each frame")
+        bool,
+        typer.Option(
+            "--dust",
+            help="Fill dust and scratches of film, found in each frame; noise goes, too, but for --noise 0",
+        ),
     ] = False
 
     def read(self) -> TaskOptions:

@@ -269,7 +269,7 @@ def test_numbers_without_a_task_are_a_question(clip):
         run("restore", clip, "--noise", 5),
         ExitStatus.USAGE,
         "nothing says what is wrong",
-        "--task deblur",
+        "`--noise` goes with `--task denoise`",
     )
 
 

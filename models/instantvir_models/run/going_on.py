@@ -183,8 +183,12 @@ def _tell_what_is_kept(
     trace: TracebackType | None,
 ) -> None:
     """What ends the run says what of it is not lost."""
-    if error is not None and journal.sentence is not None and journal.held.has_kept:
+    if error is None:
+        return
+    if journal.sentence is not None and journal.held.has_kept:
         error.add_note(journal.sentence)
+    elif isinstance(error, KeyboardInterrupt):
+        error.add_note("no unfinished file was left behind; the same command begins anew")
 
 
 def _files_of_mask(mask: Path) -> list[Path]:

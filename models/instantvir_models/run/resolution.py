@@ -49,6 +49,7 @@ from instantvir_models.operators.spec import (
 )
 from instantvir_models.tasks import (
     DEBLUR,
+    DENOISE,
     INPAINT,
     SR,
     TASKS,
@@ -200,10 +201,25 @@ def resolve(options: TaskOptions, *, sample: Sample | None, is_lossy: bool) -> R
         flags = either([f"`--task {name}`" for name in TASKS])
         raise UsageError(
             "nothing says what is wrong with the video",
-            hint=f"give {flags} (several are possible), `--dust`, or `--operator`",
+            hint=f"{_beside_numbers(options)}give {flags} (several are possible), `--dust`, or `--operator`",
         )
     _refuse_useless(options)
     return _Resolver(options, _Look(sample, is_lossy)).resolve()
+
+
+def _beside_numbers(options: TaskOptions) -> str:
+    """Which task a number that was given alone belongs to."""
+    numbers = {
+        ("--noise", DENOISE.name): options.noise_levels,
+        ("--blur-sigma", DEBLUR.name): options.blur_sigma,
+        ("--scale", SR.name): options.scale,
+    }
+    given = [
+        f"`{flag}` goes with `--task {task}`"
+        for (flag, task), n in numbers.items()
+        if n is not None
+    ]
+    return "".join(f"{each}; " for each in given)
 
 
 def needs_sample(options: TaskOptions, *, is_lossy: bool) -> bool:
