@@ -34,4 +34,4 @@ def _seeded():
 @pytest.fixture
 def unguarded(monkeypatch):
     """What a student of random weights says comes out: the guard knows that it is no picture."""
-    monkeypatch.setattr(amortised, "guarded", lambda restored, *_, **__: restored)
+    monkeypatch.setattr(amortised, "guarded", lambda held, *_, **__: held.restored)
