@@ -124,7 +124,7 @@ def guarded(held: Held, x_init: Tensor, window: Window, *, is_sound: Tensor) -> 
     inside, tile = window.inside, _clean_tile(window)
     restored, residual = held.restored, held.residual
     is_wrong = _departs(restored.x[:, inside], x_init[:, inside], window)
-    is_wrong |= _pooled(1 - is_sound.float(), tile) > 0
+    is_wrong |= pooled(1 - is_sound.float(), tile) > 0
     contradicts = _contradicts(residual, window)
     if not (is_wrong | contradicts).any():
         return restored
@@ -183,15 +183,15 @@ def _near(length: int, cell: int) -> Tensor:
 def _departs(x: Tensor, x_init: Tensor, window: Window) -> Tensor:
     """[B, T, 1, rows, columns], whether x is further from x_init than its contrast allows."""
     tile, free = _clean_tile(window), _free(window)
-    mean = _pooled(x_init, tile // 2)
-    squared = _pooled(x_init.square().mean(2, keepdim=True), tile // 2)
+    mean = pooled(x_init, tile // 2)
+    squared = pooled(x_init.square().mean(2, keepdim=True), tile // 2)
     contrast = squared - mean.square().mean(2, keepdim=True)
-    contrast = _pooled(contrast.clamp_min(0), 2)
+    contrast = pooled(contrast.clamp_min(0), 2)
     degradation = window.measurement.degradation
     lossy = LOSSY_STD if degradation.is_lossy else 0.0
     allowed = (contrast + (CLIPPED_SHIFT * degradation.noise_std) ** 2 + lossy**2).sqrt()
     correction = (x - x_init).square().mean(2, keepdim=True)
-    correction = _pooled(correction * free, tile) / (_pooled(free, tile) + SEEN_BEFORE / tile**2)
+    correction = pooled(correction * free, tile) / (pooled(free, tile) + SEEN_BEFORE / tile**2)
     return correction.sqrt() > CONTRAST_SHARE * allowed + CORRECTION_FLOOR
 
 
@@ -210,13 +210,13 @@ def _residual(A_x: Tensor, window: Window) -> Tensor:
     tile, inside = _measured_tile(window), window.inside
     error = (A_x - y)[:, inside].square().mean(2, keepdim=True)
     if not any(part.only_selects for part in operator.parts):
-        return _pooled(error, tile).sqrt()
+        return pooled(error, tile).sqrt()
     ones = y.new_ones(1, y.shape[1], 1, *operator.clean_size(*y.shape[-2:]))
     seen = (operator.A(ones) != 0)[:, inside].float()
     expected = unexplained_std(window.measurement.degradation) ** 2
     prior = SEEN_BEFORE / tile**2
-    total = _pooled(error * seen, tile) + prior * expected
-    return (total / (_pooled(seen, tile) + prior)).sqrt()
+    total = pooled(error * seen, tile) + prior * expected
+    return (total / (pooled(seen, tile) + prior)).sqrt()
 
 
 def _factor(window: Window) -> int:
@@ -234,7 +234,7 @@ def _clean_tile(window: Window) -> int:
     return _measured_tile(window) * _factor(window)
 
 
-def _pooled(x: Tensor, tile: int) -> Tensor:
+def pooled(x: Tensor, tile: int) -> Tensor:
     """Means over tiles, [B, T, C, rows, columns]; those at the lower and right edge may be smaller."""
     pooled = F.avg_pool2d(x.flatten(0, 1), tile, ceil_mode=True, count_include_pad=False)
     return pooled.unflatten(0, x.shape[:2])

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.measurement import unexplained_std
 from instantvir_models.solvers.base import Window
+from instantvir_models.solvers.guard import pooled
 from instantvir_models.students.base import ERROR_CELL, Estimate
 
 TILE_CELLS = 8
@@ -35,10 +36,10 @@ def as_far_as_sure(estimate: Estimate, window: Window) -> Estimate:
     y, noise = window.measurement.y[:, window.inside], unexplained_std(degradation) ** 2
     d = estimate.x_hat - y
     squared, error = (
-        _pooled(d.square().mean(2, keepdim=True), ERROR_CELL),
+        pooled(d.square().mean(2, keepdim=True), ERROR_CELL),
         estimate.std_map.square(),
     )
-    share = best_share(_pooled(squared, TILE_CELLS), _pooled(error, TILE_CELLS), noise)
+    share = best_share(pooled(squared, TILE_CELLS), pooled(error, TILE_CELLS), noise)
     if bool((share == 1).all()):
         return estimate
     by_cell = _enlarged(share, TILE_CELLS, error.shape[-2:])
@@ -58,11 +59,6 @@ def best_share(squared: Tensor, error: Tensor, noise: float) -> Tensor:
         noise: expected mean square error with none of it.
     """
     return ((noise + squared - error) / (2 * squared).clamp_min(1e-12)).clamp(0, 1)
-
-
-def _pooled(values: Tensor, side: int) -> Tensor:
-    """Means over squares [B, T, 1, rows, columns]; those at the border may be smaller."""
-    return F.avg_pool2d(values.flatten(0, 1), side, ceil_mode=True).unflatten(0, values.shape[:2])
 
 
 def _enlarged(values: Tensor, factor: int, size: torch.Size) -> Tensor:
