@@ -29,7 +29,7 @@ COLOURS = (
 
 LEVELS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0)
 """Of noise, in 8 bits, at which the numbers below were found on sixteen training clips: the least mean
-error in decibels; .35 dB at 25 levels to .7 dB at 2, and no clip lost."""
+error in decibels; .35 dB at 25 levels to .7 dB at 2, and no clip lost (`benchmarks/fit_pilot.py`)."""
 NOISE_SHARE = (1.0, 1.0, 0.75, 0.5, 0.5, 0.5)
 """Of the variance of the noise, as which it counts: a pilot lacks some of what there is."""
 FILTERED = (1.0, 1.0, 0.95, 0.85, 0.65, 0.65)
@@ -58,7 +58,7 @@ def filtered(x_hat: Tensor, y: Tensor, noise_std: float) -> Tensor:
         noise_std: of y, [-1, 1] range, above 0.
     """
     share, part, measured = (along(noise_std, v) for v in (NOISE_SHARE, FILTERED, MEASURED))
-    found = _filtered(x_hat, torch.lerp(x_hat, y, measured), share * noise_std**2)
+    found = shrunk(x_hat, torch.lerp(x_hat, y, measured), share * noise_std**2)
     return torch.lerp(x_hat, found, part)
 
 
@@ -75,12 +75,12 @@ def filled(x_hat: Tensor, y: Tensor, known: Tensor, variance: Tensor) -> Tensor:
     """
     holes = (1 - known.mean()).clamp_min(LEAST_HOLES)
     for share in HOLE_SHARES:
-        found = _filtered(x_hat, x_hat, share * variance / holes)
+        found = shrunk(x_hat, x_hat, share * variance / holes)
         x_hat = torch.lerp(found, y, known)
     return x_hat
 
 
-def _filtered(pilot: Tensor, frames: Tensor, noise: float | Tensor) -> Tensor:
+def shrunk(pilot: Tensor, frames: Tensor, noise: float | Tensor) -> Tensor:
     """`frames` [n, 3, H, W] less what is not in the pilot, both of one block."""
     with torch.autocast(pilot.device.type, enabled=False):
         colours, over_time = _colours(pilot.device), _cosines(len(pilot), pilot.device)
