@@ -224,7 +224,9 @@ def test_a_page_that_cannot_be_made_is_told_before_the_work(clip, tmp_path):
 
 
 def test_a_mask_alone_says_where_and_not_what(clip, tmp_path):
-    result = run("restore", clip, "--mask", tmp_path / "mask.png", "-o", tmp_path / "o.mp4")
+    mask = tmp_path / "mask.png"
+    cv2.imwrite(str(mask), np.full((32, 48), 255, np.uint8))
+    result = run("restore", clip, "--mask", mask, "-o", tmp_path / "o.mp4")
     assert result.exit_code == 2
     assert "add `--task inpaint`" in result.stderr
 

@@ -31,9 +31,9 @@ LIVE_HIDDEN_TENSORS = 2
 LIVE_STREAM_TENSORS = 8
 """Tensors of the model's width alive at once: residual stream, q, k, v, float32 copies."""
 
-FRAME_BYTES = 64
+FRAME_BYTES = 68
 """Per pixel of a block and of the frames beside it that its operator looks at, in float32:
-measurement, initial estimate, view, mask, and the estimate twice."""
+measurement and its modes, initial estimate, view, mask, and the estimate twice."""
 
 CONSISTENCY_BYTES = 160
 """Per pixel of the same frames at most beside these, for the initial estimate and the correction
