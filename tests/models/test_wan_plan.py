@@ -314,6 +314,9 @@ def test_the_plan_knows_what_a_session_takes_beside_the_student(spec):
     x = torch.rand(1, frames, 3, height, width) * 2 - 1
     measurement = Measurement(degradation.operator.A(x), degradation)
     with torch.inference_mode():
+        condition(
+            Measurement(measurement.y, degradation)
+        )  # what is kept for every video of this size
         with PeakMemory() as before:
             block = condition(measurement)
         with PeakMemory() as after:
