@@ -77,8 +77,8 @@ def test_where_there_are_none_nothing_is_claimed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("said", "noted"),
     [
-        ("psf:path=/home/me/kernel.png+noise:std=2", "psf:path=kernel.png+noise:std=2"),
-        ('psf:path="/home/my files/kernel.png"', 'psf:path=kernel.png"'),
+        ("psf:path=folder/of/mine/kernel.png+noise:std=2", "psf:path=kernel.png+noise:std=2"),
+        ('psf:path="my own files/kernel.png"', 'psf:path=kernel.png"'),
         ("psf:path=kernel.png", "psf:path=kernel.png"),
     ],
 )
