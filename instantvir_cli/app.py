@@ -234,8 +234,10 @@ def control(
     wish: Annotated[
         str,
         typer.Argument(
-            help="on, off, strength, prompt, snapshot or status",
-            autocompletion=completed(("on", "off", "strength", "prompt", "snapshot", "status")),
+            help="on, off, strength, sharpness, prompt, snapshot or status",
+            autocompletion=completed(
+                ("on", "off", "strength", "sharpness", "prompt", "snapshot", "status")
+            ),
         ),
     ],
     value: Annotated[

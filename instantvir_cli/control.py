@@ -7,6 +7,7 @@ from typing import Any
 
 from instantvir_cli.standard_streams import put
 from instantvir_models.errors import UsageError
+from instantvir_models.tasks import MOST_SHARPNESS
 
 PLAIN: dict[str, dict[str, bool]] = {
     "on": {"is_on": True},
@@ -43,8 +44,8 @@ def _wishes(wish: str, value: str | None) -> dict[str, Any]:
         if value is not None:
             raise UsageError(f"`{wish}` takes no value, got `{value}`")
         return PLAIN[wish]
-    if wish not in ("strength", "prompt"):
-        known = ", ".join([*PLAIN, "strength NUMBER", "prompt TEXT"])
+    if wish not in ("strength", "sharpness", "prompt"):
+        known = ", ".join([*PLAIN, "strength NUMBER", "sharpness NUMBER", "prompt TEXT"])
         raise UsageError(f"there is no wish `{wish}`", hint=f"the wishes are {known}")
     if value is None:
         raise UsageError(f"`{wish}` needs a value")
@@ -52,9 +53,10 @@ def _wishes(wish: str, value: str | None) -> dict[str, Any]:
         # the stream may run in another folder
         return {"prompt": str(Path(value).resolve()) if value.endswith(".safetensors") else value}
     try:
-        return {"strength": float(value)}
+        return {wish: float(value)}
     except ValueError:
-        raise UsageError(f"the strength is `{value}`; it is a number from 0 to 1") from None
+        most = 1 if wish == "strength" else MOST_SHARPNESS
+        raise UsageError(f"the {wish} is `{value}`; it is a number from 0 to {most:g}") from None
 
 
 def _answer(path: Path, wishes: bytes) -> bytes:

@@ -95,6 +95,14 @@ class DegradationOptions:
         ),
     ] = False
 
+    sharpness: Annotated[
+        float,
+        typer.Option(
+            help="Part of the fine contrast that is known to be missing to give back, 0 to 1.5; 0 is nearest "
+            "to the truth, 0.5 looks crisper for a tenth of a dB"
+        ),
+    ] = 0.0
+
     def read(self) -> TaskOptions:
         """The same as the library takes it; UsageError for an unknown task or a bad number."""
         return TaskOptions(
@@ -105,6 +113,7 @@ class DegradationOptions:
             scale=self.scale,
             mask=self.mask,
             dust=self.dust,
+            sharpness=self.sharpness,
         )
 
 

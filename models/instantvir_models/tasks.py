@@ -64,6 +64,8 @@ INPAINT = Task(
     own_option="mask",
 )
 
+MOST_SHARPNESS = 1.5
+
 TASKS = {task.name: task for task in (DENOISE, DEBLUR, SR, INPAINT)}
 """Every task by its name. Samplers, benchmarks, help texts and completion follow this table."""
 
@@ -91,6 +93,9 @@ class TaskOptions:
     keep_detail: float | None = None
     """Part of the fine contrast that stays everywhere, 0 to 1; None keeps what a video that is looked at
     asks for, else nothing."""
+    sharpness: float = 0.0
+    """Part of the fine contrast, that the expected error says is missing, to be given back, 0 to 1.5; 0 is the
+    least error."""
 
     def __post_init__(self) -> None:
         for flag, value, low, high in (
@@ -98,6 +103,7 @@ class TaskOptions:
             ("--noise", self.noise_levels, 0, 255),
             ("--scale", self.scale, 2, 8),
             ("--keep-detail", self.keep_detail, 0, 1),
+            ("--sharpness", self.sharpness, 0, MOST_SHARPNESS),
         ):
             if value is not None and not low <= value <= high:
                 raise UsageError(f"`{flag}` is {value:g}; it is a number from {low} to {high}")
@@ -105,7 +111,9 @@ class TaskOptions:
     @property
     def knows_nothing(self) -> bool:
         """Whether the user says at most which tasks there are."""
-        return self == TaskOptions(tasks=self.tasks, keep_detail=self.keep_detail)
+        return self == TaskOptions(
+            tasks=self.tasks, keep_detail=self.keep_detail, sharpness=self.sharpness
+        )
 
     @property
     def tells_nothing(self) -> bool:

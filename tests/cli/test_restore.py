@@ -332,9 +332,10 @@ def test_what_a_codec_did_is_mended_and_the_command_that_is_named_does_the_same(
 def test_a_video_in_which_nothing_shows_is_copied_to_the_byte(tmp_path):
     black = tmp_path / "black.mkv"
     write_frames(black, [np.zeros((64, 64, 3), np.uint8)] * 3, "libx264", "yuv420p", None)
-    result = run("restore", black, "--json")
+    result = run("restore", black, "--json", "--sharpness", 1)
     assert result.exit_code == 0, result.stderr
     assert "too little can be seen" in result.stderr
+    assert "`--sharpness` has no effect: nothing is restored" in " ".join(result.stderr.split())
     assert "to do: nothing" in result.stderr
     assert (tmp_path / "black.restored.mkv").read_bytes() == black.read_bytes()
     assert json.loads(result.stdout)["is_unchanged"]
@@ -372,6 +373,12 @@ def test_a_dry_run_draws_what_it_found_and_writes_no_video(photo, tmp_path):
         (["--task", "denoise", "--blur-sigma", "2"], "`--blur-sigma` has no effect", ""),
         (["--task", "denoise", "--noise", "999"], "`--noise` is 999", ""),
         (["--task", "denoise", "--keep-detail", "2"], "`--keep-detail` is 2", ""),
+        (["--task", "denoise", "--sharpness", "2"], "it is a number from 0 to 1.5", ""),
+        (
+            ["--task", "denoise", "--noise", "5", "--solver", "nlmeans", "--sharpness", "1"],
+            "it cannot be sharpened",
+            "leave out `--sharpness`",
+        ),
         (
             ["--task", "denoise", "--device", "tpu"],
             "`--device` is `tpu`",

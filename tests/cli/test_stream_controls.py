@@ -76,9 +76,11 @@ def test_a_stream_without_a_page_is_controlled_and_cleans_up(tmp_path):
         wait_for(lambda: answer(path, "status")["frames_out"] > 0, "the first frame")
         assert answer(path, "off")["controls"]["is_on"] is False
         assert answer(path, "strength", "0.25")["controls"]["strength"] == 0.25
+        assert answer(path, "sharpness", "1.5")["controls"]["sharpness"] == 1.5
         passed = answer(path, "on")
         assert passed["controls"] == {
-            "is_on": True, "strength": 0.25, "prompt": None, "reads_text": False,
+            "is_on": True, "strength": 0.25, "sharpness": 1.5, "can_sharpen": True, "prompt": None,
+            "reads_text": False,
         }  # fmt: skip
         answer(path, "snapshot")
         wait_for(lambda: len(list(kept.glob("snapshot_*.png"))) == 2, "the pair")
@@ -119,7 +121,10 @@ def test_a_prompt_given_to_a_running_stream_holds_from_the_next_block(
         wait_for(lambda: answer(path, "status")["frames_out"] == 9, "the first block")
         monkeypatch.chdir(tmp_path)  # the command may run elsewhere than the stream
         told = answer(path, "prompt", rows.name)["controls"]
-        assert told == {"is_on": True, "strength": 1, "prompt": str(rows), "reads_text": True}
+        assert told == {
+            "is_on": True, "strength": 1, "sharpness": 0, "can_sharpen": True, "prompt": str(rows),
+            "reads_text": True,
+        }  # fmt: skip
         code, _, errors = control(path, "prompt", str(tmp_path / "missing.safetensors"))
         assert (code, "missing.safetensors" in errors) == (ExitStatus.USAGE, True)
         restorer.stdin.write(frames[9:].tobytes())
@@ -188,7 +193,7 @@ def test_the_page_refuses_a_file_and_tells_why(tmp_path):
 def test_a_blank_prompt_takes_the_words_back():
     student = small_student()
     opened = OpenedSolver("small", Amortised(student), torch.device("cpu"))
-    controls = new_controls(opened, "a red square")
+    controls = new_controls(opened, "a red square", sharpness=0.0)
     assert (controls.settings.prompt, controls.settings.text) == ("a red square", None)
     controls.change(prompt=" \n")
     assert controls.settings.text.rows.shape == (1, 0, TRANSFORMER.text_dim)
@@ -216,6 +221,7 @@ def test_a_long_prompt_of_any_letters_arrives_whole(tmp_path, prompt):
         (["on", "5"], "`on` takes no value, got `5`"),
         (["strength"], "`strength` needs a value"),
         (["strength", "much"], "the strength is `much`; it is a number from 0 to 1"),
+        (["sharpness", "much"], "the sharpness is `much`; it is a number from 0 to 1.5"),
         (["status"], "no stream answers at"),
     ],
 )

@@ -88,6 +88,8 @@ def test_another_command_is_told_what_differs_and_replaces_nothing(begun):
         UsageError, match=r"was begun otherwise: the degradation was .*std=3.*std=4"
     ):
         restored(clip, target, operator="noise:std=4")
+    with pytest.raises(UsageError, match=r"the sharpness was 0\.0, now 1\.0"):
+        restored(clip, target, solver=None, sharpness=1.0)
     with pytest.raises(UsageError, match="the encoder was"):
         restored(clip, target, crf=30, resume=True, overwrite=True)
     assert len(list(hidden(target).glob("*.h264"))) == 2

@@ -159,7 +159,8 @@ def _recipe(job: Job, plan: RestorePlan, solver: OpenedSolver, resolved: Resolve
     found = Path(job.source).stat()
     words = (
         found.st_size, found.st_mtime_ns, degradation.spec, degradation.noise_std, solver.name,
-        solver.sha256, plan.limits, resolved.keep_detail, resolved.follow, __version__,
+        solver.sha256, plan.limits, resolved.keep_detail, resolved.follow,
+        plan.wanted.sharpness, __version__,
     )  # fmt: skip
     return hashlib.sha256(repr(words).encode()).hexdigest()[:12]
 
@@ -265,7 +266,7 @@ def restore_piece(
         height, width = reader.info.height, reader.info.width
         session = solver.new_session(
             job.degradation, height=height, width=width, limits=plan.limits,
-            keep_detail=job.keep_detail, follow=job.follow,
+            keep_detail=job.keep_detail, follow=job.follow, sharpness=plan.wanted.sharpness,
         ).session  # fmt: skip
         kept, total = _Kept(job, session.output_size), piece.read_stop - piece.read_first
         counted = itertools.count(1)

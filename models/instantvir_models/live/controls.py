@@ -3,9 +3,11 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from instantvir_models.errors import UsageError
 from instantvir_models.students.text import TextRows
+from instantvir_models.tasks import MOST_SHARPNESS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,8 @@ class ControlSettings:
     """False passes frames through unrestored."""
     strength: float = 1.0
     """1 shows the restored frame, 0 the measured one (enlarged if need be), else a blend."""
+    sharpness: float = 0.0
+    """As `Session.change_sharpness` takes it."""
     prompt: str | None = None
     """What is seen, in words, or the file of rows that say it; None as long as nobody said."""
     text: TextRows | None = None
@@ -24,13 +28,20 @@ class ControlSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise UsageError(f"the strength is {self.strength:g}; it is a number from 0 to 1")
+        if not 0 <= self.sharpness <= MOST_SHARPNESS:
+            raise UsageError(
+                f"the sharpness is {self.sharpness:g}; it is a number from 0 to {MOST_SHARPNESS:g}"
+            )
 
-    def but(self, *, is_on: bool | None, strength: float | None) -> "ControlSettings":
+    def but(
+        self, *, is_on: bool | None, strength: float | None, sharpness: float | None
+    ) -> "ControlSettings":
         """These settings with what is given changed; UsageError if it is out of range."""
         return replace(
             self,
             is_on=self.is_on if is_on is None else is_on,
             strength=self.strength if strength is None else strength,
+            sharpness=self.sharpness if sharpness is None else sharpness,
         )
 
 
@@ -39,6 +50,7 @@ class Controls:
 
     Args:
         read_prompt: makes rows of a prompt; None where the student reads no text.
+        can_sharpen: whether the sharpness can be changed.
     """
 
     def __init__(
@@ -46,7 +58,9 @@ class Controls:
         settings: ControlSettings | None = None,
         *,
         read_prompt: Callable[[str], TextRows] | None = None,
+        can_sharpen: bool = False,
     ) -> None:
+        self.can_sharpen = can_sharpen
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._settings = settings or ControlSettings()
@@ -69,6 +83,7 @@ class Controls:
         *,
         is_on: bool | None = None,
         strength: float | None = None,
+        sharpness: float | None = None,
         prompt: str | None = None,
     ) -> None:
         """Change what is given, all of it or, on an error, nothing.
@@ -77,14 +92,17 @@ class Controls:
         goes on meanwhile with the old one.
 
         Raises:
-            UsageError: if a value is out of range, the student reads no text, or another prompt is
-                being read.
+            UsageError: if a value is out of range, the student reads no text or cannot be sharpened, or
+                another prompt is being read.
             CheckpointError: if the prompt does not fit the student.
         """
-        self.settings.but(is_on=is_on, strength=strength)  # told before a prompt is read
+        if sharpness is not None and not self.can_sharpen:
+            raise UsageError("the method of this stream cannot be sharpened")
+        change = partial(ControlSettings.but, is_on=is_on, strength=strength, sharpness=sharpness)
+        change(self.settings)  # told before a prompt is read
         text = None if prompt is None else self._read(prompt)
         with self._lock:
-            self._settings = self._settings.but(is_on=is_on, strength=strength)
+            self._settings = change(self._settings)
             if text is not None:
                 self._settings = replace(self._settings, prompt=prompt, text=text)
 

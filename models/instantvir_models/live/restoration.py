@@ -120,9 +120,10 @@ class Restoration:
         if self._sessions.misses_frames_before(first):
             self._show_all(self._sessions.give_out())
             self._sessions.begin_anew(first)
+        settings = self._controls.settings
         with self._pulse.busy("restoring a block"):
             restored = self._sessions.restore(
-                block, text=self._controls.settings.text, is_cheap=is_cheap
+                block, text=settings.text, sharpness=settings.sharpness, is_cheap=is_cheap
             )
         if is_cheap:
             self._counters.add("degraded", len(restored))

@@ -84,12 +84,18 @@ class Sessions:
         return index != self._expected_index and self.counts_frames
 
     def restore(
-        self, block: Sequence[Captured], *, text: TextRows | None, is_cheap: bool
+        self,
+        block: Sequence[Captured],
+        *,
+        text: TextRows | None,
+        sharpness: float,
+        is_cheap: bool,
     ) -> list[RestoredPair]:
         """The frames that come out once `block` was pushed, the oldest first.
 
         Args:
             text: the prompt from now on; None leaves the session its own.
+            sharpness: from now on.
             is_cheap: restore at half size or, where that means nothing, without the student.
         """
         session = self._session
@@ -100,6 +106,8 @@ class Sessions:
         self._expected_index = block[-1].index + 1
         if text is not None:
             session.change_text(text)
+        if sharpness != session.sharpness:
+            session.change_sharpness(sharpness)
         told = [self._masks.told(item.index, item.frame) for item in block]
         frames: Pixels = np.stack([frame.pixels for frame in told])  # type: ignore[assignment]
         known = [frame.known for frame in told if frame.known is not None]

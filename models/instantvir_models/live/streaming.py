@@ -174,17 +174,18 @@ def new_stream(
             hint="give `--latency`, such as 8 frames, or restore a file",
         )
     settings = LiveSettings(overload=plan.overload, frames_per_block=frames_per_block)
-    controls = new_controls(solver, prompt)
+    controls = new_controls(solver, prompt, sharpness=plan.wanted.sharpness)
     return LiveStream(plan.source, settings, controls=controls, on_event=on_event)
 
 
-def new_controls(opened: OpenedSolver, prompt: str | None) -> Controls:
-    """Everything on, and the prompt that the solver was opened with."""
-    text = opened.solver.needs.text
+def new_controls(opened: OpenedSolver, prompt: str | None, *, sharpness: float) -> Controls:
+    """Everything on, the prompt that the solver was opened with, and this sharpness."""
+    text, can_sharpen = opened.solver.needs.text, opened.solver.can_be_sharpened
     if text is None:
-        return Controls()
+        return Controls(ControlSettings(sharpness=sharpness), can_sharpen=can_sharpen)
     read = partial(read_prompt, text_dim=text.text_dim, text_len=text.text_len)
-    return Controls(ControlSettings(prompt=prompt), read_prompt=read)
+    settings = ControlSettings(prompt=prompt, sharpness=sharpness)
+    return Controls(settings, read_prompt=read, can_sharpen=can_sharpen)
 
 
 def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
@@ -242,6 +243,7 @@ def restore_stream(
             width=width,
             limits=plan.limits,
             follow=resolved.follow,
+            sharpness=plan.wanted.sharpness,
         )
         on_notices(made.notices)
         return made.session
@@ -281,6 +283,7 @@ def stream(
     scale: int | None = None,
     mask: str | Path | None = None,
     dust: bool = False,
+    sharpness: float = 0.0,
     model: str = EMBEDDED,
     solver: str | Solver[Any] | None = None,
     device: str = "auto",
@@ -317,7 +320,7 @@ def stream(
         source: `-`, a camera (its number or device), an address or a file.
         outputs: one or several of `-`, a file, an address or `camera:`; an empty list only shows
             frames to `on_pair`.
-        task, operator, blur_sigma, noise, scale, mask, model, solver, device, prompt, vram, tile, latency:
+        task, operator, blur_sigma, noise, scale, mask, sharpness, model, solver, device, prompt, vram, tile, latency:
             as `restore` takes them.
         dust: whether dust and scratches are found and filled, too, or alone; each frame waits for the
             next.
@@ -381,6 +384,7 @@ def stream(
             scale=scale,
             mask=None if mask is None else Path(mask),
             dust=dust,
+            sharpness=sharpness,
         ),
         limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
         on_overload=None if on_overload is None else overload_of(on_overload),

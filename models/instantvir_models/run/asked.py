@@ -41,6 +41,7 @@ def asked_for(plan: RestorePlan, model: str) -> Fingerprint:
         "the mask": wanted.mask and wanted.mask.name,
         "dust": "to be found" if wanted.dust else None,
         "the detail that is kept": wanted.keep_detail,
+        "the sharpness": wanted.sharpness or None,
         "the model": Path(model).name if Path(model).exists() else model,
         "the start": plan.start_seconds,
         "the duration": plan.duration_seconds,

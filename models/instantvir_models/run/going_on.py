@@ -92,6 +92,7 @@ def fingerprint_of(restoration: Restoration) -> Fingerprint:
             "the degradation": resolved.degradation.spec,
             "the detail that is kept": str(resolved.keep_detail),
             "how far the solver is followed": str(resolved.follow),
+            "the sharpness": str(session.sharpness),
             "the mask": of_files(_files_of_mask(mask)) if mask is not None else "none",
             "the model": f"{solver.name} {solver.sha256 or ''}".strip(),
             "the device": str(solver.device),

@@ -101,11 +101,12 @@ class OpenedSolver:
         limits: SessionLimits | None = None,
         keep_detail: float = 0.0,
         follow: float = 1.0,
+        sharpness: float = 0.0,
     ) -> NewSession:
         """A session for measured frames of `height` x `width`, with all of the solver that fits.
 
         Args:
-            keep_detail, follow: as `Session` takes them.
+            keep_detail, follow, sharpness: as `Session` takes them.
 
         Raises:
             UsageError: if frames of that size do not fit, or the degradation, the blocks or the
@@ -135,6 +136,7 @@ class OpenedSolver:
             frames_per_block=limits.frames_per_block,
             keep_detail=keep_detail,
             follow=follow,
+            sharpness=sharpness,
         )
         return NewSession(session, fitted.notices)
 

@@ -202,6 +202,7 @@ class Restoration:
             command=diagnosis.command if diagnosis else None,
             is_unchanged=self.is_unchanged,
             keep_detail=self.resolved.keep_detail,
+            sharpness=self.session.sharpness,
         )
 
     def _damage(self, ran: PipelineReport) -> str | None:
@@ -266,8 +267,12 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             resolved = replace(resolved, keep_detail=plan.wanted.keep_detail)
         degradation = resolved.degradation
         _refuse_to_enlarge_too_far(reader.info, degradation, plan.rules)
+        sharpness, unused = plan.wanted.sharpness, list[Notice]()
         if resolved.is_nothing_to_do:
             solver = open_solver(UNCHANGED)
+            if sharpness:
+                text = "`--sharpness` has no effect: nothing is restored"
+                sharpness, unused = 0.0, [Notice(text, is_warning=True)]
         made = solver.new_session(
             degradation,
             height=reader.info.height,
@@ -275,6 +280,7 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
             limits=plan.limits,
             keep_detail=resolved.keep_detail,
             follow=resolved.follow,
+            sharpness=sharpness,
         )
         with masks_along(degradation.operator, plan.masks_for(reader.info)) as masks:
             yield Restoration(
@@ -293,6 +299,7 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
                     *notices_of_fields(reader, plan.fields),
                     *doubts_of(solver, degradation),
                     *made.notices,
+                    *unused,
                 ),
                 asked=asked,
             )

@@ -30,6 +30,7 @@ def restore(
     mask: str | Path | None = None,
     dust: bool = False,
     keep_detail: float | None = None,
+    sharpness: float = 0.0,
     model: str = EMBEDDED,
     solver: str | Solver[Any] | None = None,
     device: str = "auto",
@@ -75,6 +76,8 @@ def restore(
         dust: whether dust and scratches are found and filled, too, or alone.
         keep_detail: part of the fine contrast that stays everywhere, 0 to 1, so that faint texture is
             not smoothed; found where nothing is told, else 0.
+        sharpness: part of the fine contrast, that the student's expected error says is missing, to be given
+            back, 0 to 1.5; 0 is the least error.
         model: what `load_student` takes.
         solver: a method without weights instead, by its name, or one of your own.
         device: `auto`, `cpu` or `cuda`.
@@ -113,6 +116,7 @@ def restore(
             mask=None if mask is None else Path(mask),
             dust=dust,
             keep_detail=keep_detail,
+            sharpness=sharpness,
         ),
         limits=SessionLimits(gigabytes=vram, tile_pixels=tile, frames_per_block=latency),
         start_seconds=start,

@@ -87,6 +87,8 @@ class RestoreReport:
     """Whether nothing was sure enough to be changed."""
     keep_detail: float = 0.0
     """Part of the fine contrast that stayed everywhere."""
+    sharpness: float = 0.0
+    """Part of the fine contrast that was missing and was given back."""
 
     @property
     def gain(self) -> float | None:

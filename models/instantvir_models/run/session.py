@@ -118,6 +118,7 @@ class Session:
             takes. Fewer mean less delay and less look-ahead; 1 has none.
         keep_detail: part of the fine contrast of the initial estimate that stays everywhere, 0 to 1.
         follow: part of the way from the initial estimate to what the solver makes that is gone, 0 to 1.
+        sharpness: part of the missing fine contrast that the solver gives back, 0 to 1.5.
 
     Raises:
         UsageError: if a mask in the operator does not fit the frames, or the solver was not made
@@ -136,9 +137,12 @@ class Session:
         frames_per_block: int | None = None,
         keep_detail: float = 0.0,
         follow: float = 1.0,
+        sharpness: float = 0.0,
     ) -> None:
         self.degradation = degradation
         self.keep_detail, self.follow = keep_detail, follow
+        self.sharpness = sharpness
+        """As `change_sharpness` changes it."""
         self.frames_per_block = block_size(solver, frames_per_block)
         """Frames that are restored together."""
         self.is_student_skipped = False
@@ -154,6 +158,7 @@ class Session:
         self.measured_size = (height, width)
         self.output_size = degradation.operator.clean_size(height, width)
         solver.check(degradation)
+        solver = solver.with_sharpness(sharpness) if sharpness else solver
         self._solver = _tiled_if_large(solver, self.output_size, tile_pixels)
         self._state = self._solver.new_state()
         self._is_state_new, self._is_state_shrunk = True, False
@@ -299,6 +304,15 @@ class Session:
         """
         self._solver = self._solver.with_text(text)
 
+    def change_sharpness(self, sharpness: float) -> None:
+        """From the next block on the solver gives back so much of the missing fine contrast, 0 to 1.5.
+
+        Raises:
+            UsageError: if it cannot be sharpened.
+        """
+        self._solver = self._solver.with_sharpness(sharpness)
+        self.sharpness = sharpness
+
     def restarted(self) -> "Session":
         """A new session for other frames like these; asks for no more memory than this one has."""
         height, width = self.measured_size
@@ -312,6 +326,7 @@ class Session:
             frames_per_block=self.frames_per_block,
             keep_detail=self.keep_detail,
             follow=self.follow,
+            sharpness=self.sharpness,
         )
 
     @property

@@ -12,6 +12,7 @@ from instantvir_models.solvers.base import Restored, Solver, SolverNeeds, StateT
 from instantvir_models.solvers.guard import bounded, consistent, guarded, is_sound
 from instantvir_models.solvers.guesses import beside_guesses
 from instantvir_models.solvers.own_doubt import as_far_as_sure
+from instantvir_models.solvers.sharpness import sharpened
 from instantvir_models.students.base import Conditioning, Estimate, Student, condition
 from instantvir_models.students.fitting import FitRequest, Fitted
 from instantvir_models.students.text import TextRows
@@ -26,10 +27,12 @@ class Amortised(Solver[StateT], Generic[StateT]):
         student: any `Student`; may serve many sessions, all in one thread where its weights can
             rest in CPU memory.
         dtype: of the student's arithmetic; None takes bfloat16 where the CPU computes in it.
+        sharpness: as `with_sharpness` takes it.
     """
 
     student: Student[StateT]
     dtype: torch.dtype | None = None
+    sharpness: float = 0.0
 
     @property
     def frames_per_block(self) -> int:
@@ -83,6 +86,13 @@ class Amortised(Solver[StateT], Generic[StateT]):
     def with_text(self, text: TextRows) -> "Amortised[StateT]":
         return replace(self, student=self.student.with_text(text))
 
+    @property
+    def can_be_sharpened(self) -> bool:
+        return True
+
+    def with_sharpness(self, sharpness: float) -> "Amortised[StateT]":
+        return replace(self, sharpness=sharpness)
+
     def no_larger_than(self, state: StateT) -> "Amortised[StateT]":
         return replace(self, student=self.student.no_larger_than(state))
 
@@ -97,6 +107,7 @@ class Amortised(Solver[StateT], Generic[StateT]):
         with timed(Step.CONSISTENCY):
             sound = is_sound(estimate)
             estimate = as_far_as_sure(bounded(estimate, block.x_init, is_sound=sound), window)
+            estimate = sharpened(estimate, self.sharpness)
             held = consistent(estimate, whole.x_init, window)
             return beside_guesses(
                 guarded(held, whole.x_init, window, is_sound=sound), whole.x_init, window

@@ -167,6 +167,26 @@ class Solver(ABC, Generic[StateT]):
         """
         raise UsageError("this method reads no text")
 
+    @property
+    def can_be_sharpened(self) -> bool:
+        """Whether `with_sharpness` is of use."""
+        return False
+
+    def with_sharpness(self, sharpness: float) -> "Solver[StateT]":
+        """This solver, to give back so much of the fine contrast that its expected error says it lacks; it
+        goes on with the states of the one before.
+
+        Args:
+            sharpness: 0 to 1.5; 0 is the least error.
+
+        Raises:
+            UsageError: if it cannot be sharpened.
+        """
+        raise UsageError(
+            "this method does not say where it is off, so it cannot be sharpened",
+            hint="leave out `--sharpness`, or give a model instead",
+        )
+
     def no_larger_than(self, state: StateT) -> "Solver[StateT]":
         """This solver, to ask for no more memory than `state` has come to."""
         return self

@@ -91,15 +91,15 @@ def _luma(x: Tensor) -> Tensor:
 def _fine(x: Tensor) -> Tensor:
     """[B * T, C, H, W] less its mean around."""
     frames = x.flatten(0, 1)
-    return frames - _mean(frames, FINE_PIXELS)
+    return frames - mean_over(frames, FINE_PIXELS)
 
 
 def _around(values: Tensor) -> Tensor:
-    return _mean(values, AROUND_PIXELS)
+    return mean_over(values, AROUND_PIXELS)
 
 
-def _mean(values: Tensor, side: int) -> Tensor:
-    """Means over squares, of what lies inside the picture."""
+def mean_over(values: Tensor, side: int) -> Tensor:
+    """Means of values [n, C, H, W] over squares, of what lies inside the picture."""
     half = side // 2
     rows = F.avg_pool2d(values, (side, 1), 1, (half, 0), count_include_pad=False)
     return F.avg_pool2d(rows, (1, side), 1, (0, half), count_include_pad=False)

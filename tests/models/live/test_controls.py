@@ -89,6 +89,26 @@ def test_a_session_that_begins_later_is_told_the_prompt_too(tmp_path):
     np.testing.assert_array_equal(live, np.concatenate([session.push(frames), session.flush()]))
 
 
+def test_a_sharpness_holds_from_the_next_block(tmp_path, unguarded):
+    path, frames = clip(tmp_path)
+    student = small_wan("lean", window_latents=6)
+    controls = Controls(can_sharpen=True)
+
+    def on_frame(number):
+        if number == 8:
+            controls.change(sharpness=1.5)
+
+    live = streamed(path, student, controls, on_frame=on_frame)
+    session = session_of(student)
+    before = session.push(frames[:9])
+    session.change_sharpness(1.5)
+    after = [session.push(frames[9:]), session.flush()]
+    np.testing.assert_array_equal(live, np.concatenate([before, *after]))
+    plain = streamed(path, student, Controls())
+    np.testing.assert_array_equal(live[:9], plain[:9])
+    assert (live[9:] != plain[9:]).any()
+
+
 def test_the_embedded_student_reads_no_text():
     session = Session(Amortised(small_student()), BLUR, height=24, width=32)
     with pytest.raises(UsageError, match="this student reads no text"):

@@ -19,8 +19,9 @@ class Books:
         operator = SimpleNamespace(temporal_radius=radius, changes_over_time=False)
         self.degradation = SimpleNamespace(operator=operator)
         self.output_size, self.skipped, self.texts, self.ways = (24, 32), None, [], []
+        self.sharpnesses = []
 
-    frames_guarded = 0
+    frames_guarded, sharpness = 0, 0.0
     frames_held = property(lambda self: len(self._waiting))
     frames_until_ready = property(lambda self: 3 + self._radius - len(self._waiting))
 
@@ -46,6 +47,10 @@ class Books:
     def change_text(self, text):
         self.texts.append(text)
 
+    def change_sharpness(self, sharpness):
+        self.sharpness = sharpness
+        self.sharpnesses.append(sharpness)
+
 
 def item(index, **size):
     return Captured(frame(index, **size), 0.0, index)
@@ -67,7 +72,7 @@ def new_sessions(first, *later, events=None):
 
 
 def restored(sessions, indices, **how):
-    how = {"text": None, "is_cheap": False, **how}
+    how = {"text": None, "sharpness": 0.0, "is_cheap": False, **how}
     return [pair[0].index for pair in sessions.restore([item(n) for n in indices], **how)]
 
 
@@ -118,6 +123,14 @@ def test_the_cheap_way_is_half_the_size_or_no_student_and_ends(can_shrink, way):
     restored(sessions, [0, 1, 2], is_cheap=True)
     restored(sessions, [3, 4, 5])
     assert books.ways == [way, (False, False)]
+
+
+def test_a_session_is_told_another_sharpness_only_where_it_is_another():
+    books = Books()
+    sessions = new_sessions(books)
+    for first, sharpness in ((0, 0.0), (3, 1.0), (6, 1.0), (9, 0.0)):
+        restored(sessions, range(first, first + 3), sharpness=sharpness)
+    assert books.sharpnesses == [1.0, 0.0]
 
 
 def test_a_session_is_told_a_prompt_only_if_somebody_gave_one():

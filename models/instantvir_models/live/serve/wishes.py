@@ -8,14 +8,15 @@ from instantvir_models.checkpoints.prompt import is_file_of_rows
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.live.controls import Controls
 from instantvir_models.live.status import LiveStatus
+from instantvir_models.tasks import MOST_SHARPNESS
 
-WISHES = ("is_on", "strength", "prompt", "snapshot", "status")
+WISHES = ("is_on", "strength", "sharpness", "prompt", "snapshot", "status")
 
 MOST_PROMPT_CHARACTERS = 2000
 
 
 def apply_wishes(controls: Controls, wishes: object, *, may_name_files: bool) -> None:
-    """Change what is asked for: `{"is_on": true, "strength": 0.5, "prompt": "...", "snapshot": true}`.
+    """Change what is asked for: `{"is_on": true, "strength": 0.5, "sharpness": 1, "prompt": "...", "snapshot": true}`.
 
     `status` changes nothing: every answer tells it.
 
@@ -35,7 +36,8 @@ def apply_wishes(controls: Controls, wishes: object, *, may_name_files: bool) ->
             raise UsageError(f"`{name}` is true or false")
     controls.change(
         is_on=wishes.get("is_on"),
-        strength=_number(wishes.get("strength")),
+        strength=_number(wishes, "strength", most=1),
+        sharpness=_number(wishes, "sharpness", most=MOST_SHARPNESS),
         prompt=_prompt(wishes.get("prompt"), may_name_files=may_name_files),
     )
     if wishes.get("snapshot"):
@@ -50,6 +52,8 @@ def told(controls: Controls, status: LiveStatus) -> dict[str, Any]:
         "controls": {
             "is_on": settings.is_on,
             "strength": settings.strength,
+            "sharpness": settings.sharpness,
+            "can_sharpen": controls.can_sharpen,
             "prompt": settings.prompt,
             "reads_text": controls.reads_text,
         },
@@ -62,15 +66,16 @@ def refused(error: InstantVIRError) -> dict[str, Any]:
     return {"error": str(error), "hint": error.hint}
 
 
-def _number(strength: object) -> float | None:
-    if strength is None:
+def _number(wishes: dict[str, Any], name: str, *, most: float) -> float | None:
+    value = wishes.get(name)
+    if value is None:
         return None
-    if isinstance(strength, bool) or not isinstance(strength, (int, float)):
-        raise UsageError("`strength` is a number from 0 to 1")
     try:
-        return float(strength)
-    except OverflowError:
-        raise UsageError("`strength` is a number from 0 to 1") from None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError
+        return float(value)
+    except (TypeError, OverflowError):
+        raise UsageError(f"`{name}` is a number from 0 to {most:g}") from None
 
 
 def _prompt(prompt: object, *, may_name_files: bool) -> str | None:

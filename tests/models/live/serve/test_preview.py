@@ -72,7 +72,8 @@ def test_controls_are_changed_and_told(page):
     code, _, body = ask(page, "/controls", body={"strength": 0.25, "is_on": False})
     assert code == 200
     assert json.loads(body)["controls"] == {
-        "is_on": False, "strength": 0.25, "prompt": None, "reads_text": False,
+        "is_on": False, "strength": 0.25, "sharpness": 0.0, "can_sharpen": False, "prompt": None,
+        "reads_text": False,
     }  # fmt: skip
     assert page.controls.settings.strength == 0.25
     ask(page, "/controls", body={"snapshot": True})

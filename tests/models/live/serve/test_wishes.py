@@ -15,6 +15,8 @@ NONSENSE = [
     {"strength": "much"}, {"strength": True}, {"strength": [1]}, {"strength": {}},
     {"strength": float("nan")}, {"strength": float("inf")}, {"strength": -float("inf")},
     {"strength": 10**400}, {"strength": -(10**400)}, {"strength": 1.0000001},
+    {"sharpness": "much"}, {"sharpness": True}, {"sharpness": float("nan")}, {"sharpness": 10**400},
+    {"sharpness": -0.1}, {"sharpness": 1.51}, {"is_on": False, "sharpness": 2},
     {"snapshot": 1}, {"snapshot": "now"}, {"status": 0}, {"prompt": 1}, {"prompt": ["a"]},
     {"prompt": "nul\0"}, {"prompt": "half a \ud800 letter"}, {"prompt": "x" * 2001},
     {"is_on": False, "prompt": "\0"}, {"is_on": False, "strength": 7}, {"strength": 0.5, "other": 1},
@@ -24,7 +26,7 @@ NONSENSE = [
 
 @pytest.mark.parametrize("wishes", NONSENSE, ids=range(len(NONSENSE)))
 def test_wishes_that_make_no_sense_change_nothing_and_say_why(wishes):
-    controls = Controls(read_prompt=lambda prompt: OTHER)
+    controls = Controls(read_prompt=lambda prompt: OTHER, can_sharpen=True)
     with pytest.raises(UsageError, match=r"[a-z]{3,}") as caught:
         apply_wishes(controls, wishes, may_name_files=True)
     assert len(str(caught.value)) < 200
@@ -33,16 +35,27 @@ def test_wishes_that_make_no_sense_change_nothing_and_say_why(wishes):
 
 
 def test_all_wishes_at_once():
-    controls = Controls(read_prompt=lambda prompt: OTHER)
-    wishes = {"is_on": False, "strength": 0, "prompt": "", "snapshot": True, "status": True}
+    controls = Controls(read_prompt=lambda prompt: OTHER, can_sharpen=True)
+    wishes = {
+        "is_on": False, "strength": 0, "sharpness": 1, "prompt": "", "snapshot": True,
+        "status": True,
+    }  # fmt: skip
     apply_wishes(controls, wishes, may_name_files=False)
     assert controls.take_snapshot_wish()
     assert told(controls, STATUS)["controls"] == {
-        "is_on": False, "strength": 0.0, "prompt": "", "reads_text": True,
+        "is_on": False, "strength": 0.0, "sharpness": 1.0, "can_sharpen": True, "prompt": "",
+        "reads_text": True,
     }  # fmt: skip
     apply_wishes(controls, {"status": True}, may_name_files=False)
     apply_wishes(controls, {"is_on": None, "strength": None}, may_name_files=False)
     assert controls.settings.strength == 0
+
+
+def test_a_method_that_cannot_be_sharpened_says_so_and_the_rest_of_the_wish_is_not_done():
+    controls = Controls()
+    with pytest.raises(UsageError, match="cannot be sharpened"):
+        apply_wishes(controls, {"is_on": False, "sharpness": 1}, may_name_files=False)
+    assert controls.settings == ControlSettings()
 
 
 def test_only_who_may_read_files_names_one():
