@@ -22,6 +22,7 @@ from instantvir_distill.methods.summed import Summed
 from instantvir_distill.methods.variational import Variational
 from instantvir_models.autoencoders.lean import LeanConfig
 from instantvir_models.autoencoders.wan import WanVaeConfig
+from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.spec import Specification
 from instantvir_models.priors.flow import FlowConfig
@@ -167,7 +168,8 @@ class RunConfig:
     spike: float = 8.0
     """A step whose gradient is longer than this many medians is left out."""
     compute: Literal["fastest", "float32"] = "fastest"
-    """What networks multiply in: bfloat16 where the CPU does, weights stay float32."""
+    """What networks multiply in: bfloat16 where the CPU or card does, weights stay float32. Full-size
+    students and their critics do where `layout` is `sharded`, also on one card."""
     layout: Literal["replicated", "sharded"] = "replicated"
     """Whether each worker holds all weights, or a part of them (FSDP2; AdamW only)."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -218,6 +220,16 @@ class RunConfig:
         if self.device == "cpu":
             return torch.device("cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+    @property
+    def products(self) -> torch.dtype:
+        """What networks of this worker multiply in.
+
+        Never float16, in which gradients vanish unless losses are scaled.
+        """
+        fastest = fastest_dtype(self.own_device.type)
+        is_wanted = self.compute == "fastest" and fastest == torch.bfloat16
+        return fastest if is_wanted else torch.float32
 
     def phase_at(self, step: int) -> Phase:
         """The phase that `step` belongs to."""

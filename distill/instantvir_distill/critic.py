@@ -116,7 +116,7 @@ def first_critic(
                 f"a critic of latents that sees {_SEEN_BY_NONE[sees]} is not built",
                 hint="`--set method=variational --set method.critic=blind`, or `self` for none",
             )
-        transformer = copy.deepcopy(prior.transformer).train().requires_grad_(True)
+        transformer = copy.deepcopy(prior.transformer).float().train().requires_grad_(True)
         transformer.recomputes_layers = recompute
         return WanCritic(transformer, prior.text)
     if not isinstance(prior, FlowPrior):

@@ -16,7 +16,6 @@ from instantvir_distill.parallel import rank, world_size
 from instantvir_distill.pupils import Pupil, first_pupil
 from instantvir_distill.sources import CleanVideos, Source
 from instantvir_distill.teachers import load_teacher
-from instantvir_models.cpu import fastest_dtype
 
 STUDENT, CRITIC = "student", "critic"
 
@@ -27,8 +26,7 @@ class Distillation:
     def __init__(self, config: DistillConfig, source: Source) -> None:
         torch.manual_seed(config.seed)
         self.config, self.source, self.method = config, source, config.method
-        dtype = fastest_dtype() if config.compute == "fastest" else torch.float32
-        self.pupil = first_pupil(config, dtype)
+        self.pupil = first_pupil(config, config.products)
         self.pupil.to(config.own_device)
         prior = load_teacher(config)
         critic = first_critic(self.method.critic_sees, prior, recompute=config.recompute)
@@ -43,7 +41,10 @@ class Distillation:
             STUDENT: student_learner(self.pupil, config),
         }
         if critic is not None and config.critic is not None:
-            self.learners[CRITIC] = Learner(critic, _critic_rates(config, config.critic))
+            rates = _critic_rates(config, config.critic)
+            self.learners[CRITIC] = Learner(
+                critic, rates, layout=config.layout, products=config.products
+            )
         self._examples: Sequence[Example] = ()
 
     @property
@@ -123,6 +124,7 @@ def student_learner(pupil: Pupil, config: DistillConfig) -> Learner:
         learned=config.learned,
         layout=config.layout,
         entries=pupil.entries,
+        products=config.products,
     )
 
 

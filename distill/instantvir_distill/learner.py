@@ -46,6 +46,7 @@ class Learner:
     Args:
         learned: what the names of the weights that are trained begin with, several with commas.
         entries: methods of the network that losses ask, where weights are sharded.
+        products: what its layers multiply in, where weights are sharded.
     """
 
     def __init__(
@@ -56,11 +57,12 @@ class Learner:
         learned: str = "",
         layout: Layout = "replicated",
         entries: tuple[str, ...] = (),
+        products: torch.dtype = torch.float32,
     ) -> None:
         self.network, self.rates = network, rates
         for name, weight in network.named_parameters():
             weight.requires_grad_(name.startswith(tuple(learned.split(","))))
-        self._asked = joined(network, layout, entries=entries)
+        self._asked = joined(network, layout, entries=entries, products=products)
         self.average = (
             {name: value.detach().clone() for name, value in network.state_dict().items()}
             if rates.ema_decay is not None

@@ -10,7 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import (
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -75,19 +79,30 @@ class _AllAsked(_Asked):
         return loss + 0 * torch.stack(learned).sum(), *others
 
 
-def joined(network: nn.Module, layout: Layout, *, entries: Sequence[str]) -> nn.Module:
+def joined(
+    network: nn.Module,
+    layout: Layout,
+    *,
+    entries: Sequence[str],
+    products: torch.dtype = torch.float32,
+) -> nn.Module:
     """A module whose call asks `network` and whose backward pass averages over all workers.
 
     Args:
         entries: names of the methods of `network` that will be asked, where weights are sharded.
+        products: what layers multiply in where weights are sharded; the weights that learn, their
+            gradients and all that is around the layers are float32.
     """
     asked = _Asked(network)
-    if world_size() == 1:
+    if not dist.is_initialized() or (world_size() == 1 and layout == "replicated"):
         return asked
     if layout == "sharded":
         mesh = init_device_mesh(next(network.parameters()).device.type, (world_size(),))
+        policy = MixedPrecisionPolicy(
+            param_dtype=products, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
         for layer in getattr(network, "blocks", ()):
-            fully_shard(layer, mesh=mesh)
+            fully_shard(layer, mesh=mesh, mp_policy=policy)
             for name in getattr(layer, "entries", ()):
                 register_fsdp_forward_method(layer, name)
         fully_shard(network, mesh=mesh)

@@ -21,6 +21,7 @@ from instantvir_distill.config import (
 from instantvir_distill.critic import FeatureHeads
 from instantvir_distill.optimizer import is_matrix
 from instantvir_distill.parallel import Layout
+from instantvir_models.autoencoders.base import SPATIAL_FACTOR, TEMPORAL_FACTOR
 from instantvir_models.autoencoders.lean import LeanConfig, LeanVAE
 from instantvir_models.autoencoders.wan import WanVAE, WanVaeConfig
 from instantvir_models.priors.base import ErrorTable
@@ -36,8 +37,8 @@ from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
 
 FLOAT_BYTES = 4
 
-CARD_FLOPS = 312e12
-"""An A100's in bfloat16, as its maker says."""
+CARD_FLOPS = {"fastest": 312e12, "float32": 19.5e12}
+"""An A100's by `compute`, in bfloat16 and in float32, as its maker says."""
 
 CARD_SHARE = 0.4
 """Of the peak that training is taken to reach; an assumption."""
@@ -54,7 +55,8 @@ class NetworkPlan:
     learned: int
     """Of the parameters."""
     state_bytes: int
-    """Weights, gradients, optimiser and average, for each worker that holds all of them."""
+    """Weights, gradients, optimiser and average that one worker holds, and weights beside them that
+    stand still, such as an autoencoder's."""
     flop_per_step: float
     """Forward and backward (or forward alone, where it stands still), over all workers."""
     saved_bytes: int
@@ -68,7 +70,8 @@ class Plan:
     steps: int
     workers: int
     networks: tuple[NetworkPlan, ...]
-    is_on_cards: bool = False
+    card_flops: float | None = None
+    """Peak of the card that it runs on; None where it runs on processors."""
 
     @property
     def bytes_per_worker(self) -> int:
@@ -91,10 +94,11 @@ class Plan:
                 f"{one.flop_per_step / 1e12:.3f} TFLOP a step, "
                 f"{(one.state_bytes + one.saved_bytes) / 2**20:,.0f} MiB a worker"
             )
-        if self.is_on_cards:
-            days = self.flop / self.workers / (CARD_SHARE * CARD_FLOPS) / 86400
+        if self.card_flops is not None:
+            days = self.flop / self.workers / (CARD_SHARE * self.card_flops) / 86400
             out.append(
-                f"{days:.1f} days on {self.workers} A100 that reach {CARD_SHARE:.0%} of their bf16 peak"
+                f"{days:.1f} days on {self.workers} A100 that reach {CARD_SHARE:.0%} of their peak of "
+                f"{self.card_flops / 1e12:g} TFLOP/s"
             )
         out.append(
             f"in all {self.flop / 1e15:.3f} PFLOP, {self.bytes_per_worker / 2**20:,.0f} MiB a worker"
@@ -148,11 +152,13 @@ def planned(config: RunConfig, *, teacher: FlowConfig | WanTeacherSize | None = 
 def _planned_critic(config: DistillConfig, critic: CriticConfig, prior: FlowNetwork) -> NetworkPlan:
     if config.method.critic_sees != "features":
         network = _on_meta(lambda: FlowNetwork(prior.config))
-        counted = _Counted("critic", network, _prior_asked(network), learned="")
+        counted = _Counted(
+            "critic", network, _prior_asked(network), learned="", is_averaged=False
+        )
         return counted.planned(config, times=1 + critic.updates_per_step)
     teacher = FlowPrior(prior, ErrorTable((1.0,), (1.0,)))
     heads = _on_meta(lambda: FeatureHeads(teacher))
-    counted = _Counted("heads", heads, _prior_asked(heads.told), learned="")
+    counted = _Counted("heads", heads, _prior_asked(heads.told), learned="", is_averaged=False)
     return counted.planned(config, times=1 + 2 * critic.updates_per_step)
 
 
@@ -161,7 +167,7 @@ def _plan(config: RunConfig, networks: list[NetworkPlan]) -> Plan:
         steps=config.steps,
         workers=config.workers,
         networks=tuple(networks),
-        is_on_cards=config.device == "cuda",
+        card_flops=CARD_FLOPS[config.compute] if config.device == "cuda" else None,
     )
 
 
@@ -169,40 +175,45 @@ def _full_size(
     config: DistillConfig, size: WanSize, teacher: FlowConfig | WanTeacherSize | None
 ) -> list[NetworkPlan]:
     """Student, teacher and critic; what autoencoders compute counts as that of whose they are."""
+    autoencoder = _autoencoder(size.autoencoder_config)
     student = WanStudent(
         _on_meta(lambda: WanTransformer(size.transformer)),
-        _autoencoder(size.autoencoder_config),
+        autoencoder,
         WanSettings(latents_per_block=size.latents_per_block),
         _no_words(size.transformer),
     )
     student.transformer.recomputes_layers = config.recompute
     networks = [
-        _Counted("student", student.transformer, _sequence_asked(student), learned="").planned(
-            config
-        )
-    ]
+        _Counted(
+            "student", student.transformer, _sequence_asked(student), learned="",
+            beside=autoencoder,
+        ).planned(config)
+    ]  # fmt: skip
     if not isinstance(teacher, WanTeacherSize):
         return networks
+    autoencoder = _autoencoder(teacher.autoencoder)
     prior = WanPrior(
         _on_meta(lambda: WanTransformer(teacher.transformer)),
-        _autoencoder(teacher.autoencoder),
+        autoencoder,
         _no_words(teacher.transformer),
         _no_words(teacher.transformer),
         guidance=config.teacher_guidance,
     )
     networks.append(
-        _Counted("teacher", prior.transformer, _teaching_asked(prior), learned=None).planned(config)
-    )
+        _Counted(
+            "teacher", prior.transformer, _teaching_asked(prior), learned=None,
+            beside=autoencoder,
+        ).planned(config)
+    )  # fmt: skip
     if config.critic is not None:
         critic = _on_meta(lambda: WanTransformer(teacher.transformer))
         critic.recomputes_layers = config.recompute
-        # asked once more, without learning, for the score of what the student made
-        updates = config.critic.updates_per_step + 1 / 3
         networks.append(
-            _Counted("critic", critic, _denoiser_asked(prior, critic), learned="").planned(
-                config, times=updates
-            )
-        )
+            _Counted(
+                "critic", critic, _critic_asked(student, prior, critic), learned="",
+                look=_look(critic), is_averaged=False,
+            ).planned(config, times=config.critic.updates_per_step)
+        )  # fmt: skip
     return networks
 
 
@@ -241,11 +252,26 @@ def _teaching_asked(prior: WanPrior) -> Asked:
     return asked
 
 
-def _denoiser_asked(prior: WanPrior, critic: WanTransformer) -> Asked:
+def _critic_asked(student: WanStudent, prior: WanPrior, critic: WanTransformer) -> Asked:
+    """The student makes what the critic learns from, at each of its updates."""
+    made = _sequence_asked(student)
+
     def asked(phase: Phase) -> Tensor:
         with torch.no_grad():
-            z = prior.encode(_clip(phase))
+            z = prior.encode(made(phase))
         return _velocity(critic, z)
+
+    return asked
+
+
+def _look(critic: WanTransformer) -> Asked:
+    """The score of what the student made; the latents of that are the teacher's to count."""
+
+    @torch.no_grad()
+    def asked(phase: Phase) -> Tensor:
+        length, side = 1 + (phase.frames - 1) // TEMPORAL_FACTOR, phase.crop // SPATIAL_FACTOR
+        channels = critic.config.latent_channels
+        return _velocity(critic, torch.empty(1, length, channels, side, side, device="meta"))
 
     return asked
 
@@ -263,13 +289,21 @@ class _Counted:
     asked: Asked
     learned: str | None
     """What the names of its learned weights begin with; None where it stands still."""
+    look: Asked | None = None
+    """What is asked of it once a step besides, without learning."""
+    is_averaged: bool = True
+    beside: nn.Module | None = None
+    """Stands still, and every worker has all of it."""
 
     def planned(self, config: RunConfig, *, times: float = 1) -> NetworkPlan:
         for name, weight in self.network.named_parameters():
             learned = self.learned is not None and name.startswith(tuple(self.learned.split(",")))
             weight.requires_grad_(learned)
-        counts = [(phase, self._count(phase)) for phase in config.phases]
-        flop = sum(phase.steps * phase.samples * one.flop for phase, one in counts) / config.steps
+        counts = [(phase, self._count(self.asked, phase)) for phase in config.phases]
+        flop = sum(
+            phase.steps * phase.samples * (times * one.flop + self._look_flop(phase))
+            for phase, one in counts
+        )
         parts = config.workers * config.accumulate
         saved = max(one.saved_bytes * -(-p.samples // parts) for p, one in counts)
         parameters = list(self.network.named_parameters())
@@ -277,14 +311,26 @@ class _Counted:
             name=self.name,
             parameters=sum(weight.numel() for _, weight in parameters),
             learned=sum(weight.numel() for _, weight in parameters if weight.requires_grad),
-            state_bytes=FLOAT_BYTES
-            * sum(_copies(n, w, config.layout) * w.numel() for n, w in parameters)
-            // (config.workers if config.layout == "sharded" else 1),
-            flop_per_step=times * flop,
+            state_bytes=FLOAT_BYTES * self._numbers_held(config),
+            flop_per_step=flop / config.steps,
             saved_bytes=saved,
         )
 
-    def _count(self, phase: Phase) -> "_Count":
+    def _numbers_held(self, config: RunConfig) -> int:
+        """By one worker; only what learns is shared out."""
+        copies = sum(
+            (_copies(name, weight, config.layout) - (weight.requires_grad and not self.is_averaged))
+            * weight.numel()
+            for name, weight in self.network.named_parameters()
+        )
+        is_sharded = config.layout == "sharded" and self.learned is not None
+        beside = () if self.beside is None else self.beside.parameters()
+        return copies // (config.workers if is_sharded else 1) + sum(w.numel() for w in beside)
+
+    def _look_flop(self, phase: Phase) -> int:
+        return 0 if self.look is None else self._count(self.look, phase).flop
+
+    def _count(self, asked: Asked, phase: Phase) -> "_Count":
         saved: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -299,7 +345,7 @@ class _Counted:
                 saved_tensors_hooks(keep, lambda tensor: tensor),
                 _kept_of_layers(self.network) as of_layers,
             ):
-                out = self.asked(phase)
+                out = asked(phase)
             if out.requires_grad:
                 out.sum().backward()
         return _Count(counter.get_total_flops(), sum(saved.values()) + sum(of_layers))

@@ -200,7 +200,6 @@ def _full_size(autoencoder: Literal["lean", "wan"], *, start: str) -> DistillCon
         device="cuda",
         layout="sharded",
         recompute=True,
-        compute="float32",
         workers=8,
         lossy_fraction=0.0,
         inexactness=0.0,

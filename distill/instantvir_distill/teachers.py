@@ -44,7 +44,9 @@ def load_teacher(config: DistillConfig) -> Prior | None:
     path = place_of(config.teacher)
     if not path.is_dir():
         return load_prior(path)
-    return wan_teacher(path, device=config.own_device, guidance=config.teacher_guidance)
+    prior = wan_teacher(path, device=config.own_device, guidance=config.teacher_guidance)
+    prior.transformer.blocks.to(config.products)  # its velocity stays float32
+    return prior
 
 
 def locate_teacher(name: str) -> None:

@@ -2,19 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 
-from instantvir_distill import measure
+from instantvir_distill import config as settings
+from instantvir_distill import distillation, measure
 from instantvir_distill.config import CriticConfig, DistillConfig, Phase, WanSize
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.methods.base import Example, Networks
 from instantvir_distill.methods.posterior_teacher import PosteriorTeacher
 from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.methods.variational import red_diff
-from instantvir_distill.parallel import leave
+from instantvir_distill.parallel import leave, whole
 from instantvir_distill.plan import WanTeacherSize, planned
 from instantvir_distill.pupils import first_pupil
 from instantvir_distill.recipes import RECIPES
@@ -80,6 +82,7 @@ def small(folders, **changes):
     recipe = replace(
         RECIPES["wan-1.3b-lean"](), initial_weights=str(student), teacher=str(teacher), device="cpu",
         layout="replicated", workers=1, phases=(PHASE,), mix=("deblur",), adam_lr=1e-3, warmup_steps=1,
+        compute="float32",
     )  # fmt: skip
     return replace(recipe, critic=CriticConfig(muon_lr=0.0, adam_lr=1e-3), **changes)
 
@@ -116,13 +119,96 @@ def test_layers_computed_again_have_the_same_gradient(folders, tmp_path):
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-8)
 
 
-def shards(number, world, folders, folder):
+def join(number, world, folder):
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(str(folder / "store"), world)
     torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
+
+
+def shards(number, world, folders, folder):
+    join(number, world, folder)
     config = small(folders, layout="sharded", workers=world, recompute=True)
     trainer(config, [clip("a_1")], folder).run()
     leave()
+
+
+def asked_once(objective):
+    """Every network's gradient of the first step, whole."""
+    objective.prepare(0)
+    for name, learner in objective.learners.items():
+        learner._asked(partial(objective.ask, name, 0, 0, 0))[0].backward()
+    return {
+        f"{name}.{key}": whole(weight.grad)
+        for name, learner in objective.learners.items()
+        for key, weight in learner.network.named_parameters()
+    }
+
+
+def gradients(number, world, folders, folder):
+    join(number, world, folder)
+    config = small(folders, layout="sharded", workers=world, recompute=True)
+    objective = trainer(config, [clip("a_1")], folder).objective
+    for learner in objective.learners.values():
+        weights = list(learner.network.parameters())
+        held = sum(weight.to_local().numel() for weight in weights)
+        assert held < 0.6 * sum(weight.numel() for weight in weights)
+    found = asked_once(objective)
+    if number == 0:
+        torch.save(found, folder / "gradients.pt")
+    del objective, learner, weights
+    leave()
+
+
+def test_two_workers_hold_half_of_what_learns_and_have_the_gradient_of_one(
+    folders, tmp_path, monkeypatch
+):
+    """Of the student and of its critic, which every worker held whole."""
+    mp.spawn(gradients, (2, folders, tmp_path), nprocs=2)
+    found = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    monkeypatch.setattr(distillation, "world_size", lambda: 2)
+    parts = []
+    for number in (0, 1):
+        monkeypatch.setattr(distillation, "rank", lambda number=number: number)
+        config = small(folders, workers=2)
+        parts.append(asked_once(trainer(config, [clip("a_1")], tmp_path / "one").objective))
+    assert found.keys() == parts[0].keys()
+    for name, gradient in found.items():
+        expected = (parts[0][name] + parts[1][name]) / 2
+        atol = 1e-5 * float(expected.abs().max())
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=atol, msg=name)
+
+
+def halves(number, world, folders, folder):
+    join(number, world, folder)
+    settings.fastest_dtype = lambda device: torch.bfloat16
+    config = small(folders, layout="sharded", compute="fastest", recompute=True)
+    objective = trainer(config, [clip("a_1")], folder).objective
+    seen = []
+    for network in (objective.student, objective.networks.critic.transformer):
+        for part in (network.patch_embedding, network.blocks[0].self_attn.q, network.head):
+            part.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    found = asked_once(objective)
+    around, inside = seen[0::3], seen[1::3]  # and once more where layers are computed again
+    assert set(around) | set(inside) == {torch.float32, torch.bfloat16}
+    assert seen[:3] == [torch.float32, torch.bfloat16, torch.float32]
+    teacher = objective.networks.prior.transformer
+    assert teacher.blocks[0].norm3.weight.dtype == torch.bfloat16
+    assert teacher.head.head.weight.dtype == torch.float32
+    torch.save(found, folder / "gradients.pt")
+    del objective, network, part
+    leave()
+
+
+def test_layers_multiply_in_half_precision_and_weights_stay_whole(folders, tmp_path):
+    """Embeddings, head and velocity are float32, and so are what learns and its gradient."""
+    mp.spawn(halves, (1, folders, tmp_path), nprocs=1)
+    found = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    exact = asked_once(trainer(small(folders), [clip("a_1")], tmp_path / "one").objective)
+    for name, gradient in found.items():
+        assert gradient.dtype == torch.float32
+        if exact[name].norm() > 1e-3 * max(one.norm() for one in exact.values()):
+            alike = torch.cosine_similarity(gradient.flatten(), exact[name].flatten(), 0)
+            assert alike > 0.97, name
 
 
 def test_two_workers_that_hold_half_the_weights_each_equal_two_that_hold_all(folders, tmp_path):
@@ -141,9 +227,7 @@ def test_two_workers_that_hold_half_the_weights_each_equal_two_that_hold_all(fol
 
 
 def replicas(number, world, folders, folder):
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(str(folder / "store"), world)
-    torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
+    join(number, world, folder)
     trainer(small(folders, workers=world), [clip("a_1")], folder).run()
     leave()
 
@@ -179,6 +263,11 @@ def test_the_plan_of_the_papers_student_counts_the_real_networks(monkeypatch):
     assert student.parameters == prior.parameters == critic.parameters
     assert prior.learned == 0
     assert critic.flop_per_step > 5 * 2 * prior.parameters  # five updates, each more than a look
+    four = planned(replace(recipe, workers=4), teacher=teacher).networks
+    learned = 4 * student.parameters * 5  # weight, gradient, two moments, average
+    assert student.state_bytes - four[0].state_bytes == learned // 4
+    assert critic.state_bytes - four[2].state_bytes == learned // 5  # no average
+    assert prior.state_bytes == four[1].state_bytes > 4 * prior.parameters  # and its autoencoder
     once = planned(replace(recipe, recompute=False), teacher=teacher).networks[0]
     assert student.saved_bytes < once.saved_bytes
     assert student.flop_per_step > once.flop_per_step

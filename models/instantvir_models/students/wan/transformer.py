@@ -213,7 +213,7 @@ class _Layer(nn.Module):
 
     def text_keys(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """What it attends to of embedded text [1, n, M]: keys and values, [1, n, N, D] each."""
-        return self.cross_attn.keys_and_values(embedded)
+        return self.cross_attn.keys_and_values(embedded.to(self.norm3.weight))
 
     def forward(
         self,
@@ -236,6 +236,8 @@ class _Layer(nn.Module):
         """
         _, _, gate_1, shift_2, scale_2, gate_2 = codes
         eps = self.eps
+        # in training, layers multiply in half the precision of what is around them
+        x, normed = x.to(self.norm3.weight), normed.to(self.norm3.weight)
         attended = self.self_attn(normed, rotation, slots=slots, tokens_per_block=tokens_per_block)
         # an affine norm is a modulation, too
         scale, shift = self.norm3.weight.float()[None, None] - 1, self.norm3.bias[None, None]
@@ -259,7 +261,7 @@ class _Head(nn.Module):
         return scale, shift
 
     def forward(self, normed: Tensor) -> Tensor:
-        return self.head(normed)
+        return self.head(normed.to(self.head.weight))
 
 
 class WanTransformer(nn.Module):
