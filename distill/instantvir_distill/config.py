@@ -205,6 +205,11 @@ class RunConfig:
                     f"{phase.samples} samples of a step are not {self.accumulate} equal parts for "
                     f"each of {self.workers} workers"
                 )
+            if self.layout == "sharded" and phase.samples % self.workers:
+                raise UsageError(
+                    f"{phase.samples} samples of a step are not shared out evenly among {self.workers} "
+                    "workers, which hold parts of the weights and so ask the networks together"
+                )
             if phase.samples < self.workers:
                 raise UsageError(
                     f"{phase.samples} samples of a step do not suffice for {self.workers} workers"

@@ -36,6 +36,10 @@ from instantvir_models.outputs.moving import sync_file, sync_folder
 LATER = ("place",)
 """What checkpoints hold that those of 0.5.0 did not."""
 
+FREE_TO_CHANGE = ("workers", "accumulate", "saves", "most_restarts")
+"""Settings of which a run may have others when it goes on: who computes it, not what is learned. What
+is random belongs to workers, so with another number of them the examples are others."""
+
 MOST_DIFFERENCES = 5
 """Settings named in a message."""
 
@@ -213,13 +217,13 @@ def claim(config: RunConfig, folder: Path) -> None:
     """Write the configuration of a new run, or see that it is that of the run in `folder`.
 
     Raises:
-        UsageError: if that run was started with other settings; says which.
+        UsageError: if that run was started with other settings, but for `FREE_TO_CHANGE`; says which.
     """
     written = folder / "config.json"
     now = described(config)
     if last_checkpoint(folder) is not None and written.exists():
         before = json.loads(written.read_text())
-        differences = list(_differences(before, now))
+        differences = list(_differences(_fixed(before), _fixed(now)))
         if differences:
             shown = "; ".join(differences[:MOST_DIFFERENCES])
             more = len(differences) - MOST_DIFFERENCES
@@ -231,6 +235,13 @@ def claim(config: RunConfig, folder: Path) -> None:
     elif last_checkpoint(folder) is None:
         _refuse_what_no_run_made(folder)
     write_whole(written, json.dumps(now, indent=2), may_replace=True)
+
+
+def _fixed(settings: Any) -> Any:
+    """Those that a run keeps."""
+    if not isinstance(settings, dict):
+        return settings
+    return {name: value for name, value in settings.items() if name not in FREE_TO_CHANGE}
 
 
 def _refuse_what_no_run_made(folder: Path) -> None:

@@ -26,6 +26,7 @@ from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import FrameMasks, Mask
 from instantvir_models.operators.measurement import Degradation, Measurement, degrade
 from instantvir_models.operators.spec import Specification, parse_degradation
+from instantvir_models.students.fused import FusedConfig
 from instantvir_models.tasks import TASKS
 from tests.small_runs import SMALL, clip, small_prior, trainer
 
@@ -81,13 +82,42 @@ FREE = {
 def test_a_method_without_ground_truth_never_looks_at_a_clean_frame(name, tmp_path, monkeypatch):
     guard(monkeypatch)
     config = FREE[name](tmp_path)
-    run = trainer(config, [clip("a_1", size=(112, 112))], tmp_path / "run")
+    learns_to_the_end_without_a_look(config, tmp_path / "run")
+
+
+def free_recipes():
+    """Those that say of themselves that no clean frame is in their loss."""
+    configs = {name: recipe() for name, recipe in RECIPES.items()}
+    return {
+        name: config
+        for name, config in configs.items()
+        if isinstance(config, DistillConfig) and not config.method.reads_clean
+    }
+
+
+def learns_to_the_end_without_a_look(config, folder, size=(112, 112)):
+    """That `config` does, of clean frames that raise when anybody looks at them."""
+    run = trainer(config, [clip("a_1", size=size)], folder)
     before = [weight.detach().clone() for weight in run.objective.student.parameters()]
     run.run()
     assert run.step == config.steps
     after = list(run.objective.student.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(bool(weight.isfinite().all()) for weight in after)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, c in free_recipes().items() if isinstance(c.student, FusedConfig)]
+)
+def test_a_recipe_without_ground_truth_never_looks_at_a_clean_frame(name, tmp_path, monkeypatch):
+    """As it is, but for its length and size; those of full size are in `test_wan`."""
+    guard(monkeypatch)
+    config = free_recipes()[name]
+    phase = replace(config.phases[0], steps=2, crop=24, frames=3, samples=len(TASKS))
+    small = replace(config, workers=1, mix=tuple(TASKS), phases=(phase,))
+    if config.initial_weights is None:
+        small = replace(small, student=SMALL.student)
+    learns_to_the_end_without_a_look(small, tmp_path)
 
 
 def test_heads_compare_with_other_videos_alone(tmp_path, monkeypatch):
@@ -124,12 +154,7 @@ def test_the_guard_sees_a_method_that_looks(tmp_path, monkeypatch):
 
 
 def test_recipes_say_truly_whether_they_need_clean_clips():
-    free = {
-        name
-        for name, recipe in RECIPES.items()
-        if isinstance(config := recipe(), DistillConfig) and not config.method.reads_clean
-    }
-    assert free == {
+    assert set(free_recipes()) == {
         "tiny-self-supervised", "tiny-amortised", "tiny-by-task", "tiny-posterior", "sharpen",
         "adapt", "wan-1.3b-lean", "wan-1.3b",
     }  # fmt: skip

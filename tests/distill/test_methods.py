@@ -345,6 +345,60 @@ def test_a_critic_learns_the_score_of_the_outputs():
     assert (of_z, of_y) == pytest.approx((share, (1 - share) * 0.7), abs=0.01)
 
 
+class Learned(torch.nn.Module):
+    """A critic a z + b y whose two numbers a small network tells from the noise level."""
+
+    def __init__(self, *, sees_y):
+        super().__init__()
+        torch.manual_seed(0)
+        self.told = torch.nn.Sequential(
+            torch.nn.Linear(1, 24), torch.nn.Tanh(), torch.nn.Linear(24, 2)
+        )
+        self.sees_y = sees_y
+
+    def forward(self, z_r, noise_std, measurement):
+        a, b = self.told(noise_std.log()[:, None]).T.reshape(2, -1, 1, 1, 1, 1)
+        return a * z_r + (b * measurement.y if self.sees_y else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "predicted"),
+    [
+        (Variational(critic="conditioned", fidelity="likelihood", levels=FLOW), (0.667, 0.476)),
+        (Variational(critic="blind", fidelity="likelihood", levels=FLOW), (0.875, 0.0)),
+        (
+            PosteriorTeacher(critic="conditioned", levels=FLOW, is_normalised=False),
+            (0.5, 0.707),
+        ),
+    ],
+)
+def test_critics_that_learn_beside_the_student_lead_to_the_same(method, predicted):
+    """Five updates of the critic for each of the student, as in published code."""
+    generator = torch.Generator().manual_seed(0)
+    student, critic = Linear(0.7, 0.4), Learned(sees_y=method.critic_sees == "conditioned")
+    networks = Networks(student, _prior=Scalars(), _critic=critic)
+    optimizers = {
+        name: torch.optim.Adam(net.parameters())
+        for name, net in (("student", student), ("critic", critic))
+    }
+
+    def learn(name, loss, rate):
+        optimizers[name].param_groups[0]["lr"] = rate
+        optimizers[name].zero_grad()
+        loss([drawn(generator)], networks, generator).total.backward()
+        optimizers[name].step()
+
+    for _ in range(100):  # a critic that knows nothing yet sends the student anywhere
+        learn("critic", method.critic_loss, 0.02)
+    steps = 240
+    for step in range(steps):
+        for _ in range(5):
+            learn("critic", method.critic_loss, 0.01 * (1 - step / steps))
+        learn("student", method.loss, 0.02 * (1 - step / steps))
+    found = float(student.k.detach()), abs(float(student.spread.detach()))
+    print(found); assert found == pytest.approx(predicted, abs=0.05)
+
+
 def test_levels_are_drawn_from_their_law():
     generator = torch.Generator().manual_seed(0)
     flow = FLOW.drawn(4000, generator)

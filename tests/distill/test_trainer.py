@@ -273,6 +273,40 @@ def test_two_workers_equal_one(tmp_path, layout):
             same(net.state_dict(), fit.nets[name].state_dict(), rtol=1e-5, atol=1e-5)
 
 
+def trained_until(number, world, folder, step):
+    """As many workers as there happen to be, each with a part of the weights."""
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(str(folder / f"store-{step}"), world)
+    torch.distributed.init_process_group("gloo", store=store, rank=number, world_size=world)
+    config = replace(CONFIG, workers=world, layout="sharded")
+    run = Trainer(config, Fit(layout="sharded", uses_branch=False), folder)
+    if number == 0:
+        saved.claim(config, folder)
+    run.resume()
+    while run.step < step:
+        run.update()
+    run.save()
+    held = sum(w.to_local().numel() for w in run.objective.nets["student"].parameters())
+    assert held == sum(w.numel() for w in run.objective.nets["student"].parameters()) / world
+    del run
+    leave()
+
+
+def test_a_run_goes_on_with_fewer_workers_and_with_more_again(tmp_path):
+    """It was refused for another number of workers, whatever they hold of the weights."""
+    for workers, step in ((2, 4), (1, 8), (2, CONFIG.steps)):
+        mp.spawn(trained_until, (workers, tmp_path, step), nprocs=workers)
+    assert last_checkpoint(tmp_path).name == f"step-{CONFIG.steps:08d}"
+    Trainer(CONFIG, Fit(layout="sharded", uses_branch=False), tmp_path / "one").run()
+    same(weights(tmp_path / "one"), weights(tmp_path), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_in_parts_are_asked_for_by_all_workers_alike():
+    """One with a sample more would wait for the others for ever."""
+    with pytest.raises(UsageError, match="4 samples of a step are not shared out evenly among 3"):
+        replace(CONFIG, workers=3, layout="sharded")
+
+
 def test_samples_learned_from_in_turn_count_as_if_at_once(tmp_path):
     class InTurn(Fit):
         def ask(self, name, step, update, part):

@@ -213,7 +213,11 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 @pytest.mark.parametrize(
     ("name", "command"),
-    [("killed", ()), pytest.param("torchrun", TORCHRUN, marks=pytest.mark.slow)],
+    [
+        ("killed", ()),
+        pytest.param("torchrun", TORCHRUN, marks=pytest.mark.slow),
+        pytest.param("killed", (*TORCHRUN, "--max-restarts=2"), marks=pytest.mark.slow),
+    ],
 )
 def test_workers_come_to_the_same_when_one_is_killed_or_torchrun_starts_them(
     tmp_path, name, command

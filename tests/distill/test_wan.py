@@ -33,6 +33,7 @@ from instantvir_models.priors.base import ErrorTable
 from instantvir_models.priors.noise import white
 from instantvir_models.priors.wan import WanPrior
 from instantvir_models.students.wan.transformer import WanConfig, WanTransformer
+from tests.distill.test_ground_truth_free import guard, learns_to_the_end_without_a_look
 from tests.media_clips import make_clip
 from tests.small_runs import clip, trainer
 from tests.wan_small import TRANSFORMER, drawn, small_autoencoder, small_student, small_text
@@ -77,14 +78,14 @@ def folders(tmp_path):
     return tmp_path / "student", tmp_path / "teacher"
 
 
-def small(folders, **changes):
+def small(folders, *, recipe="wan-1.3b-lean", **changes):
     student, teacher = folders
-    recipe = replace(
-        RECIPES["wan-1.3b-lean"](), initial_weights=str(student), teacher=str(teacher), device="cpu",
+    config = replace(
+        RECIPES[recipe](), initial_weights=str(student), teacher=str(teacher), device="cpu",
         layout="replicated", workers=1, phases=(PHASE,), mix=("deblur",), adam_lr=1e-3, warmup_steps=1,
         compute="float32",
     )  # fmt: skip
-    return replace(recipe, critic=CriticConfig(muon_lr=0.0, adam_lr=1e-3), **changes)
+    return replace(config, critic=CriticConfig(muon_lr=0.0, adam_lr=1e-3), **changes)
 
 
 def test_a_full_size_student_is_distilled_and_is_a_model(folders, tmp_path, monkeypatch):
@@ -106,6 +107,14 @@ def test_a_full_size_student_is_distilled_and_is_a_model(folders, tmp_path, monk
     average = run.objective.learners["student"].average
     for name, weight in made.student.transformer.state_dict().items():
         torch.testing.assert_close(weight, average[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("recipe", ["wan-1.3b-lean", "wan-1.3b"])
+def test_a_full_size_recipe_never_looks_at_a_clean_frame(recipe, folders, tmp_path, monkeypatch):
+    """As it is, but for its length, its size and where it runs."""
+    guard(monkeypatch)
+    config = replace(small(folders, recipe=recipe), mix=RECIPES[recipe]().mix)
+    learns_to_the_end_without_a_look(config, tmp_path / "run", size=(64, 80))
 
 
 def test_layers_computed_again_have_the_same_gradient(folders, tmp_path):
@@ -135,13 +144,12 @@ def shards(number, world, folders, folder):
 def asked_once(objective):
     """Every network's gradient of the first step, whole."""
     objective.prepare(0)
+    found = {}
     for name, learner in objective.learners.items():
         learner._asked(partial(objective.ask, name, 0, 0, 0))[0].backward()
-    return {
-        f"{name}.{key}": whole(weight.grad)
-        for name, learner in objective.learners.items()
-        for key, weight in learner.network.named_parameters()
-    }
+        for key, weight in learner.network.named_parameters():
+            found[f"{name}.{key}"] = whole(weight.grad)
+    return found
 
 
 def gradients(number, world, folders, folder):
@@ -174,8 +182,8 @@ def test_two_workers_hold_half_of_what_learns_and_have_the_gradient_of_one(
     assert found.keys() == parts[0].keys()
     for name, gradient in found.items():
         expected = (parts[0][name] + parts[1][name]) / 2
-        atol = 1e-5 * float(expected.abs().max())
-        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=atol, msg=name)
+        print(name, float((gradient - expected).norm() / expected.norm()), float(expected.norm()))
+    assert 0
 
 
 def halves(number, world, folders, folder):
@@ -263,7 +271,8 @@ def test_the_plan_of_the_papers_student_counts_the_real_networks(monkeypatch):
     assert student.parameters == prior.parameters == critic.parameters
     assert prior.learned == 0
     assert critic.flop_per_step > 5 * 2 * prior.parameters  # five updates, each more than a look
-    four = planned(replace(recipe, workers=4), teacher=teacher).networks
+    more = replace(recipe, workers=4, phases=(replace(PHASE, samples=4),))
+    four = planned(more, teacher=teacher).networks
     learned = 4 * student.parameters * 5  # weight, gradient, two moments, average
     assert student.state_bytes - four[0].state_bytes == learned // 4
     assert critic.state_bytes - four[2].state_bytes == learned // 5  # no average
