@@ -396,7 +396,7 @@ def test_critics_that_learn_beside_the_student_lead_to_the_same(method, predicte
             learn("critic", method.critic_loss, 0.01 * (1 - step / steps))
         learn("student", method.loss, 0.02 * (1 - step / steps))
     found = float(student.k.detach()), abs(float(student.spread.detach()))
-    print(found); assert found == pytest.approx(predicted, abs=0.05)
+    assert found == pytest.approx(predicted, abs=0.05)
 
 
 def test_levels_are_drawn_from_their_law():
