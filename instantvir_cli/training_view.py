@@ -10,11 +10,12 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from instantvir_cli.console import console
+from instantvir_cli.export import VALIDATION_NAME
 
 LOOK_EVERY_SECONDS = 2.0
 CURVE_POINTS = 24
 LEVELS = "▁▂▃▄▅▆▇█"
-NOT_LOSSES = ("step", "time", "rate", "cpu_seconds")
+NOT_LOSSES = ("step", "time", "rate", "cpu_seconds", "memory_mb")
 """Numbers of a row of the log that are no losses; those whose names end so are none either."""
 NOT_LOSS_ENDS = ("spikes", "norm")
 
@@ -40,7 +41,8 @@ def watched(folder: Path, *, steps: int) -> Iterator[None]:
             while not is_over.wait(LOOK_EVERY_SECONDS):
                 rows = rows_of(folder / "log.jsonl")
                 if rows:
-                    progress.update(task, completed=rows[-1]["step"], description=shown(rows))
+                    told = shown(rows, rows_of(folder / VALIDATION_NAME))
+                    progress.update(task, completed=rows[-1]["step"], description=told)
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
@@ -60,14 +62,19 @@ def rows_of(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def shown(rows: list[dict[str, Any]]) -> str:
-    """The last loss of each task with a curve of those before it."""
+def shown(rows: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
+    """The last loss of each task with a curve of those before it, the same of the validation, memory."""
     last = rows[-1]
     parts = []
     for name, value in last.items():
         if name in NOT_LOSSES or name.endswith(NOT_LOSS_ENDS):
             continue
         parts.append(f"{name} {value:.4g} {curve([r[name] for r in rows if name in r])}")
+    means = [sum(each.values()) / len(each) for row in validation if (each := row.get("psnr"))]
+    if means:
+        parts.append(f"validation {means[-1]:.2f} dB {curve(means)}")
+    if "memory_mb" in last:
+        parts.append(f"{last['memory_mb']:,} MB")
     return "  ".join(parts)
 
 

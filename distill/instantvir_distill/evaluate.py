@@ -4,7 +4,8 @@
         --log validation.jsonl --strips strips
 
 Run beside a training run with `--every SECONDS`: each time the weights have changed, a line is added,
-and a picture of what became of one crop.
+and a picture of what became of one crop. A line also says how a problem with a known answer is solved
+(`probes`).
 """
 
 import argparse
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from instantvir_distill.clips import Clip, load_clips
 from instantvir_distill.data import noise_behind
+from instantvir_distill.probes import Probed, compared, known_picture
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.cpu import fastest_dtype
 from instantvir_models.errors import UsageError
@@ -193,6 +195,14 @@ def validate(
 
 
 @torch.inference_mode()
+def probed(student: Student[Any], *, seed: int = 0) -> Probed:
+    """How far a student is from a posterior mean that is known."""
+    given = known_picture(seed=seed)
+    x_hat, *_ = restored(student, given.measurement, block=student.frames_per_block)
+    return compared(x_hat, given)
+
+
+@torch.inference_mode()
 def strips(
     student: Student[Any], clips: list[Clip], *, frames: int, columns: Sequence[Column] = COLUMNS
 ) -> NDArray[np.uint8]:
@@ -257,7 +267,9 @@ def main() -> None:
             started = time.process_time()
             scores = validate(loaded.student, clips, frames=asked.frames)
             line: dict[str, Any] = {"time": round(time.time()), "sha256": seen[:12]}
-            line |= row(scores) | {"cpu_seconds": round(time.process_time() - started, 1)}
+            probe = {name: round(value, 3) for name, value in vars(probed(loaded.student)).items()}
+            line |= row(scores) | {"probe": probe}
+            line |= {"cpu_seconds": round(time.process_time() - started, 1)}
             if asked.each:
                 line["each"] = {
                     column: {name: vars(score) for name, score in each.items()}

@@ -152,9 +152,7 @@ def planned(config: RunConfig, *, teacher: FlowConfig | WanTeacherSize | None = 
 def _planned_critic(config: DistillConfig, critic: CriticConfig, prior: FlowNetwork) -> NetworkPlan:
     if config.method.critic_sees != "features":
         network = _on_meta(lambda: FlowNetwork(prior.config))
-        counted = _Counted(
-            "critic", network, _prior_asked(network), learned="", is_averaged=False
-        )
+        counted = _Counted("critic", network, _prior_asked(network), learned="", is_averaged=False)
         return counted.planned(config, times=1 + critic.updates_per_step)
     teacher = FlowPrior(prior, ErrorTable((1.0,), (1.0,)))
     heads = _on_meta(lambda: FeatureHeads(teacher))

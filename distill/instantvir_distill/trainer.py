@@ -24,6 +24,7 @@ from instantvir_distill.saved import (
 from instantvir_models.errors import InstantVIRError
 from instantvir_models.outputs.claim import write_whole
 from instantvir_models.outputs.lines import add_line
+from instantvir_models.speed.meters import MemoryMeter
 
 SAVE_EVERY_SECONDS = 120
 USUAL_SAVE_SECONDS = 6.0
@@ -74,6 +75,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.step = 0
         self._beside = SavesBeside(folder) if config.saves == "beside" else None
+        self._memory = MemoryMeter(config.own_device)
 
     def run(self) -> None:
         """Train from the last checkpoint, if there is one, to the end of the recipe.
@@ -146,6 +148,9 @@ class Trainer:
             "rate": round(self.config.rate_at(self.step), 4),
             "cpu_seconds": round(time.process_time()),
         }
+        memory = self._memory.peak_device_mb or self._memory.peak_mb
+        if memory is not None:
+            row["memory_mb"] = round(memory)
         for name, learner in self.objective.learners.items():
             prefix = "" if len(self.objective.learners) == 1 else f"{name}_"
             row[f"{prefix}spikes"] = learner.spikes

@@ -97,7 +97,14 @@ def test_the_view_of_a_run_shows_losses_and_nothing_else(tmp_path):
     ]
     log.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 200, "cut')
     assert rows_of(log) == rows
-    assert shown(rows) == "denoise 0.25 █▃▁  sr 0.5 ▁▁▁"
+    assert shown(rows, []) == "denoise 0.25 █▃▁  sr 0.5 ▁▁▁"
+    rows[-1]["memory_mb"] = 1234
+    beside = [
+        {"psnr": {"noise 5": 30.0, "holes": 28.0}},
+        {"psnr": {"noise 5": 31.0, "holes": 29.0}},
+    ]
+    whole = "denoise 0.25 █▃▁  sr 0.5 ▁▁▁  validation 30.00 dB ▁█  1,234 MB"
+    assert shown(rows, beside) == whole
 
 
 def export(*args):
