@@ -1,5 +1,6 @@
 """A Hugging Face Hub small enough for tests: one commit per repository, large files redirected."""
 
+import base64
 import hashlib
 import json
 import re
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+TOKEN = "hf_of_tests"
+"""Who may write."""
 
 LARGE_BYTES = 10_000
 """Files from this size on are stored elsewhere, as the Hub does with large ones."""
@@ -76,6 +80,34 @@ class _Handler(BaseHTTPRequestHandler):
             return self._api(name, repo, rest[0] if rest else "revision")
         return self._resolve(name, repo, "/".join(rest[2:]))
 
+    def do_POST(self):
+        """What an upload asks for: a repository, how to send each file, and a commit of them."""
+        self.hub.requests.append(f"POST {self.path}")
+        lines = self.rfile.read(int(self.headers.get("Content-Length", 0))).splitlines()
+        sent = [json.loads(line) for line in lines]
+        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self._answer({"error": "who are you"}, 401)
+        if parts == ["api", "repos", "create"]:
+            name = f"{sent[0]['organization']}/{sent[0]['name']}"
+            self.hub.repos.setdefault(name, Repo({}))
+            return self._answer({"url": f"{self.hub.endpoint}/{name}"})
+        if parts == ["api", "validate-yaml"]:
+            return self._answer({"errors": [], "warnings": []})
+        name = "/".join(parts[2:4])
+        if parts[4] == "preupload":
+            modes = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                     for file in sent[0]["files"]]  # fmt: skip
+            return self._answer({"files": modes})
+        files = [line["value"] for line in sent if line["key"] == "file"]
+        repo = self.hub.repos[name]
+        repo.files |= {file["path"]: base64.b64decode(file["content"]) for file in files}
+        url = f"{self.hub.endpoint}/{name}/commit/{repo.commit}"
+        return self._answer({"commitUrl": url, "commitOid": repo.commit, "hookOutput": ""})
+
+    def _answer(self, answer, status=200):
+        self._send(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
     def _api(self, name, repo, kind):
         if kind == "tree":
             answer = [self._entry(path, data) for path, data in repo.files.items()]
@@ -137,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def log_message(self, *args):

@@ -11,16 +11,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from instantvir_cli.exit_status import ExitStatus
+from instantvir_distill.saved import claim
 from instantvir_models.checkpoints.config import FORMAT, WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.hub import MARKER_FOLDER
-from instantvir_models.checkpoints.load import locate
+from instantvir_models.checkpoints.load import load_student, locate
 from instantvir_models.errors import CheckpointError
 from instantvir_models.media import open_video
-from tests.fake_hub import LARGE_BYTES, Repo, running_hub
+from tests.fake_hub import LARGE_BYTES, TOKEN, Repo, running_hub
 from tests.media_clips import make_clip
+from tests.small_runs import SMALL, clip, trainer
 from tests.wan_small import small_student
 
 COMMAND = [sys.executable, "-c", "from instantvir_cli.app import app; app()"]
@@ -267,3 +270,28 @@ def test_a_killed_download_goes_on_with_what_is_missing(hub, files, environment,
     assert folder == str(snapshot)
     assert {path.name: path.read_bytes() for path in snapshot.iterdir()} == files
     assert hub.served == {TRANSFORMER: len(files[TRANSFORMER])}
+
+
+def test_what_a_run_made_is_pushed_and_anybody_may_take_it(hub, environment, tmp_path):
+    run_of = trainer(SMALL, [clip("a_1")], tmp_path / "run")
+    claim(SMALL, tmp_path / "run")
+    run_of.save()
+    mine = environment | {"HF_TOKEN": TOKEN}
+    push = ["export", tmp_path / "run", "-o", tmp_path / "out", "--push", "me/mine"]
+
+    refused = run(push, environment | {"HF_TOKEN": "hf_of_nobody"})
+    assert refused.returncode == ExitStatus.NO_CHECKPOINT
+    assert "`me/mine` cannot be uploaded" in refused.stderr
+    assert hub.repos == {}
+
+    pushed = run([*push, "--overwrite"], mine)
+    assert pushed.returncode == 0, pushed.stderr
+    assert "`--model me/mine` takes it from there" in " ".join(pushed.stderr.split())
+    made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert hub.repos["me/mine"].files == made
+    assert "`regression`" in made["README.md"].decode()
+
+    (folder,) = fetched(["me/mine"], environment)
+    weights = load_student(folder).student.state_dict()
+    for name, weight in load_student(str(tmp_path / "out")).student.state_dict().items():
+        assert torch.equal(weights[name], weight)

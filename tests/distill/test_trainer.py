@@ -110,6 +110,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one_for_every_network(tmp_path):
     whole.resume()
     for name, net in whole.objective.nets.items():
         same(net.state_dict(), second.objective.nets[name].state_dict(), rtol=0, atol=0)
+        one, two = (run.objective.learners[name] for run in (whole, second))
+        assert list(one.norms) == list(two.norms)  # what the next spike is told by
+        assert len(one.norms) == CONFIG.steps * one.rates.updates_per_step
 
 
 class Touches:
