@@ -173,7 +173,7 @@ def _full_size(
     config: DistillConfig, size: WanSize, teacher: FlowConfig | WanTeacherSize | None
 ) -> list[NetworkPlan]:
     """Student, teacher and critic; what autoencoders compute counts as that of whose they are."""
-    autoencoder = _autoencoder(size.autoencoder_config)
+    autoencoder = _autoencoder(size.autoencoder_config, recompute=config.recompute)
     student = WanStudent(
         _on_meta(lambda: WanTransformer(size.transformer)),
         autoencoder,
@@ -189,7 +189,7 @@ def _full_size(
     ]  # fmt: skip
     if not isinstance(teacher, WanTeacherSize):
         return networks
-    autoencoder = _autoencoder(teacher.autoencoder)
+    autoencoder = _autoencoder(teacher.autoencoder, recompute=config.recompute)
     prior = WanPrior(
         _on_meta(lambda: WanTransformer(teacher.transformer)),
         autoencoder,
@@ -219,10 +219,12 @@ def _no_words(config: WanConfig) -> TextRows:
     return TextRows(torch.empty(1, 0, config.text_dim, device="meta"), config.text_len)
 
 
-def _autoencoder(config: LeanConfig | WanVaeConfig) -> LeanVAE | WanVAE:
+def _autoencoder(config: LeanConfig | WanVaeConfig, *, recompute: bool) -> LeanVAE | WanVAE:
     if isinstance(config, LeanConfig):
         return _on_meta(lambda: LeanVAE(config)).requires_grad_(False)
-    return _on_meta(lambda: WanVAE(config)).requires_grad_(False)
+    made = _on_meta(lambda: WanVAE(config)).requires_grad_(False)
+    made.recomputes_layers = recompute
+    return made
 
 
 def _clip(phase: Phase) -> Tensor:
@@ -341,7 +343,7 @@ class _Counted:
         with counter:
             with (
                 saved_tensors_hooks(keep, lambda tensor: tensor),
-                _kept_of_layers(self.network) as of_layers,
+                _kept_of_layers(self.network, self.beside) as of_layers,
             ):
                 out = asked(phase)
             if out.requires_grad:
@@ -350,24 +352,28 @@ class _Counted:
 
 
 @contextmanager
-def _kept_of_layers(network: nn.Module) -> Iterator[list[int]]:
+def _kept_of_layers(*networks: nn.Module | None) -> Iterator[list[int]]:
     """Bytes of what layers are given that are computed again: hooks on tensors do not see it."""
     sizes: list[int] = []
 
     def count(layer: nn.Module, given: tuple[object, ...]) -> None:
         sizes.append(sum(_bytes(one) for one in given[:2]))
 
-    layers: list[nn.Module] = []
-    if isinstance(network, WanTransformer) and network.recomputes_layers:
-        blocks = network.blocks
-        assert isinstance(blocks, nn.ModuleList)
-        layers = list(blocks)
+    layers = [layer for network in networks for layer in _computed_again(network)]
     handles = [layer.register_forward_pre_hook(count) for layer in layers]
     try:
         yield sizes
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _computed_again(network: nn.Module | None) -> list[nn.Module]:
+    if isinstance(network, WanTransformer) and network.recomputes_layers:
+        return list(network.blocks)
+    if isinstance(network, WanVAE) and network.recomputes_layers:
+        return network.residuals
+    return []
 
 
 def _bytes(given: object) -> int:

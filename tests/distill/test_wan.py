@@ -280,8 +280,9 @@ def test_the_plan_of_the_papers_student_counts_the_real_networks(monkeypatch):
     assert student.state_bytes - four[0].state_bytes == learned // 4
     assert critic.state_bytes - four[2].state_bytes == learned // 5  # no average
     assert prior.state_bytes == four[1].state_bytes > 4 * prior.parameters  # and its autoencoder
-    once = planned(replace(recipe, recompute=False), teacher=teacher).networks[0]
+    once, taught, _ = planned(replace(recipe, recompute=False), teacher=teacher).networks
     assert student.saved_bytes < once.saved_bytes
+    assert prior.saved_bytes < 0.5 * taught.saved_bytes  # of its autoencoder's residuals
     assert student.flop_per_step > once.flop_per_step
     assert "A100" in " ".join(planned(recipe, teacher=teacher).lines())
 

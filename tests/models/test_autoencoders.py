@@ -176,3 +176,33 @@ def test_frames_that_make_no_whole_latents_are_refused(kind):
     autoencoder.encode(frames(5), memory)
     with pytest.raises(ValueError, match=r"5 frames .* go on with 4k"):
         autoencoder.encode(frames(5), memory)
+
+
+@pytest.mark.parametrize("sizes", [[13], [5, 4, 4]])
+def test_layers_computed_again_have_the_same_gradient(sizes):
+    """Also where a chunk goes on from what was remembered of the one before it."""
+    autoencoder, gradients = small_autoencoder("wan").double(), []
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, sum(sizes), 3, 16, 24, generator=generator).double() * 2 - 1
+    kept = []
+
+    def keep(tensor):
+        kept[-1] += tensor.numel()
+        return tensor
+
+    for recompute in (False, True):
+        autoencoder.recomputes_layers = recompute
+        kept.append(0)
+        given = x.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            memory = CausalMemory()
+            z = torch.cat([autoencoder.encode(part, memory) for part in given.split(sizes, 1)], 1)
+            memory, lengths = (
+                CausalMemory(),
+                [1 + (sizes[0] - 1) // 4, *(s // 4 for s in sizes[1:])],
+            )
+            back = torch.cat([autoencoder.decode(part, memory) for part in z.split(lengths, 1)], 1)
+        (back * x).sum().backward()
+        gradients.append(given.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert kept[1] < 0.5 * kept[0]

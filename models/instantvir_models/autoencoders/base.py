@@ -100,6 +100,10 @@ class CausalMemory:
         other._parts = {index: part.copy() for index, part in self._parts.items()}
         return other
 
+    def remember(self, other: "CausalMemory") -> None:
+        """Know of the stream what `other`, a copy that has gone on with it, knows."""
+        self._tails = dict(other._tails)
+
     def move(self, home: torch.device) -> None:
         """Let all that is remembered rest on `home` from now on."""
         self._home = home

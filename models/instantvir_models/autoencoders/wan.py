@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from instantvir_kernels.dispatch import attention
 from instantvir_models.autoencoders.base import SPATIAL_FACTOR, CausalMemory, check_frames
@@ -96,6 +97,9 @@ class _Residual(_Streaming):
         )  # fmt: skip
         is_same = channels_in == channels_out
         self.shortcut = nn.Identity() if is_same else nn.Conv3d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor, memory: CausalMemory) -> Tensor:
+        return self.stream(x, memory)
 
     def stream(self, x: Tensor, memory: CausalMemory) -> Tensor:
         return _run(self.residual, x, memory).add_(self.shortcut(x))
@@ -226,6 +230,13 @@ class WanVAE(nn.Module):
         self.conv1 = nn.Conv3d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.conv2 = nn.Conv3d(config.latent_channels, config.latent_channels, 1)
         self.decoder = _Decoder(config)
+        self.recomputes_layers = False
+        """Whether of `residuals` training keeps only what goes into each, and computes the rest again."""
+
+    @property
+    def residuals(self) -> list[nn.Module]:
+        """The layers that hold most of what a backward pass needs."""
+        return [layer for layer in self.modules() if isinstance(layer, _Residual)]
 
     @property
     def encode_halo(self) -> int:
@@ -251,11 +262,12 @@ class WanVAE(nn.Module):
         """Features [B, C, L, h, w] before the attention."""
         check_frames(x, is_first=not memory.has_met(self.encoder.conv1))
         y = self.encoder.conv1.stream(x.transpose(1, 2), memory)
-        return _run(self.encoder.downsamples, y, memory)
+        return self._run(self.encoder.downsamples, y, memory)
 
     def encode_rest(self, features: Tensor, memory: CausalMemory) -> Tensor:
         """Latents, normalised, of the features of whole frames."""
-        y = _run(self.encoder.head, _run(self.encoder.middle, features, memory), memory)
+        y = self._run(self.encoder.middle, features, memory)
+        y = _run(self.encoder.head, y, memory)
         raw = self.conv1(y).chunk(2, 1)[0]
         mean, std = _statistics(raw)
         return ((raw - mean) / std).transpose(1, 2)
@@ -264,18 +276,43 @@ class WanVAE(nn.Module):
         """Features [B, C, L, h, w] after the attention, of normalised latents."""
         mean, std = _statistics(z := z.transpose(1, 2))
         y = self.decoder.conv1.stream(self.conv2(z * std + mean), memory)
-        return _run(self.decoder.middle, y, memory)
+        return self._run(self.decoder.middle, y, memory)
 
     def decode_locally(self, features: Tensor, memory: CausalMemory) -> Tensor:
         """Frames of these features."""
-        y = _run(self.decoder.upsamples, features, memory)
+        y = self._run(self.decoder.upsamples, features, memory)
         return _run(self.decoder.head, y, memory).transpose(1, 2)
+
+    def _run(self, layers: nn.Sequential, x: Tensor, memory: CausalMemory) -> Tensor:
+        if not (self.recomputes_layers and x.requires_grad and torch.is_grad_enabled()):
+            return _run(layers, x, memory)
+        for layer in layers:
+            is_residual = isinstance(layer, _Residual)
+            x = _recomputed(layer, x, memory) if is_residual else _step(layer, x, memory)
+        return x
 
 
 def _run(layers: nn.Sequential, x: Tensor, memory: CausalMemory) -> Tensor:
     for layer in layers:
-        x = layer.stream(x, memory) if isinstance(layer, _Streaming) else layer(x)
+        x = _step(layer, x, memory)
     return x
+
+
+def _step(layer: nn.Module, x: Tensor, memory: CausalMemory) -> Tensor:
+    return layer.stream(x, memory) if isinstance(layer, _Streaming) else layer(x)
+
+
+def _recomputed(layer: nn.Module, x: Tensor, memory: CausalMemory) -> Tensor:
+    """`layer` of x, computed again in the backward pass, from what was remembered at the first time."""
+    before = memory.copy()
+
+    def once(x: Tensor) -> tuple[Tensor, CausalMemory]:
+        now = before.copy()
+        return layer(x, now), now
+
+    y, now = checkpoint(once, x, use_reentrant=False)
+    memory.remember(now)
+    return y
 
 
 def _frame_by_frame(layer: nn.Module, x: Tensor) -> Tensor:
