@@ -1,6 +1,7 @@
 """`instantvir distill`: a recipe, clips and a folder become a student."""
 
 import difflib
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -50,7 +51,8 @@ def distill_recipe(
     board = boarded(folder, last_step=last_step(folder)) if tensorboard else nullcontext()
     with board, watched(folder, steps=config.steps):
         made = distill(config, clips=material, photos=photos, folder=folder)
-    console.say(f"wrote {made}")
+    if os.environ.get("RANK", "0") == "0":  # of the workers that `torchrun` started, one says it
+        console.say(f"wrote {made}")
 
 
 def _material(clips: Path | None, measurements: Path | None, operator: str | None) -> Path:

@@ -314,6 +314,12 @@ class DistillConfig(RunConfig):
                 f"`{method.name}` takes finite differences, which bfloat16 loses",
                 hint="`--set compute=float32`",
             )
+        if method.needs_float32 and self.layout == "sharded" and len(set(self.mix)) > 1:
+            raise UsageError(
+                f"`{method.name}` asks twice about noise and once elsewhere, and workers that hold parts "
+                "of the weights ask together",
+                hint="`--set mix=denoise`, or `--set layout=replicated`",
+            )
         if method.needs_anchor and self.initial_weights is None:
             raise UsageError("an anchor is the student at the start: name it in `initial_weights`")
 

@@ -2,6 +2,7 @@
 
 import gc
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -97,6 +98,8 @@ def joined(
     if not dist.is_initialized() or (world_size() == 1 and layout == "replicated"):
         return asked
     if layout == "sharded":
+        # of views that are returned; nothing is changed in place that came out of a layer
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
         mesh = init_device_mesh(next(network.parameters()).device.type, (world_size(),))
         policy = MixedPrecisionPolicy(
             param_dtype=products, reduce_dtype=torch.float32, cast_forward_inputs=False

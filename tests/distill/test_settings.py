@@ -125,6 +125,15 @@ def test_the_nearest_name_is_offered():
             },
             "an anchor is the student at the start",
         ),
+        (
+            {
+                "method": SelfSupervised(noise="sure"),
+                "compute": "float32",
+                "layout": "sharded",
+                "mix": ("denoise", "sr"),
+            },
+            "asks twice about noise",
+        ),
     ],
 )
 def test_what_would_have_no_effect_or_is_missing_is_refused(settings, message):
