@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instantvir_cli import console
+from instantvir_models.checkpoints.card import CARD_NAME, RECIPE_NAME, Training, write_card
 from instantvir_models.checkpoints.config import CONFIG_NAME, read_config
 from instantvir_models.checkpoints.folder import written_at_once
 from instantvir_models.checkpoints.hub import upload
@@ -32,7 +33,7 @@ def export_student(source: Path, output: Path, *, push: str | None, overwrite: b
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         refuse(output / name, may_replace=overwrite)
     if made.is_dir():
-        _copy_folder(made, output)
+        _copy_folder(made, output, run=source)
     else:
         load_student(str(made))  # what is none is refused
         save_small(made, output, recipe=_recipe(source), measured=_measured(source))
@@ -57,12 +58,17 @@ def _found(source: Path) -> Path:
     )
 
 
-def _copy_folder(made: Path, output: Path) -> None:
-    names = [CONFIG_NAME, "README.md", *read_config(made).sha256]
+def _copy_folder(made: Path, output: Path, *, run: Path) -> None:
+    config = read_config(made)
+    recipe = _recipe(run) if made != run else None
     with written_at_once(output, CONFIG_NAME) as unfinished:
-        for name in names:
+        for name in (CONFIG_NAME, CARD_NAME, *config.sha256):
             if (made / name).is_file():
                 shutil.copyfile(made / name, unfinished / name)
+        if recipe is not None:
+            (unfinished / RECIPE_NAME).write_text(json.dumps(recipe, indent=2), encoding="utf-8")
+            training = Training(recipe, _measured(run))
+            write_card(unfinished, config, instead_of=made, training=training)
     load_student(str(output))  # complete, or an error that says what is missing
 
 

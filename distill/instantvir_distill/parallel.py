@@ -100,6 +100,8 @@ def joined(
     if layout == "sharded":
         # of views that are returned; nothing is changed in place that came out of a layer
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+        for weight in network.parameters():  # those of convolutions may have channels last
+            weight.data = weight.data.contiguous()
         mesh = init_device_mesh(next(network.parameters()).device.type, (world_size(),))
         policy = MixedPrecisionPolicy(
             param_dtype=products, reduce_dtype=torch.float32, cast_forward_inputs=False

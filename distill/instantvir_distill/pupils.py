@@ -16,6 +16,7 @@ from instantvir_models.autoencoders.wan import WanVAE
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import PROMPT_NAME, save_folder, save_prompt
 from instantvir_models.checkpoints.load import load_student, save_student
+from instantvir_models.checkpoints.prompt import text_of
 from instantvir_models.errors import UsageError
 from instantvir_models.outputs.claim import new_file
 from instantvir_models.students.fused import FusedConfig, FusedStudent
@@ -94,6 +95,8 @@ class WanPupil:
     student: WanStudent
     checkpoint: WanCheckpoint
     """What the folder it came from says."""
+    words: str = ""
+    """Of its prompt, as far as they are known."""
 
     @property
     def network(self) -> nn.Module:
@@ -124,7 +127,7 @@ class WanPupil:
         to = folder / FULL_SIZE_NAME
         written = save_folder(replace(self.student, transformer=averaged), to, self.checkpoint)
         if PROMPT_NAME in self.checkpoint.sha256 or self.student.text.rows.shape[1]:
-            save_prompt(to, written, self.student.text.rows, text="")
+            save_prompt(to, written, self.student.text.rows, text=self.words)
 
 
 def first_pupil(config: DistillConfig, dtype: torch.dtype) -> Pupil:
@@ -153,12 +156,18 @@ def first_pupil(config: DistillConfig, dtype: torch.dtype) -> Pupil:
         student.transformer.recomputes_layers = config.recompute
         if isinstance(student.autoencoder, WanVAE):
             student.autoencoder.recomputes_layers = config.recompute
-        return WanPupil(student, loaded.checkpoint)
+        return WanPupil(student, loaded.checkpoint, _words(Path(config.initial_weights)))
     wanted = "a fused student" if isinstance(config.student, FusedConfig) else "a full-size student"
     raise UsageError(
         f"`{config.initial_weights}` is not {wanted}, which this recipe trains",
         hint="start from what `instantvir distill` wrote, or take another recipe",
     )
+
+
+def _words(folder: Path) -> str:
+    """Of the prompt in a checkpoint's folder, if that is one."""
+    path = folder / PROMPT_NAME
+    return text_of(path) if path.is_file() else ""
 
 
 def _with_branches(given: FusedStudent, wanted: FusedConfig) -> FusedStudent:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from instantvir_cli.app import app
 from instantvir_cli.training_view import rows_of, shown
+from instantvir_distill.recipes import RECIPES
 from instantvir_distill.saved import claim
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
@@ -136,9 +137,17 @@ def test_what_a_run_made_is_exported_and_is_a_model(tmp_path):
 
 
 def test_a_full_size_student_is_exported_whole(tmp_path):
+    """With what made it, and how good it was found to be."""
     save_folder(small_student(), tmp_path / "run" / "student", WanCheckpoint(task="denoise"))
+    claim(RECIPES["wan-1.3b-lean"](), tmp_path / "run")
+    row = json.dumps({"sha256": "0", "psnr": {"noise 10": 33.25}})
+    (tmp_path / "run" / "validation.jsonl").write_text(row + "\n")
     assert export(tmp_path / "run", "-o", tmp_path / "out").exit_code == 0
     assert load_student(str(tmp_path / "out")).checkpoint.task == "denoise"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "* trained by: `variational`, all settings in recipe.json" in card
+    assert "| noise 10 | 33.25 |" in card
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["teacher_guidance"] == 4.5
 
 
 def test_what_cannot_be_exported_is_told(tmp_path):

@@ -23,6 +23,7 @@ from instantvir_distill.launch import distill
 from instantvir_distill.losses import miscalibration, relative_error
 from instantvir_distill.methods.base import Example
 from instantvir_distill.optimizer import Muon, orthogonalised
+from instantvir_distill.parallel import leave, whole
 from instantvir_distill.recipes import RECIPES
 from instantvir_distill.restorers import FusedRestorer
 from instantvir_distill.saved import claim
@@ -53,6 +54,21 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path):
     assert expected.keys() == actual.keys()
     for name in expected:
         torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=0)
+
+
+def test_an_embedded_student_is_shared_out_too(tmp_path):
+    """Its weights have channels last, which FSDP2 refuses."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        run = trainer(replace(SMALL, layout="sharded"), [clip("a_1")], tmp_path / "run")
+        before = whole(run.objective.student.head.weight).clone()
+        run.run()
+        assert not torch.equal(whole(run.objective.student.head.weight), before)
+        assert load_student(str(tmp_path / "run" / "student.safetensors"))
+        del run
+    finally:
+        leave()
 
 
 def test_training_goes_on_from_given_weights_and_its_result_is_a_model(tmp_path):

@@ -26,6 +26,7 @@ from instantvir_distill.teaching import MEASURED_LEVELS
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder, save_prompt
 from instantvir_models.checkpoints.load import load_student
+from instantvir_models.checkpoints.prompt import text_of
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.operators.blur import GaussianBlur
 from instantvir_models.operators.measurement import Degradation, Measurement
@@ -104,6 +105,7 @@ def test_a_full_size_student_is_distilled_and_is_a_model(folders, tmp_path, monk
     made = load_student(str(tmp_path / "run" / "student"))
     assert made.checkpoint.task == "deblur"
     assert torch.equal(made.student.text.rows, load_student(str(folders[0])).student.text.rows)
+    assert text_of(tmp_path / "run" / "student" / "prompt.safetensors") == "a street"
     average = run.objective.learners["student"].average
     for name, weight in made.student.transformer.state_dict().items():
         torch.testing.assert_close(weight, average[name], rtol=0, atol=0)

@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from instantvir_models.checkpoints.card import CARD_NAME, FRONT_MATTER
+from instantvir_models.checkpoints.card import (
+    CARD_NAME,
+    FRONT_MATTER,
+    measured_table,
+    trained_by,
+)
 from instantvir_models.checkpoints.config import (
     CONFIG_NAME,
     WanCheckpoint,
@@ -82,16 +87,14 @@ def save_small(
 
 def card(config: SmallCheckpoint) -> str:
     """The card as Markdown."""
-    rows = "".join(f"| {name} | {psnr:.2f} |\n" for name, psnr in config.measured.items())
-    table = f"PSNR in dB on clips it was not trained on:\n\n| | |\n|---|---|\n{rows}\n"
-    method = json.loads(config.recipe).get("method", {}).get("name", "") if config.recipe else ""
+    recipe = json.loads(config.recipe) if config.recipe else {}
     return (
         f"{FRONT_MATTER}\n"
         "# An embedded video restoration student for instantvir\n\n"
         "```\ninstantvir restore IN.mp4 --model FOLDER_OR_REPO\n```\n\n"
-        f"* trained by: {f'`{method}`, all settings in config.json' if method else 'not noted'}\n"
+        f"* trained by: {trained_by(recipe, CONFIG_NAME)}\n"
         f"* sha256 of {WEIGHTS_NAME}: `{config.sha256[WEIGHTS_NAME]}`\n\n"
-        f"{table if rows else 'Its quality was not measured.'}\n"
+        f"{measured_table(config.measured)}\n"
     )
 
 
