@@ -214,7 +214,7 @@ def _decoded(video: _Video, cache: Path) -> NDArray[np.uint8]:
             _write_frames(_pictures(video, cache), unfinished)
     except UsageError:  # another run stores it just now
         return np.stack(list(_pictures(video, cache)))
-    return np.load(stored, mmap_mode="r")  # type: ignore[no-any-return]
+    return np.load(stored, mmap_mode="r")
 
 
 def _kept(stored: Path) -> NDArray[np.uint8] | None:

@@ -21,20 +21,22 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.distributed.rendezvous import rendezvous
 
-from instantvir_distill.clips import Clip, load_clips, split
+from instantvir_distill.clips import Clip, load_clips, named, split
 from instantvir_distill.config import DistillConfig, RunConfig, TeacherConfig, WanSize
 from instantvir_distill.data import Sampler
 from instantvir_distill.distillation import Distillation
 from instantvir_distill.parallel import leave
 from instantvir_distill.pupils import FULL_SIZE_NAME
 from instantvir_distill.saved import alone, claim, last_step
-from instantvir_distill.scenes import Photo, load_photos
+from instantvir_distill.scenes import Photo, load_photos, photo_paths
 from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
 from instantvir_distill.stocked import Stocked
 from instantvir_distill.teachers import locate_teacher
 from instantvir_distill.teaching import WEIGHTS as TEACHER_WEIGHTS
 from instantvir_distill.teaching import Teaching
 from instantvir_distill.trainer import Objective, Trainer, TrainingError
+from instantvir_models.checkpoints.load import locate
+from instantvir_models.checkpoints.prior import load_prior
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.operators.spec import Specification
 
@@ -73,23 +75,40 @@ def distill(
 
     Raises:
         VideoOpenError: if the folder `clips` holds no video.
-        CheckpointError: if there is no such teacher.
-        UsageError: if a clip is too short or too small, all of them are held out, the run in `folder`
-            has other settings, or another process is at work there.
+        CheckpointError: if there is no such teacher, or nothing to start from.
+        UsageError: if all clips are too short or too small or held out, the run in `folder` has other
+            settings, another process is at work there, or there are too few cards.
         VideoWriteError: if `folder` cannot be written.
         TrainingError: if training went wrong, or a worker died.
     """
     material = Material(clips=clips, photos=photos)
     if photos is not None and config.measured_by is not None:
         raise UsageError("photos are clean: they do not go with measured videos")
-    if isinstance(config, DistillConfig) and config.teacher is not None:
-        locate_teacher(config.teacher)  # says now what is wrong with it
+    _check_what_is_named(config, material)
     if is_launched():
         _joined_run(config, material, folder)
     else:
         with alone(folder):
             _launched_run(config, material, folder)
     return folder / _made_name(config)
+
+
+def _check_what_is_named(config: RunConfig, material: Material) -> None:
+    """Says what is wrong with it before anything is decoded, and workers find out one by one."""
+    if isinstance(config, DistillConfig) and config.teacher is not None:
+        locate_teacher(config.teacher)
+    if isinstance(config, DistillConfig) and config.initial_weights is not None:
+        locate(config.initial_weights)
+    if isinstance(config, TeacherConfig) and config.initial_weights is not None:
+        load_prior(Path(config.initial_weights))
+    if material.photos is not None:
+        photo_paths(material.photos)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", config.workers))
+    if config.device == "cuda" and torch.cuda.device_count() < here:
+        raise UsageError(
+            f"each of {here} workers needs a card, and there are {torch.cuda.device_count()}",
+            hint="`--workers N`; or a recipe for processors, such as `tiny`, `refine` or `enlarge`",
+        )
 
 
 def _made_name(config: RunConfig) -> str:
@@ -107,9 +126,10 @@ def is_launched() -> bool:
 def _launched_run(config: RunConfig, material: Material, folder: Path) -> None:
     """All workers on this machine; those that die are started again from the last checkpoint."""
     # decode once, before the workers share the cache
-    training = _training(config, material, folder)
-    _check(config, training)
+    clips = _given(config, material, folder)
+    _check(config, clips)
     claim(config, folder)
+    training = _learnable(config, clips)
     (folder / STOPPED).unlink(missing_ok=True)
     _say_what_begins(config, training, folder)
     with _signals_kept(), _quiet_engine():
@@ -169,8 +189,9 @@ def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
         if is_again and (folder / STOPPED).exists():
             raise _reason(folder, None)
         if is_first and not is_again:
-            training = _training(config, material, folder)
-            _check(config, training)
+            clips = _given(config, material, folder)
+            _check(config, clips)
+            training = _learnable(config, clips)
             (folder / STOPPED).unlink(missing_ok=True)
             _say_what_begins(config, training, folder)
         try:
@@ -213,31 +234,67 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _training(config: RunConfig, material: Material, folder: Path) -> list[Clip]:
+    """What is learned from."""
+    return _learnable(config, _given(config, material, folder))
+
+
+def _given(config: RunConfig, material: Material, folder: Path) -> list[Clip]:
+    """All clips but those that are held out."""
     clips = load_clips(material.clips, cache=folder / "clips")
     if config.measured_by is not None:
         return clips  # nothing of them is ever compared with
     return split(clips, config.validation_sources)[0]
 
 
-def _check(config: RunConfig, training: list[Clip]) -> None:
-    """UsageError unless every clip has as many frames and pixels as the recipe cuts out of it."""
-    if not training:
+def _learnable(config: RunConfig, clips: list[Clip]) -> list[Clip]:
+    """Those that have as many frames and, where they are clean, pixels as the recipe cuts out."""
+    side, frames = _cut_out(config)
+    return [
+        clip for clip in clips if len(clip.frames) >= frames and min(clip.frames.shape[1:3]) >= side
+    ]
+
+
+def _cut_out(config: RunConfig) -> tuple[int, int]:
+    """The least side, and the fewest frames, of a clip."""
+    is_clean = config.measured_by is None
+    side = max(phase.crop for phase in config.phases) if is_clean else 1
+    return side, max(phase.frames for phase in config.phases)
+
+
+def _check(config: RunConfig, clips: list[Clip]) -> None:
+    """Says which clips are left out.
+
+    Raises:
+        UsageError: if all are, or one does not fit what happened to it.
+    """
+    if not clips:
         held_out = ", ".join(config.validation_sources)
         raise UsageError(f"no clip to train on: names that begin with {held_out} are held out")
-    side = max(phase.crop for phase in config.phases)
-    frames = max(phase.frames for phase in config.phases)
+    training = _learnable(config, clips)
     if config.measured_by is not None:
         for measured in _measured(training, config.measured_by):
-            measured.check(frames)
+            measured.check()
+    left_out = [clip for clip in clips if clip not in training]
+    if not left_out:
         return
-    for clip in training:
-        length, height, width = clip.frames.shape[:3]
-        if length < frames or min(height, width) < side:
-            raise UsageError(
-                f"the clip `{clip.name}` has {length} frames of {width}x{height}; the recipe cuts out "
-                f"{frames} frames of {side}x{side}",
-                hint="take it out of the folder",
-            )
+    side, frames = _cut_out(config)
+    wanted = f"{frames} frames" if side == 1 else f"{frames} frames of {side}x{side}"
+    if not training:
+        first = left_out[0]
+        length, height, width = first.frames.shape[:3]
+        raise UsageError(
+            f"no clip is long and large enough: the recipe cuts out {wanted}, and `{first.name}` has "
+            f"{length} frames of {width}x{height}",
+            hint="`--set phases.0.frames=N` and `--set phases.0.crop=PIXELS` (multiples of 8) ask for "
+            "less",
+        )
+    logger.warning(
+        "left out %d of %d clips, which have less than %s: %s",
+        len(left_out),
+        len(clips),
+        wanted,
+        named([clip.name for clip in left_out]),
+    )
 
 
 def _measured(clips: list[Clip], spec: str) -> list[MeasuredClip]:

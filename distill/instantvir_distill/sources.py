@@ -96,14 +96,9 @@ class MeasuredClip:
         shape = ClipShape(num_frames=length, height=factor * height, width=factor * width)
         return cls(clip, specification.degradation(shape=shape))
 
-    def check(self, frames: int) -> None:
-        """UsageError unless it has that many frames, and the size that its degradation leaves."""
-        length, height, width = self.clip.frames.shape[:3]
-        if length < frames:
-            raise UsageError(
-                f"`{self.clip.name}` has {length} frames; the recipe takes {frames} at a time",
-                hint="take it out of the folder",
-            )
+    def check(self) -> None:
+        """UsageError unless it has the size that its degradation leaves."""
+        height, width = self.clip.frames.shape[1:3]
         operator = self.degradation.operator
         if any(isinstance(part, FrameMasks) for part in operator.parts):
             raise UsageError(

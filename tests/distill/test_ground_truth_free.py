@@ -192,7 +192,7 @@ def test_measurements_alone_bring_a_student_nearer_to_the_truth(tmp_path):
 def test_masks_that_come_with_the_frames_are_refused():
     given = Degradation(operator=FrameMasks(spec="dust"), noise_std=0.0)
     with pytest.raises(UsageError, match="which pixels are lost in each frame"):
-        MeasuredClip(clip("m_1"), given).check(2)
+        MeasuredClip(clip("m_1"), given).check()
 
 
 @pytest.mark.parametrize("method", [Regression(), Adversarial(anchor_weight=0.0)])
