@@ -103,7 +103,22 @@ def _configured(
         asked.append(f"initial_weights={initial_weights}")
         if isinstance(recipe, DistillConfig):
             locate(initial_weights)  # says now what is wrong with it
-    return with_settings(recipe, asked)
+    config = with_settings(recipe, asked)
+    _check_sizes(config, settings)
+    return config
+
+
+def _check_sizes(config: "RunConfig", settings: Sequence[str]) -> None:
+    """UsageError if one says how large a network is that the weights it starts from decide."""
+    start = getattr(config, "initial_weights", None)
+    for setting in settings if start is not None else ():
+        name = setting.partition("=")[0].strip()
+        if name.startswith(("student.", "network.")) and ".enlarger" not in name:
+            raise UsageError(
+                f"the run starts from `{start}`, which decides how large it is, so `{name}` would have "
+                "no effect",
+                hint="`--set initial_weights=none` starts from random weights",
+            )
 
 
 def _show_plan(config: "RunConfig") -> None:

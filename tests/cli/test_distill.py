@@ -70,6 +70,10 @@ def test_measured_videos_alone_adapt_the_embedded_student(bad, tmp_path, capfd):
         ),
         (("--clips", "a", "--recipe", "tiny-teachr"), "no recipe called `tiny-teachr`"),
         (("--clips", "a", "--set", "muon_rl=1"), "no setting `muon_rl`"),
+        (
+            ("--clips", "a", "--recipe", "refine", "--set", "student.fine_channels=8"),
+            "`student.fine_channels` would have no effect",
+        ),
         (("--clips", "a", "--set", "method=amortise"), "learns from a teacher, and none was named"),
     ],
 )
