@@ -1,8 +1,8 @@
 """`instantvir distill`: a recipe, clips and a folder become a student."""
 
 import difflib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,10 +31,8 @@ def distill_recipe(
     tensorboard: bool = False,
 ) -> None:
     """Train by the recipe `name`, or continue the run in `folder`."""
-    from instantvir_cli.training_board import boarded
-    from instantvir_cli.training_view import watched
+    from instantvir_cli.training_board import check_installed
     from instantvir_distill.launch import distill
-    from instantvir_distill.saved import last_step
 
     material = _material(clips, measurements, operator)
     config = _configured(
@@ -47,10 +45,23 @@ def distill_recipe(
     if only_plan:
         _show_plan(config)
         return
-    board = boarded(folder, last_step=last_step(folder)) if tensorboard else nullcontext()
-    with board, watched(folder, steps=config.steps):
-        made = distill(config, clips=material, photos=photos, folder=folder)
+    if tensorboard:
+        check_installed()
+    shown = _shown(folder, steps=config.steps, tensorboard=tensorboard)
+    made = distill(config, clips=material, photos=photos, folder=folder, beside=shown)
     console.say(f"wrote {made}")
+
+
+@contextmanager
+def _shown(folder: Path, *, steps: int, tensorboard: bool) -> Iterator[None]:
+    """While inside, what the run in `folder` logs is shown."""
+    from instantvir_cli.training_board import boarded
+    from instantvir_cli.training_view import watched
+    from instantvir_distill.saved import last_step
+
+    board = boarded(folder, last_step=last_step(folder)) if tensorboard else nullcontext()
+    with board, watched(folder, steps=steps):
+        yield
 
 
 def _material(clips: Path | None, measurements: Path | None, operator: str | None) -> Path:

@@ -7,8 +7,9 @@ import signal
 import threading
 import traceback
 import uuid
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
@@ -65,6 +66,7 @@ def distill(
     clips: Path,
     folder: Path,
     photos: Path | None = None,
+    beside: AbstractContextManager[object] | None = None,
 ) -> Path:
     """Train from `clips`; the path of what was made in `folder`.
 
@@ -72,6 +74,7 @@ def distill(
 
     Args:
         photos: a folder of sharp photos, for clean clips.
+        beside: entered when the folder belongs to this run, and left when training has ended.
 
     Raises:
         VideoOpenError: if the folder `clips` holds no video.
@@ -85,11 +88,12 @@ def distill(
     if photos is not None and config.measured_by is not None:
         raise UsageError("photos are clean: they do not go with measured videos")
     _check_what_is_named(config, material)
+    beside = beside or nullcontext()
     if is_launched():
-        _joined_run(config, material, folder)
+        _joined_run(config, material, folder, beside)
     else:
-        with alone(folder):
-            _launched_run(config, material, folder)
+        with alone(folder), _kept_told(config, folder):
+            _launched_run(config, material, folder, beside)
     return folder / _made_name(config)
 
 
@@ -123,7 +127,24 @@ def is_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _launched_run(config: RunConfig, material: Material, folder: Path) -> None:
+@contextmanager
+def _kept_told(config: RunConfig, folder: Path) -> Iterator[None]:
+    """Who interrupts a run is told what of it stays."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        done = last_step(folder)
+        error.add_note(
+            f"{done} of {config.steps} steps are kept, and the same command goes on from there"
+            if done
+            else "the run had not come to its first checkpoint, so the same command begins it anew"
+        )
+        raise
+
+
+def _launched_run(
+    config: RunConfig, material: Material, folder: Path, beside: AbstractContextManager[object]
+) -> None:
     """All workers on this machine; those that die are started again from the last checkpoint."""
     # decode once, before the workers share the cache
     clips = _given(config, material, folder)
@@ -132,13 +153,13 @@ def _launched_run(config: RunConfig, material: Material, folder: Path) -> None:
     training = _learnable(config, clips)
     (folder / STOPPED).unlink(missing_ok=True)
     _say_what_begins(config, training, folder)
-    with _signals_kept(), _quiet_engine():
+    with beside, _signals_kept(), _quiet_engine():
         try:
             elastic_launch(_launching(config), _worker)(config, material, folder)
         except ChildFailedError as error:
             raise _reason(folder, error) from error
         except SignalException as error:
-            raise KeyboardInterrupt from error
+            raise KeyboardInterrupt(error.sigval.name) from error
     if (folder / STOPPED).exists():
         raise _reason(folder, None)
 
@@ -171,7 +192,9 @@ def _launching(config: RunConfig) -> LaunchConfig:
     )
 
 
-def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
+def _joined_run(
+    config: RunConfig, material: Material, folder: Path, beside: AbstractContextManager[object]
+) -> None:
     """This process as one worker of a run that `torchrun` started, on one machine or many.
 
     Raises:
@@ -195,7 +218,8 @@ def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
             (folder / STOPPED).unlink(missing_ok=True)
             _say_what_begins(config, training, folder)
         try:
-            run_worker(config, material, folder)
+            with beside:
+                run_worker(config, material, folder)
         except InstantVIRError as error:
             _keep_reason(folder, error)
             raise
@@ -322,6 +346,8 @@ def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
     """The body of a worker, single-threaded; its rank and its fellows are in the environment."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    # of the engine that averages gradients: one layout of numbers in memory is as good as the other
+    warnings.filterwarnings("ignore", message="Grad strides do not match")
     folder.mkdir(parents=True, exist_ok=True)
     if config.device == "cuda":
         torch.cuda.set_device(config.own_device)

@@ -1,14 +1,19 @@
 """`instantvir distill` as a person meets it."""
 
 import json
+import signal
+import time
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing import SignalException
 from typer.testing import CliRunner
 
+from instantvir_cli import training_board, training_view
 from instantvir_cli.app import app
 from instantvir_cli.training_view import rows_of, shown
-from instantvir_distill.saved import claim
+from instantvir_distill import launch
+from instantvir_distill.saved import alone, claim
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.load import load_student
@@ -102,6 +107,57 @@ def test_the_view_of_a_run_shows_losses_and_nothing_else(tmp_path):
     log.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 200, "cut')
     assert rows_of(log) == rows
     assert shown(rows) == "denoise 0.25 █▃▁  sr 0.5 ▁▁▁"
+
+
+def test_how_long_a_long_run_takes_is_said_once_it_is_known(tmp_path, capsys, monkeypatch):
+    """A recipe takes hours or days, and nothing said so."""
+    monkeypatch.setattr(training_view, "LOOK_EVERY_SECONDS", 0.01)
+    now = time.time() + 1
+    rows = [
+        {"step": 10, "time": now},
+        {"step": 50, "time": now + 40},
+        {"step": 60, "time": now + 50},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with training_view.watched(tmp_path, steps=86_460):
+        time.sleep(0.2)
+    told = capsys.readouterr().err
+    assert told.count("about 24 h 0 min to go at 60 steps a minute") == 1
+    with training_view.watched(tmp_path, steps=100):
+        time.sleep(0.2)
+    assert not capsys.readouterr().err
+
+
+def test_of_a_run_that_is_ended_it_is_said_what_stays(tmp_path, monkeypatch):
+    make_clip(tmp_path / "clips.mp4", width=48, height=48, num_frames=6)
+    ended = SignalException("ended", signal.SIGTERM)
+
+    def engine(config, worker):
+        def ends(*args):
+            raise ended
+
+        return ends
+
+    monkeypatch.setattr(launch, "elastic_launch", engine)
+    args = ("--clips", tmp_path / "clips.mp4", "-o", tmp_path / "run", "--recipe", "refine")
+    done = run(*args, *TINY_STEPS)
+    assert done.exit_code == 143
+    assert "ended by SIGTERM; the run had not come to its first checkpoint" in done.stderr
+    (tmp_path / "run" / "checkpoints" / "step-00000001").mkdir(parents=True)
+    done = run(*args, *TINY_STEPS)
+    assert "1 of 1 steps are kept" in done.stderr
+
+
+def test_a_second_run_in_a_folder_shows_nothing_of_the_first(tmp_path, monkeypatch):
+    """Its board took the place of the numbers that the first one wrote."""
+    monkeypatch.setattr(training_board, "check_installed", lambda: None)
+    make_clip(tmp_path / "clips.mp4", width=48, height=48, num_frames=6)
+    with alone(tmp_path / "run"):
+        args = ("--clips", tmp_path / "clips.mp4", "-o", tmp_path / "run", "--tensorboard")
+        done = run(*args, *TINY_STEPS)
+    assert done.exit_code == 2
+    assert "another run is at work" in done.stderr
+    assert not (tmp_path / "run" / training_board.FOLDER).exists()
 
 
 def export(*args):

@@ -413,6 +413,15 @@ def test_rows_of_the_log_are_not_written_twice(tmp_path, monkeypatch):
     assert {"student", "critic", "student_spikes", "critic_norm"} <= set(rows[-1])
 
 
+def test_a_run_that_begins_anew_begins_its_log_anew(tmp_path):
+    """Stopped before its first checkpoint it left rows, and the curve went back in time."""
+    row = json.dumps({"step": 50, "time": 1.0, "student": 1.0})
+    (tmp_path / "log.jsonl").write_text(row + "\n")
+    Trainer(CONFIG, Fit(), tmp_path).run()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, CONFIG.steps]
+
+
 def test_a_network_of_which_nothing_is_learned_is_refused():
     with pytest.raises(UsageError, match="no weight of the student"):
         Learner(Net(), Rates(muon_lr=0.1, adam_lr=0.1), learned="nothing")
