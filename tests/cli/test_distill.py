@@ -16,7 +16,7 @@ from instantvir_distill import launch
 from instantvir_distill.saved import alone, claim
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
-from instantvir_models.checkpoints.load import load_student
+from instantvir_models.checkpoints.load import load_student, save_student
 from tests.media_clips import make_clip
 from tests.small_runs import SMALL, clip, trainer
 from tests.wan_small import small_student
@@ -201,7 +201,38 @@ def test_what_cannot_be_exported_is_told(tmp_path):
     assert "holds no student" in made.output
     made = export(tmp_path / "empty", "-o", tmp_path / "empty")
     assert made.exit_code == 2
+    (tmp_path / "file").touch()
+    made = export(tmp_path / "empty", "-o", tmp_path / "file")
+    assert made.exit_code == 2
+    assert "is a file" in made.output
     save_folder(small_student(), tmp_path / "whole", WanCheckpoint())
     made = export(tmp_path / "whole", "-o", tmp_path / "out", "--push", "not a name")
     assert made.exit_code == 4
     assert "no repository on the Hub" in made.output
+
+
+def test_a_run_without_a_student_says_why_it_is_not_exported(tmp_path):
+    """It was told to give the folder of a run."""
+    claim(SMALL, tmp_path)
+    (tmp_path / "lock").touch()
+    made = export(tmp_path, "-o", tmp_path / "out")
+    assert made.exit_code == 4
+    assert "has made no student so far" in made.output
+    (tmp_path / "teacher.safetensors").touch()
+    assert "holds a teacher" in export(tmp_path, "-o", tmp_path / "out").output
+
+
+@pytest.mark.parametrize("line", ['{"psnr": 3}', '{"psnr": {"a": "b"}}', '{"a": }', "[3]}"])
+def test_a_validation_that_nothing_of_ours_wrote_is_told(line, tmp_path):
+    """A half line at the end, which a validation that was ended leaves, is none; each was a traceback."""
+    shipped = load_student()
+    save_student(shipped.student, tmp_path / "student.safetensors", dtype=torch.float32)
+    log = tmp_path / "validation.jsonl"
+    log.write_text('{"psnr": {"noise 10": 33.25}}\n{"psnr": {"noi')
+    assert export(tmp_path, "-o", tmp_path / "out").exit_code == 0
+    assert "33.25" in (tmp_path / "out" / "README.md").read_text()
+    log.write_text(line)
+    made = export(tmp_path, "-o", tmp_path / "other")
+    assert made.exit_code == 4
+    assert "not as a run or its validation writes it" in made.output
+    assert not (tmp_path / "other").exists()
