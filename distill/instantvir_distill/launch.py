@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 import traceback
 import uuid
@@ -28,7 +29,7 @@ from instantvir_distill.data import Sampler
 from instantvir_distill.distillation import Distillation
 from instantvir_distill.parallel import leave
 from instantvir_distill.pupils import FULL_SIZE_NAME
-from instantvir_distill.saved import alone, claim, last_step
+from instantvir_distill.saved import alone, claim, last_step, material_changed
 from instantvir_distill.scenes import Photo, load_photos, photo_paths
 from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
 from instantvir_distill.stocked import Stocked
@@ -40,6 +41,7 @@ from instantvir_models.checkpoints.load import locate
 from instantvir_models.checkpoints.prior import load_prior
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.operators.spec import Specification
+from instantvir_models.outputs.claim import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +155,7 @@ def _launched_run(
     training = _learnable(config, clips)
     (folder / STOPPED).unlink(missing_ok=True)
     _say_what_begins(config, training, folder)
+    _say_what_changed(training, material, folder)
     with beside, _signals_kept(), _quiet_engine():
         try:
             elastic_launch(_launching(config), _worker)(config, material, folder)
@@ -176,6 +179,14 @@ def _say_what_begins(config: RunConfig, training: list[Clip], folder: Path) -> N
         "s" * (config.workers != 1),
         folder / "log.jsonl",
     )
+
+
+def _say_what_changed(training: list[Clip], material: Material, folder: Path) -> None:
+    """That a run goes on with other clips than it began with."""
+    names = [clip.name for clip in training]
+    changed = material_changed(names, has_photos=material.photos is not None, folder=folder)
+    if changed is not None:
+        logger.warning("the run goes on with other material than before: %s", changed)
 
 
 def _launching(config: RunConfig) -> LaunchConfig:
@@ -215,8 +226,10 @@ def _joined_run(
             clips = _given(config, material, folder)
             _check(config, clips)
             training = _learnable(config, clips)
+            claim(config, folder)
             (folder / STOPPED).unlink(missing_ok=True)
             _say_what_begins(config, training, folder)
+            _say_what_changed(training, material, folder)
         try:
             with beside:
                 run_worker(config, material, folder)
@@ -416,7 +429,13 @@ def _photos(material: Material) -> list[Photo]:
 
 def _keep_reason(folder: Path, error: InstantVIRError) -> None:
     """For the workers that are started again, which will not try."""
-    (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
+    try:
+        said = json.dumps({"message": str(error), "hint": error.hint})
+        write_whole(folder / STOPPED, said, may_replace=True)
+    except UsageError:
+        pass  # another worker says it just now
+    except InstantVIRError:  # no room even for that
+        sys.stderr.write(f"{error}\n")
 
 
 def _reason(folder: Path, error: ChildFailedError | None) -> TrainingError:
