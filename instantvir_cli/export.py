@@ -39,7 +39,13 @@ def export_student(source: Path, output: Path, *, push: str | None, overwrite: b
         _copy_folder(made, output)
     else:
         load_student(str(made))  # what is none is refused
-        save_small(made, output, recipe=_recipe(source), measured=_measured(source))
+        measured = _measured(source)
+        save_small(made, output, recipe=_recipe(source), measured=measured)
+        if not measured and source.is_dir():
+            console.say(
+                f"the card says of no quality: `python -m instantvir_distill.evaluate {made} --clips "
+                f"HELD_OUT --cache DIR --log {source / VALIDATION_NAME}` before this measures it"
+            )
     console.say(f"{output}: `instantvir restore IN --model {output}`")
     if push is not None:
         console.say(f"uploaded: {upload(output, push)}; `--model {push}` takes it from there")

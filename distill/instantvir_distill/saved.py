@@ -259,25 +259,35 @@ def material_changed(clips: Sequence[str], *, has_photos: bool, folder: Path) ->
         VideoWriteError: if that cannot be kept.
     """
     kept = folder / "material.json"
-    now = {"clips": sorted(clips), "photos": has_photos}
-    try:
-        before = json.loads(kept.read_text()) if last_checkpoint(folder) is not None else now
-        gone, new = (
-            list((Counter(one) - Counter(other)).elements())
-            for one, other in ((before["clips"], now["clips"]), (now["clips"], before["clips"]))
-        )
-        had_photos = bool(before["photos"])
-    except (OSError, ValueError, TypeError, KeyError):  # of an older version
-        gone, new, had_photos = [], [], has_photos
-    write_whole(kept, json.dumps(now), may_replace=True)
+    before = _material_in(kept) if last_checkpoint(folder) is not None else None
+    write_whole(kept, json.dumps({"clips": sorted(clips), "photos": has_photos}), may_replace=True)
+    if before is None:
+        return None
+    clips_before, had_photos = before
     changes = [
         f"{len(names)} clip{'s' * (len(names) > 1)} {what} ({named(names)})"
-        for names, what in ((gone, "fewer"), (new, "more"))
+        for names, what in (
+            (_without(clips_before, clips), "fewer"),
+            (_without(clips, clips_before), "more"),
+        )
         if names
     ]
     if had_photos != has_photos:
         changes.append("photos" if has_photos else "no photos")
     return ", ".join(changes) or None
+
+
+def _material_in(kept: Path) -> tuple[list[str], bool] | None:
+    """Names of clips, and whether there were photos; None of a run of an older version."""
+    try:
+        found = json.loads(kept.read_text())
+        return [str(name) for name in found["clips"]], bool(found["photos"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    return sorted((Counter(names) - Counter(others)).elements())
 
 
 def _refuse_what_no_run_made(folder: Path) -> None:

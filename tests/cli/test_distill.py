@@ -231,6 +231,8 @@ def test_a_validation_that_nothing_of_ours_wrote_is_told(line, tmp_path):
     log.write_text('{"psnr": {"noise 10": 33.25}}\n{"psnr": {"noi')
     assert export(tmp_path, "-o", tmp_path / "out").exit_code == 0
     assert "33.25" in (tmp_path / "out" / "README.md").read_text()
+    log.unlink()
+    assert "instantvir_distill.evaluate" in export(tmp_path, "-o", tmp_path / "bare").output
     log.write_text(line)
     made = export(tmp_path, "-o", tmp_path / "other")
     assert made.exit_code == 4
