@@ -36,7 +36,7 @@ def distill_recipe(
 
     material = _material(clips, measurements, operator)
     config = _configured(
-        name or (FROM_CLIPS if measurements is None else FROM_MEASUREMENTS),
+        (FROM_CLIPS if measurements is None else FROM_MEASUREMENTS) if name is None else name,
         initial_weights=initial_weights,
         workers=workers,
         settings=settings,

@@ -29,7 +29,7 @@ from instantvir_distill.data import Sampler
 from instantvir_distill.distillation import Distillation
 from instantvir_distill.parallel import leave
 from instantvir_distill.pupils import FULL_SIZE_NAME
-from instantvir_distill.saved import alone, claim, last_step, material_changed
+from instantvir_distill.saved import alone, check_place, claim, last_step, material_changed
 from instantvir_distill.scenes import Photo, load_photos, photo_paths
 from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
 from instantvir_distill.stocked import Stocked
@@ -37,7 +37,7 @@ from instantvir_distill.teachers import locate_teacher
 from instantvir_distill.teaching import WEIGHTS as TEACHER_WEIGHTS
 from instantvir_distill.teaching import Teaching
 from instantvir_distill.trainer import Objective, Trainer, TrainingError
-from instantvir_models.checkpoints.load import locate
+from instantvir_models.checkpoints.load import load_student, locate
 from instantvir_models.checkpoints.prior import load_prior
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.operators.spec import Specification
@@ -95,6 +95,7 @@ def distill(
         _joined_run(config, material, folder, beside)
     else:
         with alone(folder), _kept_told(config, folder):
+            check_place(config, folder)
             _launched_run(config, material, folder, beside)
     return folder / _made_name(config)
 
@@ -104,7 +105,8 @@ def _check_what_is_named(config: RunConfig, material: Material) -> None:
     if isinstance(config, DistillConfig) and config.teacher is not None:
         locate_teacher(config.teacher)
     if isinstance(config, DistillConfig) and config.initial_weights is not None:
-        locate(config.initial_weights)
+        is_large = isinstance(config.student, WanSize)
+        (locate if is_large else load_student)(config.initial_weights)
     if isinstance(config, TeacherConfig) and config.initial_weights is not None:
         load_prior(Path(config.initial_weights))
     if material.photos is not None:
@@ -112,7 +114,8 @@ def _check_what_is_named(config: RunConfig, material: Material) -> None:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", config.workers))
     if config.device == "cuda" and torch.cuda.device_count() < here:
         raise UsageError(
-            f"each of {here} workers needs a card, and there are {torch.cuda.device_count()}",
+            f"the recipe takes a card for each worker: {here} here, and there are "
+            f"{torch.cuda.device_count()}",
             hint="`--workers N`; or a recipe for processors, such as `tiny`, `refine` or `enlarge`",
         )
 

@@ -217,7 +217,18 @@ def claim(config: RunConfig, folder: Path) -> None:
     """Write the configuration of a new run, or see that it is that of the run in `folder`.
 
     Raises:
-        UsageError: if that run was started with other settings; says which.
+        UsageError: as `check_place`.
+    """
+    check_place(config, folder)
+    text = json.dumps(described(config), indent=2)
+    write_whole(folder / "config.json", text, may_replace=True)
+
+
+def check_place(config: RunConfig, folder: Path) -> None:
+    """See that the run in `folder` is this one, or that there is none.
+
+    Raises:
+        UsageError: if that run was started with other settings, says which; or something else is there.
     """
     written = folder / "config.json"
     now = described(config)
@@ -239,7 +250,6 @@ def claim(config: RunConfig, folder: Path) -> None:
             )
     elif last_checkpoint(folder) is None:
         _refuse_what_no_run_made(folder)
-    write_whole(written, json.dumps(now, indent=2), may_replace=True)
 
 
 def _settings_in(written: Path) -> Any:

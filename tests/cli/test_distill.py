@@ -17,6 +17,7 @@ from instantvir_distill.saved import alone, claim
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
 from instantvir_models.checkpoints.load import load_student, save_student
+from instantvir_models.errors import CheckpointError
 from tests.media_clips import make_clip
 from tests.small_runs import SMALL, clip, trainer
 from tests.wan_small import small_student
@@ -74,6 +75,7 @@ def test_measured_videos_alone_adapt_the_embedded_student(bad, tmp_path, capfd):
             "a teacher learns from clean videos",
         ),
         (("--clips", "a", "--recipe", "tiny-teachr"), "no recipe called `tiny-teachr`"),
+        (("--clips", "a", "--recipe", ""), "no recipe called ``"),
         (("--clips", "a", "--set", "muon_rl=1"), "no setting `muon_rl`"),
         (
             ("--clips", "a", "--recipe", "refine", "--set", "student.fine_channels=8"),
@@ -148,6 +150,17 @@ def test_of_a_run_that_is_ended_it_is_said_what_stays(tmp_path, monkeypatch):
     assert "1 of 1 steps are kept" in done.stderr
 
 
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
+    """The clips were decoded into it first."""
+    make_clip(tmp_path / "clips.mp4", width=48, height=48, num_frames=6)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "student.safetensors").touch()
+    done = run("--clips", tmp_path / "clips.mp4", "-o", tmp_path / "out", *TINY_STEPS)
+    assert done.exit_code == 2
+    assert "exists already, and no run made it" in done.stderr
+    assert not (tmp_path / "out" / "clips").exists()
+
+
 def test_a_second_run_in_a_folder_shows_nothing_of_the_first(tmp_path, monkeypatch):
     """Its board took the place of the numbers that the first one wrote."""
     monkeypatch.setattr(training_board, "check_installed", lambda: None)
@@ -186,6 +199,15 @@ def test_what_a_run_made_is_exported_and_is_a_model(tmp_path):
     (tmp_path / "out" / "student.safetensors").write_bytes(b"something else")
     told = CliRunner().invoke(app, ["info", str(tmp_path / "out")])
     assert told.exit_code != 0
+
+
+def test_the_folder_of_a_run_is_told_from_that_of_a_student(tmp_path):
+    """Who gave it as a model was told to convert something."""
+    claim(SMALL, tmp_path)
+    (tmp_path / "student.safetensors").touch()
+    with pytest.raises(CheckpointError) as refused:
+        load_student(str(tmp_path))
+    assert f"it is `{tmp_path / 'student.safetensors'}`" in refused.value.hint
 
 
 def test_a_full_size_student_is_exported_whole(tmp_path):

@@ -472,6 +472,7 @@ def test_clips_that_are_too_small_are_named_before_anything_starts(tmp_path, cap
     ("changed", "kind", "message"),
     [
         ({"initial_weights": "gone.safetensors"}, CheckpointError, "gone"),
+        ({"initial_weights": "."}, CheckpointError, "holds no checkpoint"),
         (
             {"stock": StockConfig(), "device": "cuda", "phases": SMALL.phases[:1]},
             UsageError,
