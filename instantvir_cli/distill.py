@@ -139,3 +139,4 @@ def _show_plan(config: "RunConfig") -> None:
     config = sized(config)
     for line in planned(config, teacher=teacher_size(config)).lines():
         console.say(line)
+    console.say("how long that takes here a run says when it has made 50 steps")
