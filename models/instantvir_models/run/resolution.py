@@ -9,13 +9,14 @@ from typing import Literal
 from instantvir_models.diagnosis.blur import doubt_about_blur
 from instantvir_models.diagnosis.diagnose import (
     Diagnosis,
+    confidence_of,
     diagnose_samples,
     error_finding,
     shows_something,
     told_with_codec,
 )
 from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
-from instantvir_models.diagnosis.findings import Finding
+from instantvir_models.diagnosis.findings import Finding, shown_name
 from instantvir_models.diagnosis.remedy import (
     enlarged_part,
     removable_part,
@@ -407,10 +408,34 @@ class _Resolver:
         if has_mask:  # holes look like noise to every estimator
             return 0.0 if told is None else told * LEVEL
         if told is not None:
-            return self.look.told_noise(told, is_inverted=is_inverted)
+            noise_std = self.look.told_noise(told, is_inverted=is_inverted)
+            self._say_what_is_added(told, noise_std)
+            return noise_std
         noise_std, estimate = self.look.noise(is_inverted=is_inverted)
         self.estimates.append(estimate)
         return noise_std
+
+    def _say_what_is_added(self, told: float, noise_std: float) -> None:
+        """The noise that a person knows is not what a solver is told of: behind a codec its share is added."""
+        look = self.look
+        if not look.is_lossy or not shows_something(look.traces) or look.traces.is_lossless:
+            return
+        share = expected_codec_error(look.traces)
+        name = shown_name(look.traces.codec_name)
+        self.estimates.append(
+            EstimatedParameter(
+                name="codec noise",
+                value=share.value,
+                std=(share.high - share.low) / 4,
+                unit="levels of 255",
+                confidence=confidence_of(share),
+            )
+        )
+        self.remarks.append(
+            f"noise of {told:g} levels, as told, and what {name} added make "
+            f"{told_with_codec(told, look.traces):.1f} levels (root of the sum of squares); the "
+            f"model, which reckons with a codec by itself, is told {noise_std / LEVEL:.1f}"
+        )
 
     def _with_codec_noise(self, noise_std: float, sigma: float) -> float:
         """The noise an inverse filter has to reckon with; the zeros of other blurs look the same."""
