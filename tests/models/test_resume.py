@@ -258,6 +258,12 @@ def test_killed_at_random_it_is_equal_to_the_bit(tmp_path):
     KilledRuns(tmp_path, ".mp4", frames=100, segment=SEGMENT, seed=1).kill(5)
 
 
+def test_killed_amid_a_piece_it_is_equal_to_the_bit(tmp_path):
+    """Also between the end of a piece and that its frames go."""
+    runs = KilledRuns(tmp_path, ".mp4", frames=60, segment=SEGMENT, seed=3, keep_seconds=0)
+    runs.kill(6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_fifty_kills(tmp_path, suffix):
