@@ -135,7 +135,7 @@ class Kept:
     """The restored frames of the piece at hand; None where they are not kept."""
 
     def __post_init__(self) -> None:
-        self._last_end, self._last_seen = self.journal.frames_in_pieces, self.journal.frames_kept
+        self._last_end = self.journal.frames_in_pieces
         self._started = self._piece_started = self._kept_at = time.perf_counter()
         self._frames_of_piece = 0
 
@@ -170,16 +170,16 @@ class Kept:
         """Whether the piece is long enough."""
         if frames_out - self._last_end < self.every:
             return False
-        self._last_end = self._last_seen = frames_out
+        self._last_end = frames_out
         self._kept_at = time.perf_counter()
         return True
 
-    def is_time(self, frames_out: int) -> bool:
+    def is_time(self) -> bool:
         """Whether so much work was done since something was kept that it would be missed."""
         now = time.perf_counter()
-        if frames_out == self._last_seen or now - self._kept_at < KEEP_SECONDS:
+        if now - self._kept_at < KEEP_SECONDS:
             return False
-        self._last_seen, self._kept_at = frames_out, now
+        self._kept_at = now
         return True
 
     def end(self, memory: KeptMemory, frames_out: int) -> None:

@@ -33,8 +33,8 @@ class Segments(Protocol):
     def is_due(self, frames_out: int) -> bool:
         """Whether a piece ends with the frame before `frames_out`, at the end of a block."""
 
-    def is_time(self, frames_out: int) -> bool:
-        """Whether what is done is to be noted at the end of such a block, although no piece ends."""
+    def is_time(self) -> bool:
+        """Whether what is done is to be noted at the end of a block that ends no piece."""
 
     def end(self, memory: KeptMemory, frames_out: int) -> None:
         """End it, in the thread that writes; `memory` is what the session knew there."""
@@ -165,8 +165,11 @@ def restore_video(
         while (frame := _next(incoming, for_input)) is not None:
             originals.append(frame)
             masks = (None if mask is None else mask[None] for mask in (frame.known, frame.guessed))
-            deliver(originals, session.push(frame.pixels[None], *masks))
-            if segments is not None and (end := _end_of_block(segments, session)) is not None:
+            block = session.push(frame.pixels[None], *masks)
+            deliver(originals, block)
+            if segments is None or not len(block):
+                continue
+            if (end := _end_of_block(segments, session)) is not None:
                 outgoing.put(end)
         deliver(originals, session.flush())
         with for_output.counted():
@@ -195,7 +198,7 @@ def restore_video(
 def _end_of_block(segments: Segments, session: Session) -> _BlockEnd | None:
     """What is to be kept of a session that is at the end of a block; None where nothing is."""
     is_due = segments.is_due(session.frames_out)
-    if not is_due and not segments.is_time(session.frames_out):
+    if not is_due and not segments.is_time():
         return None
     return _BlockEnd(session.memory(), session.frames_out, ends_piece=is_due)
 
