@@ -28,7 +28,7 @@ from instantvir_models.media.reach import MOST_PIXELS
 from instantvir_models.operators.mask import MaskFile
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.masks import MasksFor, masks_along
-from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen, open_solver
+from instantvir_models.run.opening import OpenedSolver, SessionLimits, open_chosen
 from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
     Resolved,
@@ -37,7 +37,7 @@ from instantvir_models.run.resolution import (
     resolve_by_looking,
     resolve_video,
 )
-from instantvir_models.run.restoration import UNCHANGED, doubts_of, log_notices
+from instantvir_models.run.restoration import doubts_of, log_notices
 from instantvir_models.run.session import Session
 from instantvir_models.solvers.base import WHOLE_CLIP, Solver, block_size
 from instantvir_models.students.fitting import Notice
@@ -246,7 +246,8 @@ def restore_stream(
     on_size: Callable[[int, int], None],
     on_pair: Callable[[Frame, Frame], None],
 ) -> tuple[LiveStatus, list[LiveOutput]]:
-    """What came of restoring a started stream until it ends, and its outputs, which have ended too.
+    """What came of restoring a started stream until it ends, and its outputs, which have ended too. Where
+    there is nothing to do the restoration is switched off, as `Controls` does it.
 
     Args:
         on_event: called with a sentence when something happens to an output, from any thread.
@@ -256,7 +257,7 @@ def restore_stream(
     """
     outputs: list[LiveOutput] = []
     if resolved.is_nothing_to_do:
-        solver = open_solver(UNCHANGED)
+        stream.controls.change(is_on=False)
 
     def new_session(height: int, width: int) -> Session:
         made = solver.new_session(
