@@ -26,7 +26,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.farm.shards import parse_shard
 from instantvir_models.outputs.rule import check_writable, refuse
 from instantvir_models.run.comparison import check_style
-from instantvir_models.run.jobs import Job, is_batch
+from instantvir_models.run.jobs import Job, is_batch, make_folder_of
 from instantvir_models.run.opening import OpenedSolver
 from instantvir_models.run.plan import RestorePlan, planned_jobs
 from instantvir_models.run.restoration import Restoration, prepared
@@ -106,7 +106,7 @@ def restore_all(request: RestoreRequest) -> None:
         if not plan.wanted.tells_nothing:
             raise _picture_of_nothing()
         refuse(request.picture, reads=request.inputs, may_replace=request.may_overwrite)
-        check_writable(request.picture)
+        check_writable(request.picture, makes_folder=jobs[0].makes_folder_of(request.picture))
     if request.farm.split is not None:
         from instantvir_cli.farm import restore_split
 
@@ -163,10 +163,12 @@ def _picture_of_nothing() -> UsageError:
 
 
 def _draw(restoration: Restoration, path: Path, *, overwrite: bool) -> None:
-    """A picture of what was found."""
+    """A picture of what was found, perhaps the first file in the folder of the output."""
     diagnosis = restoration.resolved.diagnosis
     if diagnosis is None:
         raise _picture_of_nothing()
+    if restoration.job.makes_folder_of(path):
+        make_folder_of(restoration.job)
     diagnosis.save_picture(path, overwrite=overwrite)
     console.say(f"picture of what was found: {path}")
 
@@ -216,6 +218,10 @@ def _say(report: RestoreReport) -> None:
         console.say(
             f"PSNR against the reference: {report.input_psnr:.2f} dB before, "
             f"{report.output_psnr:.2f} dB after, gain {report.gain:+.2f} dB"
+        )
+        console.say(
+            "(that is the mean of the frames, an equal one counts as 100 dB; of the mean square over all "
+            f"frames: {report.input_psnr_over_frames:.2f} dB, {report.output_psnr_over_frames:.2f} dB)"
         )
     if report.damage:
         console.warn(f"`{report.input}` is damaged: {report.damage}")

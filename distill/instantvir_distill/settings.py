@@ -10,6 +10,8 @@ from instantvir_models.errors import UsageError
 
 ConfigT = TypeVar("ConfigT")
 
+BRACKETS = ("{", "[", "(")
+
 Tree = dict[str, Any]
 """Texts by setting, as deep as the names; what is said of a thing itself is under the empty name."""
 
@@ -115,6 +117,11 @@ def _read(text: str, kind: Any, name: str) -> Any:
     if origin is Literal:
         return _chosen(text, [str(choice) for choice in get_args(kind)], name)
     if origin is tuple:
+        if text[:1] in BRACKETS:
+            raise UsageError(
+                f"`{name}` is a list without brackets, got `{text}`",
+                hint=f"write its values with commas: `{name}=ONE,TWO`",
+            )
         items = [item.strip() for item in text.split(",") if item.strip()]
         kinds = get_args(kind)
         if len(kinds) == 2 and kinds[1] is Ellipsis:

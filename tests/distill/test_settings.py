@@ -105,6 +105,7 @@ def test_methods_inside_a_method_are_written_with_their_names():
         ("ema_decay=nan", "`ema_decay` is a number, got `nan`"),
         ("lossy_fraction=2", "`lossy_fraction` is from 0 to 1"),
         ("mix=denose", "no task called `denose`"),
+        ("mix={}", "`mix` is a list without brackets, got `{}`"),
         ("method.powers.deblurr=1", "no task called `deblurr`"),
     ],
 )
