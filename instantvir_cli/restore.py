@@ -156,6 +156,10 @@ def restore_one(
         return report
 
 
+SAME_PSNR = 0.1
+"""Decibels by which the mean of frames and that of their mean square differ in any video."""
+
+
 def _picture_of_nothing() -> UsageError:
     return UsageError(
         "`--picture` shows what is found where nothing is told", hint="leave `--task` out"
@@ -219,9 +223,20 @@ def _say(report: RestoreReport) -> None:
             f"PSNR against the reference: {report.input_psnr:.2f} dB before, "
             f"{report.output_psnr:.2f} dB after, gain {report.gain:+.2f} dB"
         )
-        console.say(
-            "(that is the mean of the frames, an equal one counts as 100 dB; of the mean square over all "
-            f"frames: {report.input_psnr_over_frames:.2f} dB, {report.output_psnr_over_frames:.2f} dB)"
-        )
+        _say_over_frames(report)
     if report.damage:
         console.warn(f"`{report.input}` is damaged: {report.damage}")
+
+
+def _say_over_frames(report: RestoreReport) -> None:
+    """The PSNR of all frames as one, where it is another: some frames then are equal, or much worse."""
+    means = (report.input_psnr, report.output_psnr)
+    wholes = (report.input_psnr_over_frames, report.output_psnr_over_frames)
+    pairs = [(m, w) for m, w in zip(means, wholes, strict=True) if m is not None and w is not None]
+    if all(abs(mean - whole) < SAME_PSNR for mean, whole in pairs):
+        return
+    before, after = (whole for _, whole in pairs)
+    console.say(
+        "(that is the mean of the frames, an equal one counts as 100 dB; of the mean square over all "
+        f"frames: {before:.2f} dB, {after:.2f} dB)"
+    )
