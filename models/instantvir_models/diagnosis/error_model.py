@@ -202,10 +202,10 @@ def is_white(traces: Traces) -> bool:
     return traces.changing_middle < WHITE_RATIO * traces.changing_fine
 
 
-def _is_white_only(traces: Traces) -> bool:
+def shows_white_noise(traces: Traces) -> bool:
     """Whether the finest band shows white noise and no texture: that does not change along the motion,
     and where that was found wrongly it changes less in colour than in brightness."""
-    if traces.finest < WHITE_LEVELS or not is_white(traces):
+    if not is_white(traces) or _may_be_texture(traces):
         return False
     if traces.chroma < GREY_PART * traces.finest:
         return traces.changing_clear > GREY_CHANGING_PART * traces.finest
@@ -225,8 +225,7 @@ def _may_be_texture(traces: Traces) -> bool:
 
 def expected_error(traces: Traces) -> Expected:
     """Rms error of the file in 8-bit levels over all channels: noise and codec together."""
-    may_be_texture = _may_be_texture(traces)
-    if traces.is_lossless and _is_white_only(traces) and not may_be_texture:
+    if traces.is_lossless and traces.finest >= WHITE_LEVELS and shows_white_noise(traces):
         value = traces.finest
         return Expected(value, value / WHITE_BAR, value * WHITE_BAR, is_familiar=True)
     is_still, family = traces.num_frames < 2, family_of(traces)
@@ -234,7 +233,7 @@ def expected_error(traces: Traces) -> Expected:
     found = _regressions()[name].expected(features_of(traces))
     return replace(
         found,
-        is_familiar=found.is_familiar and not may_be_texture,
+        is_familiar=found.is_familiar and not _may_be_texture(traces),
         is_indirect=is_still or family in INDIRECT,
     )
 

@@ -14,7 +14,12 @@ from instantvir_models.diagnosis.diagnose import (
     shows_something,
     told_with_codec,
 )
-from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
+from instantvir_models.diagnosis.error_model import (
+    WHITE_LEVELS,
+    expected_codec_error,
+    is_white,
+    shows_white_noise,
+)
 from instantvir_models.diagnosis.findings import Confidence, Finding, less_sure
 from instantvir_models.diagnosis.remedy import (
     careful_levels,
@@ -304,15 +309,18 @@ class _Look:
 
     def _doubted(self, noise: EstimatedParameter) -> EstimatedParameter:
         """Noise by the finest band, as sure as all that is seen allows: texture is in that band, too, but
-        stays from frame to frame. Unsure noise counts as little as it may be."""
-        if noise.value < UNSEEN_LEVELS:
+        stays from frame to frame. Unsure noise counts as what changes, and of one frame as little as it
+        may be."""
+        is_seen, error = shows_something(self.traces), self.error
+        if noise.value < UNSEEN_LEVELS or (is_seen and shows_white_noise(self.traces)):
             return noise
-        error = self.error
-        is_likely = shows_something(self.traces) and error.low <= noise.value <= error.high
+        is_likely = is_seen and error.low <= noise.value <= error.high
         confidence = less_sure(noise.confidence, error.confidence) if is_likely else "low"
         if confidence != "low":
             return replace(noise, confidence=confidence)
-        levels = min(careful_levels(error), max(0.0, noise.value - noise.std))
+        is_told_apart = is_seen and self.traces.num_frames > 1
+        changing = error.value if is_told_apart else careful_levels(error)
+        levels = min(changing, max(0.0, noise.value - noise.std))
         std = max((error.high - error.low) / 4, noise.std)
         return replace(noise, value=levels, std=std, confidence="low")
 
