@@ -128,7 +128,7 @@ def test_white_noise_is_surely_noise_in_grey_videos_as_well(clean, is_grey):
 
 
 def test_texture_of_a_frame_that_stands_alone_is_never_taken_away():
-    """Gravel lost 28 levels of itself: with no other frame only colour tells noise from it."""
+    """15 levels of gravel were taken away: with no other frame only colour tells noise from it."""
     clean = gravel(48, 64)[None]
     assert diagnose_samples("in", [Sample(clean)], is_lossy=False).remedy.degradation is None
     noisy = with_noise(np.full_like(clean, 128), 10)
