@@ -315,7 +315,10 @@ def seen(path: Path) -> dict[str, Content]:
     """What is made of one file."""
     if path.suffix == ".mp4":
         return {f"clip: {path.stem}": shrunk(read_frames(path))}
-    picture, name = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]), f"photo: {path.stem}"
+    stored_picture = cv2.imread(str(path))
+    if stored_picture is None:
+        raise SystemExit(f"`{path}` is no picture")
+    picture, name = np.ascontiguousarray(stored_picture[..., ::-1]), f"photo: {path.stem}"
     slow = filmed(picture, 1.3)
     return {
         name: slow,
