@@ -5,8 +5,10 @@ python benchmarks/resume.py cost [SIZE] [FRAMES]             # of the end of a p
 python benchmarks/resume.py clock [FRAMES] [ROUNDS]          # the same of whole runs, by the clock
 python benchmarks/resume.py share [SIZE] [FRAMES] [SOLVER]   # what part of a run's own time it is, at most
 python benchmarks/resume.py long [FRAMES] [SOLVER]           # memory and pace of 20,000 frames of 32x24
+python benchmarks/resume.py pieces CLIP...                   # bytes and PSNR of 240 frames, by length of pieces
 """
 
+import itertools
 import logging
 import math
 import os
@@ -17,18 +19,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import torch
 
+from instantvir_models.media import EncoderSettings, Frame, create_video, open_video
 from instantvir_models.media.container_writer import ContainerWriter
 from instantvir_models.media.encoder import VideoEncoder
 from instantvir_models.media.segments import SegmentedWriter
-from instantvir_models.run import going_on
+from instantvir_models.metrics.fidelity import psnr, psnr_over_frames
+from instantvir_models.run import going_on, journal, restoration
 from instantvir_models.run.journal import Journal, frames_per_segment
-from instantvir_models.run.restoration import Restoration
 from instantvir_models.run.restore import restore
 from instantvir_models.run.restore_report import Progress
 from instantvir_models.run.session import Session
@@ -78,6 +83,15 @@ def cost(folder: Path, size: str = "832x480", num_frames: str = "9") -> None:
         f"({1000 * ends.wall_seconds / pieces:.1f} ms by the clock); of {usual} frames that is "
         f"{100 * an_end / (usual * a_frame):.2f} %"
     )
+    notes = _Spent()
+    going_on.frames_per_segment = lambda height, width: usual  # type: ignore[assignment]
+    seconds, going_on.KEEP_SECONDS = going_on.KEEP_SECONDS, 0.0
+    with notes.of(Session, "memory"), notes.of(Journal, "note"):
+        restore(clip, folder / "noted.mp4", operator="noise:std=3")
+    print(
+        f"{1000 * notes.seconds / (pieces + 1):.1f} ms ({1000 * notes.wall_seconds / (pieces + 1):.1f} ms "
+        f"by the clock) to keep three frames and the memory amid a piece, once in {seconds:.0f} s"
+    )
 
 
 def share(folder: Path, size: str = "64x48", frames: str = "750", solver: str = "student") -> None:
@@ -95,7 +109,7 @@ def share(folder: Path, size: str = "64x48", frames: str = "750", solver: str = 
     restore(short, folder / "short.out.mp4", operator="noise:std=3", **chosen)  # loads torch
     ends, joining, handing = _Spent(), _Spent(), _Spent()
     with (
-        ends.of(Restoration, "_journal"),
+        ends.of(restoration, "opened_pieces"),
         ends.of(Session, "memory"),
         ends.of(SegmentedWriter, "end_segment"),
         ends.of(Journal, "add"),
@@ -146,7 +160,7 @@ class _Spent:
         )
 
     @contextmanager
-    def of(self, owner: type, name: str) -> Iterator[None]:
+    def of(self, owner: Any, name: str) -> Iterator[None]:
         """Count what `owner.name` takes as long as this lasts."""
         inner = getattr(owner, name)
 
@@ -182,15 +196,66 @@ def clock(folder: Path, frames: str = "750", rounds: str = "3") -> None:
 
 
 def _run_seconds(clip: Path, target: Path, why_without_pieces: str | None, **chosen: Any) -> _Took:
-    inner = Restoration._why_without_journal
+    inner = going_on.why_in_one_piece
     if why_without_pieces is not None:
-        Restoration._why_without_journal = (  # type: ignore[method-assign]
-            lambda self, path: why_without_pieces
-        )
+        going_on.why_in_one_piece = lambda restoration: why_without_pieces
     begun, cpu = time.perf_counter(), time.process_time()
     restore(clip, target, operator="noise:std=3", **chosen)
-    Restoration._why_without_journal = inner  # type: ignore[method-assign]
+    going_on.why_in_one_piece = inner
     return _Took(time.perf_counter() - begun, time.process_time() - cpu)
+
+
+FILM_FRAMES = 240
+"""Of the films whose pieces are compared."""
+
+
+def pieces(folder: Path, *clips: str) -> None:
+    """What shorter pieces would cost: each clip is played forth and back, and written again as it is."""
+    print("| clip | frames of a piece | bytes | more | PSNR, dB |\n|---|---|---|---|---|")
+    for clip in map(Path, clips):
+        film, least = _forth_and_back(clip, folder / "film.mkv"), 0
+        for frames in (FILM_FRAMES, 120, 48, 24):
+            journal.LONGEST_SEGMENT = journal.SHORTEST_SEGMENT = frames
+            target = folder / "out.mp4"
+            restore(film, target, operator="noise:std=3", solver="as_measured", overwrite=True)
+            size = _video_bytes(target)
+            least = least or size
+            print(
+                f"| {clip.stem} | {frames} | {size} | {100 * (size / least - 1):.1f} % | "
+                f"{_psnr(target, film):.2f} |",
+                flush=True,
+            )
+
+
+def _forth_and_back(clip: Path, film: Path) -> Path:
+    """A lossless film of the clip's frames."""
+    with open_video(clip) as reader:
+        frames = [frame.pixels for frame in reader]
+        rate = reader.info.frame_rate
+    there_and_back = itertools.cycle((*frames, *frames[-2:0:-1]))
+    height, width = frames[0].shape[:2]
+    settings = EncoderSettings(codec="ffv1")
+    with create_video(
+        str(film), width=width, height=height, settings=settings, frame_rate=rate, overwrite=True
+    ) as writer:
+        for index in range(FILM_FRAMES):
+            writer.write(Frame(next(there_and_back), index, 1 / Fraction(rate or 25)))
+    return film
+
+
+def _video_bytes(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(packet.size for packet in container.demux(video=0))
+
+
+def _psnr(path: Path, film: Path) -> float:
+    with open_video(path) as one, open_video(film) as other:
+        return psnr_over_frames(
+            [
+                float(psnr(a.pixels[None], b.pixels[None])[0])
+                for a, b in zip(one, other, strict=True)
+            ]
+        )
 
 
 ASKED_SECONDS = 30
@@ -245,6 +310,11 @@ if __name__ == "__main__":
     logging.getLogger("libav").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as place:
         print(f"load average at the start: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
-        {"kills": kills, "cost": cost, "clock": clock, "share": share, "long": long}[sys.argv[1]](
-            Path(place), *sys.argv[2:]
-        )
+        {
+            "kills": kills,
+            "cost": cost,
+            "clock": clock,
+            "share": share,
+            "long": long,
+            "pieces": pieces,
+        }[sys.argv[1]](Path(place), *sys.argv[2:])

@@ -452,10 +452,11 @@ def distill(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="With --clips `tiny` (a student from scratch; `tiny-card` on a card) unless another "
-            "is named: `tiny-by-task` (without a clean frame in the loss), `tiny-teacher` (what "
-            "teaches it), or of a student that there is `refine`, `enlarge` (its branch for x4), "
-            "`calibrate`, `sharpen`; `wan-1.3b-lean`, the paper's. With --measurements `adapt`",
+            help="With clips of your own `refine`: the student in the package, trained on. Of that one, too, "
+            "`enlarge` (its branch for x4), `calibrate`, `sharpen`. From random weights `tiny` (`tiny-card` "
+            "on a card), which is taken with --clips if you name none, and `tiny-by-task` (without a clean "
+            "frame in the loss); `tiny-teacher`, what teaches it; `wan-1.3b-lean`, the paper's. With "
+            "--measurements `adapt`",
             autocompletion=completed(RECIPES),
             show_default=False,
         ),
@@ -466,7 +467,9 @@ def distill(
     photos: Annotated[
         Path | None, typer.Option(help="Folder of sharp .jpg photos, seen by a moving camera")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes of one thread each")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of one thread each; of most recipes 2")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -477,7 +480,7 @@ def distill(
         ),
     ] = None,
     only_plan: Annotated[
-        bool, typer.Option("--plan", help="Say what it would cost, and stop")
+        bool, typer.Option("--plan", help="Say how large it would be, and stop")
     ] = False,
     tensorboard: Annotated[
         bool,

@@ -180,7 +180,7 @@ def attempt(
         job,
         restore,
         with_comparison=plan.comparison_style is not None,
-        asked=asked_for(plan, solver.name),
+        asked=asked_for(plan, solver.name, prompt=solver.prompt),
     )
 
 

@@ -4,12 +4,17 @@ from instantvir_cli import console
 from instantvir_models.run.resolution import Resolved
 
 
-def describe_resolution(resolved: Resolved) -> None:
-    """Say where the degradation is from, what was read off the video, and how sure it is."""
+def describe_resolution(resolved: Resolved, *, names_command: bool = True) -> None:
+    """Say where the degradation is from, what was read off the video, and how sure it is.
+
+    Args:
+        names_command: whether to say, of what was found, which command of `restore` does the same.
+    """
     if resolved.note is not None:
         console.say(f"operator from {resolved.note.name}: {resolved.degradation.spec}")
     if resolved.diagnosis is not None:
-        for sentence in resolved.diagnosis.sentences:
+        diagnosis = resolved.diagnosis
+        for sentence in diagnosis.sentences if names_command else diagnosis.found:
             console.say(sentence)
         return
     for estimate in resolved.estimates:

@@ -1,8 +1,8 @@
 """`instantvir distill`: a recipe, clips and a folder become a student."""
 
 import difflib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,14 +31,12 @@ def distill_recipe(
     tensorboard: bool = False,
 ) -> None:
     """Train by the recipe `name`, or continue the run in `folder`."""
-    from instantvir_cli.training_board import boarded
-    from instantvir_cli.training_view import watched
+    from instantvir_cli.training_board import check_installed
     from instantvir_distill.launch import distill
-    from instantvir_distill.saved import last_step
 
     material = _material(clips, measurements, operator)
     config = _configured(
-        name or (FROM_CLIPS if measurements is None else FROM_MEASUREMENTS),
+        (FROM_CLIPS if measurements is None else FROM_MEASUREMENTS) if name is None else name,
         initial_weights=initial_weights,
         workers=workers,
         settings=settings,
@@ -47,10 +45,23 @@ def distill_recipe(
     if only_plan:
         _show_plan(config)
         return
-    board = boarded(folder, last_step=last_step(folder)) if tensorboard else nullcontext()
-    with board, watched(folder, steps=config.steps):
-        made = distill(config, clips=material, photos=photos, folder=folder)
+    if tensorboard:
+        check_installed()
+    shown = _shown(folder, steps=config.steps, tensorboard=tensorboard)
+    made = distill(config, clips=material, photos=photos, folder=folder, beside=shown)
     console.say(f"wrote {made}")
+
+
+@contextmanager
+def _shown(folder: Path, *, steps: int, tensorboard: bool) -> Iterator[None]:
+    """While inside, what the run in `folder` logs is shown."""
+    from instantvir_cli.training_board import boarded
+    from instantvir_cli.training_view import watched
+    from instantvir_distill.saved import last_step
+
+    board = boarded(folder, last_step=last_step(folder)) if tensorboard else nullcontext()
+    with board, watched(folder, steps=steps):
+        yield
 
 
 def _material(clips: Path | None, measurements: Path | None, operator: str | None) -> Path:
@@ -103,7 +114,22 @@ def _configured(
         asked.append(f"initial_weights={initial_weights}")
         if isinstance(recipe, DistillConfig):
             locate(initial_weights)  # says now what is wrong with it
-    return with_settings(recipe, asked)
+    config = with_settings(recipe, asked)
+    _check_sizes(config, settings)
+    return config
+
+
+def _check_sizes(config: "RunConfig", settings: Sequence[str]) -> None:
+    """UsageError if one says how large a network is that the weights it starts from decide."""
+    start = getattr(config, "initial_weights", None)
+    for setting in settings if start is not None else ():
+        name = setting.partition("=")[0].strip()
+        if name.startswith(("student.", "network.")) and ".enlarger" not in name:
+            raise UsageError(
+                f"the run starts from `{start}`, which decides how large it is, so `{name}` would have "
+                "no effect",
+                hint="`--set initial_weights=none` starts from random weights",
+            )
 
 
 def _show_plan(config: "RunConfig") -> None:
@@ -113,3 +139,4 @@ def _show_plan(config: "RunConfig") -> None:
     config = sized(config)
     for line in planned(config, teacher=teacher_size(config)).lines():
         console.say(line)
+    console.say("how long that takes here a run says when it has made 50 steps")

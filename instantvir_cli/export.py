@@ -14,6 +14,8 @@ from instantvir_models.checkpoints.small import WEIGHTS_NAME, save_small
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.outputs.rule import refuse
 
+TEACHER_NAME = "teacher.safetensors"
+
 VALIDATION_NAME = "validation.jsonl"
 """Where `python -m instantvir_distill.evaluate ... --log` of a run is looked for."""
 
@@ -28,6 +30,8 @@ def export_student(source: Path, output: Path, *, push: str | None, overwrite: b
     """
     if source.exists() and output.exists() and source.samefile(output):
         raise UsageError("a student is not exported onto itself", hint="give another `-o`")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"`{output}` is a file", hint="a student is exported into a folder")
     made = _found(source)
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         refuse(output / name, may_replace=overwrite)
@@ -35,7 +39,13 @@ def export_student(source: Path, output: Path, *, push: str | None, overwrite: b
         _copy_folder(made, output)
     else:
         load_student(str(made))  # what is none is refused
-        save_small(made, output, recipe=_recipe(source), measured=_measured(source))
+        measured = _measured(source)
+        save_small(made, output, recipe=_recipe(source), measured=measured)
+        if not measured and source.is_dir():
+            console.say(
+                f"the card says of no quality: `python -m instantvir_distill.evaluate {made} --clips "
+                f"HELD_OUT --cache DIR --log {source / VALIDATION_NAME}` before this measures it"
+            )
     console.say(f"{output}: `instantvir restore IN --model {output}`")
     if push is not None:
         console.say(f"uploaded: {upload(output, push)}; `--model {push}` takes it from there")
@@ -47,6 +57,17 @@ def _found(source: Path) -> Path:
         return source
     if (source / WEIGHTS_NAME).is_file():
         return source / WEIGHTS_NAME
+    if (source / TEACHER_NAME).is_file():
+        raise CheckpointError(
+            f"`{source}` holds a teacher, which no `--model` takes",
+            hint=f"students learn from it: `--set teacher={source / TEACHER_NAME}`",
+        )
+    is_run = (source / CONFIG_NAME).is_file() and (source / "lock").is_file()
+    if is_run and not (source / "student").exists():
+        raise CheckpointError(
+            f"the run in `{source}` has made no student so far",
+            hint="it makes one with its first checkpoint, after two minutes or at its end",
+        )
     for folder in (source / "student", source):
         if (folder / CONFIG_NAME).is_file():
             read_config(folder)
@@ -71,14 +92,38 @@ def _recipe(run: Path) -> dict[str, Any] | None:
     path = run / CONFIG_NAME
     if not run.is_dir() or not path.is_file():
         return None
-    recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    recipe: dict[str, Any] = _parsed(path, path.read_text(encoding="utf-8"))
     return recipe
 
 
 def _measured(run: Path) -> dict[str, float]:
-    """PSNR by column, of the last validation of the run, if there was one."""
+    """PSNR by column, of the last validation of the run, if there was one.
+
+    Raises:
+        CheckpointError: if something else wrote it.
+    """
     path = run / VALIDATION_NAME
     if not run.is_dir() or not path.is_file():
         return {}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {str(name): float(value) for name, value in rows[-1]["psnr"].items()} if rows else {}
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    if not lines:
+        return {}
+    row = _parsed(path, lines[-1])
+    try:
+        return {str(name): float(value) for name, value in row["psnr"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _strange(path) from None
+
+
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise _strange(path) from None
+
+
+def _strange(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"`{path}` is not as a run or its validation writes it",
+        hint="take it away, and what it says is not on the card",
+    )

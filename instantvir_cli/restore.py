@@ -26,7 +26,7 @@ from instantvir_models.errors import UsageError
 from instantvir_models.farm.shards import parse_shard
 from instantvir_models.outputs.rule import check_writable, refuse
 from instantvir_models.run.comparison import check_style
-from instantvir_models.run.jobs import Job, is_batch
+from instantvir_models.run.jobs import Job, is_batch, make_folder_of
 from instantvir_models.run.opening import OpenedSolver
 from instantvir_models.run.plan import RestorePlan, planned_jobs
 from instantvir_models.run.restoration import Restoration, prepared
@@ -106,7 +106,7 @@ def restore_all(request: RestoreRequest) -> None:
         if not plan.wanted.tells_nothing:
             raise _picture_of_nothing()
         refuse(request.picture, reads=request.inputs, may_replace=request.may_overwrite)
-        check_writable(request.picture)
+        check_writable(request.picture, makes_folder=jobs[0].makes_folder_of(request.picture))
     if request.farm.split is not None:
         from instantvir_cli.farm import restore_split
 
@@ -156,6 +156,10 @@ def restore_one(
         return report
 
 
+SAME_PSNR = 0.1
+"""Decibels by which the mean of frames and that of their mean square differ in any video."""
+
+
 def _picture_of_nothing() -> UsageError:
     return UsageError(
         "`--picture` shows what is found where nothing is told", hint="leave `--task` out"
@@ -163,10 +167,12 @@ def _picture_of_nothing() -> UsageError:
 
 
 def _draw(restoration: Restoration, path: Path, *, overwrite: bool) -> None:
-    """A picture of what was found."""
+    """A picture of what was found, perhaps the first file in the folder of the output."""
     diagnosis = restoration.resolved.diagnosis
     if diagnosis is None:
         raise _picture_of_nothing()
+    if restoration.job.makes_folder_of(path):
+        make_folder_of(restoration.job)
     diagnosis.save_picture(path, overwrite=overwrite)
     console.say(f"picture of what was found: {path}")
 
@@ -217,5 +223,20 @@ def _say(report: RestoreReport) -> None:
             f"PSNR against the reference: {report.input_psnr:.2f} dB before, "
             f"{report.output_psnr:.2f} dB after, gain {report.gain:+.2f} dB"
         )
+        _say_over_frames(report)
     if report.damage:
         console.warn(f"`{report.input}` is damaged: {report.damage}")
+
+
+def _say_over_frames(report: RestoreReport) -> None:
+    """The PSNR of all frames as one, where it is another: some frames then are equal, or much worse."""
+    means = (report.input_psnr, report.output_psnr)
+    wholes = (report.input_psnr_over_frames, report.output_psnr_over_frames)
+    pairs = [(m, w) for m, w in zip(means, wholes, strict=True) if m is not None and w is not None]
+    if all(abs(mean - whole) < SAME_PSNR for mean, whole in pairs):
+        return
+    before, after = (whole for _, whole in pairs)
+    console.say(
+        "(that is the mean of the frames, an equal one counts as 100 dB; of the mean square over all "
+        f"frames: {before:.2f} dB, {after:.2f} dB)"
+    )

@@ -143,7 +143,12 @@ def _run(
     snapshots: Snapshots,
 ) -> tuple[LiveStatus, list[LiveOutput]]:
     resolved = resolve_stream(plan, stream)
-    describe_resolution(resolved)
+    describe_resolution(resolved, names_command=False)
+    if resolved.is_nothing_to_do:
+        console.warn(
+            "the first frames show nothing that is sure to get better: frames pass as they are; if you see "
+            "more, say what it is, such as `--task denoise`"
+        )
     console.warn_all(solver.doubts(resolved.degradation))
 
     def on_pair(measured: Frame, restored: Frame) -> None:
@@ -232,10 +237,15 @@ def _describe(
     assert stream.source is not None
     info, settings = stream.source.reader.info, stream.settings
     targets = ", ".join(plan.outputs.destinations) or "the preview"
+    how = (
+        "frames pass as they are"
+        if resolved.is_nothing_to_do
+        else f"operator {resolved.degradation.spec}; model {solver.name} on {solver.device}; "
+        f"blocks of {settings.frames_per_block}"
+    )
     console.say(
-        f"{plan.name} ({info.width}x{info.height}) -> {targets} ({width}x{height}); "
-        f"operator {resolved.degradation.spec}; model {solver.name} on {solver.device}; "
-        f"blocks of {settings.frames_per_block}, overload: {settings.overload}"
+        f"{plan.name} ({info.width}x{info.height}) -> {targets} ({width}x{height}); {how}, "
+        f"overload: {settings.overload}"
     )
 
 

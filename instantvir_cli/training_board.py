@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from instantvir_cli.training_view import NOT_LOSS_ENDS, NOT_LOSSES, rows_of
 from instantvir_models.errors import UsageError
+from instantvir_models.outputs.claim import told
 
 LOOK_EVERY_SECONDS = 5.0
 FOLDER = "tensorboard"
@@ -36,15 +37,24 @@ def summary_writer(folder: Path, first_step: int) -> Board:
 
     Raises:
         UsageError: if it is not installed.
+        VideoWriteError: if `folder` cannot be written.
     """
+    check_installed()
+    from torch.utils.tensorboard import SummaryWriter
+
+    with told(folder):
+        return SummaryWriter(str(folder), purge_step=first_step)
+
+
+def check_installed() -> None:
+    """UsageError if TensorBoard is not there."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         raise UsageError(
             "`--tensorboard` needs a package that is not installed",
             hint="pip install 'instantvir[tensorboard]'",
         ) from error
-    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """What a person sees of a training run while it trains: how far it is, and where its losses go."""
 
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from instantvir_cli.console import console
+from instantvir_cli.console import console, say
+from instantvir_cli.progress import LONG_SECONDS, in_words
 
 LOOK_EVERY_SECONDS = 2.0
 CURVE_POINTS = 24
@@ -21,8 +24,11 @@ NOT_LOSS_ENDS = ("spikes", "norm")
 
 @contextmanager
 def watched(folder: Path, *, steps: int) -> Iterator[None]:
-    """While inside, a line on a terminal follows the log of the run in `folder`."""
-    if console.quiet or not console.is_terminal:
+    """While inside, a line on a terminal follows the log of the run in `folder`.
+
+    How long a long run takes is said wherever it is read, once that is known.
+    """
+    if console.quiet or os.environ.get("RANK", "0") != "0":  # of several workers one says it
         yield
         return
     columns = (
@@ -32,15 +38,31 @@ def watched(folder: Path, *, steps: int) -> Iterator[None]:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as progress:
-        task = progress.add_task("", total=steps)
-        is_over = threading.Event()
+    bar = Progress(
+        *columns,
+        console=console,
+        transient=True,
+        speed_estimate_period=600,
+        disable=not console.is_terminal,
+    )
+    began, was_announced = time.time(), False
+    is_over = threading.Event()
+    with bar:
+        task = bar.add_task("", total=steps)
+
+        def look() -> None:
+            nonlocal was_announced
+            rows = rows_of(folder / "log.jsonl")
+            if rows:
+                bar.update(task, completed=rows[-1]["step"], description=shown(rows))
+            own = [row for row in rows if row["time"] >= began]
+            if len(own) > 1 and not was_announced:
+                was_announced = True
+                announce(own, steps=steps)
 
         def follow() -> None:
             while not is_over.wait(LOOK_EVERY_SECONDS):
-                rows = rows_of(folder / "log.jsonl")
-                if rows:
-                    progress.update(task, completed=rows[-1]["step"], description=shown(rows))
+                look()
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
@@ -49,6 +71,20 @@ def watched(folder: Path, *, steps: int) -> Iterator[None]:
         finally:
             is_over.set()
             follower.join()
+
+
+def announce(rows: list[dict[str, Any]], *, steps: int) -> None:
+    """Say what a long run will take, by its first and last row, and that it may be stopped."""
+    first, last = rows[0], rows[-1]
+    seconds = max(1e-3, last["time"] - first["time"])
+    pace = (last["step"] - first["step"]) / seconds
+    left = (steps - last["step"]) / pace if pace > 0 else 0.0
+    if left >= LONG_SECONDS:
+        say(
+            f"about {in_words(left)} to go at {60 * pace:.2g} steps a minute; it may be stopped, the same "
+            "command goes on from the last checkpoint; in a new folder `--set phases.0.steps=N` asks "
+            "for less"
+        )
 
 
 def rows_of(log: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Work in children that can be killed at any moment, each of which costs no start."""
 
 import atexit
+import math
 import multiprocessing
 import os
 import random
@@ -58,18 +59,25 @@ def ended(
     return child.exitcode
 
 
-def restore_counted(clip: Path, target: Path, counts: Path, segment: int) -> None:
+def restore_counted(
+    clip: Path, target: Path, counts: Path, segment: int, keep_seconds: float
+) -> None:
     """In a child: a restoration in pieces of `segment` frames; `counts` grows by a byte a frame."""
     from tests import loaded
 
-    loaded.segments_of(segment)
+    loaded.segments_of(segment, keep_seconds=keep_seconds)
     with counts.open("ab", buffering=0) as file:
         loaded.restore(
             clip, target, operator="noise:std=3", on_progress=lambda progress: file.write(b".")
         )
 
 
-def run_command(words: tuple[str, ...], segment: int, said: Path | None = None) -> None:
+def run_command(
+    words: tuple[str, ...],
+    segment: int,
+    said: Path | None = None,
+    keep_seconds: float = math.inf,
+) -> None:
     """In a child: the command, with what it says in the file `said`, and ended as a program is.
 
     A child of `multiprocessing` leaves without what was registered for the end of a program.
@@ -78,7 +86,7 @@ def run_command(words: tuple[str, ...], segment: int, said: Path | None = None) 
 
     from tests import loaded
 
-    loaded.segments_of(segment)
+    loaded.segments_of(segment, keep_seconds=keep_seconds)
     if said is not None:
         sys.stderr = said.open("w")
     try:
@@ -94,9 +102,19 @@ class KilledRuns:
         folder: an empty one.
         suffix: of the clip, of `frames` frames with sound, and of the output.
         segment: frames of a piece.
+        keep_seconds: how often a piece is kept before it ends.
     """
 
-    def __init__(self, folder: Path, suffix: str, *, frames: int, segment: int, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        suffix: str,
+        *,
+        frames: int,
+        segment: int,
+        seed: int,
+        keep_seconds: float = math.inf,
+    ) -> None:
         self.random = random.Random(seed)
         self.frames, self.segment = frames, segment
         self.folder = folder / "films"
@@ -106,7 +124,9 @@ class KilledRuns:
         )
         self.target = self.folder / f"out{suffix}"
         self.counts = folder / "counts"
-        self.work = partial(restore_counted, self.clip, self.target, self.counts, segment)
+        self.work = partial(
+            restore_counted, self.clip, self.target, self.counts, segment, keep_seconds
+        )
         self.rows: list[tuple[float, int]] = []
         """CPU second of each kill, and frames that were kept then."""
         spent = [0.0]

@@ -2,32 +2,33 @@
 
 import hashlib
 import logging
+import os
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from instantvir_models.errors import UsageError, VideoOpenError
+from instantvir_models.errors import UsageError, VideoOpenError, VideoWriteError
 from instantvir_models.media import open_video
-from instantvir_models.outputs.claim import new_file
+from instantvir_models.outputs.claim import new_file, told
+from instantvir_models.run.jobs import VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv",
-     ".flv", ".nut", ".y4m", ".mxf", ".ogv", ".3gp"}
-)  # fmt: skip
-"""Of the files that are taken for videos."""
 
 SHARD_SUFFIX, LIST_SUFFIX = ".tar", ".txt"
 
 MOST_NAMED = 5
 """Files named in a message."""
+
+LONGEST_STEM = 100
+"""Characters of a clip's name that the name of its cache begins with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +55,22 @@ class _Video:
 def load_clips(source: Path, *, cache: Path) -> list[Clip]:
     """Every video of `source`, decoded once into `cache` and memory-mapped from there.
 
-    Files that cannot be read are left out, counted and named.
+    Files that cannot be read are left out, counted and named. Of more than 8 bits the upper 8 stay.
 
     Args:
         source: a folder of videos and shards, at any depth; a shard (.tar, as WebDataset writes them:
             of its members the videos count); or a list (.txt) of such files, one a line, seen from
-            the folder of the list.
+            the folder of the list. What is named may be called as it likes.
 
     Raises:
         VideoOpenError: if no video is left.
+        VideoWriteError: if `cache` cannot be written, or has no room for them.
     """
     videos, bad = _found(source)
     if not videos and not bad:
         raise VideoOpenError(f"no video in `{source}`", hint="pass a folder of clips")
-    cache.mkdir(parents=True, exist_ok=True)
+    with told(cache):
+        cache.mkdir(parents=True, exist_ok=True)
     _say_what_is_new(videos, cache)
     clips = []
     for video in videos:
@@ -78,23 +81,33 @@ def load_clips(source: Path, *, cache: Path) -> list[Clip]:
             logger.info("%s", error)
     count = len(clips) + len(bad)
     if bad:
-        names = ", ".join(f"`{name}`" for name in bad[:MOST_NAMED])
-        more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
-        logger.warning("left out %d of %d clips: %s%s", len(bad), count, names, more)
+        logger.warning("left out %d of %d clips: %s", len(bad), count, named(bad))
     if not clips:
-        raise VideoOpenError(f"no video in `{source}` can be read")
+        raise VideoOpenError(
+            f"no video in `{source}` can be read",
+            hint="`instantvir info VIDEO` says of one what is wrong with it",
+        )
     return clips
 
 
+def named(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    first = ", ".join(f"`{name}`" for name in names[:MOST_NAMED])
+    more = len(names) - MOST_NAMED
+    return f"{first} and {more} more" if more > 0 else first
+
+
 def _found(source: Path) -> tuple[list[_Video], list[str]]:
-    """The videos of `source`, and names of shards that cannot be read."""
+    """The videos of `source`, and names of shards and of what is no file that cannot be read."""
     videos: list[_Video] = []
     bad: list[str] = []
     for path in _files(source):
         suffix = path.suffix.lower()
-        if suffix in VIDEO_SUFFIXES:
+        if not _is_file(path):  # a pipe would be waited for
+            bad.append(_within(path, source))
+        elif suffix != SHARD_SUFFIX:
             videos.append(_Video(path, path.stem, suffix))
-        elif suffix == SHARD_SUFFIX:
+        else:
             try:
                 videos += _members(path)
             except (OSError, tarfile.TarError) as error:
@@ -104,6 +117,7 @@ def _found(source: Path) -> tuple[list[_Video], list[str]]:
 
 
 def _files(source: Path) -> list[Path]:
+    """What is named, or what a folder holds that is called like a video or a shard."""
     if not source.exists():
         raise VideoOpenError(f"there is no `{source}`", hint="pass a folder of clips")
     if source.suffix.lower() == LIST_SUFFIX and source.is_file():
@@ -113,7 +127,20 @@ def _files(source: Path) -> list[Path]:
             raise VideoOpenError(f"the list `{source}` cannot be read: {error}") from error
         named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
         return [source.parent / name for name in named]
-    return [source] if source.is_file() else sorted(source.rglob("*"))
+    if not source.is_dir():
+        return [source]
+    return [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.suffix.lower() in {*VIDEO_SUFFIXES, SHARD_SUFFIX} and not path.is_dir()
+    ]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # of a folder that may not be looked into
+        return False
 
 
 def _members(shard: Path) -> list[_Video]:
@@ -138,10 +165,36 @@ def _member(video: _Video) -> str:
 
 
 def _say_what_is_new(videos: Sequence[_Video], cache: Path) -> None:
-    """That takes a while, once."""
-    count = sum(not _is_kept(video, cache) for video in videos)
-    if count:
-        logger.info("decoding %d video%s into `%s`", count, "s" * (count != 1), cache)
+    """That takes a while, once, and room.
+
+    Raises:
+        VideoWriteError: if there is not enough of it.
+    """
+    new = [video for video in videos if not _is_kept(video, cache)]
+    if not new:
+        return
+    needed = sum(map(_decoded_bytes, new))
+    what = f"{len(new)} video{'s' * (len(new) != 1)}"
+    logger.info("decoding %s into `%s`, about %d MB", what, cache, max(1, round(needed / 1e6)))
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise VideoWriteError(
+            f"{what} take about {needed / 1e9:.0f} GB decoded, and there are {free / 1e9:.0f} GB free "
+            f"for `{cache}`",
+            hint="give fewer, shorter or smaller ones; a list of some is a .txt, one a line",
+        )
+
+
+def _decoded_bytes(video: _Video) -> int:
+    """About; of members of a shard, and of what does not tell its length, nothing is known."""
+    if video.bytes is not None:
+        return 0
+    try:
+        with open_video(video.path, other_streams=False) as reader:
+            info = reader.info
+    except VideoOpenError:  # told when it is its turn
+        return 0
+    return 3 * info.height * info.width * (info.num_frames or 0)
 
 
 def _is_kept(video: _Video, cache: Path) -> bool:
@@ -153,30 +206,76 @@ def _is_kept(video: _Video, cache: Path) -> bool:
 
 def _decoded(video: _Video, cache: Path) -> NDArray[np.uint8]:
     stored = _place(video, cache)
-    if not stored.exists():
-        with _as_file(video, cache) as path, open_video(path, other_streams=False) as reader:
-            frames = np.stack([frame.pixels for frame in reader])
-        try:
-            with new_file(stored, may_replace=True) as unfinished:
-                np.save(unfinished, frames)
-        except UsageError:  # another run stores it just now
-            return frames  # type: ignore[return-value]
+    kept = _kept(stored)
+    if kept is not None:
+        return kept
+    try:
+        with new_file(stored, may_replace=True) as unfinished:
+            _write_frames(_pictures(video, cache), unfinished)
+    except UsageError:  # another run stores it just now
+        return np.stack(list(_pictures(video, cache)))
     return np.load(stored, mmap_mode="r")
+
+
+def _kept(stored: Path) -> NDArray[np.uint8] | None:
+    """What is kept there; None if that is nothing, or damaged, or of more bits, as it was kept once."""
+    try:
+        frames = np.load(stored, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return frames if frames.dtype == np.uint8 else None
+
+
+def _pictures(video: _Video, scratch: Path) -> Iterator[NDArray[np.uint8]]:
+    """Its frames [H, W, 3], one after the other."""
+    with _as_file(video, scratch) as path, open_video(path, other_streams=False) as reader:
+        for frame in reader:
+            yield _in_8_bits(frame.pixels)
+
+
+def _in_8_bits(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels  # type: ignore[return-value]
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _write_frames(frames: Iterable[NDArray[np.uint8]], path: Path) -> None:
+    """A file as `np.save` writes it, of a clip that need not fit into memory.
+
+    Raises:
+        VideoOpenError: if there is no frame.
+    """
+    count = 0
+    with path.open("xb") as file:
+        for frame in frames:
+            if not count:
+                _write_header(file, 1, frame)  # as long as the last one, which takes its place
+            file.write(np.ascontiguousarray(frame).data)
+            count += 1
+        if not count:
+            raise VideoOpenError("there is no picture in it")
+        file.seek(0)
+        _write_header(file, count, frame)
+
+
+def _write_header(file: BinaryIO, count: int, frame: NDArray[np.uint8]) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *frame.shape)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _place(video: _Video, cache: Path) -> Path:
     """Where it is kept, decoded, as it is now."""
-    return cache / f"{video.name}-{_stamp(video)}.npy"
+    return cache / f"{video.name[:LONGEST_STEM]}-{_stamp(video)}.npy"
 
 
 def _stamp(video: _Video) -> str:
     """Of a file as it is now."""
     try:
-        told = f"{video.path.resolve()}:{video.path.stat().st_mtime_ns}"
+        said = f"{video.path.resolve()}:{video.path.stat().st_mtime_ns}"
     except OSError as error:
         raise VideoOpenError(f"`{video.path}` cannot be read: {error.strerror}") from error
     place = "" if video.bytes is None else f":{video.first_byte}:{video.bytes}"
-    return hashlib.sha256(f"{told}{place}".encode()).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(f"{said}{place}")).hexdigest()[:12]
 
 
 @contextmanager

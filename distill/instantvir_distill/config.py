@@ -25,7 +25,7 @@ from instantvir_models.autoencoders.wan import WanVaeConfig
 from instantvir_models.errors import UsageError
 from instantvir_models.operators.spec import Specification
 from instantvir_models.priors.flow import FlowConfig
-from instantvir_models.students.fused import FusedConfig
+from instantvir_models.students.fused import TRAITS, FusedConfig
 from instantvir_models.students.wan.transformer import WanConfig
 from instantvir_models.tasks import DEBLUR, DENOISE, INPAINT, SR
 
@@ -45,8 +45,12 @@ DENOISE_POWER = {DENOISE.name: 0.25}
 """Of the relative squared error: noise is taken away by decibels."""
 
 
-AT_LEAST_1 = 1, math.inf
+MOST_STEPS = 10**8 - 1
+"""Eight digits in the name of a checkpoint."""
+
+AT_LEAST_0, AT_LEAST_1 = (0, math.inf), (1, math.inf)
 SHARE = 0, 1
+COUNT = 1, MOST_STEPS
 
 
 def _check_numbers(config: object, ranges: Mapping[str, tuple[float, float]], where: str) -> None:
@@ -54,8 +58,22 @@ def _check_numbers(config: object, ranges: Mapping[str, tuple[float, float]], wh
     for name, (least, most) in ranges.items():
         value = getattr(config, name)
         if not least <= value <= most:
-            wanted = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            wanted = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most}"
             raise UsageError(f"`{where}{name}` is {wanted}, got {value:g}")
+
+
+def _check_method(method: object, where: str = "method") -> None:
+    """UsageError if a number of it, or of the methods in it, is negative or no number."""
+    if isinstance(method, float | int) and not 0 <= method < math.inf:
+        raise UsageError(f"`{where}` is at least 0, got {method:g}")
+    if is_dataclass(method) and not isinstance(method, type):
+        parts: Iterable[tuple[object, object]] = vars(method).items()
+    elif isinstance(method, Mapping):
+        parts = method.items()
+    else:
+        parts = enumerate(method) if isinstance(method, tuple) else ()
+    for name, part in parts:
+        _check_method(part, f"{where}.{name}")
 
 
 def _check_tasks(names: Sequence[str]) -> None:
@@ -96,7 +114,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         counts = "steps", "crop", "frames", "samples", "frames_learned"
-        _check_numbers(self, dict.fromkeys(counts, AT_LEAST_1), "phases.")
+        _check_numbers(self, dict.fromkeys(counts, COUNT), "phases.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +126,10 @@ class CriticConfig:
     """Its steps for each one of the student's; 5 in published recipes."""
     muon_lr: float = 0.002
     adam_lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        rates = dict.fromkeys(("muon_lr", "adam_lr"), AT_LEAST_0)
+        _check_numbers(self, {"updates_per_step": COUNT, **rates}, "critic.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,16 +158,33 @@ class StockConfig:
     makers: int = 0
     """Processes that make them; 0 takes all processors but one, shared among workers."""
 
+    def __post_init__(self) -> None:
+        _check_numbers(self, {"sequences": COUNT, "least": COUNT, "makers": (0, 4096)}, "stock.")
+
 
 RUN_RANGES = {
     "workers": AT_LEAST_1, "accumulate": AT_LEAST_1, "spike": AT_LEAST_1,
-    "seed": (0, math.inf), "warmup_steps": (0, math.inf), "most_restarts": (0, math.inf),
-    "muon_lr": (0, math.inf), "adam_lr": (0, math.inf), "max_gradient_norm": (0, math.inf),
+    "seed": (0, 2**63 - 1), "warmup_steps": AT_LEAST_0, "most_restarts": (0, 1000),
+    "muon_lr": AT_LEAST_0, "adam_lr": AT_LEAST_0, "max_gradient_norm": (1e-9, math.inf),
     "constant_share": (0, 0.99), "last_rate": SHARE, "ema_decay": SHARE,
 }  # fmt: skip
 """Least and most of the numbers of every run."""
 
-DISTILL_RANGES = {"lossy_fraction": SHARE, "inexactness": SHARE}
+DISTILL_RANGES = {"lossy_fraction": SHARE, "inexactness": SHARE, "teacher_guidance": AT_LEAST_0}
+
+CHANNELS, LAYERS = (1, 4096), (0, 1000)
+SIZE_RANGES = {
+    "fine_channels": CHANNELS, "coarse_channels": CHANNELS, "bottom_channels": CHANNELS,
+    "fine_layers": LAYERS, "coarse_layers": LAYERS, "bottom_layers": LAYERS,
+}  # fmt: skip
+"""Of the networks that are trained here from random weights."""
+
+FUSED_RANGES = {
+    **SIZE_RANGES, "frames_per_block": (1, 1000), "enlarger_layers": LAYERS,
+    "enlarger_channels": CHANNELS,
+}  # fmt: skip
+
+TEACHER_RANGES = {"wide_share": SHARE, "map_share": SHARE, "weight_floor": (1e-9, math.inf)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +310,12 @@ class DistillConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_numbers(self, DISTILL_RANGES, "")
+        _check_method(self.method)
+        if isinstance(self.student, FusedConfig):
+            _check_numbers(self.student, FUSED_RANGES, "student.")
+            if not set(self.student.traits) <= set(TRAITS) or not self.student.traits:
+                got = ", ".join(self.student.traits) or "none"
+                raise UsageError(f"`student.traits` are some of {', '.join(TRAITS)}, got {got}")
         if not self.mix:
             raise UsageError("`mix` names no task")
         _check_tasks((*self.mix, *_tasks_in(self.method)))
@@ -345,6 +390,8 @@ class TeacherConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_numbers(self, TEACHER_RANGES, "")
+        _check_numbers(self.network, SIZE_RANGES, "network.")
         if self.measured_by is not None:
             raise _needs_clean("a teacher")
         if self.device != "cpu":

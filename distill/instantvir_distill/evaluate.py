@@ -25,9 +25,9 @@ from torch import Tensor
 
 from instantvir_distill.clips import Clip, load_clips
 from instantvir_distill.data import noise_behind
-from instantvir_models.checkpoints.load import load_student
+from instantvir_models.checkpoints.load import LoadedStudent, load_student
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.errors import UsageError
+from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.media.round_trip import Encoder, h264, mpeg, round_trip
 from instantvir_models.operators.base import Operator
@@ -38,6 +38,7 @@ from instantvir_models.operators.downsample import Downsample
 from instantvir_models.operators.mask import Mask
 from instantvir_models.operators.measurement import LEVEL, Degradation, Measurement, degrade, stored
 from instantvir_models.outputs.claim import new_file
+from instantvir_models.outputs.lines import add_line
 from instantvir_models.students.base import Student, condition
 
 CROPS = (
@@ -235,46 +236,77 @@ def row(scores: dict[str, dict[str, Score]]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """The command line of this module."""
+    """The command line of this module; what is wrong is a sentence, and the status 1."""
+    try:
+        _main(_asked())
+    except InstantVIRError as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        sys.exit(f"error: {error}{hint}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", help="a student as `--model` names it")
-    parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--log", type=Path)
-    parser.add_argument("--frames", type=int, default=3)
-    parser.add_argument("--every", type=float, help="seconds between looks at the weights")
+    parser.add_argument("--clips", type=Path, required=True, help="not those that it learns from")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for them, decoded")
+    parser.add_argument("--log", type=Path, help="file of a line for each look")
+    parser.add_argument("--frames", type=int, default=3, help="of each clip")
+    parser.add_argument(
+        "--every", type=float, help="seconds between looks at the weights, which may come later"
+    )
     parser.add_argument("--strips", type=Path, help="folder of a picture for each look")
     parser.add_argument("--each", action="store_true", help="scores of every crop")
     asked = parser.parse_args()
+    if asked.frames < 1 or (asked.every is not None and not asked.every > 0):
+        parser.error("--frames and --every are above 0")
+    return asked
+
+
+def _main(asked: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     clips = load_clips(asked.clips, cache=asked.cache)
     seen = None
+    if asked.every is not None and not _are_there(asked.weights):
+        sys.stderr.write(f"waiting for `{asked.weights}`, which a run writes after two minutes\n")
+    while asked.every is not None and not _are_there(asked.weights):
+        time.sleep(asked.every)
     while True:
         loaded = load_student(asked.weights)
         if loaded.sha256 != seen:
             seen = loaded.sha256
-            started = time.process_time()
-            scores = validate(loaded.student, clips, frames=asked.frames)
-            line: dict[str, Any] = {"time": round(time.time()), "sha256": seen[:12]}
-            line |= row(scores) | {"cpu_seconds": round(time.process_time() - started, 1)}
-            if asked.each:
-                line["each"] = {
-                    column: {name: vars(score) for name, score in each.items()}
-                    for column, each in scores.items()
-                }
-            text = json.dumps(line)
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-            if asked.strips is not None:
-                picture = strips(loaded.student, clips, frames=asked.frames)
-                write_strips(picture, asked.strips / f"{line['time']}-{line['sha256']}.png")
-            if asked.log is not None:
-                with asked.log.open("a") as log:
-                    log.write(text + "\n")
+            _look(loaded, clips, asked)
         if asked.every is None:
             return
         time.sleep(asked.every)
+
+
+def _are_there(weights: str) -> bool:
+    """Unless it is a file that is not."""
+    return not weights.endswith(".safetensors") or Path(weights).exists()
+
+
+def _look(loaded: LoadedStudent, clips: list[Clip], asked: argparse.Namespace) -> None:
+    """A line of scores, and a picture if one is wanted."""
+    started = time.process_time()
+    scores = validate(loaded.student, clips, frames=asked.frames)
+    line: dict[str, Any] = {"time": round(time.time()), "sha256": loaded.sha256[:12]}
+    line |= row(scores) | {"cpu_seconds": round(time.process_time() - started, 1)}
+    if asked.each:
+        line["each"] = {
+            column: {name: vars(score) for name, score in each.items()}
+            for column, each in scores.items()
+        }
+    text = json.dumps(line)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+    if asked.strips is not None:
+        picture = strips(loaded.student, clips, frames=asked.frames)
+        write_strips(picture, asked.strips / f"{line['time']}-{line['sha256']}.png")
+    if asked.log is not None:
+        add_line(asked.log, text)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 import traceback
 import uuid
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
@@ -21,22 +23,25 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.distributed.rendezvous import rendezvous
 
-from instantvir_distill.clips import Clip, load_clips, split
+from instantvir_distill.clips import Clip, load_clips, named, split
 from instantvir_distill.config import DistillConfig, RunConfig, TeacherConfig, WanSize
 from instantvir_distill.data import Sampler
 from instantvir_distill.distillation import Distillation
 from instantvir_distill.parallel import leave
 from instantvir_distill.pupils import FULL_SIZE_NAME
-from instantvir_distill.saved import alone, claim, last_step
-from instantvir_distill.scenes import Photo, load_photos
+from instantvir_distill.saved import alone, check_place, claim, last_step, material_changed
+from instantvir_distill.scenes import Photo, load_photos, photo_paths
 from instantvir_distill.sources import CleanVideos, MeasuredClip, MeasuredVideos, Source
 from instantvir_distill.stocked import Stocked
 from instantvir_distill.teachers import locate_teacher
 from instantvir_distill.teaching import WEIGHTS as TEACHER_WEIGHTS
 from instantvir_distill.teaching import Teaching
 from instantvir_distill.trainer import Objective, Trainer, TrainingError
+from instantvir_models.checkpoints.load import load_student, locate
+from instantvir_models.checkpoints.prior import load_prior
 from instantvir_models.errors import InstantVIRError, UsageError
 from instantvir_models.operators.spec import Specification
+from instantvir_models.outputs.claim import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ def distill(
     clips: Path,
     folder: Path,
     photos: Path | None = None,
+    beside: AbstractContextManager[object] | None = None,
 ) -> Path:
     """Train from `clips`; the path of what was made in `folder`.
 
@@ -70,26 +76,48 @@ def distill(
 
     Args:
         photos: a folder of sharp photos, for clean clips.
+        beside: entered when the folder belongs to this run, and left when training has ended.
 
     Raises:
         VideoOpenError: if the folder `clips` holds no video.
-        CheckpointError: if there is no such teacher.
-        UsageError: if a clip is too short or too small, all of them are held out, the run in `folder`
-            has other settings, or another process is at work there.
+        CheckpointError: if there is no such teacher, or nothing to start from.
+        UsageError: if all clips are too short or too small or held out, the run in `folder` has other
+            settings, another process is at work there, or there are too few cards.
         VideoWriteError: if `folder` cannot be written.
         TrainingError: if training went wrong, or a worker died.
     """
     material = Material(clips=clips, photos=photos)
     if photos is not None and config.measured_by is not None:
         raise UsageError("photos are clean: they do not go with measured videos")
-    if isinstance(config, DistillConfig) and config.teacher is not None:
-        locate_teacher(config.teacher)  # says now what is wrong with it
+    _check_what_is_named(config, material)
+    beside = beside or nullcontext()
     if is_launched():
-        _joined_run(config, material, folder)
+        _joined_run(config, material, folder, beside)
     else:
-        with alone(folder):
-            _launched_run(config, material, folder)
+        with alone(folder), _kept_told(config, folder):
+            check_place(config, folder)
+            _launched_run(config, material, folder, beside)
     return folder / _made_name(config)
+
+
+def _check_what_is_named(config: RunConfig, material: Material) -> None:
+    """Says what is wrong with it before anything is decoded, and workers find out one by one."""
+    if isinstance(config, DistillConfig) and config.teacher is not None:
+        locate_teacher(config.teacher)
+    if isinstance(config, DistillConfig) and config.initial_weights is not None:
+        is_large = isinstance(config.student, WanSize)
+        (locate if is_large else load_student)(config.initial_weights)
+    if isinstance(config, TeacherConfig) and config.initial_weights is not None:
+        load_prior(Path(config.initial_weights))
+    if material.photos is not None:
+        photo_paths(material.photos)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", config.workers))
+    if config.device == "cuda" and torch.cuda.device_count() < here:
+        raise UsageError(
+            f"the recipe takes a card for each worker: {here} here, and there are "
+            f"{torch.cuda.device_count()}",
+            hint="`--workers N`; or a recipe for processors, such as `tiny`, `refine` or `enlarge`",
+        )
 
 
 def _made_name(config: RunConfig) -> str:
@@ -104,21 +132,40 @@ def is_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _launched_run(config: RunConfig, material: Material, folder: Path) -> None:
+@contextmanager
+def _kept_told(config: RunConfig, folder: Path) -> Iterator[None]:
+    """Who interrupts a run is told what of it stays."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        done = last_step(folder)
+        error.add_note(
+            f"{done} of {config.steps} steps are kept, and the same command goes on from there"
+            if done
+            else "the run had not come to its first checkpoint, so the same command begins it anew"
+        )
+        raise
+
+
+def _launched_run(
+    config: RunConfig, material: Material, folder: Path, beside: AbstractContextManager[object]
+) -> None:
     """All workers on this machine; those that die are started again from the last checkpoint."""
     # decode once, before the workers share the cache
-    training = _training(config, material, folder)
-    _check(config, training)
+    clips = _given(config, material, folder)
+    _check(config, clips)
     claim(config, folder)
+    training = _learnable(config, clips)
     (folder / STOPPED).unlink(missing_ok=True)
     _say_what_begins(config, training, folder)
-    with _signals_kept(), _quiet_engine():
+    _say_what_changed(training, material, folder)
+    with beside, _signals_kept(), _quiet_engine():
         try:
             elastic_launch(_launching(config), _worker)(config, material, folder)
         except ChildFailedError as error:
             raise _reason(folder, error) from error
         except SignalException as error:
-            raise KeyboardInterrupt from error
+            raise KeyboardInterrupt(error.sigval.name) from error
     if (folder / STOPPED).exists():
         raise _reason(folder, None)
 
@@ -137,6 +184,14 @@ def _say_what_begins(config: RunConfig, training: list[Clip], folder: Path) -> N
     )
 
 
+def _say_what_changed(training: list[Clip], material: Material, folder: Path) -> None:
+    """That a run goes on with other clips than it began with."""
+    names = [clip.name for clip in training]
+    changed = material_changed(names, has_photos=material.photos is not None, folder=folder)
+    if changed is not None:
+        logger.warning("the run goes on with other material than before: %s", changed)
+
+
 def _launching(config: RunConfig) -> LaunchConfig:
     return LaunchConfig(
         min_nodes=1,
@@ -151,7 +206,9 @@ def _launching(config: RunConfig) -> LaunchConfig:
     )
 
 
-def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
+def _joined_run(
+    config: RunConfig, material: Material, folder: Path, beside: AbstractContextManager[object]
+) -> None:
     """This process as one worker of a run that `torchrun` started, on one machine or many.
 
     Raises:
@@ -169,12 +226,16 @@ def _joined_run(config: RunConfig, material: Material, folder: Path) -> None:
         if is_again and (folder / STOPPED).exists():
             raise _reason(folder, None)
         if is_first and not is_again:
-            training = _training(config, material, folder)
-            _check(config, training)
+            clips = _given(config, material, folder)
+            _check(config, clips)
+            training = _learnable(config, clips)
+            claim(config, folder)
             (folder / STOPPED).unlink(missing_ok=True)
             _say_what_begins(config, training, folder)
+            _say_what_changed(training, material, folder)
         try:
-            run_worker(config, material, folder)
+            with beside:
+                run_worker(config, material, folder)
         except InstantVIRError as error:
             _keep_reason(folder, error)
             raise
@@ -213,31 +274,67 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _training(config: RunConfig, material: Material, folder: Path) -> list[Clip]:
+    """What is learned from."""
+    return _learnable(config, _given(config, material, folder))
+
+
+def _given(config: RunConfig, material: Material, folder: Path) -> list[Clip]:
+    """All clips but those that are held out."""
     clips = load_clips(material.clips, cache=folder / "clips")
     if config.measured_by is not None:
         return clips  # nothing of them is ever compared with
     return split(clips, config.validation_sources)[0]
 
 
-def _check(config: RunConfig, training: list[Clip]) -> None:
-    """UsageError unless every clip has as many frames and pixels as the recipe cuts out of it."""
-    if not training:
+def _learnable(config: RunConfig, clips: list[Clip]) -> list[Clip]:
+    """Those that have as many frames and, where they are clean, pixels as the recipe cuts out."""
+    side, frames = _cut_out(config)
+    return [
+        clip for clip in clips if len(clip.frames) >= frames and min(clip.frames.shape[1:3]) >= side
+    ]
+
+
+def _cut_out(config: RunConfig) -> tuple[int, int]:
+    """The least side, and the fewest frames, of a clip."""
+    is_clean = config.measured_by is None
+    side = max(phase.crop for phase in config.phases) if is_clean else 1
+    return side, max(phase.frames for phase in config.phases)
+
+
+def _check(config: RunConfig, clips: list[Clip]) -> None:
+    """Says which clips are left out.
+
+    Raises:
+        UsageError: if all are, or one does not fit what happened to it.
+    """
+    if not clips:
         held_out = ", ".join(config.validation_sources)
         raise UsageError(f"no clip to train on: names that begin with {held_out} are held out")
-    side = max(phase.crop for phase in config.phases)
-    frames = max(phase.frames for phase in config.phases)
+    training = _learnable(config, clips)
     if config.measured_by is not None:
         for measured in _measured(training, config.measured_by):
-            measured.check(frames)
+            measured.check()
+    left_out = [clip for clip in clips if clip not in training]
+    if not left_out:
         return
-    for clip in training:
-        length, height, width = clip.frames.shape[:3]
-        if length < frames or min(height, width) < side:
-            raise UsageError(
-                f"the clip `{clip.name}` has {length} frames of {width}x{height}; the recipe cuts out "
-                f"{frames} frames of {side}x{side}",
-                hint="take it out of the folder",
-            )
+    side, frames = _cut_out(config)
+    wanted = f"{frames} frames" if side == 1 else f"{frames} frames of {side}x{side}"
+    if not training:
+        first = left_out[0]
+        length, height, width = first.frames.shape[:3]
+        raise UsageError(
+            f"no clip is long and large enough: the recipe cuts out {wanted}, and `{first.name}` has "
+            f"{length} frames of {width}x{height}",
+            hint="`--set phases.0.frames=N` and `--set phases.0.crop=PIXELS` (multiples of 8) ask for "
+            "less",
+        )
+    logger.warning(
+        "left out %d of %d clips, which have less than %s: %s",
+        len(left_out),
+        len(clips),
+        wanted,
+        named([clip.name for clip in left_out]),
+    )
 
 
 def _measured(clips: list[Clip], spec: str) -> list[MeasuredClip]:
@@ -265,6 +362,8 @@ def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
     """The body of a worker, single-threaded; its rank and its fellows are in the environment."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    # of the engine that averages gradients: one layout of numbers in memory is as good as the other
+    warnings.filterwarnings("ignore", message="Grad strides do not match")
     folder.mkdir(parents=True, exist_ok=True)
     if config.device == "cuda":
         torch.cuda.set_device(config.own_device)
@@ -333,7 +432,13 @@ def _photos(material: Material) -> list[Photo]:
 
 def _keep_reason(folder: Path, error: InstantVIRError) -> None:
     """For the workers that are started again, which will not try."""
-    (folder / STOPPED).write_text(json.dumps({"message": str(error), "hint": error.hint}))
+    try:
+        said = json.dumps({"message": str(error), "hint": error.hint})
+        write_whole(folder / STOPPED, said, may_replace=True)
+    except UsageError:
+        pass  # another worker says it just now
+    except InstantVIRError:  # no room even for that
+        sys.stderr.write(f"{error}\n")
 
 
 def _reason(folder: Path, error: ChildFailedError | None) -> TrainingError:

@@ -2,6 +2,7 @@
 
 RUN/checkpoints/step-00001200/   what `torch.distributed.checkpoint` wrote, the last good one
 RUN/config.json                  the configuration, complete
+RUN/material.json                the names of the clips that are learned from
 RUN/log.jsonl                    a line every few steps
 RUN/student.safetensors          the averaged weights, or another name for what is made
 """
@@ -11,7 +12,8 @@ import os
 import pickle
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -25,12 +27,13 @@ from torch.distributed.checkpoint.state_dict_loader import load as read_state
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as write_state
 
+from instantvir_distill.clips import named
 from instantvir_distill.config import RunConfig
 from instantvir_distill.methods.base import Method
 from instantvir_distill.parallel import barrier, rank
 from instantvir_distill.trust import NumbersOnly, check_index
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
-from instantvir_models.outputs.claim import write_whole
+from instantvir_models.outputs.claim import told, write_whole
 from instantvir_models.outputs.moving import sync_file, sync_folder
 
 LATER = ("place",)
@@ -122,7 +125,8 @@ def _begun(folder: Path, step: int) -> Path:
     partial = folder / "checkpoints" / f"step-{step:08d}.part"
     if rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        with told(partial):
+            partial.mkdir(parents=True)
     barrier()
     return partial
 
@@ -213,12 +217,23 @@ def claim(config: RunConfig, folder: Path) -> None:
     """Write the configuration of a new run, or see that it is that of the run in `folder`.
 
     Raises:
-        UsageError: if that run was started with other settings; says which.
+        UsageError: as `check_place`.
+    """
+    check_place(config, folder)
+    text = json.dumps(described(config), indent=2)
+    write_whole(folder / "config.json", text, may_replace=True)
+
+
+def check_place(config: RunConfig, folder: Path) -> None:
+    """See that the run in `folder` is this one, or that there is none.
+
+    Raises:
+        UsageError: if that run was started with other settings, says which; or something else is there.
     """
     written = folder / "config.json"
     now = described(config)
     if last_checkpoint(folder) is not None and written.exists():
-        before = json.loads(written.read_text())
+        before = _settings_in(written)
         differences = list(_differences(before, now))
         if differences:
             shown = "; ".join(differences[:MOST_DIFFERENCES])
@@ -226,11 +241,63 @@ def claim(config: RunConfig, folder: Path) -> None:
             raise UsageError(
                 f"the run in `{folder}` has other settings: {shown}"
                 + (f", and {more} more" if more > 0 else ""),
-                hint="take another folder for another run",
+                hint="take another folder for another run"
+                + "".join(
+                    f"; `--init {made}` goes on from what this one made"
+                    for made in (folder / "student.safetensors", folder / "teacher.safetensors")
+                    if made.exists()
+                ),
             )
     elif last_checkpoint(folder) is None:
         _refuse_what_no_run_made(folder)
-    write_whole(written, json.dumps(now, indent=2), may_replace=True)
+
+
+def _settings_in(written: Path) -> Any:
+    try:
+        return json.loads(written.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"`{written}` cannot be read, so nothing tells the settings of the run: {error}",
+            hint="take another folder for the run",
+        ) from error
+
+
+def material_changed(clips: Sequence[str], *, has_photos: bool, folder: Path) -> str | None:
+    """What the run in `folder` learns from otherwise than before, in words; keeps what it is now.
+
+    Raises:
+        VideoWriteError: if that cannot be kept.
+    """
+    kept = folder / "material.json"
+    before = _material_in(kept) if last_checkpoint(folder) is not None else None
+    write_whole(kept, json.dumps({"clips": sorted(clips), "photos": has_photos}), may_replace=True)
+    if before is None:
+        return None
+    clips_before, had_photos = before
+    changes = [
+        f"{len(names)} clip{'s' * (len(names) > 1)} {what} ({named(names)})"
+        for names, what in (
+            (_without(clips_before, clips), "fewer"),
+            (_without(clips, clips_before), "more"),
+        )
+        if names
+    ]
+    if had_photos != has_photos:
+        changes.append("photos" if has_photos else "no photos")
+    return ", ".join(changes) or None
+
+
+def _material_in(kept: Path) -> tuple[list[str], bool] | None:
+    """Names of clips, and whether there were photos; None of a run of an older version."""
+    try:
+        found = json.loads(kept.read_text())
+        return [str(name) for name in found["clips"]], bool(found["photos"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    return sorted((Counter(names) - Counter(others)).elements())
 
 
 def _refuse_what_no_run_made(folder: Path) -> None:

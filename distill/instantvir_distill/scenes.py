@@ -17,6 +17,8 @@ Frames = NDArray[np.uint8]
 PHOTO_SHARE, DRAWN_SHARE = 0.3, 0.18
 """Parts of the samples that are photos and drawings, where there are photos."""
 
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg"})
+
 FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRIPLEX,
     cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
@@ -39,10 +41,19 @@ def load_photos(folder: Path) -> list[Photo]:
     Raises:
         VideoOpenError: if there is none, or one that cannot be read.
     """
-    paths = sorted(folder.glob("*.jpg"))
+    return [Photo(path.stem, _pyramid(path)) for path in photo_paths(folder)]
+
+
+def photo_paths(folder: Path) -> list[Path]:
+    """Every .jpg, .JPG and .jpeg of `folder`.
+
+    Raises:
+        VideoOpenError: if there is none.
+    """
+    paths = sorted(each for each in folder.glob("*") if each.suffix.lower() in PHOTO_SUFFIXES)
     if not paths:
         raise VideoOpenError(f"no .jpg in `{folder}`", hint="pass a folder of photos")
-    return [Photo(path.stem, _pyramid(path)) for path in paths]
+    return paths
 
 
 def _pyramid(path: Path) -> tuple[Frames, ...]:

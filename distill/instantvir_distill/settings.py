@@ -2,13 +2,15 @@
 
 import difflib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from instantvir_models.errors import UsageError
 
 ConfigT = TypeVar("ConfigT")
+
+BRACKETS = ("{", "[", "(")
 
 Tree = dict[str, Any]
 """Texts by setting, as deep as the names; what is said of a thing itself is under the empty name."""
@@ -30,7 +32,10 @@ def with_settings(config: ConfigT, settings: Sequence[str]) -> ConfigT:
         if not is_said or not name:
             raise UsageError(f"`{setting}` sets nothing", hint="write `name=value`")
         inner = tree
-        for part in name.strip().split("."):
+        parts = name.strip().split(".")
+        if not all(parts):
+            raise UsageError(f"`{name}` has a part without a name", hint="write `a.b=value`")
+        for part in parts:
             inner = inner.setdefault(part, {})
         if "" in inner:
             raise UsageError(f"`{name}` is set twice")
@@ -64,7 +69,8 @@ def _changed_fields(value: Any, inner: Tree, name: str) -> Any:
     kinds = get_type_hints(type(value))
     for key in inner:
         if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
+            below = [each for each in _names(value, name) if each.endswith(f".{key}")]
+            close = below or difflib.get_close_matches(key, known, 1)
             hint = (
                 f"did you mean `{close[0]}`?" if close else f"there is {', '.join(sorted(known))}"
             )
@@ -77,6 +83,18 @@ def _changed_fields(value: Any, inner: Tree, name: str) -> Any:
             for key, tree in inner.items()
         },
     )
+
+
+def _names(value: Any, name: str) -> Iterator[str]:
+    """Of all settings in it, at any depth."""
+    if is_dataclass(value):
+        parts: Iterable[tuple[Any, Any]] = vars(value).items()
+    else:
+        parts = enumerate(value) if isinstance(value, tuple) else ()
+    for key, part in parts:
+        whole = f"{name}.{key}".lstrip(".")
+        yield whole
+        yield from _names(part, whole)
 
 
 def _changed_items(value: tuple[Any, ...], inner: Tree, name: str, kind: Any) -> tuple[Any, ...]:
@@ -99,6 +117,11 @@ def _read(text: str, kind: Any, name: str) -> Any:
     if origin is Literal:
         return _chosen(text, [str(choice) for choice in get_args(kind)], name)
     if origin is tuple:
+        if text[:1] in BRACKETS:
+            raise UsageError(
+                f"`{name}` is a list without brackets, got `{text}`",
+                hint=f"write its values with commas: `{name}=ONE,TWO`",
+            )
         items = [item.strip() for item in text.split(",") if item.strip()]
         kinds = get_args(kind)
         if len(kinds) == 2 and kinds[1] is Ellipsis:
@@ -123,7 +146,9 @@ def _read_one_of(text: str, kinds: tuple[Any, ...], name: str) -> Any:
     others = [kind for kind in kinds if kind is not type(None)]
     if len(others) == 1:
         return _read(text, others[0], name)
-    by_name = {kind.name: kind for kind in others}
+    by_name = {kind.name: kind for kind in others if hasattr(kind, "name")}
+    if not by_name:
+        raise UsageError(f"`{name}` is set by its parts", hint=f"`{name}.PART=value`")
     return _made(by_name[_chosen(text, list(by_name), name)], text, name)
 
 
@@ -148,8 +173,11 @@ def _chosen(text: str, choices: list[str], name: str) -> str:
 
 
 def _number(text: str, kind: type[Any], name: str) -> Any:
+    wanted = "a whole number" if kind is int else "a number"
     try:
-        return kind(text)
+        number = kind(text)
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
         raise UsageError(f"`{name}` is {wanted}, got `{text}`") from None
+    if number != number:  # nan is none
+        raise UsageError(f"`{name}` is {wanted}, got `{text}`")
+    return number

@@ -13,6 +13,7 @@ from instantvir_distill.data import Sampler
 from instantvir_distill.methods.base import CleanExample, Example
 from instantvir_models.errors import UsageError
 from instantvir_models.media import to_unit
+from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.mask import FrameMasks
 from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.operators.spec import ClipShape, Specification
@@ -96,15 +97,15 @@ class MeasuredClip:
         shape = ClipShape(num_frames=length, height=factor * height, width=factor * width)
         return cls(clip, specification.degradation(shape=shape))
 
-    def check(self, frames: int) -> None:
-        """UsageError unless it has that many frames, and the size that its degradation leaves."""
-        length, height, width = self.clip.frames.shape[:3]
-        if length < frames:
-            raise UsageError(
-                f"`{self.clip.name}` has {length} frames; the recipe takes {frames} at a time",
-                hint="take it out of the folder",
-            )
+    def check(self) -> None:
+        """UsageError unless something happened to it, and it has the size that this leaves."""
+        height, width = self.clip.frames.shape[1:3]
         operator = self.degradation.operator
+        if isinstance(operator, Identity) and not self.degradation.noise_std:
+            raise UsageError(
+                "the operator says that nothing happened to the measurements, so there is nothing to learn",
+                hint="`--operator noise:std=20`; `instantvir info VIDEO` estimates noise",
+            )
         if any(isinstance(part, FrameMasks) for part in operator.parts):
             raise UsageError(
                 f"`{operator.spec}` says which pixels are lost in each frame, and training needs to "

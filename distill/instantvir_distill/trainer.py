@@ -30,6 +30,8 @@ USUAL_SAVE_SECONDS = 6.0
 """A checkpoint that takes longer to write comes more rarely in proportion: saving takes a twentieth of
 the time at most. That of a full-size student and its critic has seven numbers for each weight, 36 GB."""
 LOG_EVERY_STEPS = 50
+FIRST_LOGGED_STEP = 10
+"""Logged besides, as the last step is: from the second row on it can be told how long a run takes."""
 
 
 class TrainingError(InstantVIRError):
@@ -91,7 +93,7 @@ class Trainer:
         while self.step < self.config.steps:
             for name, loss in self.update().items():
                 losses.setdefault(name, []).append(loss)
-            if self.step % LOG_EVERY_STEPS == 0:
+            if self._is_logged():
                 self._log(losses)
                 losses = {}
             if self._beside is not None:
@@ -123,11 +125,19 @@ class Trainer:
             asked = learner.learn(asks, rate=rate, step=self.step)
         except FloatingPointError as error:
             good = last_checkpoint(self.folder)
+            kept = f"the last good checkpoint is {good}" if good else "nothing was saved so far"
             raise TrainingError(
                 f"training of the {name} stopped at step {self.step}: {error}",
-                hint=f"the last good checkpoint is {good}" if good else "nothing was saved so far",
+                hint=f"{kept}; with a smaller `muon_lr` and `adam_lr` and another `-o` it may go better"
+                + (", with what was made so far as `--init`" if good else ""),
             ) from error
         return self.objective.shown(name, asked)
+
+    def _is_logged(self) -> bool:
+        return self.step % LOG_EVERY_STEPS == 0 or self.step in (
+            FIRST_LOGGED_STEP,
+            self.config.steps,
+        )
 
     def _is_due(self, saved: float, took: float) -> bool:
         """Whether to save now; worker 0 looks at its clock, and all do as it says."""
@@ -167,8 +177,9 @@ class Trainer:
         save_checkpoint(self._state(), self.folder, step=self.step)
 
     def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one."""
+        """Go on from the last checkpoint, if there is one; else from the beginning."""
         if last_checkpoint(self.folder) is None:
+            self._forget_later_rows()
             return
         state = self._state()
         load_checkpoint(state, self.folder)

@@ -130,12 +130,17 @@ def test_what_was_made_with_other_settings_is_told_and_stays(tapes, tmp_path):
     made = (tmp_path / "out" / "b.restored.mp4").read_bytes()
     same = run("restore", tapes, *TASK, *out)
     assert "warning" not in same.stderr
-    other = run("restore", tapes, "--task", "denoise", "--noise", "12", *out)
+    other = run("restore", tapes, "--task", "denoise", "--noise", "12", *out, "--json")
     assert other.exit_code == 0
+    (row,) = json.loads(other.stdout)
+    assert row["outcome"] == "skipped"
+    assert "is there already" in row["skipped_because"]
     if noted(tmp_path / "out" / "b.restored.mp4"):
         assert "warning:" in other.stderr
         assert "it was made otherwise (" in other.stderr
         assert "the noise was" in other.stderr
+        assert row["is_stale"]
+        assert row["made_otherwise"] == ["the noise was 3.0, now 12.0"]  # it was on stderr alone
         assert "`--overwrite` makes it anew" in other.stderr
         assert "skipped, there already (1 of other inputs or settings)" in other.stderr
     assert (tmp_path / "out" / "b.restored.mp4").read_bytes() == made

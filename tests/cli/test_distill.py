@@ -1,17 +1,23 @@
 """`instantvir distill` as a person meets it."""
 
 import json
+import signal
+import time
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing import SignalException
 from typer.testing import CliRunner
 
+from instantvir_cli import training_board, training_view
 from instantvir_cli.app import app
 from instantvir_cli.training_view import rows_of, shown
-from instantvir_distill.saved import claim
+from instantvir_distill import launch
+from instantvir_distill.saved import alone, claim
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import save_folder
-from instantvir_models.checkpoints.load import load_student
+from instantvir_models.checkpoints.load import load_student, save_student
+from instantvir_models.errors import CheckpointError
 from tests.media_clips import make_clip
 from tests.small_runs import SMALL, clip, trainer
 from tests.wan_small import small_student
@@ -69,7 +75,12 @@ def test_measured_videos_alone_adapt_the_embedded_student(bad, tmp_path, capfd):
             "a teacher learns from clean videos",
         ),
         (("--clips", "a", "--recipe", "tiny-teachr"), "no recipe called `tiny-teachr`"),
+        (("--clips", "a", "--recipe", ""), "no recipe called ``"),
         (("--clips", "a", "--set", "muon_rl=1"), "no setting `muon_rl`"),
+        (
+            ("--clips", "a", "--recipe", "refine", "--set", "student.fine_channels=8"),
+            "`student.fine_channels` would have no effect",
+        ),
         (("--clips", "a", "--set", "method=amortise"), "learns from a teacher, and none was named"),
     ],
 )
@@ -100,6 +111,68 @@ def test_the_view_of_a_run_shows_losses_and_nothing_else(tmp_path):
     assert shown(rows) == "denoise 0.25 █▃▁  sr 0.5 ▁▁▁"
 
 
+def test_how_long_a_long_run_takes_is_said_once_it_is_known(tmp_path, capsys, monkeypatch):
+    """A recipe takes hours or days, and nothing said so."""
+    monkeypatch.setattr(training_view, "LOOK_EVERY_SECONDS", 0.01)
+    now = time.time() + 1
+    rows = [
+        {"step": 10, "time": now},
+        {"step": 50, "time": now + 40},
+        {"step": 60, "time": now + 50},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with training_view.watched(tmp_path, steps=86_460):
+        time.sleep(0.2)
+    told = capsys.readouterr().err
+    assert told.count("about 24 h 0 min to go at 60 steps a minute") == 1
+    with training_view.watched(tmp_path, steps=100):
+        time.sleep(0.2)
+    assert not capsys.readouterr().err
+
+
+def test_of_a_run_that_is_ended_it_is_said_what_stays(tmp_path, monkeypatch):
+    make_clip(tmp_path / "clips.mp4", width=48, height=48, num_frames=6)
+    ended = SignalException("ended", signal.SIGTERM)
+
+    def engine(config, worker):
+        def ends(*args):
+            raise ended
+
+        return ends
+
+    monkeypatch.setattr(launch, "elastic_launch", engine)
+    args = ("--clips", tmp_path / "clips.mp4", "-o", tmp_path / "run", "--recipe", "refine")
+    done = run(*args, *TINY_STEPS)
+    assert done.exit_code == 143
+    assert "ended by SIGTERM; the run had not come to its first checkpoint" in done.stderr
+    (tmp_path / "run" / "checkpoints" / "step-00000001").mkdir(parents=True)
+    done = run(*args, *TINY_STEPS)
+    assert "1 of 1 steps are kept" in done.stderr
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
+    """The clips were decoded into it first."""
+    make_clip(tmp_path / "clips.mp4", width=48, height=48, num_frames=6)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "student.safetensors").touch()
+    done = run("--clips", tmp_path / "clips.mp4", "-o", tmp_path / "out", *TINY_STEPS)
+    assert done.exit_code == 2
+    assert "exists already, and no run made it" in done.stderr
+    assert not (tmp_path / "out" / "clips").exists()
+
+
+def test_a_second_run_in_a_folder_shows_nothing_of_the_first(tmp_path, monkeypatch):
+    """Its board took the place of the numbers that the first one wrote."""
+    monkeypatch.setattr(training_board, "check_installed", lambda: None)
+    make_clip(tmp_path / "clips.mp4", width=48, height=48, num_frames=6)
+    with alone(tmp_path / "run"):
+        args = ("--clips", tmp_path / "clips.mp4", "-o", tmp_path / "run", "--tensorboard")
+        done = run(*args, *TINY_STEPS)
+    assert done.exit_code == 2
+    assert "another run is at work" in done.stderr
+    assert not (tmp_path / "run" / training_board.FOLDER).exists()
+
+
 def export(*args):
     return CliRunner().invoke(app, ["export", *map(str, args)])
 
@@ -128,6 +201,15 @@ def test_what_a_run_made_is_exported_and_is_a_model(tmp_path):
     assert told.exit_code != 0
 
 
+def test_the_folder_of_a_run_is_told_from_that_of_a_student(tmp_path):
+    """Who gave it as a model was told to convert something."""
+    claim(SMALL, tmp_path)
+    (tmp_path / "student.safetensors").touch()
+    with pytest.raises(CheckpointError) as refused:
+        load_student(str(tmp_path))
+    assert f"it is `{tmp_path / 'student.safetensors'}`" in refused.value.hint
+
+
 def test_a_full_size_student_is_exported_whole(tmp_path):
     save_folder(small_student(), tmp_path / "run" / "student", WanCheckpoint(task="denoise"))
     assert export(tmp_path / "run", "-o", tmp_path / "out").exit_code == 0
@@ -141,7 +223,40 @@ def test_what_cannot_be_exported_is_told(tmp_path):
     assert "holds no student" in made.output
     made = export(tmp_path / "empty", "-o", tmp_path / "empty")
     assert made.exit_code == 2
+    (tmp_path / "file").touch()
+    made = export(tmp_path / "empty", "-o", tmp_path / "file")
+    assert made.exit_code == 2
+    assert "is a file" in made.output
     save_folder(small_student(), tmp_path / "whole", WanCheckpoint())
     made = export(tmp_path / "whole", "-o", tmp_path / "out", "--push", "not a name")
     assert made.exit_code == 4
     assert "no repository on the Hub" in made.output
+
+
+def test_a_run_without_a_student_says_why_it_is_not_exported(tmp_path):
+    """It was told to give the folder of a run."""
+    claim(SMALL, tmp_path)
+    (tmp_path / "lock").touch()
+    made = export(tmp_path, "-o", tmp_path / "out")
+    assert made.exit_code == 4
+    assert "has made no student so far" in made.output
+    (tmp_path / "teacher.safetensors").touch()
+    assert "holds a teacher" in export(tmp_path, "-o", tmp_path / "out").output
+
+
+@pytest.mark.parametrize("line", ['{"psnr": 3}', '{"psnr": {"a": "b"}}', '{"a": }', "[3]}"])
+def test_a_validation_that_nothing_of_ours_wrote_is_told(line, tmp_path):
+    """A half line at the end, which a validation that was ended leaves, is none; each was a traceback."""
+    shipped = load_student()
+    save_student(shipped.student, tmp_path / "student.safetensors", dtype=torch.float32)
+    log = tmp_path / "validation.jsonl"
+    log.write_text('{"psnr": {"noise 10": 33.25}}\n{"psnr": {"noi')
+    assert export(tmp_path, "-o", tmp_path / "out").exit_code == 0
+    assert "33.25" in (tmp_path / "out" / "README.md").read_text()
+    log.unlink()
+    assert "instantvir_distill.evaluate" in export(tmp_path, "-o", tmp_path / "bare").output
+    log.write_text(line)
+    made = export(tmp_path, "-o", tmp_path / "other")
+    assert made.exit_code == 4
+    assert "not as a run or its validation writes it" in made.output
+    assert not (tmp_path / "other").exists()

@@ -109,3 +109,20 @@ def test_whole_frames_are_made_of_fields_even_if_nothing_else_is_wrong(tmp_path)
         assert reader.info.frame_rate == 50
         whole = np.stack([frame.pixels for frame in reader])
     assert psnr(whole, frames) > psnr(np.repeat(frames_of(path), 2, 0), frames) + 5
+
+
+@pytest.mark.parametrize("levels", [0, 12])
+def test_a_stream_of_which_nothing_is_told_is_looked_at_first(clean, tmp_path, levels):
+    """It was refused, where `restore` looks for itself."""
+    source = written(tmp_path / "in.mkv", noisy(clean, levels), *LOSSLESS)
+    target = tmp_path / "out.mkv"
+    result = run("stream", source, "-o", target, "--codec", "ffv1")
+    assert result.exit_code == 0, result.stderr
+    before, after = np.stack(frames_of(source)), np.stack(frames_of(target))
+    assert "the same as a command" not in result.stderr
+    if levels == 0:
+        assert np.array_equal(before, after)
+        assert "frames pass as they are; if you see more, say what it is" in result.stderr
+    else:
+        assert psnr(after, clean) > psnr(before, clean) + 2
+        assert "to do: take away noise" in result.stderr

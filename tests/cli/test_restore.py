@@ -227,6 +227,16 @@ def test_a_dry_run_minds_no_result_that_is_there(clip):
     assert run("restore", clip, "--task", "denoise", "--dry-run", "-o", clip).exit_code == 2
 
 
+def test_what_goes_beside_the_output_may_go_into_a_folder_that_is_made_for_it(photo, tmp_path):
+    file = natural_file(tmp_path / "in.mkv", photo, levels=12)
+    new = tmp_path / "new"
+    result = run("restore", file, "-o", f"{new}/", "--picture", new / "found.png",
+                 "--report", new / "page.html", "--uncertainty", new / "off.mkv")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    made = ["found.png", "in.restored.mkv", "off.mkv", "page.html"]
+    assert sorted(path.name for path in new.iterdir()) == made
+
+
 def test_a_page_that_cannot_be_made_is_told_before_the_work(clip, tmp_path):
     target = tmp_path / "o.mp4"
     result = run(
@@ -315,6 +325,8 @@ def test_with_nothing_told_it_looks_says_and_mends(photo, tmp_path):
     assert "to do: take away noise" in result.stderr
     summary = json.loads(result.stdout)
     assert summary["output_psnr"] > summary["input_psnr"] + 2
+    assert summary["output_psnr_over_frames"] > summary["input_psnr_over_frames"] + 2
+    assert "(that is the mean of the frames, " in result.stderr
     assert summary["findings"][0]["kind"] == "error"
     told = shlex.split(summary["command"])
     assert told[:3] == ["instantvir", "restore", str(noisy)]

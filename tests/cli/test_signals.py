@@ -23,9 +23,9 @@ SEGMENT = 20
 TASK = ("--operator", "noise:std=3", "--threads", "1", "--quiet")
 
 
-def command(*words, said=None):
+def command(*words, said=None, segment=SEGMENT, keep_seconds=float("inf")):
     """The command as work of a child."""
-    return partial(run_command, tuple(map(str, words)), SEGMENT, said)
+    return partial(run_command, tuple(map(str, words)), segment, said, keep_seconds)
 
 
 def hidden_in(folder):
@@ -57,6 +57,19 @@ def test_what_is_kept_is_said_and_gone_on_with(tmp_path):
     words = " ".join(said.read_text().split())
     assert "ended by SIGTERM; the first" in words
     assert "the same command goes on there" in words
+    assert ended(work) == 0
+    assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4", "said"]
+
+
+def test_a_short_run_is_kept_too(tmp_path):
+    """A run of fewer frames than a piece has began anew after Ctrl-C."""
+    make_clip(tmp_path / "in.mp4", width=48, height=32, num_frames=70)
+    said, target = tmp_path / "said", tmp_path / "out.mp4"
+    words = ("restore", *TASK, tmp_path / "in.mp4", "-o", target)
+    work = command(*words, said=said, segment=250, keep_seconds=0)
+    kept = tmp_path / ".out.mp4.instantvir" / "loose.json"
+    assert ended(work, when=lambda pid: kept.exists(), by=signal.SIGINT) == 130
+    assert "the same command goes on there" in " ".join(said.read_text().split())
     assert ended(work) == 0
     assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4", "said"]
 

@@ -85,13 +85,27 @@ def test_methods_inside_a_method_are_written_with_their_names():
         ("method.levels.high=1", "`method` has no setting `levels`"),
         ("muon_lr", "sets nothing"),
         ("phases.0.crop=30", "multiples of 8"),
-        ("phases.0.steps=0", "`phases.steps` is at least 1, got 0"),
-        ("phases.0.frames_learned=0", "`phases.frames_learned` is at least 1"),
+        ("phases.0.steps=0", "`phases.steps` is from 1 to 99999999, got 0"),
+        ("phases.0.steps=100000000", "`phases.steps` is from 1 to 99999999"),  # no such checkpoint
+        ("phases.0.frames_learned=0", "`phases.frames_learned` is from 1"),
+        ("phases..steps=3", "`phases..steps` has a part without a name"),  # was a traceback
+        ("method.=3", "a part without a name"),
+        ("student=default", "`student` is set by its parts"),  # was a traceback
+        ("student.fine_channels=0", "`student.fine_channels` is from 1"),  # so was each of these
+        ("student.frames_per_block=0", "`student.frames_per_block` is from 1"),
+        ("student.traits=", "some of .*, got none"),
+        ("student.traits.0=magic", "some of .*, got magic"),
+        ("seed=99999999999999999999999", "`seed` is from 0"),
+        ("max_gradient_norm=0", "`max_gradient_norm` is at least"),  # learned nothing
+        ("method.calibration_weight=-1", "`method.calibration_weight` is at least 0, got -1"),
+        ("method.powers.denoise=nan", "`method.powers.denoise` is a number, got `nan`"),
+        ("method.powers.denoise=inf", "`method.powers.denoise` is at least 0, got inf"),
         ("constant_share=1", "`constant_share` is from 0 to 0.99, got 1"),
         ("accumulate=0", "`accumulate` is at least 1"),
-        ("ema_decay=nan", "`ema_decay` is from 0 to 1, got nan"),
+        ("ema_decay=nan", "`ema_decay` is a number, got `nan`"),
         ("lossy_fraction=2", "`lossy_fraction` is from 0 to 1"),
         ("mix=denose", "no task called `denose`"),
+        ("mix={}", "`mix` is a list without brackets, got `{}`"),
         ("method.powers.deblurr=1", "no task called `deblurr`"),
     ],
 )
@@ -109,6 +123,25 @@ def test_the_nearest_name_is_offered():
     with pytest.raises(UsageError) as refused:
         with_settings(tiny(), ["muon_rl=1"])
     assert refused.value.hint == "did you mean `muon_lr`?"
+    with pytest.raises(UsageError) as refused:
+        with_settings(tiny(), ["samples=1"])
+    assert refused.value.hint == "did you mean `phases.0.samples`?"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting"),
+    [
+        ("sharpen", "critic.updates_per_step=0"),
+        ("sharpen", "method.anchor_weight=-1"),
+        ("tiny-card", "stock.sequences=0"),
+        ("tiny-teacher", "map_share=2"),
+        ("tiny-teacher", "network.fine_channels=0"),
+        ("tiny-posterior", "method.levels.high=inf"),
+    ],
+)
+def test_numbers_of_every_part_are_checked(recipe, setting):
+    with pytest.raises(UsageError, match=setting.partition("=")[0]):
+        with_settings(RECIPES[recipe](), [setting])
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,13 @@ from torch import nn
 from instantvir_distill import saved
 from instantvir_distill import trainer as loop
 from instantvir_distill.config import Phase, RunConfig
+from instantvir_distill.launch import _keep_reason, _reason
 from instantvir_distill.learner import Learner, Rates
 from instantvir_distill.parallel import leave, rank, world_size
-from instantvir_distill.saved import alone, last_checkpoint
+from instantvir_distill.saved import alone, claim, last_checkpoint, material_changed
 from instantvir_distill.trainer import Trainer, TrainingError
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
+from tests.small_disk import small_disk
 
 CONFIG = RunConfig(
     phases=(Phase(steps=12, crop=8, frames=1, samples=4),), workers=1, warmup_steps=2, muon_lr=0.02,
@@ -411,6 +413,62 @@ def test_rows_of_the_log_are_not_written_twice(tmp_path, monkeypatch):
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, CONFIG.steps + 1))
     assert {"student", "critic", "student_spikes", "critic_norm"} <= set(rows[-1])
+
+
+def test_a_run_that_goes_on_with_other_clips_says_so(tmp_path):
+    """Clips that went, or could not be read this time, were missed in silence."""
+    assert material_changed(["a", "a", "b"], has_photos=False, folder=tmp_path) is None
+    assert (
+        material_changed(["c"], has_photos=True, folder=tmp_path) is None
+    )  # nothing was learned yet
+    Trainer(CONFIG, Fit(), tmp_path).save()
+    told = material_changed(["d"], has_photos=False, folder=tmp_path)
+    assert told == "1 clip fewer (`c`), 1 clip more (`d`), no photos"
+    assert material_changed(["d"], has_photos=False, folder=tmp_path) is None
+    (tmp_path / "material.json").write_text("[")
+    assert material_changed(["a"], has_photos=False, folder=tmp_path) is None
+
+
+def test_a_run_whose_settings_cannot_be_read_does_not_go_on(tmp_path):
+    run = Trainer(CONFIG, Fit(), tmp_path)
+    run.save()
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UsageError, match="cannot be read, so nothing tells the settings"):
+        run.run()
+
+
+def test_other_settings_are_told_where_they_can_go_on(tmp_path):
+    run = Trainer(CONFIG, Fit(), tmp_path)
+    run.run()
+    (tmp_path / "student.safetensors").touch()
+    with pytest.raises(UsageError) as refused:
+        claim(replace(CONFIG, seed=3), tmp_path)
+    assert f"`--init {tmp_path / 'student.safetensors'}` goes on" in refused.value.hint
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(VideoWriteError, match="cannot write"):
+        Trainer(CONFIG, Fit(), tmp_path).run()
+
+
+def test_why_a_worker_gave_up_is_whole_or_said(tmp_path, capsys):
+    """On a full disk it was an empty file, over which the parent fell."""
+    with small_disk(5):
+        _keep_reason(tmp_path, TrainingError("no room"))
+    assert "no room" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    _keep_reason(tmp_path, TrainingError("no room", hint="make some"))
+    assert str(_reason(tmp_path, None)) == "no room"
+
+
+def test_a_run_that_begins_anew_begins_its_log_anew(tmp_path):
+    """Stopped before its first checkpoint it left rows, and the curve went back in time."""
+    row = json.dumps({"step": 50, "time": 1.0, "student": 1.0})
+    (tmp_path / "log.jsonl").write_text(row + "\n")
+    Trainer(CONFIG, Fit(), tmp_path).run()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, CONFIG.steps]
 
 
 def test_a_network_of_which_nothing_is_learned_is_refused():

@@ -1,6 +1,7 @@
 """Stories of a training run: it learns, resumes exactly and keeps validation apart."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -9,14 +10,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from instantvir_distill import distillation
+from instantvir_distill import distillation, launch
 from instantvir_distill.clips import Clip, load_clips, split
-from instantvir_distill.config import Phase
+from instantvir_distill.config import Phase, StockConfig
 from instantvir_distill.data import SAMPLERS, Sampler, _coarse
 from instantvir_distill.evaluate import COLUMNS, CROPS, crops, measured, restored
 from instantvir_distill.launch import distill
@@ -28,7 +30,7 @@ from instantvir_distill.restorers import FusedRestorer
 from instantvir_distill.saved import claim
 from instantvir_distill.scenes import Photo, SceneSource, drawn, load_photos
 from instantvir_models.checkpoints.load import load_student
-from instantvir_models.errors import UsageError, VideoOpenError
+from instantvir_models.errors import CheckpointError, UsageError, VideoOpenError
 from instantvir_models.media.round_trip import mpeg, round_trip
 from instantvir_models.operators.compose import Identity
 from instantvir_models.operators.measurement import LOSSY_STD, Degradation, Measurement
@@ -133,7 +135,7 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
     script = (
         "import os, pathlib, sys, time; sys.path[:0] = sys.argv[2].split(os.pathsep)\n"
         "from instantvir_distill import launch\n"
-        "launch._training = lambda *_: []\n"
+        "launch._given = lambda *_: []\n"
         "if __name__ == '__main__':\n"
         "    from instantvir_distill.recipes import tiny\n"
         "    launch._check = lambda *_: None\n"
@@ -440,7 +442,54 @@ def test_muon_finds_the_minimum_of_a_quadratic():
     assert (weight - goal).abs().max() < 0.1
 
 
-def test_a_clip_that_is_too_small_is_named_before_anything_starts(tmp_path):
-    make_clip(tmp_path / "short.mp4", width=64, height=64, num_frames=3)
-    with pytest.raises(UsageError, match="the clip `short` has 3 frames of 64x64; the recipe cuts"):
-        distill(RECIPES["tiny"](), clips=tmp_path, folder=tmp_path / "run")
+def test_clips_that_are_too_small_are_named_before_anything_starts(tmp_path, caplog, monkeypatch):
+    """One short clip among many ended the run, and the next one the next run."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    make_clip(folder / "short.mp4", width=64, height=64, num_frames=3)
+    make_clip(folder / "small.mp4", width=64, height=32, num_frames=9)
+    with pytest.raises(
+        UsageError, match=r"no clip is long and large enough: .* `short` has 3 frames"
+    ):
+        distill(RECIPES["tiny"](), clips=folder, folder=tmp_path / "run")
+
+    class BeginsError(Exception):
+        pass
+
+    def begins(config, training, folder):
+        assert [clip.name for clip in training] == ["enough"]
+        raise BeginsError
+
+    monkeypatch.setattr(launch, "_say_what_begins", begins)
+    make_clip(folder / "enough.mp4", width=104, height=96, num_frames=9)
+    with caplog.at_level(logging.WARNING), pytest.raises(BeginsError):
+        distill(RECIPES["tiny"](), clips=folder, folder=tmp_path / "run")
+    told = "left out 2 of 3 clips, which have less than 9 frames of 96x96: `short`, `small`"
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "message"),
+    [
+        ({"initial_weights": "gone.safetensors"}, CheckpointError, "gone"),
+        ({"initial_weights": "."}, CheckpointError, "holds no checkpoint"),
+        (
+            {"stock": StockConfig(), "device": "cuda", "phases": SMALL.phases[:1]},
+            UsageError,
+            "a card",
+        ),
+    ],
+)
+def test_what_is_not_there_is_told_before_clips_are_decoded(changed, kind, message, tmp_path):
+    """Workers found out one by one, and those without a card in a traceback, three times over."""
+    make_clip(tmp_path / "a.mp4", width=64, height=64)
+    with pytest.raises(kind, match=message):
+        distill(replace(SMALL, **changed), clips=tmp_path, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_photos_as_cameras_name_them_are_found(tmp_path):
+    for name in ("a.JPG", "b.jpeg", "c.jpg", "d.txt"):
+        cv2.imwrite(str(tmp_path / "x.jpg"), np.zeros((16, 16, 3), np.uint8))
+        (tmp_path / "x.jpg").rename(tmp_path / name)
+    assert [photo.name for photo in load_photos(tmp_path)] == ["a", "b", "c"]

@@ -53,6 +53,19 @@ def test_only_what_was_said_differs(attributes):
     ]
 
 
+def test_another_prompt_is_told_and_no_word_of_it_travels(attributes):
+    path, asked = Path("out.mp4"), asked_for(plan(5.0), "large", prompt="my cat  on a roof")
+    note_on(path, asked)
+    assert not any("cat" in str(said) for said in attributes.values())
+    assert made_otherwise(path, asked_for(plan(5.0), "large", prompt="my cat on a roof")) == []
+    (difference,) = made_otherwise(path, asked_for(plan(5.0), "large", prompt="a dog"))
+    assert difference.startswith("the prompt was words of digest ")
+    (difference,) = made_otherwise(
+        path, asked_for(plan(5.0), "large", prompt="own/rows.safetensors")
+    )
+    assert difference.endswith(", now rows.safetensors")
+
+
 @pytest.mark.parametrize("said", [b"", b"[]", b'{"the noise": 5}', b"[" * 50_000, b"\xff"])
 def test_a_note_of_a_stranger_is_none(attributes, said):
     attributes["out.mp4", ATTRIBUTE] = said

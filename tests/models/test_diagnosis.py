@@ -28,6 +28,8 @@ from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.diagnosis.traces import moved, traces_of
 from instantvir_models.operators.measurement import LEVEL, LOSSY_STD
 from instantvir_models.operators.spots import dusty
+from instantvir_models.run.resolution import resolve
+from instantvir_models.tasks import DENOISE, TaskOptions
 from tests.media_clips import write_frames
 from tests.models.test_scratches import scratched
 
@@ -195,6 +197,13 @@ def test_a_codec_adds_to_a_noise_that_is_known(clean, tmp_path):
         sample = Sample.of(list(reader))
     assert told_with_codec(3, traces_of(sample.frames, sample.codings)) > 4
     assert told_with_codec(3, traces_of(clean)) == 3
+    wanted = TaskOptions(tasks=(DENOISE,), noise_levels=3)
+    told = resolve(wanted, sample=sample, is_lossy=True)
+    (share,) = told.estimates  # it was called known, and the sum was not said
+    assert share.name == "codec noise"
+    assert "noise of 3 levels, as told, and what H.264 added make" in told.remarks[0]
+    assert f"is told {told.degradation.noise_std / LEVEL:.1f}" in told.remarks[0]
+    assert not resolve(wanted, sample=Sample(clean), is_lossy=False).estimates
 
 
 def test_softness_behind_coarse_steps_is_the_codecs(clean, tmp_path):

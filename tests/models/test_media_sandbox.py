@@ -15,8 +15,9 @@ from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media import EncoderSettings, InputRules, create_video, open_video, walled
 from instantvir_models.media.plain import from_plain, to_plain
 from instantvir_models.media.timeline import Trim
+from instantvir_models.run import going_on
 from instantvir_models.run.restore import restore
-from tests.media_clips import make_clip
+from tests.media_clips import make_clip, packets_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes with limits")
 
@@ -277,6 +278,19 @@ def test_calls_of_the_kernel_change_nothing_where_files_have_no_wall(tmp_path):
     assert able == "done done"
     assert set(unable.split()) == {"PermissionError"}
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_what_comes_along_is_read_again_behind_walls(tmp_path, monkeypatch):
+    """A run in pieces ended with an error when they were all there, if there was sound."""
+    clip = make_clip(tmp_path / "clip.mp4", width=32, height=24, num_frames=40, audio=True)
+    made = []
+    for name in ("pieces.mp4", "whole.mp4"):
+        out = tmp_path / name
+        restore(clip, out, operator="noise:std=3", solver="as_measured", sandbox=True)
+        made.append([packets_of(out, kind) for kind in ("audio", "video")])
+        monkeypatch.setattr(going_on, "why_in_one_piece", lambda restoration: "it is compared")
+    assert len(made[0][0]) > 50
+    assert made[0] == made[1]
 
 
 def test_what_is_found_and_restored_is_the_same(tmp_path):

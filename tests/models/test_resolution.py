@@ -3,9 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from instantvir_models.diagnosis.sample import Sample
 from instantvir_models.errors import UsageError
+from instantvir_models.operators.mask import largest_known_part
 from instantvir_models.operators.measurement import LEVEL
 from instantvir_models.operators.spec import ClipShape, parse_degradation
 from instantvir_models.run import resolution
@@ -147,3 +149,39 @@ def test_a_note_beside_the_video_counts_unless_the_user_knows_better(tmp_path):
     assert resolved.degradation.spec == "blur:sigma=3+noise:std=5"
     told = TaskOptions(tasks=(DENOISE,), noise_levels=2)
     assert resolve_video(str(video), told, sample=None, is_lossy=False).note is None
+
+
+def test_beside_holes_noise_is_read_off_where_there_is_none(tmp_path):
+    """`--task denoise --task inpaint --mask` took no noise away, and said nothing."""
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.uniform(40, 210, (96, 128, 3)), (0, 0), 6)
+    noisy = (smooth + rng.normal(0, 8, (4, 96, 128, 3))).clip(0, 255).astype(np.uint8)
+
+    def found(known, *tasks):
+        path = tmp_path / "mask.png"
+        cv2.imwrite(str(path), (255 * known).astype(np.uint8))
+        frames = np.where(known[..., None], noisy, 0).astype(np.uint8)
+        options = TaskOptions(tasks=tasks, mask=path)
+        assert needs_sample(options, is_lossy=False) == (DENOISE in tasks)
+        return resolve(options, sample=Sample(frames), is_lossy=False)
+
+    logo = np.ones((96, 128), bool)
+    logo[:20, 90:] = False
+    both = found(logo, INPAINT, DENOISE)
+    assert both.degradation.noise_std / LEVEL == pytest.approx(8, rel=0.15)
+    assert both.estimates
+    assert not both.remarks
+    alone = found(logo, INPAINT)
+    assert alone.degradation.noise_std == 0
+    assert "noise is left as it is" in alone.remarks[0]
+    scattered = found(rng.random((96, 128)) < 0.5, INPAINT, DENOISE)
+    assert scattered.degradation.noise_std == 0
+    assert "say it with `--noise`" in scattered.remarks[0]
+
+
+def test_the_largest_part_without_holes_is_found():
+    known = torch.ones(1, 1, 100, 130)
+    known[..., 40, 20] = known[..., 50, 100] = 0
+    rows, columns = largest_known_part(known)
+    assert (rows, columns) == (slice(0, 96), slice(32, 96))
+    assert largest_known_part(torch.zeros(1, 1, 32, 32)) == (slice(0, 0), slice(0, 0))

@@ -13,7 +13,7 @@ from instantvir_models.errors import UsageError, VideoWriteError
 from instantvir_models.media.segments import SegmentedWriter
 from instantvir_models.operators.spec import parse_degradation
 from instantvir_models.outputs.claim import Claim
-from instantvir_models.run import journal
+from instantvir_models.run import going_on, journal, loose
 from instantvir_models.run.opening import open_chosen
 from instantvir_models.run.restore import restore
 from instantvir_models.run.session import Session
@@ -32,6 +32,13 @@ class Enough(Exception):
 def short_segments(monkeypatch):
     monkeypatch.setattr(journal, "LONGEST_SEGMENT", SEGMENT)
     monkeypatch.setattr(journal, "SHORTEST_SEGMENT", SEGMENT)
+    monkeypatch.setattr(going_on, "KEEP_SECONDS", float("inf"))
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Every block takes so long that it would be missed."""
+    monkeypatch.setattr(going_on, "KEEP_SECONDS", 0)
 
 
 def restored(clip, target, *, stop_at=None, **options):
@@ -155,7 +162,68 @@ def test_a_full_disk_costs_one_piece(begun, tmp_path, monkeypatch):
     assert other.read_bytes() == target.read_bytes()
 
 
-def test_short_clips_are_made_at_once(tmp_path):
+@pytest.mark.parametrize("bits", [8, 10])
+@pytest.mark.parametrize("stops", [(10,), (7, 23), (20, 33, 50)])
+def test_a_piece_that_takes_long_is_kept_before_it_ends(tmp_path, monkeypatch, slow, stops, bits):
+    """A clip shorter than a piece began anew. Law: how often it is kept changes no bit."""
+    frames = 25 if max(stops) < 25 else 55
+    pix_fmt = "yuv420p" if bits == 8 else "yuv420p10le"
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=frames, audio=True,
+                     pix_fmt=pix_fmt, codec="ffv1")  # fmt: skip
+    target, options = tmp_path / "out.mp4", {"codec": "libx264"}
+    for stop in stops:
+        with pytest.raises(Enough) as stopped:
+            restored(clip, target, stop_at=stop, **options)
+        assert "the same command goes on there" in stopped.value.__notes__[0]
+    rest = []
+    restore(clip, target, operator=NOISE, solver="nlmeans", **options,
+            on_progress=lambda progress: rest.append(progress.frames))  # fmt: skip
+    assert 1 < rest[0] <= stops[-1]
+    assert len(rest) == frames + 1 - rest[0]
+    monkeypatch.setattr(going_on, "KEEP_SECONDS", float("inf"))
+    restored(clip, tmp_path / "whole.mp4", **options)
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["in.mkv", "out.mp4", "whole.mp4"]
+
+
+@pytest.mark.parametrize("harm", ["loose.json", "*.frames", "*.safetensors"])
+def test_frames_that_are_not_whole_are_not_trusted(tmp_path, monkeypatch, slow, harm):
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=50)
+    target = tmp_path / "out.mp4"
+    with pytest.raises(Enough):
+        restored(clip, target, stop_at=44)
+    path = sorted(hidden(target).glob(harm))[-1]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(Enough) as stopped:
+        restored(clip, target, stop_at=31)
+    assert "the first 30 frames" in stopped.value.__notes__[0]
+    restored(clip, target)
+    monkeypatch.setattr(going_on, "KEEP_SECONDS", float("inf"))
+    restored(clip, tmp_path / "whole.mp4")
+    assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_disk_without_room_for_frames_still_takes_the_output(tmp_path, monkeypatch, slow, caplog):
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=50)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(loose, "write_tensors", full)
+    with caplog.at_level(logging.WARNING):
+        restored(clip, tmp_path / "out.mp4")
+    assert caplog.text.count("of the piece at hand is not kept") == 1
+    assert sorted(os.listdir(tmp_path)) == ["in.mkv", "out.mp4"]
+
+
+def test_of_quick_pieces_no_frame_is_put_on_the_disk(tmp_path, monkeypatch):
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=50)
+    monkeypatch.setattr(going_on, "MOST_WAITING_BYTES", 1)
+    monkeypatch.setattr(loose.LooseFrames, "store", lambda self: pytest.fail("it was"))
+    restored(clip, tmp_path / "out.mp4")
+
+
+def test_what_has_lasted_a_moment_is_not_kept(tmp_path):
     clip = make_clip(tmp_path / "in.mp4", width=32, height=24, num_frames=SEGMENT)
     with pytest.raises(Enough):
         restored(clip, tmp_path / "out.mp4", stop_at=20)
@@ -188,6 +256,12 @@ def test_a_session_goes_on_from_what_another_one_knew(spec):
 
 def test_killed_at_random_it_is_equal_to_the_bit(tmp_path):
     KilledRuns(tmp_path, ".mp4", frames=100, segment=SEGMENT, seed=1).kill(5)
+
+
+def test_killed_amid_a_piece_it_is_equal_to_the_bit(tmp_path):
+    """Also between the end of a piece and that its frames go."""
+    runs = KilledRuns(tmp_path, ".mp4", frames=60, segment=SEGMENT, seed=3, keep_seconds=0)
+    runs.kill(6)
 
 
 @pytest.mark.slow

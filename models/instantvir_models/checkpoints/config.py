@@ -131,6 +131,12 @@ def read_object(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def _unusable(path: Path, error: Exception) -> CheckpointError:
+    made = path.parent / "student.safetensors"
+    if made.is_file():  # the folder of a run of training
+        return CheckpointError(
+            f"`{path}` is not usable: {error}",
+            hint=f"of a run it is `{made}`; `instantvir export {path.parent} -o DIR` makes a folder of it",
+        )
     return CheckpointError(
         f"`{path}` is not usable: {error}",
         hint="`instantvir convert SRC -o DIR` writes one into a folder of its own",

@@ -95,9 +95,14 @@ class Diagnosis:
     @property
     def sentences(self) -> tuple[str, ...]:
         """All of it in words: what was found, what will be done, and the command that says so."""
+        command = self.command
+        return (*self.found, f"the same as a command: {command}") if command else self.found
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """What was found and what will be done, in words."""
         said = "; ".join(finding.sentence for finding in self.findings) or "nothing"
-        lines = [f"found: {said}", *self.notes, self.remedy.sentence]
-        return (*lines, f"the same as a command: {self.command}") if self.command else tuple(lines)
+        return (f"found: {said}", *self.notes, self.remedy.sentence)
 
 
 def diagnose(

@@ -1,7 +1,7 @@
 """What is looked at of a video: a few consecutive frames from one or several places."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -30,11 +30,23 @@ class Sample:
     """[T, h, w, 3], at least one frame."""
     codings: tuple[FrameCoding | None, ...] = ()
 
+    def part(self, rows: slice, columns: slice) -> "Sample":
+        """A part of its pictures, with as much of what they were stored in."""
+        frames: Pixels = self.frames[:, rows, columns]
+        share = frames[0].size / self.frames[0].size
+        codings = tuple(None if one is None else _part_of(one, share) for one in self.codings)
+        return Sample(frames, codings)
+
     @classmethod
     def of(cls, frames: Sequence[Frame]) -> "Sample":
         """The sample that these frames are."""
         pixels: Pixels = np.stack([frame.pixels for frame in frames])  # type: ignore[assignment]
         return cls(pixels, tuple(frame.coding for frame in frames))
+
+
+def _part_of(coding: FrameCoding, share: float) -> FrameCoding:
+    size = coding.num_bytes
+    return replace(coding, num_bytes=None if size is None else round(share * size))
 
 
 def first_sample(

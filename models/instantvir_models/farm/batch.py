@@ -45,7 +45,7 @@ def rows_on_cluster(
     jobs = [_absolute(job) for job in jobs]
     done = [job for job in jobs if job.is_done and not job.may_replace]
     left = [job for job in jobs if job not in done]
-    asked = asked_for(setting.plan, setting.solver or setting.model)
+    asked = asked_for(setting.plan, setting.solver or setting.model, prompt=setting.prompt)
     yield from (attempted(job, _never, asked=asked) for job in done)
     if not left:
         return

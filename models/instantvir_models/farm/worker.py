@@ -138,7 +138,7 @@ class Worker:
             job,
             lambda job: self._restore(job, self._setting.plan, self._solver, self._advance),
             with_comparison=self._setting.plan.comparison_style is not None,
-            asked=asked_for(self._setting.plan, self._solver.name),
+            asked=asked_for(self._setting.plan, self._solver.name, prompt=self._solver.prompt),
         )
         return Ended(row, self.name, time.perf_counter() - started)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from instantvir_models.checkpoints.load import EMBEDDED
 from instantvir_models.checkpoints.prompt import read_prompt
-from instantvir_models.diagnosis.sample import Sample
+from instantvir_models.diagnosis.sample import FRAMES_PER_PLACE, Sample
 from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.live.controls import Controls, ControlSettings
 from instantvir_models.live.output import LiveOutput
@@ -33,6 +33,8 @@ from instantvir_models.run.resolution import (
     SAMPLE_FRAMES,
     Resolved,
     needs_first_frames,
+    needs_to_be_looked_at,
+    resolve_by_looking,
     resolve_video,
 )
 from instantvir_models.run.restoration import doubts_of, log_notices
@@ -42,6 +44,9 @@ from instantvir_models.students.fitting import Notice
 from instantvir_models.tasks import TaskOptions, parse_tasks
 
 logger = logging.getLogger(__name__)
+
+LOOKED_AT_FRAMES = 24
+"""The first frames of a stream of which nothing is told, which wait until they were looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,19 +194,34 @@ def new_controls(opened: OpenedSolver, prompt: str | None, *, sharpness: float) 
 
 
 def resolve_stream(plan: StreamPlan, stream: LiveStream) -> Resolved:
-    """The degradation of a stream that was started; looks at its first frames only if it has to."""
+    """The degradation of a stream that was started; looks at its first frames only if it has to. With nothing
+    told it is what they show that is sure to be undone well, for as long as the stream lasts."""
     assert stream.source is not None
+    reader, rules = stream.source.reader, plan.source.rules
+    is_lossy = not reader.info.is_lossless
+    if needs_to_be_looked_at(plan.name, plan.wanted, rules):
+        samples = _two_places(_first_frames(stream, LOOKED_AT_FRAMES))
+        return resolve_by_looking(plan.name, samples, is_lossy=is_lossy, fields=reader.fields)
     sample = None
-    is_lossy = not stream.source.reader.info.is_lossless
-    rules = plan.source.rules
     if needs_first_frames(plan.name, plan.wanted, is_lossy=is_lossy, rules=rules):
-        frames = stream.sample(SAMPLE_FRAMES)
-        if not frames:
-            raise VideoOpenError("no frame came before the stream was stopped")
-        sample = Sample.of(frames)
+        sample = Sample.of(_first_frames(stream, SAMPLE_FRAMES))
     resolved = resolve_video(plan.name, plan.wanted, sample=sample, is_lossy=is_lossy, rules=rules)
     _refuse_masks_that_cannot_come(plan, resolved.degradation)
     return resolved
+
+
+def _first_frames(stream: LiveStream, count: int) -> list[Frame]:
+    frames = stream.sample(count)
+    if not frames:
+        raise VideoOpenError("no frame came before the stream was stopped")
+    return frames
+
+
+def _two_places(frames: Sequence[Frame]) -> list[Sample]:
+    """The first and the last of some frames, which are looked at as two places of a file are; one place
+    where there are few."""
+    starts = (0, len(frames) - FRAMES_PER_PLACE) if len(frames) >= 2 * FRAMES_PER_PLACE else (0,)
+    return [Sample.of(frames[start : start + FRAMES_PER_PLACE]) for start in starts]
 
 
 def _refuse_masks_that_cannot_come(plan: StreamPlan, degradation: Degradation) -> None:
@@ -226,7 +246,8 @@ def restore_stream(
     on_size: Callable[[int, int], None],
     on_pair: Callable[[Frame, Frame], None],
 ) -> tuple[LiveStatus, list[LiveOutput]]:
-    """What came of restoring a started stream until it ends, and its outputs, which have ended too.
+    """What came of restoring a started stream until it ends, and its outputs, which have ended too. Where
+    there is nothing to do the restoration is switched off, as `Controls` does it.
 
     Args:
         on_event: called with a sentence when something happens to an output, from any thread.
@@ -235,6 +256,8 @@ def restore_stream(
         on_pair: called with each measured frame and what is shown of it.
     """
     outputs: list[LiveOutput] = []
+    if resolved.is_nothing_to_do:
+        stream.controls.change(is_on=False)
 
     def new_session(height: int, width: int) -> Session:
         made = solver.new_session(
@@ -242,6 +265,7 @@ def restore_stream(
             height=height,
             width=width,
             limits=plan.limits,
+            keep_detail=resolved.keep_detail,
             follow=resolved.follow,
             sharpness=plan.wanted.sharpness,
         )
@@ -321,7 +345,8 @@ def stream(
         outputs: one or several of `-`, a file, an address or `camera:`; an empty list only shows
             frames to `on_pair`.
         task, operator, blur_sigma, noise, scale, mask, sharpness, model, solver, device, prompt, vram, tile, latency:
-            as `restore` takes them.
+            as `restore` takes them; with nothing told, what the first frames show is mended where that is
+            sure to help, and else nothing is changed.
         dust: whether dust and scratches are found and filled, too, or alone; each frame waits for the
             next.
         on_overload: `drop`, `skip`, `degrade` or `block`; None drops frames of cameras and networks

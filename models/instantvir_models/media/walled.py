@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from instantvir_models.errors import UsageError, VideoOpenError
 from instantvir_models.media.coding import FrameCoding
 from instantvir_models.media.container_reader import ContainerReader
 from instantvir_models.media.damage import Damage
+from instantvir_models.media.demux import Demuxer
 from instantvir_models.media.fields import FieldChoice, Fields
 from instantvir_models.media.frame import Frame
 from instantvir_models.media.info import VideoInfo
@@ -107,19 +108,14 @@ class WalledReader(ContainerReader):
             max_pixels=rules.max_pixels,
             memory_bytes=MEMORY_BYTES,
         )
-        self._child = _Child(source_name(source), wanted, program)
+        self._new_child = partial(_Child, source_name(source), wanted, program)
+        self._others: list[_Child] = []
+        self._child = self._new_child()
         try:
             told = self._child.next_words("info")
             info = self._child.believed(VideoInfo, told.get("info"))
-            encoder = self._child.made(lambda: ENCODERS[told["container"]])
             super().__init__(
-                ContainerSource(
-                    self._child,  # type: ignore[arg-type]
-                    input_format=told["container"],
-                    input_options={"probesize": str(_PIPE_BYTES)},
-                    rules=rules,
-                    codec=encoder.codec,
-                ),
+                _handed_on(self._child, told, rules),
                 trim=Trim.of(None, None),
                 threads=1,
                 other_streams=other_streams,
@@ -142,6 +138,15 @@ class WalledReader(ContainerReader):
             return Damage()
         return self._child.believed(Damage, said["damage"])
 
+    def again(self) -> Demuxer:
+        """What another child hands on of the same source, from its beginning; of its pictures nothing is
+        decoded here."""
+        child = self._new_child()
+        self._others.append(child)
+        source = _handed_on(child, child.next_words("info"), self._opening.source.rules)
+        threading.Thread(target=child.let_words_pass, daemon=True).start()
+        return replace(self._opening, source=source).demuxer(source.open())
+
     def end_input(self) -> None:
         """Read no more."""
         self._child.end()
@@ -150,7 +155,8 @@ class WalledReader(ContainerReader):
         """Let the child go."""
         if hasattr(self, "demuxer"):
             super().close()
-        self._child.end()
+        for child in (self._child, *self._others):
+            child.end()
 
     def _told(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """The frames, each with what the child said of it."""
@@ -161,6 +167,18 @@ class WalledReader(ContainerReader):
         losses = (self._child.ending or {}).get("losses", [])
         for loss in self._child.believed(tuple[str, ...], losses):
             logger.warning("not carried through the sandbox: %s", loss[:200])
+
+
+def _handed_on(child: _Child, told: dict[str, Any], rules: InputRules) -> ContainerSource:
+    """What a child hands on, which said so of it."""
+    encoder = child.made(lambda: ENCODERS[told["container"]])
+    return ContainerSource(
+        child,  # type: ignore[arg-type]
+        input_format=told["container"],
+        input_options={"probesize": str(_PIPE_BYTES)},
+        rules=rules,
+        codec=encoder.codec,
+    )
 
 
 def _with_words(frame: Frame, said: dict[str, Any]) -> Frame:
@@ -281,6 +299,13 @@ class _Child:
                 raise self.nonsense()
         self.end()
         raise self._late()
+
+    def let_words_pass(self) -> None:
+        """Take what the child says of its pictures until it ends, for it waits for that; how it ended, who
+        reads them is told."""
+        with suppress(VideoOpenError, RuntimeError):
+            while not self._has_ended.is_set():
+                self.next_words("frame")
 
     def check_end(self) -> None:
         """VideoOpenError unless the child has said how it ended, and that it was well."""

@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Frames = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -18,6 +18,13 @@ def psnr(restored: Frames, clean: Frames) -> NDArray[np.float64]:
     """Peak signal-to-noise ratio of each frame in dB over all three channels, [T]."""
     error = _unit(restored) - _unit(clean)
     return _decibels(np.mean(error**2, (1, 2, 3), dtype=np.float64))
+
+
+def psnr_over_frames(decibels: ArrayLike) -> float:
+    """PSNR in dB of the mean square error over frames whose own `psnr` is `decibels`: what FFmpeg's filter
+    `psnr` calls average. Bad frames weigh more in it than in the mean of `decibels`, equal ones less."""
+    mean_squares = 10 ** (-np.asarray(decibels, np.float64) / 10)
+    return float(_decibels(np.mean(mean_squares, keepdims=True))[0])
 
 
 def frame_difference_psnr(restored: Frames, clean: Frames) -> NDArray[np.float64]:

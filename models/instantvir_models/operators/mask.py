@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -156,6 +157,34 @@ class FrameMasks(Operator):
     @property
     def traits(self) -> OperatorTraits:
         return OperatorTraits(known_fraction=FRACTION_TO_BE_TOLD)
+
+
+def largest_known_part(mask: Tensor, *, grid: int = 16) -> tuple[slice, slice]:
+    """Rows and columns of the largest rectangle of which every pixel is known in all frames; empty ones where
+    there is none.
+
+    Args:
+        mask: [T, 1, H, W], 1 where a pixel is known.
+        grid: pixels that its sides are multiples of.
+    """
+    known = mask.amin((0, 1)).numpy()
+    rows, columns = (side // grid for side in known.shape)
+    cells = (
+        known[: rows * grid, : columns * grid].reshape(rows, grid, columns, grid).min((1, 3)) > 0
+    )
+    best, found = 0, (0, 0, 0, 0)
+    heights = np.zeros(columns, int)
+    for bottom, row in enumerate(cells, 1):
+        heights = np.where(row, heights + 1, 0)  # of the known cells that end in this row
+        for left in range(columns):
+            lowest = np.minimum.accumulate(heights[left:])
+            areas = lowest * np.arange(1, columns - left + 1)
+            most = int(areas.argmax())
+            if areas[most] > best:
+                best = int(areas[most])
+                found = (bottom - int(lowest[most]), bottom, left, left + most + 1)
+    top, bottom, left, right = (grid * place for place in found)
+    return slice(top, bottom), slice(left, right)
 
 
 class MaskFile(FrameMasks):

@@ -52,12 +52,19 @@ def _exists_already(path: Path, there: list[Path]) -> str:
     return f"{len(there)} pictures of `{path}` exist already, the first is `{there[0].name}`"
 
 
-def check_writable(path: Path) -> None:
-    """VideoWriteError if no file of this name can be made."""
+def check_writable(path: Path, *, makes_folder: bool = False) -> None:
+    """VideoWriteError if no file of this name can be made.
+
+    Args:
+        makes_folder: whether the folder is made when it is needed.
+    """
     if path.is_dir():
         raise VideoWriteError(
             f"`{path}` is a directory", hint=f"name a file: `{path / 'restored.mp4'}`"
         )
+    if makes_folder:
+        check_can_be_made(path.parent)
+        return
     if not path.parent.is_dir():
         raise VideoWriteError(
             f"the folder `{path.parent}` does not exist",

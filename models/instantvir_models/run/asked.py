@@ -5,6 +5,7 @@ The note is an extended attribute, where the system and its file system have the
 is moved to, and is no part of what the file holds. Elsewhere nobody knows.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from instantvir_models.checkpoints.prompt import cleaned, is_file_of_rows
 from instantvir_models.media.fields import FieldChoice
 from instantvir_models.operators.measurement import Degradation
 from instantvir_models.run.journal import Fingerprint
@@ -23,12 +25,13 @@ FOLDERS = re.compile(r"path=\"?[^,+\"]*/")
 """Of files that a specification names; their own names stay."""
 
 
-def asked_for(plan: RestorePlan, model: str) -> Fingerprint:
-    """What was said of how outputs are to be made, but for prompts, by what people call it; of what was left
-    to the program, nothing, and of files their names alone, for the note may travel.
+def asked_for(plan: RestorePlan, model: str, *, prompt: str | None = None) -> Fingerprint:
+    """What was said of how outputs are to be made, by what people call it; of what was left to the program,
+    nothing, of files their names alone, and of the words of a prompt a digest, for the note may travel.
 
     Args:
         model: the name of the model or the solver.
+        prompt: words, or a file of rows.
     """
     wanted, encoder, operator = plan.wanted, plan.encoder, plan.wanted.operator
     spec = operator.spec if isinstance(operator, Degradation) else operator
@@ -43,6 +46,7 @@ def asked_for(plan: RestorePlan, model: str) -> Fingerprint:
         "the detail that is kept": wanted.keep_detail,
         "the sharpness": wanted.sharpness or None,
         "the model": Path(model).name if Path(model).exists() else model,
+        "the prompt": None if prompt is None else _told_apart(prompt),
         "the start": plan.start_seconds,
         "the duration": plan.duration_seconds,
         "the fields": None if plan.fields == FieldChoice() else plan.fields,
@@ -56,6 +60,14 @@ def asked_for(plan: RestorePlan, model: str) -> Fingerprint:
         "the container": plan.output_format,
     }
     return Fingerprint({name: str(value) for name, value in said.items() if value is not None})
+
+
+def _told_apart(prompt: str) -> str:
+    """A prompt, told from others without its words."""
+    if is_file_of_rows(prompt):
+        return Path(prompt).name
+    digest = hashlib.sha256(cleaned(prompt).encode()).hexdigest()
+    return f"words of digest {digest[:12]}"
 
 
 def note_on(path: Path, asked: Fingerprint) -> None:

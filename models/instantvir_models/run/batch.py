@@ -41,6 +41,9 @@ class BatchRow:
     """Why it failed or was skipped, in words."""
     is_stale: bool = False
     """Whether the output that is there is known to be of another input or of other settings."""
+    differences: tuple[str, ...] | None = None
+    """What of the settings was otherwise when the output that is there was made; None where nobody knows, or
+    nothing was skipped."""
 
     @property
     def is_partial(self) -> bool:
@@ -48,12 +51,16 @@ class BatchRow:
         return self.report is not None and bool(self.report.damage or self.report.is_silent)
 
     def as_json(self) -> dict[str, Any]:
-        """What `RestoreReport` holds, in front of it what came of it; of a failure that alone."""
+        """What `RestoreReport` holds, in front of it what came of it; of a failure or what was skipped that
+        alone."""
         error = None if self.outcome is not Outcome.FAILED else self.sentence
         said = {
             "outcome": self.outcome.value,
             "error": error,
             "hint": None if self.error is None else self.error.hint,
+            "skipped_because": self.sentence if self.outcome is Outcome.SKIPPED else None,
+            "is_stale": self.is_stale,
+            "made_otherwise": self.differences,
         }
         named = {"input": self.input, "output": self.output}
         return said | (named if self.report is None else asdict(self.report))
@@ -98,4 +105,10 @@ def _skipped(row: BatchRow, job: Job, asked: Fingerprint | None) -> BatchRow:
     is_stale = job.is_outdated or bool(differences)
     advice = "" if differences == [] and not is_stale else "; `--overwrite` makes it anew"
     sentence = f"`{job.destination}` is there already: {words}{advice}"
-    return replace(row, outcome=Outcome.SKIPPED, sentence=sentence, is_stale=is_stale)
+    return replace(
+        row,
+        outcome=Outcome.SKIPPED,
+        sentence=sentence,
+        is_stale=is_stale,
+        differences=None if differences is None else tuple(differences),
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from instantvir_models.errors import UsageError
 from instantvir_models.media import USUAL_RULES, Frame, InputRules, open_video
-from instantvir_models.metrics.fidelity import psnr
+from instantvir_models.metrics.fidelity import psnr, psnr_over_frames
 
 
 class Gain:
@@ -64,13 +64,23 @@ class Gain:
 
     @property
     def input_psnr(self) -> float:
-        """dB, mean over frames."""
+        """dB, mean over frames, of which one that is equal counts as 100 dB."""
         return float(np.mean(self.before))
 
     @property
     def output_psnr(self) -> float:
-        """dB, mean over frames."""
+        """dB, mean over frames, likewise."""
         return float(np.mean(self.after))
+
+    @property
+    def input_psnr_over_frames(self) -> float:
+        """dB of the mean square over all frames."""
+        return psnr_over_frames(self.before)
+
+    @property
+    def output_psnr_over_frames(self) -> float:
+        """dB of the mean square over all frames."""
+        return psnr_over_frames(self.after)
 
 
 def _size(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> str:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from instantvir_models.errors import VideoOpenError
+from instantvir_models.errors import VideoOpenError, VideoWriteError
 from instantvir_models.media import Frame, VideoWriter
 from instantvir_models.media.segments import SegmentedWriter, can_be_segmented
-from instantvir_models.outputs.claim import claim
+from instantvir_models.outputs.claim import claim, told
 from instantvir_models.outputs.names import written_path
 from instantvir_models.outputs.rule import refuse
 from instantvir_models.run.jobs import input_files
@@ -31,16 +32,28 @@ from instantvir_models.run.journal import (
     opened_journal,
 )
 from instantvir_models.run.kept import KeptMemory
+from instantvir_models.run.loose import LooseFrames
 
 if TYPE_CHECKING:
     from instantvir_models.run.restoration import Restoration
 
 logger = logging.getLogger(__name__)
 
+KEEP_SECONDS = 20.0
+"""Of work that is lost at most, but for a block: after so many what is done of a piece is kept."""
+
+MOST_WAITING_BYTES = 64 << 20
+"""Of restored frames in memory that may be kept."""
+
+MOST_BYTES_PER_PIXEL = 6
+"""Three channels of 16 bits."""
+
+PART_OF_FREE = 0.25
+"""Of what is free on a disk, for frames that are of use only where a run is ended."""
+
 
 def opened_pieces(restoration: Restoration, stack: ExitStack) -> Journal | None:
-    """Where what is done is kept, until `stack` unwinds; None where the run is short, or cannot be gone on
-    with.
+    """Where what is done is kept, until `stack` unwinds; None where the run cannot be gone on with.
 
     Raises:
         UsageError: if what is there is of another command, unless it may be replaced.
@@ -76,8 +89,6 @@ def why_in_one_piece(restoration: Restoration) -> str | None:
         return "the input is no file, and cannot be read again"
     if not session.can_be_kept:
         return "the memory of this model is not kept"
-    if info.num_frames is not None and info.num_frames <= frames_per_segment(*session.output_size):
-        return "it is so short that it is restored in one piece"
     return None
 
 
@@ -111,7 +122,7 @@ def fingerprint_of(restoration: Restoration) -> Fingerprint:
 
 @dataclass(eq=False)
 class Kept:
-    """Ends pieces where they are due, and notes them."""
+    """Ends pieces where they are due, and notes them; of a piece that takes long it keeps what is done."""
 
     journal: Journal
     writer: SegmentedWriter
@@ -120,10 +131,13 @@ class Kept:
     """What the session holds of frames that were read."""
     seconds_before: float
     """That an earlier run worked."""
+    loose: LooseFrames | None
+    """The restored frames of the piece at hand; None where they are not kept."""
 
     def __post_init__(self) -> None:
-        self._last_end = self.journal.frames_kept
-        self._started = time.perf_counter()
+        self._last_end = self.journal.frames_in_pieces
+        self._started = self._piece_started = self._kept_at = time.perf_counter()
+        self._frames_of_piece = 0
 
     @classmethod
     def to_go_on(cls, journal: Journal, writer: VideoWriter, restoration: Restoration) -> Kept:
@@ -137,12 +151,19 @@ class Kept:
             waiting = _passed_over(
                 restoration.frames, before.frames_out + session.frames_held, session.frames_held
             )
+        loose = journal.new_loose()
+        if before is not None and before.loose is not None:
+            loose = before.loose
+            for frame in loose.read():
+                writer.write(frame)
+        every = frames_per_segment(*session.output_size)
         return cls(
             journal,
             writer,
-            frames_per_segment(*session.output_size),
+            every,
             waiting,
             before.seconds if before else 0.0,
+            loose if loose.num_frames or _has_room(journal, session.output_size, every) else None,
         )
 
     def is_due(self, frames_out: int) -> bool:
@@ -150,14 +171,82 @@ class Kept:
         if frames_out - self._last_end < self.every:
             return False
         self._last_end = frames_out
+        self._kept_at = time.perf_counter()
+        return True
+
+    def is_time(self) -> bool:
+        """Whether so much work was done since something was kept that it would be missed."""
+        now = time.perf_counter()
+        if now - self._kept_at < KEEP_SECONDS:
+            return False
+        self._kept_at = now
         return True
 
     def end(self, memory: KeptMemory, frames_out: int) -> None:
         """The frames so far are on the disk for good."""
         segment = self.writer.end_segment()
         assert segment is not None, "a piece is due when there are frames"
-        seconds = self.seconds_before + time.perf_counter() - self._started
-        self.journal.add(segment, memory, frames_out=frames_out, seconds=seconds)
+        self.journal.add(segment, memory, frames_out=frames_out, seconds=self._seconds)
+        if self.loose is not None:
+            self.journal.forget(self.loose)
+            self.loose = self.journal.new_loose()
+        self._piece_started, self._frames_of_piece = time.perf_counter(), 0
+
+    def note(self, memory: KeptMemory, frames_out: int) -> None:
+        """The frames of the piece at hand are on the disk, unless it has no room for them."""
+        if (
+            self.loose is None
+            or self.loose.num_frames != frames_out - self.journal.frames_in_pieces
+        ):
+            return
+        try:
+            self.journal.note(self.loose, memory, frames_out=frames_out, seconds=self._seconds)
+        except VideoWriteError as error:
+            self._give_up(error)
+
+    def add(self, frame: Frame) -> None:
+        """Take a frame that was written; of a piece that is done soon none is put on the disk for that."""
+        self._frames_of_piece += 1
+        if self.loose is None:
+            return
+        self.loose.waiting.append(frame)
+        if self.loose.waiting_bytes < MOST_WAITING_BYTES:
+            return
+        if self._is_quick and not self.loose.files:
+            self.loose.waiting.clear()  # then those that follow are not all, and are not noted
+            return
+        try:
+            with told(self.journal.held.path):
+                self.loose.store()
+        except VideoWriteError as error:
+            self._give_up(error)
+
+    @property
+    def _is_quick(self) -> bool:
+        """Whether the piece at hand takes no longer than what is lost anyway."""
+        seconds = time.perf_counter() - self._piece_started
+        return seconds / self._frames_of_piece * self.every <= KEEP_SECONDS
+
+    @property
+    def _seconds(self) -> float:
+        """That this and earlier runs worked."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    def _give_up(self, error: VideoWriteError) -> None:
+        """The output itself may still find room."""
+        assert self.loose is not None
+        logger.warning("what is done of the piece at hand is not kept: %s", error)
+        loose, self.loose = self.loose, None
+        with suppress(VideoWriteError):
+            self.journal.forget(loose)
+
+
+def _has_room(journal: Journal, size: tuple[int, int], num_frames: int) -> bool:
+    """Whether the frames of a piece take no more than a part of what is free on the disk."""
+    with told(journal.held.path):
+        free = shutil.disk_usage(journal.held.folder).free
+    height, width = size
+    return num_frames * height * width * MOST_BYTES_PER_PIXEL <= PART_OF_FREE * free
 
 
 def _passed_over(frames: Iterator[Frame], count: int, wanted: int) -> Sequence[Frame]:

@@ -75,6 +75,10 @@ class Job:
             return False
         return source.stat().st_mtime > target.stat().st_mtime
 
+    def makes_folder_of(self, path: Path) -> bool:
+        """Whether `path` lies in the folder that is made for the output."""
+        return self.folder is not None and self.folder.absolute() == path.parent.absolute()
+
     @property
     def comparison_paths(self) -> tuple[Path, Path]:
         """Video and sheet of a comparison: beside the output, or in the working folder for a pipe."""

@@ -1,9 +1,10 @@
 """What of a restoration is done, on the disk: so that the same command goes on after any end.
 
 Beside the output, in the hidden folder that claims its name, lie the pieces that are encoded
-(`media.segments`), each with a note that says so, and what the session knew at the end of the last one. A
-note appears when all it speaks of is on the disk; so at every instant there is a state to go on from, and
-what lies there besides is of no account.
+(`media.segments`), each with a note that says so, and what the session knew at the end of the last one. Of a
+piece that takes long its frames lie there, too, as they are (`run.loose`), with what the session knew behind
+the last of them. A note appears when all it speaks of is on the disk; so at every instant there is a state to
+go on from, and what lies there besides is of no account.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from instantvir_models.media.segments import Segment, ffmpeg_versions
 from instantvir_models.outputs.claim import Claim, told
 from instantvir_models.outputs.moving import sync_file, sync_folder
 from instantvir_models.run.kept import KeptMemory
+from instantvir_models.run.loose import LooseFrames
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ USUAL_PIXELS = 832 * 480
 SAMPLED_BYTES = 1 << 20
 """Of the head and of the tail of an input, which tell it from another with its name and size."""
 
-NOTE = "journal.json"
+NOTE, LOOSE_NOTE = "journal.json", "loose.json"
 
 
 def frames_per_segment(height: int, width: int) -> int:
@@ -109,6 +111,14 @@ class Progressed:
     frames_out: int
     seconds: float
     """That it worked."""
+    loose: LooseFrames | None = None
+    """Frames behind the pieces, the last of which is the one before `frames_out`; None where there are
+    none."""
+
+    @property
+    def frames_in_pieces(self) -> int:
+        """Frames that are encoded."""
+        return self.frames_out - (self.loose.num_frames if self.loose else 0)
 
 
 @dataclass(eq=False)
@@ -126,10 +136,13 @@ class Journal:
     before: Progressed | None = None
     frames_kept: int = field(init=False, default=0)
     """Restored frames that are on the disk for good."""
+    frames_in_pieces: int = field(init=False, default=0)
+    """Those of them that are encoded."""
 
     def __post_init__(self) -> None:
         self._count = len(self.before.segments) if self.before else 0
         self.frames_kept = self.before.frames_out if self.before else 0
+        self.frames_in_pieces = self.before.frames_in_pieces if self.before else 0
 
     def add(self, segment: Segment, memory: KeptMemory, *, frames_out: int, seconds: float) -> None:
         """Note that a piece is done, and what the session knows behind it.
@@ -142,8 +155,7 @@ class Journal:
             tensors = _tensors(folder, index)
             write_tensors(tensors, memory.tensors)
             sync_file(tensors)
-            if index == 0:
-                self._begin()
+            self._begin()
             said = {
                 "segment": segment.as_json(),
                 "memory": memory.tree,
@@ -151,15 +163,67 @@ class Journal:
                 "seconds": seconds,
             }
             _write_note(_note(folder, index), said)
-            if index == 0:
-                self.held.keep()
-            else:
+            self._keep()
+            if index:
                 _tensors(folder, index - 1).unlink(missing_ok=True)
-        self._count, self.frames_kept = index + 1, frames_out
+        self._count, self.frames_kept, self.frames_in_pieces = index + 1, frames_out, frames_out
+
+    def new_loose(self) -> LooseFrames:
+        """Where frames of the next piece go; none yet."""
+        return LooseFrames(self.held.folder, self._count)
+
+    def note(
+        self, loose: LooseFrames, memory: KeptMemory, *, frames_out: int, seconds: float
+    ) -> None:
+        """Note that the frames of the piece at hand are on the disk, and what the session knows behind them.
+
+        Raises:
+            VideoWriteError: if the disk does not take it; the state before is still there.
+        """
+        folder = self.held.folder
+        with told(self.held.path):
+            loose.store()
+            tensors = folder / f"{loose.index:05d}-{frames_out}.safetensors"
+            write_tensors(tensors, memory.tensors)
+            sync_file(tensors)
+            self._begin()
+            said = {
+                "loose": loose.as_json(),
+                "memory": memory.tree,
+                "tensors": tensors.name,
+                "frames_out": frames_out,
+                "seconds": seconds,
+            }
+            before = _read_note(folder / LOOSE_NOTE)
+            _write_note(folder / LOOSE_NOTE, said)
+            self._keep()
+            if before is not None and before["tensors"] != tensors.name:
+                (folder / before["tensors"]).unlink(missing_ok=True)
+        self.frames_kept = frames_out
+
+    def forget(self, loose: LooseFrames) -> None:
+        """Take the frames of the piece at hand away; what is encoded stays."""
+        folder = self.held.folder
+        with told(self.held.path):
+            before = _read_note(folder / LOOSE_NOTE)
+            if self._count == 0 and before is not None:
+                self.held.keep_no_more()
+            (folder / LOOSE_NOTE).unlink(missing_ok=True)
+            if before is not None:
+                (folder / before["tensors"]).unlink(missing_ok=True)
+            loose.discard()
+        self.frames_kept = self.frames_in_pieces
 
     def _begin(self) -> None:
+        """Say what the run depends on, in front of the first note."""
+        if self.frames_kept:
+            return
         said = {"format": FORMAT, "fingerprint": self.fingerprint.facts}
         _write_note(self.held.folder / NOTE, said)
+
+    def _keep(self) -> None:
+        if not self.held.has_kept:
+            self.held.keep()
 
     @property
     def sentence(self) -> str | None:
@@ -205,6 +269,31 @@ def opened_journal(held: Claim, fingerprint: Fingerprint, *, must_go_on: bool) -
 
 def _progressed(folder: Path) -> Progressed | None:
     """What is done without a gap; None where that is nothing."""
+    pieces = _encoded(folder)
+    return _with_loose(folder, pieces) or pieces
+
+
+def _with_loose(folder: Path, pieces: Progressed | None) -> Progressed | None:
+    """What is done with the frames behind the pieces; None where there are none, or they are not whole."""
+    segments = pieces.segments if pieces else ()
+    said = _read_note(folder / LOOSE_NOTE)
+    try:
+        if said is None or said["loose"]["index"] != len(segments):
+            return None
+        loose = LooseFrames.from_json(said["loose"], folder)
+        if sum(1 for _ in loose.read()) != loose.num_frames:
+            return None
+        memory = KeptMemory(said["memory"], load_file(folder / Path(said["tensors"]).name))
+        done = Progressed(segments, memory, said["frames_out"], said["seconds"], loose)
+        is_behind = done.frames_in_pieces == (pieces.frames_out if pieces else 0)
+        return done if is_behind else None
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, SafetensorError) as error:
+        logger.debug("the frames kept in %s cannot be read: %s", folder, error)
+        return None
+
+
+def _encoded(folder: Path) -> Progressed | None:
+    """What is encoded without a gap; None where that is nothing."""
     notes: list[dict[str, Any]] = []
     segments: list[Segment] = []
     try:
@@ -228,8 +317,12 @@ def _remove_but(held: Claim, before: Progressed | None) -> None:
     """Take away what is of no account; without a state to go on from, all of it."""
     wanted: set[Path] = set()
     if before is not None:
-        last = len(before.segments) - 1
-        wanted = {held.folder / NOTE, _tensors(held.folder, last)}
+        wanted = {held.folder / NOTE}
+        if before.segments:
+            wanted.add(_tensors(held.folder, len(before.segments) - 1))
+        if before.loose is not None:
+            said = _read_note(held.folder / LOOSE_NOTE) or {}
+            wanted |= {held.folder / LOOSE_NOTE, held.folder / said["tensors"], *before.loose.files}
         for index, segment in enumerate(before.segments):
             wanted |= {segment.path, segment.notes_path, _note(held.folder, index)}
     with told(held.path):

@@ -68,6 +68,8 @@ class OpenedSolver:
     """Whether the user said which type the weights have."""
     notices: tuple[Notice, ...] = field(default=())
     """What a person is to be told about opening it."""
+    prompt: str | None = None
+    """What a person said is seen, whether it reads that or not."""
 
     @property
     def sha256(self) -> str | None:
@@ -178,6 +180,7 @@ def open_student(
         preferred,
         is_dtype_fixed=dtype is not None,
         notices=notices,
+        prompt=prompt,
     )
 
 

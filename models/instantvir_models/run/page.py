@@ -83,7 +83,12 @@ def _facts(report: "RestoreReport") -> dict[str, str]:
         facts["residual |A x - y| / |y|"] = f"{report.residual:.4f}"
     if report.gain is not None:
         facts["gain"] = f"{report.gain:+.2f} dB"
-        facts["PSNR, before and after"] = f"{report.input_psnr:.2f}, {report.output_psnr:.2f} dB"
+        facts["PSNR, mean of the frames, before and after"] = (
+            f"{report.input_psnr:.2f}, {report.output_psnr:.2f} dB"
+        )
+        facts["PSNR of the mean square over all frames"] = (
+            f"{report.input_psnr_over_frames:.2f}, {report.output_psnr_over_frames:.2f} dB"
+        )
     return facts
 
 

@@ -33,16 +33,26 @@ class Segments(Protocol):
     def is_due(self, frames_out: int) -> bool:
         """Whether a piece ends with the frame before `frames_out`, at the end of a block."""
 
+    def is_time(self) -> bool:
+        """Whether what is done is to be noted at the end of a block that ends no piece."""
+
     def end(self, memory: KeptMemory, frames_out: int) -> None:
         """End it, in the thread that writes; `memory` is what the session knew there."""
 
+    def note(self, memory: KeptMemory, frames_out: int) -> None:
+        """Note what is done so far, in the same thread."""
+
+    def add(self, frame: Frame) -> None:
+        """Take note of a frame that was written, in the same thread."""
+
 
 @dataclass(frozen=True)
-class _SegmentEnd:
-    """Stands between the frames of two pieces."""
+class _BlockEnd:
+    """Stands between the frames of two blocks, where what is done is kept."""
 
     memory: KeptMemory
     frames_out: int
+    ends_piece: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +136,7 @@ def restore_video(
     """
     stop = threading.Event()
     size = QUEUED_BLOCKS * min(session.frames_per_block, MOST_FRAMES)
-    incoming, outgoing = Link[Frame](stop, size), Link[Frame | _SegmentEnd](stop, size)
+    incoming, outgoing = Link[Frame](stop, size), Link[Frame | _BlockEnd](stop, size)
     decoder = Stage("decode", lambda stage: _read(frames, incoming, stage), stop)
     encoder = Stage("encode", lambda stage: _write(outgoing, sink, segments, stage), stop)
     started = time.perf_counter()
@@ -155,9 +165,12 @@ def restore_video(
         while (frame := _next(incoming, for_input)) is not None:
             originals.append(frame)
             masks = (None if mask is None else mask[None] for mask in (frame.known, frame.guessed))
-            deliver(originals, session.push(frame.pixels[None], *masks))
-            if segments is not None and segments.is_due(session.frames_out):
-                outgoing.put(_SegmentEnd(session.memory(), session.frames_out))
+            block = session.push(frame.pixels[None], *masks)
+            deliver(originals, block)
+            if segments is None or not len(block):
+                continue
+            if (end := _end_of_block(segments, session)) is not None:
+                outgoing.put(end)
         deliver(originals, session.flush())
         with for_output.counted():
             outgoing.put(None)
@@ -182,6 +195,14 @@ def restore_video(
     )
 
 
+def _end_of_block(segments: Segments, session: Session) -> _BlockEnd | None:
+    """What is to be kept of a session that is at the end of a block; None where nothing is."""
+    is_due = segments.is_due(session.frames_out)
+    if not is_due and not segments.is_time():
+        return None
+    return _BlockEnd(session.memory(), session.frames_out, ends_piece=is_due)
+
+
 def _next(incoming: Link[Frame], waiting: _Waiting) -> Frame | None:
     with waiting.counted():
         return incoming.get()
@@ -199,16 +220,18 @@ def _read(frames: Iterable[Frame], incoming: Link[Frame], stage: Stage) -> None:
 
 
 def _write(
-    outgoing: Link[Frame | _SegmentEnd],
+    outgoing: Link[Frame | _BlockEnd],
     sink: FrameSink | None,
     segments: Segments | None,
     stage: Stage,
 ) -> None:
     while (item := outgoing.get()) is not None:
         started = time.perf_counter()
-        if isinstance(item, _SegmentEnd):
+        if isinstance(item, _BlockEnd):
             assert segments is not None
-            segments.end(item.memory, item.frames_out)
+            (segments.end if item.ends_piece else segments.note)(item.memory, item.frames_out)
         elif sink is not None:
             sink.write(item)
+            if segments is not None:
+                segments.add(item)
         stage.busy_seconds += time.perf_counter() - started

@@ -169,7 +169,7 @@ def _refuse_page(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -
         raise UsageError("`--report` shows one video", hint="give one input")
     reads = (jobs[0].source, plan.wanted.mask, plan.reference)
     refuse(plan.page, reads=reads, may_replace=may_replace)
-    check_writable(plan.page)  # not after hours
+    check_writable(plan.page, makes_folder=jobs[0].makes_folder_of(plan.page))  # not after hours
 
 
 def _refuse_errors(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool) -> None:
@@ -184,5 +184,4 @@ def _refuse_errors(plan: RestorePlan, jobs: Sequence[Job], *, may_replace: bool)
         raise UsageError("`--uncertainty` and the output are one file", hint="give it another name")
     reads = (jobs[0].source, plan.wanted.mask, plan.reference)
     refuse(plan.errors, reads=reads, may_replace=may_replace)
-    is_beside = plan.errors.parent == jobs[0].folder  # which is made when it is needed
-    check_output(str(plan.errors), makes_folder=is_beside)
+    check_output(str(plan.errors), makes_folder=jobs[0].makes_folder_of(plan.errors))

@@ -9,6 +9,7 @@ from instantvir_models.diagnosis.blur import doubt_about_blur
 from instantvir_models.diagnosis.diagnose import (
     LEVELS,
     Diagnosis,
+    confidence_of,
     diagnose_samples,
     error_finding,
     shows_something,
@@ -20,7 +21,7 @@ from instantvir_models.diagnosis.error_model import (
     is_white,
     shows_white_noise,
 )
-from instantvir_models.diagnosis.findings import Confidence, Finding, less_sure
+from instantvir_models.diagnosis.findings import Confidence, Finding, less_sure, shown_name
 from instantvir_models.diagnosis.remedy import (
     careful_levels,
     enlarged_part,
@@ -44,7 +45,7 @@ from instantvir_models.operators.estimate import (
     estimate_mask,
     estimate_noise_std,
 )
-from instantvir_models.operators.mask import ChangingHoles, Dust, Mask
+from instantvir_models.operators.mask import ChangingHoles, Dust, Mask, largest_known_part
 from instantvir_models.operators.measurement import LEVEL, Degradation
 from instantvir_models.operators.sidecar import read_sidecar, sidecar_path
 from instantvir_models.operators.spec import (
@@ -70,6 +71,9 @@ SAMPLE_FRAMES = 12
 
 UNSEEN_LEVELS = 0.5
 """Levels of noise that nobody sees."""
+
+LEAST_SIDE = 64
+"""Pixels, of a part of a picture that noise can be read off."""
 
 SMALLEST_BLUR = 0.5
 """Blur below this, in pixels, is taken as none."""
@@ -236,7 +240,8 @@ def needs_sample(options: TaskOptions, *, is_lossy: bool) -> bool:
     if INPAINT in options.tasks:
         knows_noise = options.noise_levels is not None or not is_lossy
         knows_blur = options.blur_sigma is not None and knows_noise
-        return options.mask is None or (DEBLUR in options.tasks and not knows_blur)
+        takes_noise = DENOISE in options.tasks and options.noise_levels is None
+        return options.mask is None or takes_noise or (DEBLUR in options.tasks and not knows_blur)
     if options.noise_levels is None or is_lossy:
         return True
     return DEBLUR in options.tasks and options.blur_sigma is None
@@ -392,7 +397,7 @@ class _Resolver:
         is_lossy = self.look.is_lossy
         mask = self._mask() if INPAINT in self.options.tasks else None
         operators: list[Operator] = self._blur() if DEBLUR in self.options.tasks else []
-        noise_std = self._noise_std(has_mask=mask is not None, is_inverted=bool(operators))
+        noise_std = self._noise_std(mask, is_inverted=bool(operators))
         sigma = max(
             (b.traits.blur_sigma for b in operators if isinstance(b, GaussianBlur)), default=0
         )
@@ -429,12 +434,14 @@ class _Resolver:
             return 1.0
         return enlarged_part(self.look.traces)
 
-    def _noise_std(self, *, has_mask: bool, is_inverted: bool) -> float:
+    def _noise_std(self, mask: Operator | None, *, is_inverted: bool) -> float:
         told = self.options.noise_levels
-        if has_mask:  # holes look like noise to every estimator
-            return 0.0 if told is None else told * LEVEL
+        if mask is not None:
+            return self._beside(mask, is_inverted=is_inverted) if told is None else told * LEVEL
         if told is not None:
-            return self.look.told_noise(told, is_inverted=is_inverted)
+            noise_std = self.look.told_noise(told, is_inverted=is_inverted)
+            self._say_what_is_added(told, noise_std)
+            return noise_std
         noise_std, estimate = self.look.noise(is_inverted=is_inverted)
         self.estimates.append(estimate)
         if estimate.value >= UNSEEN_LEVELS or self.look.is_lossy or is_inverted:
@@ -442,6 +449,48 @@ class _Resolver:
         if SR not in self.options.tasks:
             self.remarks.append("no noise is taken away: none is sure; `--noise` says otherwise")
         return 0.0
+
+    def _beside(self, mask: Operator, *, is_inverted: bool) -> float:
+        """The noise of a video with holes, which look like noise to every estimator: it is read off a part
+        without any, and only where noise is to be taken away, for else pixels that are there stay."""
+        if DENOISE not in self.options.tasks:
+            self.remarks.append(
+                "noise is left as it is, so that of the pixels that are there none is changed; "
+                "`--task denoise` or `--noise` takes it away, too"
+            )
+            return 0.0
+        part = _without_holes(self.look.sample, mask)
+        if part is None:
+            self.remarks.append(
+                "no noise is taken away: how much there is cannot be read off between such holes; "
+                "say it with `--noise`"
+            )
+            return 0.0
+        noise_std, estimate = _Look(part, self.look.is_lossy).noise(is_inverted=is_inverted)
+        self.estimates.append(estimate)
+        return noise_std
+
+    def _say_what_is_added(self, told: float, noise_std: float) -> None:
+        """The noise that a person knows is not what a solver is told of: behind a codec its share is added."""
+        look = self.look
+        if not look.is_lossy or not shows_something(look.traces) or look.traces.is_lossless:
+            return
+        share = expected_codec_error(look.traces)
+        name = shown_name(look.traces.codec_name)
+        self.estimates.append(
+            EstimatedParameter(
+                name="codec noise",
+                value=share.value,
+                std=(share.high - share.low) / 4,
+                unit="levels of 255",
+                confidence=confidence_of(share),
+            )
+        )
+        self.remarks.append(
+            f"noise of {told:g} levels, as told, and what {name} added make "
+            f"{told_with_codec(told, look.traces):.1f} levels (root of the sum of squares); the "
+            f"model, which reckons with a codec by itself, is told {noise_std / LEVEL:.1f}"
+        )
 
     def _with_codec_noise(self, noise_std: float, sigma: float) -> float:
         """The noise an inverse filter has to reckon with; the zeros of other blurs look the same."""
@@ -506,6 +555,15 @@ class _Resolver:
         if found.per_frame:
             return ChangingHoles()
         return Mask(found.mask, spec="mask:path=estimated")
+
+
+def _without_holes(sample: Sample, mask: Operator) -> Sample | None:
+    """The largest part that no hole is in; None where it is too small to tell, or nobody knows it yet."""
+    if not isinstance(mask, Mask) or mask.mask.shape[-2:] != sample.frames.shape[1:3]:
+        return None
+    rows, columns = largest_known_part(mask.mask)
+    part = sample.frames[:, rows, columns]
+    return sample.part(rows, columns) if min(part.shape[1:3]) >= LEAST_SIDE else None
 
 
 def _as_estimate(finding: Finding) -> EstimatedParameter:

@@ -203,6 +203,8 @@ class Restoration:
             is_unchanged=self.is_unchanged,
             keep_detail=self.resolved.keep_detail,
             sharpness=self.session.sharpness,
+            input_psnr_over_frames=gain.input_psnr_over_frames if gain else None,
+            output_psnr_over_frames=gain.output_psnr_over_frames if gain else None,
         )
 
     def _damage(self, ran: PipelineReport) -> str | None:
@@ -251,7 +253,8 @@ def prepared(job: Job, plan: RestorePlan, solver: OpenedSolver) -> Iterator[Rest
         DeviceMemoryError: if the student does not fit the device.
         VideoWriteError: if the output could not be written, whatever the pictures are.
     """
-    asked, plan = asked_for(plan, solver.name), plan.of(job)
+    asked = asked_for(plan, solver.name, prompt=solver.prompt)
+    plan = plan.of(job)
     check_output_of(job, plan)
     with open_video(
         job.source,

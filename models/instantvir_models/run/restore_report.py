@@ -68,7 +68,8 @@ class RestoreReport:
     guarded: tuple[GuardedFrame, ...] | None
     """The latest of `frames_guarded`, each with the part of its area that was replaced."""
     input_psnr: float | None
-    """Against the reference in dB, mean over frames; None without one."""
+    """Against the reference in dB, mean over frames, of which one that is equal counts as 100 dB; None
+    without one."""
     output_psnr: float | None
     model: str
     model_sha256: str | None
@@ -89,6 +90,10 @@ class RestoreReport:
     """Part of the fine contrast that stayed everywhere."""
     sharpness: float = 0.0
     """Part of the fine contrast that was missing and was given back."""
+    input_psnr_over_frames: float | None = None
+    """Against the reference in dB, of the mean square over all frames, as FFmpeg's filter `psnr` has its
+    average; None without one."""
+    output_psnr_over_frames: float | None = None
 
     @property
     def gain(self) -> float | None:

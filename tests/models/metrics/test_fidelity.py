@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, ssim
+from instantvir_models.metrics.fidelity import frame_difference_psnr, psnr, psnr_over_frames, ssim
 
 
 @pytest.fixture
@@ -44,6 +44,15 @@ def test_a_constant_error_does_not_flicker(pair):
     assert frame_difference_psnr(flickering, darker).max() < 25
 
 
+def test_psnr_over_frames_is_that_of_all_pixels_at_once(pair):
+    """An equal frame counts as 100 dB in the mean of the frames, and no more than its pixels here."""
+    noisy, clean = pair
+    noisy[1] = clean[1]
+    at_once = psnr(noisy.reshape(1, -1, 50, 3), clean.reshape(1, -1, 50, 3))[0]
+    assert psnr_over_frames(psnr(noisy, clean)) == pytest.approx(at_once, abs=1e-5)
+    assert psnr(noisy, clean).mean() > at_once + 20
+
+
 def test_sixteen_bits_measure_like_eight(pair):
     noisy, clean = (frames.astype(np.uint16) * 257 for frames in pair)
     np.testing.assert_allclose(psnr(noisy, clean), psnr(*pair), rtol=1e-5)
@@ -65,11 +74,12 @@ def test_real_frames_measure_as_the_filter_of_ffmpeg_measures_them(photographs, 
     height, width = photographs[1].shape[1:3]
     inputs = []
     for name, frames in zip("ab", photographs, strict=True):
-        (tmp_path / name).write_bytes(frames[:1].tobytes())
+        (tmp_path / name).write_bytes(frames[:2].tobytes())
         inputs += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
         inputs += ["-i", str(tmp_path / name)]
     graph = "[0:v]format=gbrp[a];[1:v]format=gbrp[b];[a][b]psnr"
     command = ["ffmpeg", "-nostdin", *inputs, "-filter_complex", graph, "-f", "null", "-"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     found = re.search(r"average:([0-9.]+)", said)
-    assert float(found[1]) == pytest.approx(psnr(*photographs)[0], abs=1e-4)
+    expected = psnr_over_frames(psnr(*photographs)[:2])
+    assert float(found[1]) == pytest.approx(expected, abs=1e-4)
