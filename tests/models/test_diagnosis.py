@@ -94,6 +94,58 @@ def test_grain_is_told_from_white_noise(clean):
     assert is_white(traces_of(with_noise(clean, 10)))
 
 
+def rings(height, width, count):
+    """A zone plate that grows: finest detail everywhere, of which no flow makes anything."""
+    v, u = np.indices((height, width)) - np.array([height, width])[:, None, None] / 2
+    phases = 0.3 * np.arange(count)[:, None, None]
+    wave = np.cos(np.pi / width * (u**2 + v**2) + phases)
+    return np.rint(128 + 100 * wave).astype(np.uint8)[..., None].repeat(3, -1)
+
+
+def gravel(height, width, seed=0):
+    """[height, width, 3]: stones of all greys, each hiding what is behind it."""
+    rng = np.random.default_rng(seed)
+    large = np.full((4 * height, 4 * width, 3), 128, np.float32)
+    for y, x, radius in rng.integers(0, (4 * height, 4 * width, 11), (height * width, 3)):
+        grey = rng.uniform(30, 220) + rng.normal(0, 12, 3)
+        cv2.circle(large, (int(x), int(y)), 3 + int(radius), grey.tolist(), -1)
+    small = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
+    return np.rint(small).clip(0, 255).astype(np.uint8)
+
+
+def test_texture_that_moves_otherwise_than_was_found_is_not_surely_noise():
+    """It changes from frame to frame as noise does, but not as much in colour: 16 levels were sure."""
+    clean = expected_error(traces_of(rings(48, 64, 5)))
+    assert confidence_of(clean) == "low"
+
+
+@pytest.mark.parametrize("is_grey", [True, False])
+def test_white_noise_is_surely_noise_in_grey_videos_as_well(clean, is_grey):
+    noise = 10 * np.random.default_rng(0).standard_normal((*clean.shape[:3], 1 if is_grey else 3))
+    picture = clean.mean(-1, keepdims=True).repeat(3, -1) if is_grey else clean
+    noisy = np.rint(picture + noise).clip(0, 255).astype(np.uint8)
+    found = expected_error(traces_of(noisy))
+    assert confidence_of(found) == "high"
+    assert found.value == pytest.approx(10, rel=0.15)
+
+
+def test_texture_of_a_frame_that_stands_alone_is_never_taken_away():
+    """15 levels of gravel were taken away: with no other frame only colour tells noise from it."""
+    clean = gravel(48, 64)[None]
+    assert diagnose_samples("in", [Sample(clean)], is_lossy=False).remedy.degradation is None
+    noisy = with_noise(np.full_like(clean, 128), 10)
+    assert diagnose_samples("in", [Sample(noisy)], is_lossy=False).remedy.degradation is not None
+
+
+def test_where_every_frame_is_another_picture_nothing_is_sure():
+    """A cut between two clean pictures was 20 to 50 levels of noise, with high or medium confidence."""
+    photos = [cv2.imread(str(PHOTOS / name))[..., ::-1] for name in ("flower.png", "rooftops.png")]
+    cuts = np.stack([cv2.resize(p, (64, 48), interpolation=cv2.INTER_AREA) for p in photos])
+    found = diagnose_samples("in", [Sample(cuts)], is_lossy=False)
+    assert found.finding("error").confidence == "low"
+    assert found.remedy.degradation is None
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (16, 200), (64, 64)])
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("value", [0, 128, 255])

@@ -78,6 +78,30 @@ def test_texture_is_not_noise(clip):
     assert estimate_noise_std(clip).value / LEVEL < 2.5
 
 
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (36, 48)])
+def test_few_patches_are_never_sure(clip, height, width):
+    """Their flattest tenth is one of them: on clean clips of 32x24 5 to 50 levels were sure."""
+    found = estimate_noise_std(noisy(clip, 10)[:, :height, :width])
+    assert found.confidence == "low"
+    assert estimate_noise_std(noisy(clip, 10)).confidence == "high"
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (120, 160)])
+def test_letters_are_not_surely_noise(height, width):
+    """A clean page was said to have 22 levels of noise, with high confidence."""
+    page = np.full((1, height, width, 3), 245, np.uint8)
+    for line in range(1, height // 10 + 2):
+        where = (2, 10 * line)
+        cv2.putText(
+            page[0], "the quick brown fox" * 3, where, cv2.FONT_HERSHEY_SIMPLEX, 0.3, 3 * (25,)
+        )
+    clean, true = estimate_noise_std(page), estimate_noise_std(noisy(page, 10))
+    assert clean.value > 5 * LEVEL
+    assert clean.confidence == "low"
+    assert clean.value - clean.std < 2 * LEVEL
+    assert true.value / LEVEL > 7
+
+
 def test_sixteen_bits_give_the_same_answer(clip):
     eight = estimate_noise_std(noisy(clip, 10))
     sixteen = estimate_noise_std(noisy(clip, 10).astype(np.uint16) * 257)

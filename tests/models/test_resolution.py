@@ -27,6 +27,7 @@ from instantvir_models.tasks import (
     parse_tasks,
     tasks_in,
 )
+from tests.models.test_diagnosis import gravel
 
 SAMPLE = Sample(np.zeros((1, 8, 8, 3), np.uint8))
 
@@ -65,6 +66,37 @@ def test_a_live_stream_waits_for_a_sample_only_if_it_is_looked_at(
     except Looked:
         was_looked_at = True
     assert was_looked_at == needs_sample(options, is_lossy=is_lossy)
+
+
+def resolved(frames, *, dust=False):
+    options = TaskOptions(tasks=() if dust else (DENOISE,), dust=dust)
+    return resolve(options, sample=Sample(frames), is_lossy=False)
+
+
+@pytest.mark.parametrize("dust", [False, True])
+def test_of_texture_that_stays_from_frame_to_frame_nothing_is_taken_away(dust):
+    """`--task denoise` and `--dust` told 16 levels of clean gravel, with high confidence."""
+    stones = gravel(64, 96)
+    frames = np.stack([stones[t : t + 48, 2 * t : 2 * t + 80] for t in range(4)])
+    found = resolved(frames, dust=dust)
+    assert found.degradation.noise_std == 0
+    assert found.estimates[0].confidence == "low"
+    assert any("no noise is taken away" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize("height", [24, 96])
+def test_of_noise_that_is_sure_all_is_told(height):
+    smooth = cv2.resize(gravel(6, 8), (128, height), interpolation=cv2.INTER_CUBIC)
+    noise = 10 * np.random.default_rng(0).standard_normal((4, height, 128, 3))
+    found = resolved(np.rint(smooth + noise).clip(0, 255).astype(np.uint8))
+    told, confidence = found.degradation.noise_std / LEVEL, found.estimates[0].confidence
+    if height < 32:  # too small to be looked at: a little less, and said to be unsure
+        assert confidence == "low"
+        assert 5 < told < 11
+    else:
+        assert confidence == "high"
+        assert told == pytest.approx(10, rel=0.1)
+    assert not found.remarks
 
 
 def test_what_is_crisper_than_an_average_is_not_enlarged_all_the_way():

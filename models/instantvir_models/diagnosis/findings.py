@@ -42,6 +42,12 @@ class Finding:
     """The same in words."""
 
 
+def less_sure(*confidences: Confidence) -> Confidence:
+    """The lowest of them."""
+    order: tuple[Confidence, ...] = ("low", "medium", "high")
+    return min(confidences, key=order.index)
+
+
 def shown_name(codec_name: str | None) -> str:
     """A codec as people call it."""
     return CODEC_NAMES.get(codec_name or "", codec_name or "the codec")

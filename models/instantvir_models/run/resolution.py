@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from instantvir_models.diagnosis.blur import doubt_about_blur
 from instantvir_models.diagnosis.diagnose import (
+    LEVELS,
     Diagnosis,
     confidence_of,
     diagnose_samples,
@@ -15,9 +15,15 @@ from instantvir_models.diagnosis.diagnose import (
     shows_something,
     told_with_codec,
 )
-from instantvir_models.diagnosis.error_model import WHITE_LEVELS, expected_codec_error, is_white
-from instantvir_models.diagnosis.findings import Finding, shown_name
+from instantvir_models.diagnosis.error_model import (
+    WHITE_LEVELS,
+    expected_codec_error,
+    is_white,
+    shows_white_noise,
+)
+from instantvir_models.diagnosis.findings import Confidence, Finding, less_sure, shown_name
 from instantvir_models.diagnosis.remedy import (
+    careful_levels,
     enlarged_part,
     removable_part,
     shows_noise,
@@ -59,11 +65,12 @@ from instantvir_models.tasks import (
     tasks_in,
 )
 
-Confidence = Literal["high", "medium", "low"]
-
 DEFAULT_SCALE = 4
 SAMPLE_FRAMES = 12
 """Frames that estimates are made from."""
+
+UNSEEN_LEVELS = 0.5
+"""Levels of noise that nobody sees."""
 
 LEAST_SIDE = 64
 """Pixels, of a part of a picture that noise can be read off."""
@@ -294,13 +301,33 @@ class _Look:
         if shows_something(self.traces) and (self.is_lossy or self._is_correlated):
             return self._error_as_noise(is_inverted=is_inverted)
         found = estimate_noise_std(self.sample.frames)
-        return found.value, EstimatedParameter(
+        noise = EstimatedParameter(
             name="noise",
             value=found.value / LEVEL,
             std=found.std / LEVEL,
-            unit="levels of 255",
+            unit=LEVELS,
             confidence=found.confidence,
         )
+        if not (self.is_lossy or is_inverted):
+            noise = self._doubted(noise)
+        return noise.value * LEVEL, noise
+
+    def _doubted(self, noise: EstimatedParameter) -> EstimatedParameter:
+        """Noise by the finest band, as sure as all that is seen allows: texture is in that band, too, but
+        stays from frame to frame. Unsure noise counts as what changes, and of one frame as little as it
+        may be."""
+        is_seen, error = shows_something(self.traces), self.error
+        if noise.value < UNSEEN_LEVELS or (is_seen and shows_white_noise(self.traces)):
+            return noise
+        is_likely = is_seen and error.low <= noise.value <= error.high
+        confidence = less_sure(noise.confidence, error.confidence) if is_likely else "low"
+        if confidence != "low":
+            return replace(noise, confidence=confidence)
+        is_told_apart = is_seen and self.traces.num_frames > 1
+        changing = error.value if is_told_apart else careful_levels(error)
+        levels = min(changing, max(0.0, noise.value - noise.std))
+        std = max((error.high - error.low) / 4, noise.std)
+        return replace(noise, value=levels, std=std, confidence="low")
 
     @cached_property
     def error(self) -> Finding:
@@ -417,7 +444,11 @@ class _Resolver:
             return noise_std
         noise_std, estimate = self.look.noise(is_inverted=is_inverted)
         self.estimates.append(estimate)
-        return noise_std
+        if estimate.value >= UNSEEN_LEVELS or self.look.is_lossy or is_inverted:
+            return noise_std
+        if SR not in self.options.tasks:
+            self.remarks.append("no noise is taken away: none is sure; `--noise` says otherwise")
+        return 0.0
 
     def _beside(self, mask: Operator, *, is_inverted: bool) -> float:
         """The noise of a video with holes, which look like noise to every estimator: it is read off a part
