@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "checkpoints": {"outputs", "students", "autoencoders", "priors"},
     "metrics": {"operators"},
     "report": {"outputs"},
-    "solvers": {"autoencoders", "media", "operators", "students", "priors"},
+    "solvers": {"media", "operators", "students", "priors"},
     "run": {
         "outputs",
         "media",

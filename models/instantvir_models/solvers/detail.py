@@ -56,7 +56,7 @@ def followed(restored: Restored, window: Window, part: float) -> Restored:
 def kept_detail(x_init: Tensor, x: Tensor, part: float) -> Tensor:
     """[B, T, 3, H, W] between `x_init` and `x`, brightness and colour each as near to `x` as keeps its part
     of the contrast."""
-    before, after = _luma(x_init), _luma(x)
+    before, after = luma(x_init), luma(x)
     colour = _kept(x_init - before, x - after, COLOUR_PART * part)
     return _kept(before, after, part) + colour
 
@@ -83,8 +83,8 @@ def _first_root(energy: Tensor, along: Tensor, length: Tensor, lost: float) -> T
     return torch.where(falls, root, torch.ones_like(root)).clamp(0, 1)
 
 
-def _luma(x: Tensor) -> Tensor:
-    """[B, T, 1, H, W]."""
+def luma(x: Tensor) -> Tensor:
+    """[B, T, 1, H, W] the brightness of frames [B, T, 3, H, W]."""
     return (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(2, keepdim=True)
 
 
