@@ -14,8 +14,12 @@ from instantvir_models.checkpoints.load import load_student
 from instantvir_models.checkpoints.small import WEIGHTS_NAME, save_small
 from instantvir_models.errors import CheckpointError, UsageError
 from instantvir_models.outputs.rule import refuse
+from instantvir_models.run.asked import FOLDERS
 
 TEACHER_NAME = "teacher.safetensors"
+
+NAMES_OF_FILES = ("initial_weights", "teacher")
+"""Settings of a run that may be the path of a file or a folder."""
 
 VALIDATION_NAME = "validation.jsonl"
 """Where `python -m instantvir_distill.evaluate ... --log` of a run is looked for."""
@@ -90,6 +94,10 @@ def _copy_folder(made: Path, output: Path, *, run: Path) -> None:
             (unfinished / RECIPE_NAME).write_text(json.dumps(recipe, indent=2), encoding="utf-8")
             training = Training(recipe, _measured(run))
             write_card(unfinished, config, instead_of=made, training=training)
+        elif (made / RECIPE_NAME).is_file():
+            shutil.copyfile(made / RECIPE_NAME, unfinished / RECIPE_NAME)
+    if not (recipe or (made / RECIPE_NAME).is_file()):
+        (output / RECIPE_NAME).unlink(missing_ok=True)  # of one that was here before
     load_student(str(output))  # complete, or an error that says what is missing
 
 
@@ -99,7 +107,18 @@ def _recipe(run: Path) -> dict[str, Any] | None:
     if not run.is_dir() or not path.is_file():
         return None
     recipe: dict[str, Any] = _parsed(path, path.read_text(encoding="utf-8"))
-    return recipe
+    return {name: _without_folders(name, value) for name, value in recipe.items()}
+
+
+def _without_folders(setting: str, value: Any) -> Any:
+    """A setting as strangers may read it: of files of this machine their names alone."""
+    if not isinstance(value, str):
+        return value
+    if setting == "measured_by":
+        return FOLDERS.sub("path=", value)
+    path = Path(value)
+    is_of_a_file = setting in NAMES_OF_FILES and (path.is_absolute() or path.exists())
+    return path.name if is_of_a_file else value
 
 
 def _measured(run: Path) -> dict[str, float]:

@@ -149,6 +149,8 @@ def _run(
             "the first frames show nothing that is sure to get better: frames pass as they are; if you see "
             "more, say what it is, such as `--task denoise`"
         )
+        if plan.wanted.sharpness:
+            console.warn("`--sharpness` has no effect: nothing is restored")
     console.warn_all(solver.doubts(resolved.degradation))
 
     def on_pair(measured: Frame, restored: Frame) -> None:

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,13 @@ def rows_of(log: Path) -> list[dict[str, Any]]:
         lines = log.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    rows = []
+    for line in lines:
+        with suppress(ValueError):  # the last one may be half there, and a person may write, too
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows
 
 
 def shown(rows: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
@@ -106,12 +112,20 @@ def shown(rows: list[dict[str, Any]], validation: list[dict[str, Any]]) -> str:
         if name in NOT_LOSSES or name.endswith(NOT_LOSS_ENDS):
             continue
         parts.append(f"{name} {value:.4g} {curve([r[name] for r in rows if name in r])}")
-    means = [sum(each.values()) / len(each) for row in validation if (each := row.get("psnr"))]
+    means = [mean for row in validation if (mean := _mean(row.get("psnr"))) is not None]
     if means:
         parts.append(f"validation {means[-1]:.2f} dB {curve(means)}")
     if "memory_mb" in last:
         parts.append(f"{last['memory_mb']:,} MB")
     return "  ".join(parts)
+
+
+def _mean(psnrs: object) -> float | None:
+    """Of the columns of a validation; None of what is none."""
+    if not isinstance(psnrs, dict) or not psnrs:
+        return None
+    values = [value for value in psnrs.values() if isinstance(value, (int, float))]
+    return sum(values) / len(values) if len(values) == len(psnrs) else None
 
 
 def curve(values: list[float]) -> str:

@@ -24,11 +24,14 @@ logger = logging.getLogger(__name__)
 
 SHARD_SUFFIX, LIST_SUFFIX = ".tar", ".txt"
 
+CLIP_SUFFIXES = VIDEO_SUFFIXES - {".gif"}
+"""Of what a folder or a shard is searched for: of 256 colours, dithered, no picture is a clean one."""
+
 MOST_NAMED = 5
 """Files named in a message."""
 
 LONGEST_STEM = 100
-"""Characters of a clip's name that the name of its cache begins with."""
+"""Bytes of a clip's name that the name of its cache begins with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +135,15 @@ def _files(source: Path) -> list[Path]:
     return [
         path
         for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in {*VIDEO_SUFFIXES, SHARD_SUFFIX} and not path.is_dir()
+        if path.suffix.lower() in {*CLIP_SUFFIXES, SHARD_SUFFIX} and not _is_folder(path)
     ]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # in a folder that may not be looked into
+        return False
 
 
 def _is_file(path: Path) -> bool:
@@ -150,7 +160,7 @@ def _members(shard: Path) -> list[_Video]:
     return [
         _Video(shard, path.stem, path.suffix.lower(), member.offset_data, member.size)
         for path, member in inside
-        if path.suffix.lower() in VIDEO_SUFFIXES
+        if path.suffix.lower() in CLIP_SUFFIXES
     ]
 
 
@@ -170,16 +180,17 @@ def _say_what_is_new(videos: Sequence[_Video], cache: Path) -> None:
     Raises:
         VideoWriteError: if there is not enough of it.
     """
-    new = [video for video in videos if not _is_kept(video, cache)]
+    new = {video: _decoded_bytes(video) for video in videos if not _is_kept(video, cache)}
     if not new:
         return
-    needed = sum(map(_decoded_bytes, new))
+    needed = sum(new.values())
     what = f"{len(new)} video{'s' * (len(new) != 1)}"
     logger.info("decoding %s into `%s`, about %d MB", what, cache, max(1, round(needed / 1e6)))
     free = shutil.disk_usage(cache).free
     if needed > free:
         raise VideoWriteError(
-            f"{what} take about {needed / 1e9:.0f} GB decoded, and there are {free / 1e9:.0f} GB free "
+            f"{what} take about {needed / 1e9:.0f} GB decoded, by what they say of themselves `"
+            f"{max(new, key=new.__getitem__).path.name}` the most, and there are {free / 1e9:.0f} GB free "
             f"for `{cache}`",
             hint="give fewer, shorter or smaller ones; a list of some is a .txt, one a line",
         )
@@ -199,7 +210,7 @@ def _decoded_bytes(video: _Video) -> int:
 
 def _is_kept(video: _Video, cache: Path) -> bool:
     try:
-        return _place(video, cache).exists()
+        return _kept(_place(video, cache)) is not None
     except VideoOpenError:  # told when it is its turn
         return True
 
@@ -265,7 +276,8 @@ def _write_header(file: BinaryIO, count: int, frame: NDArray[np.uint8]) -> None:
 
 def _place(video: _Video, cache: Path) -> Path:
     """Where it is kept, decoded, as it is now."""
-    return cache / f"{video.name[:LONGEST_STEM]}-{_stamp(video)}.npy"
+    stem = os.fsencode(video.name)[:LONGEST_STEM].decode("utf-8", "ignore")
+    return cache / f"{stem}-{_stamp(video)}.npy"
 
 
 def _stamp(video: _Video) -> str:

@@ -103,7 +103,8 @@ class WanCritic(nn.Module):
 def first_critic(
     sees: CriticSees, prior: Prior | None, *, recompute: bool = False
 ) -> BlindCritic | ConditionedCritic | FeatureHeads | WanCritic | None:
-    """A critic that starts as the teacher, or heads on its features; None where none is learned.
+    """A critic that starts as the teacher, or heads on its features; None where none is learned. What learns is
+    float32, from a full-size teacher's weights in the type that it multiplies in.
 
     Raises:
         UsageError: if there is no critic of that kind for this teacher.

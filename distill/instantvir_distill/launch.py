@@ -226,6 +226,7 @@ def _joined_run(
         if is_again and (folder / STOPPED).exists():
             raise _reason(folder, None)
         if is_first and not is_again:
+            check_place(config, folder)
             clips = _given(config, material, folder)
             _check(config, clips)
             training = _learnable(config, clips)

@@ -129,11 +129,12 @@ def test_a_folder_may_hold_anything(videos, tmp_path, caplog):
     (folder / "a.folder.mp4").mkdir()
     os.mkfifo(folder / "pipe.mp4")
     shutil.copy(videos[0], folder / f"{'long' * 60}.mp4")
+    shutil.copy(videos[0], folder / f"{chr(0x6F22) * 80}.mp4")  # 244 bytes
     shutil.copy(videos[0], folder / "two\nlines.mp4")
     shutil.copy(videos[0], os.fsencode(folder) + b"/\xff.mp4")
     make_clip(folder / "tape.VOB", num_frames=3, codec="mpeg2video")
     with caplog.at_level(logging.WARNING):
         clips = load_clips(folder, cache=tmp_path / "cache")
     assert {len(clip.frames) for clip in clips} == {3}
-    assert len(clips) == 6
-    assert "left out 2 of 8 clips: `pipe.mp4`, `round.mp4`" in caplog.text
+    assert len(clips) == 7
+    assert "left out 2 of 9 clips: `pipe.mp4`, `round.mp4`" in caplog.text

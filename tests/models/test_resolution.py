@@ -173,10 +173,35 @@ def test_beside_holes_noise_is_read_off_where_there_is_none(tmp_path):
     assert not both.remarks
     alone = found(logo, INPAINT)
     assert alone.degradation.noise_std == 0
-    assert "noise is left as it is" in alone.remarks[0]
+    assert "none is changed, noise and all" in alone.remarks[0]
     scattered = found(rng.random((96, 128)) < 0.5, INPAINT, DENOISE)
     assert scattered.degradation.noise_std == 0
     assert "say it with `--noise`" in scattered.remarks[0]
+
+
+@pytest.mark.parametrize("is_lossy", [False, True])
+@pytest.mark.parametrize("tasks", [(INPAINT,), (DEBLUR, INPAINT)], ids=["alone", "and a blur"])
+def test_that_pixels_stay_is_said_only_where_they_do(tmp_path, tasks, is_lossy):
+    """It was said behind codecs, too, and of blurs, where every pixel is changed."""
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((48, 64), 255, np.uint8))
+    frames = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
+    options = TaskOptions(
+        tasks=tasks, mask=tmp_path / "mask.png", blur_sigma=(2 if len(tasks) > 1 else None)
+    )
+    said = " ".join(resolve(options, sample=Sample(frames), is_lossy=is_lossy).remarks)
+    assert ("none is changed" in said) == (tasks == (INPAINT,) and not is_lossy)
+    assert ("what the codec added is taken away" in said) == (tasks == (INPAINT,) and is_lossy)
+
+
+def test_beside_holes_noise_that_nobody_sees_is_none(tmp_path):
+    known = np.ones((96, 128), np.uint8)
+    known[:20, 90:] = 0
+    cv2.imwrite(str(tmp_path / "mask.png"), 255 * known)
+    ramp = np.linspace(40, 200, 128)[None, None, :, None].repeat(96, 1).repeat(3, 3).repeat(4, 0)
+    options = TaskOptions(tasks=(INPAINT, DENOISE), mask=tmp_path / "mask.png")
+    resolved = resolve(options, sample=Sample(ramp.astype(np.uint8)), is_lossy=False)
+    assert resolved.degradation.noise_std == 0
+    assert "no noise is taken away: none is sure" in resolved.remarks[0]
 
 
 def test_the_largest_part_without_holes_is_found():

@@ -223,6 +223,24 @@ def test_of_quick_pieces_no_frame_is_put_on_the_disk(tmp_path, monkeypatch):
     restored(clip, tmp_path / "out.mp4")
 
 
+def test_a_piece_that_was_passed_over_is_left_alone_though_it_slows_down(
+    tmp_path, monkeypatch, slow
+):
+    """Its rest was put on the disk, and of no use: its beginning was not there."""
+    clip = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=50)
+    quick = iter([True])
+    monkeypatch.setattr(going_on, "MOST_WAITING_BYTES", 1)
+    monkeypatch.setattr(going_on.Kept, "_is_quick", property(lambda self: next(quick, False)))
+    kept, stored = [], going_on.Kept.note
+    monkeypatch.setattr(loose.LooseFrames, "store", lambda self: kept.append(len(self.waiting)))
+    monkeypatch.setattr(
+        going_on.Kept, "note", lambda self, *rest: kept.append("note") or stored(self, *rest)
+    )
+    with pytest.raises(Enough):
+        restored(clip, tmp_path / "out.mp4", stop_at=SEGMENT - 1)
+    assert set(kept) <= {"note"}
+
+
 def test_what_has_lasted_a_moment_is_not_kept(tmp_path):
     clip = make_clip(tmp_path / "in.mp4", width=32, height=24, num_frames=SEGMENT)
     with pytest.raises(Enough):

@@ -285,11 +285,7 @@ class _Child:
         while time.monotonic() < until:
             is_over = not self._listener.is_alive()
             with suppress(queue.Empty):
-                line = self._lines.get(timeout=0.1)
-                with self._is_taken:
-                    self._waiting_bytes -= len(line)
-                    self._is_taken.notify()
-                self._waited_seconds = 0
+                line = self._next_line()
                 said = self.made(lambda line=line: _read(line))
                 if about not in said:
                     raise self.nonsense()
@@ -301,11 +297,24 @@ class _Child:
         raise self._late()
 
     def let_words_pass(self) -> None:
-        """Take what the child says of its pictures until it ends, for it waits for that; how it ended, who
-        reads them is told."""
-        with suppress(VideoOpenError, RuntimeError):
-            while not self._has_ended.is_set():
-                self.next_words("frame")
+        """Take what the child says of its pictures until it ends, for it waits for that. That it is late or
+        ended badly, who reads them finds out."""
+        while not self._has_ended.is_set():
+            is_over = not self._listener.is_alive()
+            try:
+                self._next_line()
+            except queue.Empty:
+                if is_over:
+                    return
+
+    def _next_line(self) -> bytes:
+        """What the child says next; queue.Empty if that is nothing yet."""
+        line = self._lines.get(timeout=0.1)
+        with self._is_taken:
+            self._waiting_bytes -= len(line)
+            self._is_taken.notify()
+        self._waited_seconds = 0
+        return line
 
     def check_end(self) -> None:
         """VideoOpenError unless the child has said how it ended, and that it was well."""

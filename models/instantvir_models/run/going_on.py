@@ -137,7 +137,7 @@ class Kept:
     def __post_init__(self) -> None:
         self._last_end = self.journal.frames_in_pieces
         self._started = self._piece_started = self._kept_at = time.perf_counter()
-        self._frames_of_piece = 0
+        self._frames_of_piece, self._is_passed_over, self._last_pace = 0, False, 0.0
 
     @classmethod
     def to_go_on(cls, journal: Journal, writer: VideoWriter, restoration: Restoration) -> Kept:
@@ -190,30 +190,32 @@ class Kept:
         if self.loose is not None:
             self.journal.forget(self.loose)
             self.loose = self.journal.new_loose()
+        self._last_pace = self._pace
         self._piece_started, self._frames_of_piece = time.perf_counter(), 0
+        self._is_passed_over = False
 
     def note(self, memory: KeptMemory, frames_out: int) -> None:
         """The frames of the piece at hand are on the disk, unless it has no room for them."""
-        if (
-            self.loose is None
-            or self.loose.num_frames != frames_out - self.journal.frames_in_pieces
-        ):
+        if self.loose is None or self._is_passed_over:
             return
+        assert self.loose.num_frames == frames_out - self.journal.frames_in_pieces
         try:
             self.journal.note(self.loose, memory, frames_out=frames_out, seconds=self._seconds)
         except VideoWriteError as error:
             self._give_up(error)
 
     def add(self, frame: Frame) -> None:
-        """Take a frame that was written; of a piece that is done soon none is put on the disk for that."""
+        """Take a frame that was written; a piece that is done soon is passed over, for what is lost of it is
+        little and its frames are many."""
         self._frames_of_piece += 1
-        if self.loose is None:
+        if self.loose is None or self._is_passed_over:
             return
         self.loose.waiting.append(frame)
         if self.loose.waiting_bytes < MOST_WAITING_BYTES:
             return
         if self._is_quick and not self.loose.files:
-            self.loose.waiting.clear()  # then those that follow are not all, and are not noted
+            self.loose.waiting.clear()
+            self._is_passed_over = True
             return
         try:
             with told(self.journal.held.path):
@@ -224,8 +226,12 @@ class Kept:
     @property
     def _is_quick(self) -> bool:
         """Whether the piece at hand takes no longer than what is lost anyway."""
-        seconds = time.perf_counter() - self._piece_started
-        return seconds / self._frames_of_piece * self.every <= KEEP_SECONDS
+        return max(self._pace, self._last_pace) * self.every <= KEEP_SECONDS
+
+    @property
+    def _pace(self) -> float:
+        """Seconds for a frame of the piece at hand."""
+        return (time.perf_counter() - self._piece_started) / max(1, self._frames_of_piece)
 
     @property
     def _seconds(self) -> float:
@@ -243,8 +249,10 @@ class Kept:
 
 def _has_room(journal: Journal, size: tuple[int, int], num_frames: int) -> bool:
     """Whether the frames of a piece take no more than a part of what is free on the disk."""
-    with told(journal.held.path):
+    try:
         free = shutil.disk_usage(journal.held.folder).free
+    except OSError:  # some mounts do not say
+        return False
     height, width = size
     return num_frames * height * width * MOST_BYTES_PER_PIXEL <= PART_OF_FREE * free
 

@@ -442,9 +442,13 @@ class _Resolver:
             noise_std = self.look.told_noise(told, is_inverted=is_inverted)
             self._say_what_is_added(told, noise_std)
             return noise_std
-        noise_std, estimate = self.look.noise(is_inverted=is_inverted)
+        return self._noise_of(self.look, is_inverted=is_inverted)
+
+    def _noise_of(self, look: _Look, *, is_inverted: bool) -> float:
+        """The noise that a look shows, where it is enough to be seen."""
+        noise_std, estimate = look.noise(is_inverted=is_inverted)
         self.estimates.append(estimate)
-        if estimate.value >= UNSEEN_LEVELS or self.look.is_lossy or is_inverted:
+        if estimate.value >= UNSEEN_LEVELS or look.is_lossy or is_inverted:
             return noise_std
         if SR not in self.options.tasks:
             self.remarks.append("no noise is taken away: none is sure; `--noise` says otherwise")
@@ -452,12 +456,10 @@ class _Resolver:
 
     def _beside(self, mask: Operator, *, is_inverted: bool) -> float:
         """The noise of a video with holes, which look like noise to every estimator: it is read off a part
-        without any, and only where noise is to be taken away, for else pixels that are there stay."""
+        without any, and only where noise is to be taken away."""
         if DENOISE not in self.options.tasks:
-            self.remarks.append(
-                "noise is left as it is, so that of the pixels that are there none is changed; "
-                "`--task denoise` or `--noise` takes it away, too"
-            )
+            if self.options.tasks == (INPAINT,):
+                self.remarks.append(self._what_stays)
             return 0.0
         part = _without_holes(self.look.sample, mask)
         if part is None:
@@ -466,9 +468,15 @@ class _Resolver:
                 "say it with `--noise`"
             )
             return 0.0
-        noise_std, estimate = _Look(part, self.look.is_lossy).noise(is_inverted=is_inverted)
-        self.estimates.append(estimate)
-        return noise_std
+        return self._noise_of(_Look(part, self.look.is_lossy), is_inverted=is_inverted)
+
+    @property
+    def _what_stays(self) -> str:
+        """What becomes of pixels that are there where only holes are to be filled."""
+        more = "`--task denoise` or `--noise` takes noise away, too"
+        if self.look.is_lossy:
+            return f"besides holes, what the codec added is taken away, a few levels; {more}"
+        return f"of the pixels that are there none is changed, noise and all; {more}"
 
     def _say_what_is_added(self, told: float, noise_std: float) -> None:
         """The noise that a person knows is not what a solver is told of: behind a codec its share is added."""
