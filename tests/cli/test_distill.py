@@ -1,6 +1,7 @@
 """`instantvir distill` as a person meets it."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -230,6 +231,37 @@ def test_a_full_size_student_is_exported_whole(tmp_path):
     assert "* trained by: `variational`, all settings in recipe.json" in card
     assert "| noise 10 | 33.25 |" in card
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["teacher_guidance"] == 4.5
+    shutil.rmtree(tmp_path / "run" / "student")
+    save_folder(small_student(), tmp_path / "other", WanCheckpoint())
+    assert export(tmp_path / "other", "-o", tmp_path / "out", "--overwrite").exit_code == 0
+    assert not (tmp_path / "out" / "recipe.json").exists()
+
+
+def test_what_is_exported_says_nothing_of_the_folders_of_this_machine(tmp_path):
+    """The settings of a run named files by their paths, and were pushed with it."""
+    made = trainer(SMALL, [clip("a_1")], tmp_path / "run")
+    claim(SMALL, tmp_path / "run")
+    made.save()
+    written = tmp_path / "run" / "config.json"
+    files = {
+        "teacher": f"{tmp_path}/secret/teacher.safetensors",
+        "measured_by": f"psf:path={tmp_path}/secret/kernel.png",
+    }
+    written.write_text(json.dumps(json.loads(written.read_text()) | files))
+    assert export(tmp_path / "run", "-o", tmp_path / "out").exit_code == 0
+    for file in (tmp_path / "out").iterdir():
+        assert b"secret" not in file.read_bytes()
+    told = CliRunner().invoke(app, ["info", str(tmp_path / "out"), "--json"])
+    recipe = json.loads(told.stdout)["recipe"]
+    assert (recipe["teacher"], recipe["measured_by"]) == (
+        "teacher.safetensors", "psf:path=kernel.png"
+    )  # fmt: skip
+
+
+def test_a_line_of_a_log_that_is_none_stops_nobody_who_watches(tmp_path):
+    log = tmp_path / "validation.jsonl"
+    log.write_text('{"psnr": {"noise 10": 33.0}}\nnotes {of mine}\n{"psnr": "good"}\n[1]\n{"ps')
+    assert "validation 33.00 dB" in shown([{"step": 50, "denoise": 0.5}], rows_of(log))
 
 
 def test_what_cannot_be_exported_is_told(tmp_path):
