@@ -69,7 +69,8 @@ def test_a_wish_a_line_and_an_answer_a_line(path):
         )
         assert [answer["controls"]["strength"] for answer in answers] == [1, 0.5, 0.5, 0.5, 0.5]
         assert answers[-1]["controls"] == {
-            "is_on": False, "strength": 0.5, "prompt": "a red square", "reads_text": True,
+            "is_on": False, "strength": 0.5, "sharpness": 0.0, "can_sharpen": False,
+            "prompt": "a red square", "reads_text": True,
         }  # fmt: skip
         assert answers[-1]["frames_in"] == STATUS.frames_in
         assert controls.take_snapshot_wish()
