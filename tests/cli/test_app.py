@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -46,6 +47,24 @@ def test_a_bug_is_not_swallowed(monkeypatch):
 
     monkeypatch.setattr("instantvir_cli.restore.restore_all", bug)
     assert isinstance(run("restore", "x.mp4").exception, RuntimeError)
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "passive"), ("active", "active")])
+def test_threads_sleep_while_they_wait_unless_somebody_says_otherwise(given, then):
+    """On a busy machine a restoration took five times as long."""
+    code = (
+        "import os, sys\n"
+        "from instantvir_cli import app\n"
+        "app.occupy_closed = lambda: print('torch' in sys.modules)\n"
+        "try:\n    app.app(['info', 'nothing-there'])\n"
+        "except SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    env |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env
+    )
+    assert done.stdout.split() == ["False", then], done.stderr
 
 
 @pytest.mark.parametrize("args", [["--help"], ["restore", "--help"], ["--version"]])
