@@ -35,7 +35,8 @@ def distill_recipe(
     from instantvir_cli.training_board import check_installed
     from instantvir_distill.launch import distill
 
-    material = _material(clips, measurements, operator)
+    is_of_nothing = only_plan and clips is None and measurements is None
+    material = Path() if is_of_nothing else _material(clips, measurements, operator)
     config = _configured(
         (FROM_CLIPS if measurements is None else FROM_MEASUREMENTS) if name is None else name,
         initial_weights=initial_weights,

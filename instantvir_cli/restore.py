@@ -32,6 +32,9 @@ from instantvir_models.run.plan import RestorePlan, planned_jobs
 from instantvir_models.run.restoration import Restoration, prepared
 from instantvir_models.run.restore_report import OnProgress, RestoreReport
 
+SAME_PSNR = 0.1
+"""Decibels within which the mean over frames and the PSNR of their mean square say the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreRequest:
@@ -154,10 +157,6 @@ def restore_one(
         report = restoration.run(on_progress)
         _say(report)
         return report
-
-
-SAME_PSNR = 0.1
-"""Decibels by which the mean of frames and that of their mean square differ in any video."""
 
 
 def _picture_of_nothing() -> UsageError:

@@ -101,6 +101,13 @@ def test_a_plan_is_shown_and_nothing_starts(recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_plan_needs_nothing_to_learn_from(tmp_path):
+    done = run("-o", tmp_path / "run", "--recipe", "tiny", "--plan")
+    assert done.exit_code == 0, done.stderr
+    assert "TFLOP a step" in done.stderr
+    assert run("-o", tmp_path / "run", "--recipe", "tiny").exit_code == 2
+
+
 def test_the_view_of_a_run_shows_losses_and_nothing_else(tmp_path):
     log = tmp_path / "log.jsonl"
     assert rows_of(log) == []

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import logging
 import os
 
@@ -201,6 +202,19 @@ def test_frames_that_are_not_whole_are_not_trusted(tmp_path, monkeypatch, slow, 
     monkeypatch.setattr(going_on, "KEEP_SECONDS", float("inf"))
     restored(clip, tmp_path / "whole.mp4")
     assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_note_of_a_stranger_takes_no_file_away_elsewhere(tmp_path, slow):
+    clip, target = make_clip(tmp_path / "in.mkv", width=32, height=24, num_frames=50), "out.mp4"
+    with pytest.raises(Enough):
+        restored(clip, tmp_path / target, stop_at=20)
+    note = hidden(tmp_path / target) / "loose.json"
+    said = json.loads(note.read_text())
+    precious = tmp_path / said["tensors"]
+    precious.touch()
+    note.write_text(json.dumps(said | {"tensors": str(precious)}))
+    restored(clip, tmp_path / target)
+    assert precious.exists()
 
 
 def test_a_disk_without_room_for_frames_still_takes_the_output(tmp_path, monkeypatch, slow, caplog):

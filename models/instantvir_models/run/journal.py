@@ -152,18 +152,8 @@ class Journal:
         """
         folder, index = self.held.folder, self._count
         with told(self.held.path):
-            tensors = _tensors(folder, index)
-            write_tensors(tensors, memory.tensors)
-            sync_file(tensors)
-            self._begin()
-            said = {
-                "segment": segment.as_json(),
-                "memory": memory.tree,
-                "frames_out": frames_out,
-                "seconds": seconds,
-            }
-            _write_note(_note(folder, index), said)
-            self._keep()
+            said = {"segment": segment.as_json(), "frames_out": frames_out, "seconds": seconds}
+            self._write(_note(folder, index), said, memory, _tensors(folder, index))
             if index:
                 _tensors(folder, index - 1).unlink(missing_ok=True)
         self._count, self.frames_kept, self.frames_in_pieces = index + 1, frames_out, frames_out
@@ -184,21 +174,16 @@ class Journal:
         with told(self.held.path):
             loose.store()
             tensors = folder / f"{loose.index:05d}-{frames_out}.safetensors"
-            write_tensors(tensors, memory.tensors)
-            sync_file(tensors)
-            self._begin()
             said = {
                 "loose": loose.as_json(),
-                "memory": memory.tree,
                 "tensors": tensors.name,
                 "frames_out": frames_out,
                 "seconds": seconds,
             }
             before = _read_note(folder / LOOSE_NOTE)
-            _write_note(folder / LOOSE_NOTE, said)
-            self._keep()
-            if before is not None and before["tensors"] != tensors.name:
-                (folder / before["tensors"]).unlink(missing_ok=True)
+            self._write(folder / LOOSE_NOTE, said, memory, tensors)
+            if before is not None and _loose_tensors(folder, before) != tensors:
+                _loose_tensors(folder, before).unlink(missing_ok=True)
         self.frames_kept = frames_out
 
     def forget(self, loose: LooseFrames) -> None:
@@ -210,9 +195,17 @@ class Journal:
                 self.held.keep_no_more()
             (folder / LOOSE_NOTE).unlink(missing_ok=True)
             if before is not None:
-                (folder / before["tensors"]).unlink(missing_ok=True)
+                _loose_tensors(folder, before).unlink(missing_ok=True)
             loose.discard()
         self.frames_kept = self.frames_in_pieces
+
+    def _write(self, note: Path, said: dict[str, Any], memory: KeptMemory, tensors: Path) -> None:
+        """A note, in front of it what the session knew."""
+        write_tensors(tensors, memory.tensors)
+        sync_file(tensors)
+        self._begin()
+        _write_note(note, said | {"memory": memory.tree})
+        self._keep()
 
     def _begin(self) -> None:
         """Say what the run depends on, in front of the first note."""
@@ -283,7 +276,7 @@ def _with_loose(folder: Path, pieces: Progressed | None) -> Progressed | None:
         loose = LooseFrames.from_json(said["loose"], folder)
         if sum(1 for _ in loose.read()) != loose.num_frames:
             return None
-        memory = KeptMemory(said["memory"], load_file(folder / Path(said["tensors"]).name))
+        memory = KeptMemory(said["memory"], load_file(_loose_tensors(folder, said)))
         done = Progressed(segments, memory, said["frames_out"], said["seconds"], loose)
         is_behind = done.frames_in_pieces == (pieces.frames_out if pieces else 0)
         return done if is_behind else None
@@ -322,7 +315,8 @@ def _remove_but(held: Claim, before: Progressed | None) -> None:
             wanted.add(_tensors(held.folder, len(before.segments) - 1))
         if before.loose is not None:
             said = _read_note(held.folder / LOOSE_NOTE) or {}
-            wanted |= {held.folder / LOOSE_NOTE, held.folder / said["tensors"], *before.loose.files}
+            wanted |= {held.folder / LOOSE_NOTE, _loose_tensors(held.folder, said)}
+            wanted |= {*before.loose.files}
         for index, segment in enumerate(before.segments):
             wanted |= {segment.path, segment.notes_path, _note(held.folder, index)}
     with told(held.path):
@@ -335,6 +329,11 @@ def _remove_but(held: Claim, before: Progressed | None) -> None:
 
 def _note(folder: Path, index: int) -> Path:
     return folder / f"{index:05d}.json"
+
+
+def _loose_tensors(folder: Path, said: dict[str, Any]) -> Path:
+    """Where a note of loose frames says that the session's memory is: never outside of `folder`."""
+    return folder / Path(said["tensors"]).name
 
 
 def _tensors(folder: Path, index: int) -> Path:
