@@ -478,6 +478,14 @@ def distill(
     photos: Annotated[
         Path | None, typer.Option(help="Folder of sharp .jpg photos, seen by a moving camera")
     ] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where what the teacher makes of examples is kept, if they come again (`--set epoch_steps`): "
+            "a folder that several runs may share; OUTPUT/targets",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes of one thread each; of most recipes 2")
     ] = None,
@@ -510,6 +518,7 @@ def distill(
         measurements=measurements,
         operator=operator,
         photos=photos,
+        targets=targets,
         folder=output,
         initial_weights=initial_weights,
         workers=workers,

@@ -24,6 +24,7 @@ def distill_recipe(
     measurements: Path | None,
     operator: str | None,
     photos: Path | None,
+    targets: Path | None,
     folder: Path,
     initial_weights: str | None,
     workers: int | None,
@@ -50,7 +51,9 @@ def distill_recipe(
     if tensorboard:
         check_installed()
     shown = _shown(folder, steps=config.steps, tensorboard=tensorboard)
-    made = distill(config, clips=material, photos=photos, folder=folder, beside=shown)
+    made = distill(
+        config, clips=material, photos=photos, targets=targets, folder=folder, beside=shown
+    )
     if os.environ.get("RANK", "0") == "0":  # of the workers that `torchrun` started, one says it
         console.say(f"wrote {made}")
 

@@ -171,7 +171,10 @@ RUN_RANGES = {
 }  # fmt: skip
 """Least and most of the numbers of every run."""
 
-DISTILL_RANGES = {"lossy_fraction": SHARE, "inexactness": SHARE, "teacher_guidance": AT_LEAST_0}
+DISTILL_RANGES = {
+    "lossy_fraction": SHARE, "inexactness": SHARE, "teacher_guidance": AT_LEAST_0,
+    "epoch_steps": (0, MOST_STEPS),
+}  # fmt: skip
 
 CHANNELS, LAYERS = (1, 4096), (0, 1000)
 SIZE_RANGES = {
@@ -275,6 +278,11 @@ class RunConfig:
         is_wanted = self.compute == "fastest" and fastest == torch.bfloat16
         return fastest if is_wanted else torch.float32
 
+    @property
+    def keeps_targets(self) -> bool:
+        """Whether a teacher is asked once about examples that come again."""
+        return False
+
     def phase_at(self, step: int) -> Phase:
         """The phase that `step` belongs to."""
         for phase in self.phases:
@@ -306,6 +314,9 @@ class DistillConfig(RunConfig):
     stock: StockConfig | None = None
     """Where the examples of an embedded student are kept and drawn from; None makes new ones at
     each step."""
+    epoch_steps: int = 0
+    """Steps after which the same examples come again, in another order; 0 makes new ones at each step.
+    What a teacher made of them is kept, for methods that ask it the same each time."""
     recompute: bool = False
     """Whether the layers of a full-size student are computed again in the backward pass, which keeps
     little of them in memory."""
@@ -368,6 +379,10 @@ class DistillConfig(RunConfig):
         if method.needs_anchor and self.initial_weights is None:
             raise UsageError("an anchor is the student at the start: name it in `initial_weights`")
 
+    @property
+    def keeps_targets(self) -> bool:
+        return self.epoch_steps > 0 and self.method.keeps_targets
+
     def _check_stock(self, *, is_full_size: bool) -> None:
         makes_anew = not isinstance(self.method, Regression)
         if self.device == "cuda" and not is_full_size and makes_anew:
@@ -388,6 +403,10 @@ class DistillConfig(RunConfig):
         if makes_anew:
             raise UsageError(
                 f"`{self.method.name}` makes its examples anew at each step; take `stock` away"
+            )
+        if self.epoch_steps:
+            raise UsageError(
+                "a stock has examples of its own, so `epoch_steps` would have no effect"
             )
         if len(self.phases) != 1:
             raise UsageError("examples of a stock are of one size: give one phase")

@@ -11,19 +11,26 @@ from torch import Tensor, nn
 from instantvir_distill.config import CriticConfig, DistillConfig
 from instantvir_distill.critic import first_critic
 from instantvir_distill.learner import Learner, Rates
-from instantvir_distill.methods.base import Example, Networks
+from instantvir_distill.methods.base import Example, Keep, Networks, made_anew
 from instantvir_distill.parallel import rank, world_size
 from instantvir_distill.pupils import Pupil, first_pupil
 from instantvir_distill.sources import CleanVideos, Source
-from instantvir_distill.teachers import load_teacher
+from instantvir_distill.targets import KeptTargets, fingerprint
+from instantvir_distill.teachers import load_teacher, place_of
+from instantvir_models import __version__
 
 STUDENT, CRITIC = "student", "critic"
 
 
 class Distillation:
-    """Owns the student, its critic if there is one, the teacher and the examples of each step."""
+    """Owns the student, its critic if there is one, the teacher and the examples of each step.
 
-    def __init__(self, config: DistillConfig, source: Source) -> None:
+    Args:
+        targets: folder where what the teacher makes of examples that come again is kept; None asks it
+            anew.
+    """
+
+    def __init__(self, config: DistillConfig, source: Source, targets: Path | None = None) -> None:
         torch.manual_seed(config.seed)
         self.config, self.source, self.method = config, source, config.method
         self.pupil = first_pupil(config, config.products)
@@ -36,6 +43,7 @@ class Distillation:
             _critic=critic,
             _anchor=self.pupil.frozen() if self.method.needs_anchor else None,
             _natural=source.natural if isinstance(source, CleanVideos) else None,
+            kept=_kept(config, targets),
         )
         self.learners = {
             STUDENT: student_learner(self.pupil, config),
@@ -58,8 +66,9 @@ class Distillation:
     def examples(self, step: int, update: int = 0) -> Sequence[Example]:
         """The examples of this worker at a step, new ones for each further update of the critic."""
         phase = self.config.phase_at(step)
-        self.source.seed(self.config.seed, rank(), step, *([update] if update else []))
-        tasks = dealt(self.config.mix, phase.samples, step, self.config.seed)
+        place = in_epoch(step, self.config.epoch_steps, self.config.seed)
+        self.source.seed(self.config.seed, rank(), place, *([update] if update else []))
+        tasks = dealt(self.config.mix, phase.samples, place, self.config.seed)
         drawn: Callable[..., Sequence[Example]] = self.source.examples
         if self.method.reads_clean and isinstance(self.source, CleanVideos):
             drawn = self.source.clean_examples
@@ -106,6 +115,22 @@ class Distillation:
         if rank() != 0:
             return
         self.pupil.write(average, folder)
+
+
+def in_epoch(step: int, epoch_steps: int, seed: int) -> int:
+    """Which step of the first epoch has the examples of `step`; each later epoch has its own order."""
+    if not epoch_steps or step < epoch_steps:
+        return step
+    epoch, place = divmod(step, epoch_steps)
+    return int(np.random.default_rng((seed, epoch, epoch_steps)).permutation(epoch_steps)[place])
+
+
+def _kept(config: DistillConfig, targets: Path | None) -> Keep:
+    if targets is None or config.teacher is None or not config.keeps_targets:
+        return made_anew
+    seen = fingerprint(place_of(config.teacher))
+    who = f"{__version__} {seen} {config.teacher_guidance} {config.products}"
+    return KeptTargets(targets, who)
 
 
 def dealt(mix: Sequence[str], samples: int, step: int, seed: int) -> list[str]:

@@ -27,9 +27,10 @@ from torch import Tensor
 from instantvir_distill.clips import Clip, load_clips
 from instantvir_distill.data import noise_behind
 from instantvir_distill.probes import Probed, compared, known_picture
+from instantvir_distill.tool import sentences
 from instantvir_models.checkpoints.load import LoadedStudent, load_student
 from instantvir_models.cpu import fastest_dtype
-from instantvir_models.errors import InstantVIRError, UsageError
+from instantvir_models.errors import UsageError
 from instantvir_models.media import to_uint8, to_unit
 from instantvir_models.media.round_trip import Encoder, h264, mpeg, round_trip
 from instantvir_models.operators.base import Operator
@@ -246,14 +247,9 @@ def row(scores: dict[str, dict[str, Score]]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """The command line of this module; what is wrong is a sentence, and the status 1."""
-    try:
+    """The command line of this module."""
+    with sentences():
         _main(_asked())
-    except InstantVIRError as error:
-        hint = f"; {error.hint}" if error.hint else ""
-        sys.exit(f"error: {error}{hint}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _asked() -> argparse.Namespace:

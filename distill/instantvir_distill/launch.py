@@ -60,6 +60,8 @@ class Material:
     """A folder of videos."""
     photos: Path | None = None
     """A folder of sharp photos, for clean clips."""
+    targets: Path | None = None
+    """Where what a teacher makes of examples that come again is kept; None asks it anew."""
 
 
 def distill(
@@ -68,6 +70,7 @@ def distill(
     clips: Path,
     folder: Path,
     photos: Path | None = None,
+    targets: Path | None = None,
     beside: AbstractContextManager[object] | None = None,
 ) -> Path:
     """Train from `clips`; the path of what was made in `folder`.
@@ -76,6 +79,8 @@ def distill(
 
     Args:
         photos: a folder of sharp photos, for clean clips.
+        targets: where what a teacher makes of examples that come again is kept, for other runs, too;
+            `folder`/targets where it is None.
         beside: entered when the folder belongs to this run, and left when training has ended.
 
     Raises:
@@ -86,9 +91,14 @@ def distill(
         VideoWriteError: if `folder` cannot be written.
         TrainingError: if training went wrong, or a worker died.
     """
-    material = Material(clips=clips, photos=photos)
+    material = Material(clips=clips, photos=photos, targets=targets or folder / "targets")
     if photos is not None and config.measured_by is not None:
         raise UsageError("photos are clean: they do not go with measured videos")
+    if targets is not None and not config.keeps_targets:
+        raise UsageError(
+            "no target is kept, so `targets` would have no effect",
+            hint="examples come again with `--set epoch_steps=N`, and are kept for `amortise`",
+        )
     _check_what_is_named(config, material)
     beside = beside or nullcontext()
     if is_launched():
@@ -360,7 +370,10 @@ def _worker(config: RunConfig, material: Material, folder: Path) -> None:
 
 
 def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
-    """The body of a worker, single-threaded; its rank and its fellows are in the environment."""
+    """The body of a worker, single-threaded; its rank and its fellows are in the environment.
+
+    KeyboardInterrupt after Ctrl-C, with all steps so far kept.
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     # of the engine that averages gradients: one layout of numbers in memory is as good as the other
@@ -372,18 +385,40 @@ def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
         logger.warning("a worker died; all begin again after step %d", last_step(folder))
     _join_the_others("cpu:gloo,cuda:nccl" if config.device == "cuda" else "gloo")
     if isinstance(config, DistillConfig) and config.stock is not None:
-        _train_from_stock(config, material, folder)
+        has_ended = _train_from_stock(config, material, folder)
     else:
         clips = _training(config, material, folder)
-        Trainer(config, objective_of(config, material, clips), folder).run()
+        has_ended = _trained(config, objective_of(config, material, clips), folder)
     leave()
+    if not has_ended:
+        raise KeyboardInterrupt
 
 
-def _train_from_stock(config: DistillConfig, material: Material, folder: Path) -> None:
+def _trained(config: RunConfig, objective: Objective, folder: Path) -> bool:
+    """Whether it came to its end, and was not interrupted before."""
+    with _interruptions() as told:
+        return Trainer(config, objective, folder, is_asked_to_stop=lambda: bool(told)).run()
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Ctrl-C is noted here while this lasts, and ends nothing: a step is ended first, and kept."""
+    told: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _train_from_stock(config: DistillConfig, material: Material, folder: Path) -> bool:
     torch.backends.cudnn.benchmark = True  # every batch has the same shape
     objective = Stocked(config, partial(_clean_videos, config, material, folder))
     try:
-        Trainer(config, objective, folder).run()
+        return _trained(config, objective, folder)
     finally:
         objective.close()
 
@@ -412,7 +447,7 @@ def objective_of(config: RunConfig, material: Material, clips: list[Clip]) -> Ob
     if isinstance(config, TeacherConfig):
         return Teaching(config, Sampler(clips, lossy_fraction=0.0, photos=_photos(material)))
     assert isinstance(config, DistillConfig)
-    return Distillation(config, _source(config, material, clips))
+    return Distillation(config, _source(config, material, clips), material.targets)
 
 
 def _source(config: DistillConfig, material: Material, clips: list[Clip]) -> Source:

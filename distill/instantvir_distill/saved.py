@@ -4,6 +4,7 @@ RUN/checkpoints/step-00001200/   what `torch.distributed.checkpoint` wrote, the 
 RUN/config.json                  the configuration, complete
 RUN/material.json                the names of the clips that are learned from
 RUN/log.jsonl                    a line every few steps
+RUN/targets/                     what a teacher made of examples that come again
 RUN/student.safetensors          the averaged weights, or another name for what is made
 """
 
@@ -16,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -239,6 +240,7 @@ def check_place(config: RunConfig, folder: Path) -> None:
     now = described(config)
     if last_checkpoint(folder) is not None and written.exists():
         before = _settings_in(written)
+        before |= {name: usual for name, usual in _usual(config).items() if name not in before}
         differences = list(_differences(_fixed(before), _fixed(now)))
         if differences:
             shown = "; ".join(differences[:MOST_DIFFERENCES])
@@ -257,10 +259,17 @@ def check_place(config: RunConfig, folder: Path) -> None:
         _refuse_what_no_run_made(folder)
 
 
-def _settings_in(written: Path) -> Any:
+def _usual(config: RunConfig) -> dict[str, Any]:
+    """What settings are where nobody says them, as in a run of a version that did not have them."""
+    return {
+        each.name: _plain(each.default) for each in fields(config) if each.default is not MISSING
+    }
+
+
+def _settings_in(written: Path) -> dict[str, Any]:
     try:
-        return json.loads(written.read_text())
-    except (OSError, ValueError) as error:
+        return dict(json.loads(written.read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise UsageError(
             f"`{written}` cannot be read, so nothing tells the settings of the run: {error}",
             hint="take another folder for the run",

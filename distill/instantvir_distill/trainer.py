@@ -3,10 +3,10 @@
 import json
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -69,18 +69,42 @@ class Objective(Protocol):
         """Write what is made, complete or not at all; every worker calls this."""
 
 
-class Trainer:
-    """One worker of a training run."""
+Due = Literal["nothing", "checkpoint", "stop"]
+"""What comes after a step."""
+DUE: tuple[Due, ...] = get_args(Due)
 
-    def __init__(self, config: RunConfig, objective: Objective, folder: Path) -> None:
+
+def never() -> bool:
+    """Nobody asks for an early end."""
+    return False
+
+
+class Trainer:
+    """One worker of a training run.
+
+    Args:
+        is_asked_to_stop: looked at after each step; what worker 0 is told counts for all.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        objective: Objective,
+        folder: Path,
+        *,
+        is_asked_to_stop: Callable[[], bool] = never,
+    ) -> None:
         self.config, self.objective, self.folder = config, objective, folder
+        self._is_asked_to_stop = is_asked_to_stop
         folder.mkdir(parents=True, exist_ok=True)
-        self.step = 0
+        self.step, self._saved_step = 0, -1
+        self._is_ending = False
         self._beside = SavesBeside(folder) if config.saves == "beside" else None
         self._memory = MemoryMeter(config.own_device)
 
-    def run(self) -> None:
-        """Train from the last checkpoint, if there is one, to the end of the recipe.
+    def run(self) -> bool:
+        """Train from the last checkpoint, if there is one; whether the recipe came to its end. Where it
+        was stopped before, all steps so far are kept.
 
         Raises:
             UsageError: if the folder holds a run with other settings.
@@ -100,12 +124,16 @@ class Trainer:
                 losses = {}
             if self._beside is not None:
                 self._beside.look()
-            if self._is_due(saved, took) and self.step < self.config.steps:
+            due = self._due(saved, took) if self.step < self.config.steps else "nothing"
+            if due == "stop":
+                break
+            if due == "checkpoint":
                 began = time.monotonic()
                 self.save()
                 saved = time.monotonic()
                 took = saved - began
-        self.save()
+        self._end()
+        return self.step == self.config.steps
 
     def update(self) -> dict[str, float]:
         """One step of every network; what the log says of it."""
@@ -141,13 +169,14 @@ class Trainer:
             self.config.steps,
         )
 
-    def _is_due(self, saved: float, took: float) -> bool:
-        """Whether to save now; worker 0 looks at its clock, and all do as it says."""
+    def _due(self, saved: float, took: float) -> Due:
+        """What to do now; worker 0 looks at its clock, and all do as it says."""
         pause = SAVE_EVERY_SECONDS * max(1.0, took / USUAL_SAVE_SECONDS)
-        is_due = torch.tensor(float(time.monotonic() - saved > pause))
+        due: Due = "checkpoint" if time.monotonic() - saved > pause else "nothing"
+        said = torch.tensor(float(DUE.index("stop" if self._is_asked_to_stop() else due)))
         if torch.distributed.is_initialized():
-            torch.distributed.broadcast(is_due, 0)
-        return bool(is_due)
+            torch.distributed.broadcast(said, 0)
+        return DUE[int(said)]
 
     def _log(self, losses: dict[str, list[float]]) -> None:
         if rank() != 0:
@@ -174,12 +203,21 @@ class Trainer:
         The last checkpoint of a run is complete when this returns, others may be on their way.
         """
         self.objective.write(self.folder)
-        if self._beside is not None and self.step < self.config.steps:
+        self._saved_step = self.step
+        if self._beside is not None and not self._is_ending:
             self._beside.start(self._state(), step=self.step)
             return
         if self._beside is not None:
             self._beside.finish()
         save_checkpoint(self._state(), self.folder, step=self.step)
+
+    def _end(self) -> None:
+        """All steps so far are kept when this returns."""
+        self._is_ending = True
+        if self.step != self._saved_step:
+            self.save()
+        if self._beside is not None:
+            self._beside.finish()
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one; else from the beginning."""

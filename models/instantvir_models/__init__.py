@@ -1,3 +1,3 @@
 """What restores a video: media, operators, autoencoders, students and the session that joins them."""
 
-__version__ = "0.8.0"
+__version__ = "0.9.0"

@@ -27,6 +27,7 @@ from instantvir_distill.saved import alone, claim, last_checkpoint, material_cha
 from instantvir_distill.trainer import Trainer, TrainingError
 from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from tests.small_disk import small_disk
+from tests.small_runs import SMALL
 
 CONFIG = RunConfig(
     phases=(Phase(steps=12, crop=8, frames=1, samples=4),), workers=1, warmup_steps=2, muon_lr=0.02,
@@ -232,6 +233,23 @@ def failed_save(state, **_):
     return future
 
 
+@pytest.mark.parametrize("save_every", [0, 120])
+@pytest.mark.parametrize("config", [CONFIG, BESIDE])
+def test_a_run_that_is_asked_to_stop_keeps_all_steps_so_far(
+    tmp_path, monkeypatch, config, save_every
+):
+    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", save_every)
+    assert Trainer(CONFIG, Fit(), tmp_path / "whole").run()
+    looks = iter(range(1, 100))
+    stopped = Trainer(
+        config, Fit(), tmp_path / "cut", is_asked_to_stop=lambda: next(looks) == 5
+    ).run()
+    assert not stopped
+    assert last_checkpoint(tmp_path / "cut").name == "step-00000005"
+    assert Trainer(config, Fit(), tmp_path / "cut").run()
+    same(weights(tmp_path / "whole"), weights(tmp_path / "cut"), rtol=0, atol=0)
+
+
 def test_two_workers_write_their_checkpoints_beside(tmp_path):
     mp.spawn(work, args=(2, tmp_path, "sharded", "beside"), nprocs=2)
     Trainer(CONFIG, Fit(layout="sharded", uses_branch=False), tmp_path / "one").run()
@@ -347,6 +365,19 @@ def test_other_settings_are_told_and_the_run_stays_as_it_is(tmp_path):
     with pytest.raises(UsageError, match=r"`phases\.0\.steps` was 12 and is 14; `adam_lr`"):
         Trainer(other, Fit(), tmp_path).run()
     same(before, weights(tmp_path), rtol=0, atol=0)
+
+
+def test_a_run_of_a_version_without_a_setting_goes_on_with_its_usual_value(tmp_path):
+    """Every new setting ended the runs that had been begun before."""
+    claim(SMALL, tmp_path)
+    Trainer(SMALL, Fit(), tmp_path).save()
+    settings = json.loads((tmp_path / "config.json").read_text())
+    del settings["epoch_steps"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    claim(SMALL, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match="`epoch_steps` was 0 and is 5"):
+        claim(replace(SMALL, epoch_steps=5), tmp_path)
 
 
 def test_a_folder_is_for_one_run_at_a_time(tmp_path):

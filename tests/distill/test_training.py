@@ -28,7 +28,7 @@ from instantvir_distill.optimizer import Muon, orthogonalised
 from instantvir_distill.parallel import leave, whole
 from instantvir_distill.recipes import RECIPES
 from instantvir_distill.restorers import FusedRestorer
-from instantvir_distill.saved import claim
+from instantvir_distill.saved import claim, last_step
 from instantvir_distill.scenes import Photo, SceneSource, drawn, load_photos
 from instantvir_models.checkpoints.load import load_student
 from instantvir_models.errors import CheckpointError, UsageError, VideoOpenError
@@ -180,14 +180,14 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
 
 
 LAUNCHED = """
-import os, signal, sys
+import os, signal, sys, time
 sys.path[:0] = sys.argv[2].split(os.pathsep)
 from dataclasses import replace
 from pathlib import Path
 from instantvir_distill import launch, trainer
 from tests.small_runs import SMALL
 
-trainer.SAVE_EVERY_SECONDS = 0
+trainer.SAVE_EVERY_SECONDS = 1000 if sys.argv[3] == "interrupted" else 0
 folder = Path(sys.argv[1])
 first = trainer.Trainer.update
 
@@ -200,6 +200,12 @@ def update(self):
         with (folder / "tries-1").open("a") as tries:
             tries.write(".")
         raise trainer.TrainingError("the loss is nan")
+    if sys.argv[3] == "interrupted" and self.step == 3 and os.environ["RANK"] == "0":
+        if not (folder / "was-interrupted").exists():
+            (folder / "was-interrupted").touch()
+            os.kill(os.getppid(), signal.SIGINT)
+            while not self._is_asked_to_stop():
+                time.sleep(0.05)
     return first(self)
 
 trainer.Trainer.update = update
@@ -249,6 +255,21 @@ def test_workers_come_to_the_same_when_one_is_killed_or_torchrun_starts_them(
     assert (tmp_path / name / "was-killed").exists() == (name == "killed")
     said = "a worker died; all begin again after step 3" in made.stderr
     assert said == (name == "killed")
+    for weight, value in whole.items():
+        torch.testing.assert_close(other[weight], value, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_ctrl_c_keeps_all_steps_so_far(tmp_path):
+    """What came after the last checkpoint was lost, in the first two minutes all."""
+    (tmp_path / "clips").mkdir()
+    make_clip(tmp_path / "clips" / "a.mp4", width=80, height=64)
+    whole = _weights(tmp_path, "whole", _launched(tmp_path, "whole"))
+    stopped = _launched(tmp_path, "interrupted")
+    assert stopped.returncode != 0
+    assert "4 of 6 steps are kept" in stopped.stderr
+    assert last_step(tmp_path / "interrupted") == 4
+    other = _weights(tmp_path, "interrupted", _launched(tmp_path, "interrupted"))
     for weight, value in whole.items():
         torch.testing.assert_close(other[weight], value, rtol=0, atol=0)
 

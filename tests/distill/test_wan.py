@@ -267,6 +267,25 @@ def test_how_far_a_teacher_is_off_is_measured_once(folders, tmp_path):
     assert all(e > 0 for e in table.error_std)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "size", "said"),
+    [
+        ("nothing", (64, 48), "holds no checkpoint"),
+        ("clips", (64, 48), "holds no checkpoint"),
+        ("teacher", None, "no video in"),
+        ("teacher", (12, 12), "has 16x16 pixels"),
+    ],
+)
+def test_what_cannot_be_measured_is_a_sentence(folders, tmp_path, teacher, size, said):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    if size is not None:
+        make_clip(clips / "a.mp4", num_frames=3, width=size[0], height=size[1])
+    asked = folders[1] if teacher == "teacher" else tmp_path / teacher
+    with pytest.raises(SystemExit, match=said):
+        measure.main([str(asked), "--clips", str(clips)])
+
+
 def test_the_plan_of_the_papers_student_counts_the_real_networks(monkeypatch):
     """30 layers on the meta device take half a minute here; two show the same law."""
     size = WanSize(transformer=WanConfig(num_layers=2))

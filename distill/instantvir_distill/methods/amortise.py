@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -42,13 +43,19 @@ class Amortise(Balance, Method):
     def needs_prior(self) -> bool:
         return True
 
+    @property
+    def keeps_targets(self) -> bool:
+        return True
+
     def loss(
         self, examples: Sequence[Example], networks: Networks, generator: torch.Generator
     ) -> Loss:
         each = []
+        how = f"{self.name} {self.known_parts} {self.levels}"
         for example, made in zip(examples, networks.restore(examples), strict=True):
-            with torch.no_grad():
-                target = self.target(networks.prior, example.measurement)[:, example.frames]
+            y = example.measurement
+            whole = networks.kept(how, y, partial(self.target, networks.prior, y))
+            target = whole[:, example.frames]
             variance, power = made.start_variance.mean(), self.power(example.task)
             each.append(relative_error(made.x_hat, target, variance=variance, power=power))
         return mean_of(each)

@@ -1,7 +1,7 @@
 """What methods are given and what they give back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Protocol, Self
 
@@ -85,6 +85,19 @@ class Natural(Protocol):
         """Frames of the shape [1, T, 3, H, H] and type of `like`."""
 
 
+class Keep(Protocol):
+    """What was made of a measurement in a way that `how` names, or what `make` makes of it now."""
+
+    def __call__(self, how: str, measurement: Measurement, make: Callable[[], Tensor], /) -> Tensor:
+        """[B, T, 3, H, W], where y is; without gradients."""
+
+
+@torch.no_grad()
+def made_anew(how: str, measurement: Measurement, make: Callable[[], Tensor]) -> Tensor:
+    """Nothing is kept."""
+    return make()
+
+
 @dataclass(frozen=True)
 class Networks:
     """The functions that a method may ask. Which ones it does it says itself (`Method`)."""
@@ -94,6 +107,8 @@ class Networks:
     _critic: Critic | None = None
     _anchor: Restore | None = None
     _natural: Natural | None = None
+    kept: Keep = made_anew
+    """What the prior made of measurements before."""
 
     @property
     def prior(self) -> Prior:
@@ -148,6 +163,11 @@ class Method(ABC):
     @property
     def needs_prior(self) -> bool:
         """Whether it asks a teacher."""
+        return False
+
+    @property
+    def keeps_targets(self) -> bool:
+        """Whether what it asks the teacher about an example is the same each time."""
         return False
 
     @property

@@ -51,6 +51,10 @@ class ByTask(Method):
         return any(method.needs_prior for method in self._all)
 
     @property
+    def keeps_targets(self) -> bool:
+        return any(method.keeps_targets for method in self._all)
+
+    @property
     def needs_float32(self) -> bool:
         return any(method.needs_float32 for method in self._all)
 

@@ -51,6 +51,10 @@ class Summed(Method):
         return any(term.needs_prior for term in self.terms)
 
     @property
+    def keeps_targets(self) -> bool:
+        return any(term.keeps_targets for term in self.terms)
+
+    @property
     def needs_anchor(self) -> bool:
         return any(term.needs_anchor for term in self.terms)
 
