@@ -463,11 +463,10 @@ def distill(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="With clips of your own `refine`: the student in the package, trained on. Of that one, too, "
-            "`enlarge` (its branch for x4), `calibrate`, `sharpen`. From random weights `tiny` (`tiny-card` "
-            "on a card), which is taken with --clips if you name none, and `tiny-by-task` (without a clean "
-            "frame in the loss); `tiny-teacher`, what teaches it; `wan-1.3b-lean`, the paper's. With "
-            "--measurements `adapt`",
+            help="If you name none: with --clips `refine`, the student in the package, trained on; with "
+            "--measurements `adapt`. Of that student, too, `enlarge` (its branch for x4), `calibrate`, "
+            "`sharpen`. From random weights `tiny` (`tiny-card` on a card), and `tiny-by-task` (without a "
+            "clean frame in the loss); `tiny-teacher`, what teaches it; `wan-1.3b-lean`, the paper's",
             autocompletion=completed(RECIPES),
             show_default=False,
         ),

@@ -13,7 +13,7 @@ from instantvir_models.errors import UsageError
 if TYPE_CHECKING:
     from instantvir_distill.config import RunConfig
 
-FROM_CLIPS, FROM_MEASUREMENTS = "tiny", "adapt"
+FROM_CLIPS, FROM_MEASUREMENTS = "refine", "adapt"
 """Recipes where none is named."""
 
 

@@ -93,6 +93,22 @@ def test_what_makes_no_sense_is_told_before_anything_starts(args, message, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("material", "recipe"),
+    [
+        (("--clips", "a"), "refine"),
+        (("--measurements", "a", "--operator", "identity+noise:std=20"), "adapt"),
+    ],
+)
+def test_without_a_recipe_the_student_in_the_package_is_trained_on(tmp_path, material, recipe):
+    (tmp_path / "a").mkdir()
+    given = (material[0], tmp_path / "a", *material[2:], "-o", tmp_path / "run", "--plan")
+    named = run(*given, "--recipe", recipe)
+    assert named.exit_code == 0
+    assert run(*given).stderr == named.stderr
+    assert RECIPES[recipe]().initial_weights == "tiny"
+
+
 @pytest.mark.parametrize("recipe", ["tiny", "tiny-teacher", "enlarge"])
 def test_a_plan_is_shown_and_nothing_starts(recipe, tmp_path):
     done = run("--clips", tmp_path, "-o", tmp_path / "run", "--recipe", recipe, "--plan")
