@@ -9,7 +9,7 @@ import threading
 import traceback
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -245,7 +245,7 @@ def _joined_run(
             _say_what_begins(config, training, folder)
             _say_what_changed(training, material, folder)
         try:
-            with beside:
+            with beside, _kept_told(config, folder) if is_first else nullcontext():
                 run_worker(config, material, folder)
         except InstantVIRError as error:
             _keep_reason(folder, error)
@@ -372,7 +372,7 @@ def _worker(config: RunConfig, material: Material, folder: Path) -> None:
 def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
     """The body of a worker, single-threaded; its rank and its fellows are in the environment.
 
-    KeyboardInterrupt after Ctrl-C, with all steps so far kept.
+    KeyboardInterrupt after Ctrl-C, with all steps so far kept if that is quick.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -396,20 +396,27 @@ def run_worker(config: RunConfig, material: Material, folder: Path) -> None:
 
 def _trained(config: RunConfig, objective: Objective, folder: Path) -> bool:
     """Whether it came to its end, and was not interrupted before."""
-    with _interruptions() as told:
-        return Trainer(config, objective, folder, is_asked_to_stop=lambda: bool(told)).run()
+    told: list[int] = []
+    trainer = Trainer(config, objective, folder, is_asked_to_stop=lambda: bool(told))
+
+    def note(number: int, _: object) -> None:
+        if not trainer.steps_made:  # there is nothing to keep
+            raise KeyboardInterrupt
+        told.append(number)
+
+    with _interruptions(note):
+        return trainer.run()
 
 
 @contextmanager
-def _interruptions() -> Iterator[list[int]]:
-    """Ctrl-C is noted here while this lasts, and ends nothing: a step is ended first, and kept."""
-    told: list[int] = []
+def _interruptions(note: Callable[[int, object], None]) -> Iterator[None]:
+    """Ctrl-C is noted while this lasts, and ends nothing by itself: a step is ended first, and kept."""
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield
         return
-    before = signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+    before = signal.signal(signal.SIGINT, note)
     try:
-        yield told
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -129,7 +129,8 @@ def _begun(folder: Path, step: int) -> Path:
     """An empty folder for a checkpoint that is not complete; every worker calls this."""
     partial = folder / "checkpoints" / f"step-{step:08d}.part"
     if rank() == 0:
-        shutil.rmtree(partial, ignore_errors=True)
+        for unfinished in partial.parent.glob("*.part"):  # of a run that was killed meanwhile
+            shutil.rmtree(unfinished, ignore_errors=True)
         with told(partial):
             partial.mkdir(parents=True)
     barrier()
@@ -239,8 +240,7 @@ def check_place(config: RunConfig, folder: Path) -> None:
     written = folder / "config.json"
     now = described(config)
     if last_checkpoint(folder) is not None and written.exists():
-        before = _settings_in(written)
-        before |= {name: usual for name, usual in _usual(config).items() if name not in before}
+        before = _completed(_settings_in(written), config)
         differences = list(_differences(_fixed(before), _fixed(now)))
         if differences:
             shown = "; ".join(differences[:MOST_DIFFERENCES])
@@ -259,11 +259,32 @@ def check_place(config: RunConfig, folder: Path) -> None:
         _refuse_what_no_run_made(folder)
 
 
-def _usual(config: RunConfig) -> dict[str, Any]:
-    """What settings are where nobody says them, as in a run of a version that did not have them."""
-    return {
-        each.name: _plain(each.default) for each in fields(config) if each.default is not MISSING
+def _completed(before: Any, now: Any) -> Any:
+    """Settings of a run, those that its version did not have at their usual values: what stands in their
+    place in `now` says which there are."""
+    if isinstance(before, list) and isinstance(now, tuple) and len(before) == len(now):
+        return [_completed(*each) for each in zip(before, now, strict=True)]
+    if isinstance(before, dict) and isinstance(now, Mapping):
+        return {name: _completed(value, now.get(name)) for name, value in before.items()}
+    is_same_kind = (
+        before.get("name") == getattr(now, "name", None) if isinstance(before, dict) else False
+    )
+    if not is_same_kind or not is_dataclass(now):
+        return before
+    known = {
+        each.name: _completed(before[each.name], getattr(now, each.name))
+        if each.name in before
+        else _usual(each)
+        for each in fields(now)
+        if each.name in before or _usual(each) is not MISSING
     }
+    return before | known
+
+
+def _usual(field: Field[Any]) -> Any:
+    """What a setting is where nobody says it; MISSING where it has to be said."""
+    made = field.default_factory() if field.default_factory is not MISSING else field.default
+    return MISSING if made is MISSING else _plain(made)
 
 
 def _settings_in(written: Path) -> dict[str, Any]:

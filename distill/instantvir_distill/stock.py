@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -378,6 +379,7 @@ class Makers:
 def _make_for_ever(make: Make, seed: int, place: int, made: Any) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the worker, which ends its step first
     parent = os.getppid()
     for number, handful in enumerate(make(seed, place), place):
         tensors = tuple(getattr(handful, field.name) for field in fields(handful))

@@ -1,6 +1,7 @@
 """What a teacher made of measurements, kept on disk: it is asked once, however often they come again."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,9 +10,12 @@ import torch
 from torch import Tensor
 
 from instantvir_models.checkpoints.tensors import read_tensors, sha256_of, write_tensors
-from instantvir_models.errors import CheckpointError, UsageError
+from instantvir_models.errors import CheckpointError, UsageError, VideoWriteError
 from instantvir_models.operators.measurement import Measurement
+from instantvir_models.operators.prior import initial_estimate
 from instantvir_models.outputs.claim import new_file, told
+
+logger = logging.getLogger(__name__)
 
 TARGET = "x_hat"
 
@@ -27,26 +31,34 @@ class KeptTargets:
 
     def __init__(self, folder: Path, teacher: str) -> None:
         self.folder, self.teacher = folder, teacher
+        self._has_said = False
 
     @torch.no_grad()
     def __call__(self, how: str, measurement: Measurement, make: Callable[[], Tensor]) -> Tensor:
         """What was made of a measurement in a way that `how` names, or what `make` makes of it now.
 
         A damaged file is made again.
-
-        Raises:
-            VideoWriteError: if the folder cannot be written, or has no room.
         """
         name = self._name(how, measurement)
         path = self.folder / name[:2] / f"{name}.safetensors"
         found = _read(path)
         if found is None:
             found = make()
-            _write(path, found)
+            self._keep(path, found)
         return found.to(measurement.y)
 
+    def _keep(self, path: Path, target: Tensor) -> None:
+        """What cannot be kept is asked again in the next epoch, which is said once."""
+        try:
+            _write(path, target)
+        except VideoWriteError as error:
+            if not self._has_said:
+                logger.warning("what the teacher makes is not kept: %s", error)
+            self._has_said = True
+
     def _name(self, how: str, measurement: Measurement) -> str:
-        """The digest of who was asked what: an operator is known by what it makes of noise."""
+        """The digest of who was asked what: an operator is known by what it makes of noise, and by
+        where it lets solvers start."""
         degradation, y = measurement.degradation, measurement.y
         height, width = degradation.operator.clean_size(*y.shape[-2:])
         generator = torch.Generator().manual_seed(0)
@@ -54,15 +66,13 @@ class KeptTargets:
         digest = hashlib.sha256()
         words = f"{self.teacher} {how} {degradation.noise_std!r} {degradation.is_lossy}"
         digest.update(f"{words} {degradation.operator.spec} {tuple(y.shape)}".encode())
-        for tensor in (y, degradation.operator.A(probe)):
+        for tensor in (y, degradation.operator.A(probe), initial_estimate(measurement)):
             digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
 def _read(path: Path) -> Tensor | None:
     """None where there is no file, or one that cannot have been written here."""
-    if not path.exists():
-        return None
     try:
         tensors, words = read_tensors(path)
     except CheckpointError:
@@ -85,9 +95,16 @@ def _digest(tensor: Tensor) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """The digest of a file, or of all files in a folder and their names."""
-    if path.is_file():
-        return sha256_of(path)
-    files = sorted(each for each in path.rglob("*") if each.is_file())
-    each = "\n".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}" for file in files)
+    """The digest of a file, or of all files in a folder, and not below it, with their names.
+
+    Raises:
+        CheckpointError: if one of them cannot be read.
+    """
+    try:
+        if path.is_file():
+            return sha256_of(path)
+        files = sorted(each for each in path.iterdir() if each.is_file())
+        each = "\n".join(f"{file.name} {sha256_of(file)}" for file in files)
+    except OSError as error:
+        raise CheckpointError(f"the teacher `{path}` cannot be read: {error}") from error
     return hashlib.sha256(each.encode()).hexdigest()

@@ -30,6 +30,8 @@ SAVE_EVERY_SECONDS = 120
 USUAL_SAVE_SECONDS = 6.0
 """A checkpoint that takes longer to write comes more rarely in proportion: saving takes a twentieth of
 the time at most. That of a full-size student and its critic has seven numbers for each weight, 36 GB."""
+LONGEST_LAST_SAVE_SECONDS = 15.0
+"""Workers that are asked to stop are killed after 30: a checkpoint that takes longer is not begun then."""
 LOG_EVERY_STEPS = 50
 FIRST_LOGGED_STEP = 10
 """Logged besides, as the last step is: from the second row on it can be told how long a run takes."""
@@ -69,8 +71,8 @@ class Objective(Protocol):
         """Write what is made, complete or not at all; every worker calls this."""
 
 
-Due = Literal["nothing", "checkpoint", "stop"]
-"""What comes after a step."""
+Due = Literal["nothing", "checkpoint", "stop", "leave"]
+"""What comes after a step. Who stops saves, who leaves does not; of several the last one counts."""
 DUE: tuple[Due, ...] = get_args(Due)
 
 
@@ -83,7 +85,7 @@ class Trainer:
     """One worker of a training run.
 
     Args:
-        is_asked_to_stop: looked at after each step; what worker 0 is told counts for all.
+        is_asked_to_stop: looked at after each step; what one worker is told counts for all.
     """
 
     def __init__(
@@ -97,14 +99,17 @@ class Trainer:
         self.config, self.objective, self.folder = config, objective, folder
         self._is_asked_to_stop = is_asked_to_stop
         folder.mkdir(parents=True, exist_ok=True)
-        self.step, self._saved_step = 0, -1
-        self._is_ending = False
+        self.step = 0
+        self.steps_made = 0
+        """By this process."""
         self._beside = SavesBeside(folder) if config.saves == "beside" else None
         self._memory = MemoryMeter(config.own_device)
 
     def run(self) -> bool:
-        """Train from the last checkpoint, if there is one; whether the recipe came to its end. Where it
-        was stopped before, all steps so far are kept.
+        """Train from the last checkpoint, if there is one; whether the recipe came to its end.
+
+        Where it was asked to stop before, all steps so far are kept, or those of the last checkpoint
+        where one takes long to write.
 
         Raises:
             UsageError: if the folder holds a run with other settings.
@@ -125,15 +130,16 @@ class Trainer:
             if self._beside is not None:
                 self._beside.look()
             due = self._due(saved, took) if self.step < self.config.steps else "nothing"
-            if due == "stop":
-                break
-            if due == "checkpoint":
+            if due in ("checkpoint", "stop"):
                 began = time.monotonic()
                 self.save()
                 saved = time.monotonic()
                 took = saved - began
-        self._end()
-        return self.step == self.config.steps
+            if due in ("stop", "leave"):
+                self._wait_for_what_is_written()
+                return False
+        self.save()
+        return True
 
     def update(self) -> dict[str, float]:
         """One step of every network; what the log says of it."""
@@ -144,6 +150,7 @@ class Trainer:
             for update in range(learner.rates.updates_per_step):
                 shown |= self._learned(name, learner, update, rate)
         self.step += 1
+        self.steps_made += 1
         return shown
 
     def _learned(self, name: str, learner: Learner, update: int, rate: float) -> dict[str, float]:
@@ -170,12 +177,17 @@ class Trainer:
         )
 
     def _due(self, saved: float, took: float) -> Due:
-        """What to do now; worker 0 looks at its clock, and all do as it says."""
+        """What to do now: save by the clock of worker 0, stop as soon as one is asked to."""
         pause = SAVE_EVERY_SECONDS * max(1.0, took / USUAL_SAVE_SECONDS)
-        due: Due = "checkpoint" if time.monotonic() - saved > pause else "nothing"
-        said = torch.tensor(float(DUE.index("stop" if self._is_asked_to_stop() else due)))
+        due: Due = "nothing"
+        if rank() == 0 and time.monotonic() - saved > pause:
+            due = "checkpoint"
+        if self._is_asked_to_stop():
+            is_quick = self._beside is None and took < LONGEST_LAST_SAVE_SECONDS
+            due = "stop" if is_quick else "leave"
+        said = torch.tensor(float(DUE.index(due)))
         if torch.distributed.is_initialized():
-            torch.distributed.broadcast(said, 0)
+            torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX)
         return DUE[int(said)]
 
     def _log(self, losses: dict[str, list[float]]) -> None:
@@ -203,19 +215,13 @@ class Trainer:
         The last checkpoint of a run is complete when this returns, others may be on their way.
         """
         self.objective.write(self.folder)
-        self._saved_step = self.step
-        if self._beside is not None and not self._is_ending:
+        if self._beside is not None and self.step < self.config.steps:
             self._beside.start(self._state(), step=self.step)
             return
-        if self._beside is not None:
-            self._beside.finish()
+        self._wait_for_what_is_written()
         save_checkpoint(self._state(), self.folder, step=self.step)
 
-    def _end(self) -> None:
-        """All steps so far are kept when this returns."""
-        self._is_ending = True
-        if self.step != self._saved_step:
-            self.save()
+    def _wait_for_what_is_written(self) -> None:
         if self._beside is not None:
             self._beside.finish()
 

@@ -16,10 +16,11 @@ from instantvir_distill.methods.summed import Summed
 from instantvir_distill.targets import KeptTargets, fingerprint
 from instantvir_distill.trainer import Trainer
 from instantvir_models.checkpoints.prior import save_prior
-from instantvir_models.errors import UsageError, VideoWriteError
+from instantvir_models.errors import UsageError
 from instantvir_models.operators.blur import GaussianBlur
-from instantvir_models.operators.mask import Mask
+from instantvir_models.operators.mask import GuessedMask, Mask
 from instantvir_models.operators.measurement import Degradation, Measurement
+from tests.media_clips import make_clip
 from tests.small_runs import SMALL, clip, small_prior, trainer
 
 
@@ -122,6 +123,12 @@ def half(seed):
     return Mask(kept.float())
 
 
+def guessed():
+    """Leaves out what `half(0)` does, and shows a guess there."""
+    mask = half(0)
+    return GuessedMask(mask.mask, 1 - mask.mask, spec=mask.spec)
+
+
 def test_what_decides_a_target_decides_its_name(tmp_path):
     """Two masks have one specification, and the pixels that they leave out may be black anyway."""
     black = torch.zeros(1, 2, 3, 16, 16)
@@ -135,6 +142,8 @@ def test_what_decides_a_target_decides_its_name(tmp_path):
         ("a", "how", measured(operator=GaussianBlur(1.5))),
         ("a", "how", Measurement(black, Degradation(operator=half(0), noise_std=0.1))),
         ("a", "how", Measurement(black, Degradation(operator=half(1), noise_std=0.1))),
+        ("a", "how", measured(operator=half(0))),
+        ("a", "how", measured(operator=guessed())),
     ]
     for number, (teacher, how, measurement) in enumerate(asked_about * 2):
         keep = KeptTargets(tmp_path, teacher)
@@ -157,22 +166,43 @@ def test_a_damaged_target_is_made_again(tmp_path):
 
 def test_a_teacher_is_known_by_all_its_files(tmp_path):
     folder = tmp_path / "teacher"
-    (folder / "text").mkdir(parents=True)
+    (folder / "runs").mkdir(parents=True)
     (folder / "weights").write_bytes(b"1")
     first = fingerprint(folder)
+    (folder / "runs" / "log").write_bytes(b"changes all the time, and is no part of it")
     assert fingerprint(folder) == first
-    (folder / "text" / "prompt").write_bytes(b"sea")
+    (folder / "prompt").write_bytes(b"sea")
     second = fingerprint(folder)
-    (folder / "text" / "prompt").write_bytes(b"sky")
+    (folder / "prompt").write_bytes(b"sky")
     assert len({first, second, fingerprint(folder)}) == 3
     assert fingerprint(folder / "weights") == fingerprint(folder / "weights")
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+def test_what_cannot_be_kept_is_said_once_and_ends_nothing(tmp_path, caplog):
     (tmp_path / "file").write_bytes(b"")
     keep = KeptTargets(tmp_path / "file" / "targets", "a")
-    with pytest.raises(VideoWriteError, match="cannot write"):
-        keep("how", measured(), lambda: torch.zeros(1))
+    for seed in range(3):
+        assert float(keep("how", measured(seed), lambda: torch.ones(1))) == 1
+    (said,) = [row.message for row in caplog.records if row.levelname == "WARNING"]
+    assert "not kept: cannot write" in said
+
+
+def test_a_run_keeps_its_targets_and_another_takes_them(tmp_path):
+    """Two workers each, as the command starts them."""
+    (tmp_path / "clips").mkdir()
+    make_clip(tmp_path / "clips" / "a.mp4", width=80, height=64)
+    wanted = config(tmp_path, workers=2)
+    distill(wanted, clips=tmp_path / "clips", folder=tmp_path / "one")
+    kept = files(tmp_path / "one" / "targets")
+    assert len(kept) == 8  # four examples of two steps
+    targets = tmp_path / "one" / "targets"
+    distill(wanted, clips=tmp_path / "clips", folder=tmp_path / "two", targets=targets)
+    assert files(targets) == kept
+    assert not (tmp_path / "two" / "targets").exists()
+
+
+def files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
 
 def test_targets_that_nobody_would_keep_are_refused(tmp_path):

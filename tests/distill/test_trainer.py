@@ -22,6 +22,8 @@ from instantvir_distill import trainer as loop
 from instantvir_distill.config import Phase, RunConfig
 from instantvir_distill.launch import _keep_reason, _reason
 from instantvir_distill.learner import Learner, Rates
+from instantvir_distill.methods.regression import Regression
+from instantvir_distill.methods.self_supervised import SelfSupervised
 from instantvir_distill.parallel import leave, rank, world_size
 from instantvir_distill.saved import alone, claim, last_checkpoint, material_changed
 from instantvir_distill.trainer import Trainer, TrainingError
@@ -233,11 +235,14 @@ def failed_save(state, **_):
     return future
 
 
-@pytest.mark.parametrize("save_every", [0, 120])
-@pytest.mark.parametrize("config", [CONFIG, BESIDE])
-def test_a_run_that_is_asked_to_stop_keeps_all_steps_so_far(
-    tmp_path, monkeypatch, config, save_every
+@pytest.mark.parametrize(
+    ("config", "save_every", "kept"),
+    [(CONFIG, 0, 5), (CONFIG, 120, 5), (BESIDE, 0, 4), (BESIDE, 120, None)],
+)
+def test_a_run_that_is_asked_to_stop_keeps_all_steps_so_far_where_that_is_quick(
+    tmp_path, monkeypatch, config, save_every, kept
 ):
+    """Beside, nobody knows how long it takes; what is being written is waited for."""
     monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", save_every)
     assert Trainer(CONFIG, Fit(), tmp_path / "whole").run()
     looks = iter(range(1, 100))
@@ -245,9 +250,31 @@ def test_a_run_that_is_asked_to_stop_keeps_all_steps_so_far(
         config, Fit(), tmp_path / "cut", is_asked_to_stop=lambda: next(looks) == 5
     ).run()
     assert not stopped
-    assert last_checkpoint(tmp_path / "cut").name == "step-00000005"
+    last = last_checkpoint(tmp_path / "cut")
+    assert (None if last is None else last.name) == (None if kept is None else f"step-{kept:08d}")
     assert Trainer(config, Fit(), tmp_path / "cut").run()
     same(weights(tmp_path / "whole"), weights(tmp_path / "cut"), rtol=0, atol=0)
+
+
+def test_a_checkpoint_that_would_take_too_long_is_not_begun_at_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", 0)
+    monkeypatch.setattr(loop, "LONGEST_LAST_SAVE_SECONDS", 0)
+    looks = iter(range(1, 100))
+    run = Trainer(CONFIG, Fit(), tmp_path, is_asked_to_stop=lambda: next(looks) == 5)
+    assert not run.run()
+    assert last_checkpoint(tmp_path).name == "step-00000004"
+
+
+def test_a_checkpoint_that_was_left_unfinished_makes_room_for_the_next_one(tmp_path):
+    """Killed while it was written, each of them stayed: 36 GB for a full-size student."""
+    left = tmp_path / "checkpoints" / "step-00000003.part"
+    left.mkdir(parents=True)
+    (left / "data").write_bytes(b"1")
+    run = Trainer(CONFIG, Fit(), tmp_path)
+    run.update()
+    run.save()
+    assert not left.exists()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
 
 
 def test_two_workers_write_their_checkpoints_beside(tmp_path):
@@ -369,15 +396,23 @@ def test_other_settings_are_told_and_the_run_stays_as_it_is(tmp_path):
 
 def test_a_run_of_a_version_without_a_setting_goes_on_with_its_usual_value(tmp_path):
     """Every new setting ended the runs that had been begun before."""
-    claim(SMALL, tmp_path)
-    Trainer(SMALL, Fit(), tmp_path).save()
+    config = replace(SMALL, method=Regression(powers={"sr": 0.25}))
+    claim(config, tmp_path)
+    Trainer(config, Fit(), tmp_path).save()
     settings = json.loads((tmp_path / "config.json").read_text())
-    del settings["epoch_steps"]
+    del settings["epoch_steps"], settings["student"]["enlarger_channels"]
+    del settings["phases"][1]["samples"], settings["method"]["calibration_weight"]
+    for other, said in (
+        (replace(config, epoch_steps=5), "`epoch_steps` was 0 and is 5"),
+        (replace(config, student=replace(config.student, enlarger_channels=8)), "was 64 and is 8"),
+        (replace(config, method=SelfSupervised()), "`method.name` was"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+        with pytest.raises(UsageError, match=said):
+            claim(other, tmp_path)
+    settings["phases"][1]["samples"] = config.phases[1].samples  # else it would be the usual 12
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    claim(SMALL, tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(UsageError, match="`epoch_steps` was 0 and is 5"):
-        claim(replace(SMALL, epoch_steps=5), tmp_path)
+    claim(config, tmp_path)
 
 
 def test_a_folder_is_for_one_run_at_a_time(tmp_path):

@@ -383,6 +383,8 @@ def _try_to_hold(folder: Path) -> int | None:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
+        if not os.path.lexists(folder):  # its owner has just ended
+            return None
         _refuse_foreign(folder)
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
