@@ -100,6 +100,7 @@ def _configured(
     measured_by: str | None,
 ) -> "RunConfig":
     from instantvir_distill.config import DistillConfig
+    from instantvir_distill.launch import launched_workers
     from instantvir_distill.recipes import RECIPES
     from instantvir_distill.settings import with_settings
     from instantvir_models.checkpoints.load import locate
@@ -112,6 +113,8 @@ def _configured(
         raise UsageError(f"`--workers` is {workers}; it is a number from 1 to 64")
     recipe = RECIPES[name]()
     asked = list(settings)  # all at once: some fit together only
+    if workers is None and not any(s.partition("=")[0].strip() == "workers" for s in asked):
+        workers = launched_workers()
     if workers is not None:
         asked.append(f"workers={workers}")
     if measured_by is not None:

@@ -142,6 +142,11 @@ def is_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def launched_workers() -> int | None:
+    """How many processes `torchrun` started, on all machines; None where it started none."""
+    return int(os.environ["WORLD_SIZE"]) if is_launched() else None
+
+
 @contextmanager
 def _kept_told(config: RunConfig, folder: Path) -> Iterator[None]:
     """Who interrupts a run is told what of it stays."""
@@ -224,7 +229,7 @@ def _joined_run(
     Raises:
         UsageError: if there are more or fewer workers than the recipe says.
     """
-    there_are = int(os.environ["WORLD_SIZE"])
+    there_are = launched_workers()
     if there_are != config.workers:
         raise UsageError(
             f"`torchrun` started {there_are} workers and the recipe is for {config.workers}",

@@ -109,6 +109,18 @@ def test_without_a_recipe_the_student_in_the_package_is_trained_on(tmp_path, mat
     assert RECIPES[recipe]().initial_weights == "tiny"
 
 
+@pytest.mark.parametrize(
+    ("said", "workers"), [((), 4), (("--workers", "2"), 2), (("--set", "workers=8"), 8)]
+)
+def test_torchrun_says_how_many_workers_there_are(tmp_path, monkeypatch, said, workers):
+    """It had to be said twice, and a machine that came or went ended the run."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    done = run("-o", tmp_path / "run", "--recipe", "tiny", *said, "--plan")
+    assert done.exit_code == 0, done.stderr
+    assert f"{workers} workers" in done.stderr
+
+
 @pytest.mark.parametrize("recipe", ["tiny", "tiny-teacher", "enlarge"])
 def test_a_plan_is_shown_and_nothing_starts(recipe, tmp_path):
     done = run("--clips", tmp_path, "-o", tmp_path / "run", "--recipe", recipe, "--plan")
