@@ -486,7 +486,10 @@ def distill(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes of one thread each; of most recipes 2, under `torchrun` as many as it starts")
+        int | None,
+        typer.Option(
+            help="Processes of one thread each; of most recipes 2, under `torchrun` as many as it starts"
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
