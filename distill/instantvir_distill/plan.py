@@ -220,11 +220,12 @@ def _no_words(config: WanConfig) -> TextRows:
 
 
 def _autoencoder(config: LeanConfig | WanVaeConfig, *, recompute: bool) -> LeanVAE | WanVAE:
-    if isinstance(config, LeanConfig):
-        return _on_meta(lambda: LeanVAE(config)).requires_grad_(False)
-    made = _on_meta(lambda: WanVAE(config)).requires_grad_(False)
+    def made_of_nothing() -> LeanVAE | WanVAE:
+        return LeanVAE(config) if isinstance(config, LeanConfig) else WanVAE(config)
+
+    made = _on_meta(made_of_nothing)
     made.recomputes_layers = recompute
-    return made
+    return made.requires_grad_(False)
 
 
 def _clip(phase: Phase) -> Tensor:
@@ -371,8 +372,8 @@ def _kept_of_layers(*networks: nn.Module | None) -> Iterator[list[int]]:
 def _computed_again(network: nn.Module | None) -> list[nn.Module]:
     if isinstance(network, WanTransformer) and network.recomputes_layers:
         return list(network.blocks)
-    if isinstance(network, WanVAE) and network.recomputes_layers:
-        return network.residuals
+    if isinstance(network, WanVAE | LeanVAE) and network.recomputes_layers:
+        return network.computed_again
     return []
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from instantvir_distill.config import DistillConfig, WanSize
 from instantvir_distill.methods.base import Restore
 from instantvir_distill.restorers import FusedRestorer, SequenceRestorer
-from instantvir_models.autoencoders.wan import WanVAE
 from instantvir_models.checkpoints.config import WanCheckpoint
 from instantvir_models.checkpoints.folder import PROMPT_NAME, save_folder, save_prompt
 from instantvir_models.checkpoints.load import load_student, save_student
@@ -154,8 +153,7 @@ def first_pupil(config: DistillConfig, dtype: torch.dtype) -> Pupil:
         student = loaded.student
         student.transformer.train().requires_grad_(True)
         student.transformer.recomputes_layers = config.recompute
-        if isinstance(student.autoencoder, WanVAE):
-            student.autoencoder.recomputes_layers = config.recompute
+        student.autoencoder.recomputes_layers = config.recompute
         return WanPupil(student, loaded.checkpoint, _words(Path(config.initial_weights)))
     wanted = "a fused student" if isinstance(config.student, FusedConfig) else "a full-size student"
     raise UsageError(

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 
 from instantvir_distill.config import DistillConfig
-from instantvir_models.autoencoders.wan import WanVAE
 from instantvir_models.checkpoints.config import read_config
 from instantvir_models.checkpoints.folder import load_folder
 from instantvir_models.checkpoints.prior import SHIPPED_PRIOR, load_errors, load_prior
@@ -47,8 +46,7 @@ def load_teacher(config: DistillConfig) -> Prior | None:
         return load_prior(path)
     prior = wan_teacher(path, device=config.own_device, guidance=config.teacher_guidance)
     prior.transformer.blocks.to(config.products)  # its velocity stays float32
-    if isinstance(prior.autoencoder, WanVAE):  # gradients go through it to the student
-        prior.autoencoder.recomputes_layers = config.recompute
+    prior.autoencoder.recomputes_layers = config.recompute  # gradients go through it to the student
     return prior
 
 

@@ -178,10 +178,11 @@ def test_frames_that_make_no_whole_latents_are_refused(kind):
         autoencoder.encode(frames(5), memory)
 
 
+@pytest.mark.parametrize("kind", ["wan", "lean"])
 @pytest.mark.parametrize("sizes", [[13], [5, 4, 4]])
-def test_layers_computed_again_have_the_same_gradient(sizes):
+def test_layers_computed_again_have_the_same_gradient(sizes, kind):
     """Also where a chunk goes on from what was remembered of the one before it."""
-    autoencoder, gradients = small_autoencoder("wan").double(), []
+    autoencoder, gradients = small_autoencoder(kind).double(), []
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, sum(sizes), 3, 16, 24, generator=generator).double() * 2 - 1
     kept = []

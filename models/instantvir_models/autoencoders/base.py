@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 TEMPORAL_FACTOR = 4
 """Frames per latent, after the first frame."""
@@ -123,6 +124,31 @@ class CausalMemory:
             if layer in whole:
                 return region.of(whole[layer], dim=dim)
         return tail
+
+
+class StreamLayer(Protocol):
+    """A layer of a stream."""
+
+    def __call__(self, x: Tensor, memory: CausalMemory, /) -> Tensor:
+        """Of the next frames."""
+
+
+def recomputed(layer: StreamLayer, x: Tensor, memory: CausalMemory) -> Tensor:
+    """`layer` of x, computed again in the backward pass, from what was remembered at the first time."""
+    before = memory.copy()
+
+    def once(x: Tensor) -> tuple[Tensor, CausalMemory]:
+        now = before.copy()
+        return layer(x, now), now
+
+    y, now = checkpoint(once, x, use_reentrant=False)
+    memory.remember(now)
+    return y
+
+
+def is_learned_through(x: Tensor) -> bool:
+    """Whether a backward pass will come back to x."""
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 class Autoencoder(Protocol):

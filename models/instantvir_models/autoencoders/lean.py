@@ -7,6 +7,7 @@ convolutions both read them as they lie, without the copies that channels first 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,13 @@ from instantvir_kernels.dispatch import (
     haar_patchify,
     haar_unpatchify,
 )
-from instantvir_models.autoencoders.base import TEMPORAL_FACTOR, CausalMemory, check_frames
+from instantvir_models.autoencoders.base import (
+    TEMPORAL_FACTOR,
+    CausalMemory,
+    check_frames,
+    is_learned_through,
+    recomputed,
+)
 
 PATCH_PIXELS = 4
 """Side of a patch in wavelet pixels, which are 2x2 pixels."""
@@ -94,11 +101,18 @@ class _Layers(nn.Module):
         self.ffd_layer = nn.ModuleList(
             _GatedFeedForward(channels, is_residual=is_residual) for _ in range(count)
         )
+        self.recomputes_pairs = False
 
     def forward(self, x: Tensor, memory: CausalMemory) -> Tensor:
-        for conv, feed_forward in zip(self.dconv_layer, self.ffd_layer, strict=True):
-            x = feed_forward(conv(x, memory))
+        for number in range(len(self.dconv_layer)):
+            pair = partial(self._pair, number)
+            is_again = self.recomputes_pairs and is_learned_through(x)
+            x = recomputed(pair, x, memory) if is_again else pair(x, memory)
         return x
+
+    def _pair(self, number: int, x: Tensor, memory: CausalMemory) -> Tensor:
+        y: Tensor = self.ffd_layer[number](self.dconv_layer[number](x, memory))
+        return y
 
 
 class _Streams(nn.Module):
@@ -210,6 +224,25 @@ class LeanVAE(nn.Module):
         self.latent_bottleneck = _Bottleneck(config)
         self.encoder = _Encoder(config)
         self.decoder = _Decoder(config)
+
+    @property
+    def recomputes_layers(self) -> bool:
+        """Whether training keeps of each pair of layers only what goes into it."""
+        return self.encoder.low_layer.recomputes_pairs
+
+    @recomputes_layers.setter
+    def recomputes_layers(self, recompute: bool) -> None:
+        for layers in self._layers:
+            layers.recomputes_pairs = recompute
+
+    @property
+    def computed_again(self) -> list[nn.Module]:
+        """The first of each pair of layers: what goes into it is kept."""
+        return [conv for layers in self._layers for conv in layers.dconv_layer]
+
+    @property
+    def _layers(self) -> list[_Layers]:
+        return [layers for layers in self.modules() if isinstance(layers, _Layers)]
 
     @property
     def encode_halo(self) -> int:

@@ -17,6 +17,9 @@ from instantvir_models.tiles import scaled, tiles
 class LocalAutoencoder(Autoencoder, Protocol):
     """An autoencoder whose parts next to the pixels see no further than a halo."""
 
+    recomputes_layers: bool
+    """Whether training that goes through it keeps little of its layers, and computes them again."""
+
     @property
     def encode_halo(self) -> int:
         """Latent pixels that one latent pixel of `encode_locally` sees to each side."""

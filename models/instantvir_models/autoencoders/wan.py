@@ -12,10 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from instantvir_kernels.dispatch import attention
-from instantvir_models.autoencoders.base import SPATIAL_FACTOR, CausalMemory, check_frames
+from instantvir_models.autoencoders.base import (
+    SPATIAL_FACTOR,
+    CausalMemory,
+    check_frames,
+    is_learned_through,
+    recomputed,
+)
 
 NUM_LEVELS = 4
 """Full size to an eighth."""
@@ -231,11 +236,11 @@ class WanVAE(nn.Module):
         self.conv2 = nn.Conv3d(config.latent_channels, config.latent_channels, 1)
         self.decoder = _Decoder(config)
         self.recomputes_layers = False
-        """Whether of `residuals` training keeps only what goes into each, and computes the rest again."""
+        """Whether training keeps of `computed_again` only what goes into each."""
 
     @property
-    def residuals(self) -> list[nn.Module]:
-        """The layers that hold most of what a backward pass needs."""
+    def computed_again(self) -> list[nn.Module]:
+        """The residual layers, which hold most of what a backward pass needs."""
         return [layer for layer in self.modules() if isinstance(layer, _Residual)]
 
     @property
@@ -284,11 +289,11 @@ class WanVAE(nn.Module):
         return _run(self.decoder.head, y, memory).transpose(1, 2)
 
     def _run(self, layers: nn.Sequential, x: Tensor, memory: CausalMemory) -> Tensor:
-        if not (self.recomputes_layers and x.requires_grad and torch.is_grad_enabled()):
+        if not (self.recomputes_layers and is_learned_through(x)):
             return _run(layers, x, memory)
         for layer in layers:
             is_residual = isinstance(layer, _Residual)
-            x = _recomputed(layer, x, memory) if is_residual else _step(layer, x, memory)
+            x = recomputed(layer, x, memory) if is_residual else _step(layer, x, memory)
         return x
 
 
@@ -300,19 +305,6 @@ def _run(layers: nn.Sequential, x: Tensor, memory: CausalMemory) -> Tensor:
 
 def _step(layer: nn.Module, x: Tensor, memory: CausalMemory) -> Tensor:
     return layer.stream(x, memory) if isinstance(layer, _Streaming) else layer(x)
-
-
-def _recomputed(layer: nn.Module, x: Tensor, memory: CausalMemory) -> Tensor:
-    """`layer` of x, computed again in the backward pass, from what was remembered at the first time."""
-    before = memory.copy()
-
-    def once(x: Tensor) -> tuple[Tensor, CausalMemory]:
-        now = before.copy()
-        return layer(x, now), now
-
-    y, now = checkpoint(once, x, use_reentrant=False)
-    memory.remember(now)
-    return y
 
 
 def _frame_by_frame(layer: nn.Module, x: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from instantvir_models.autoencoders.base import Autoencoder, CausalMemory
+from instantvir_models.autoencoders.base import CausalMemory
+from instantvir_models.autoencoders.tiled import LocalAutoencoder
 from instantvir_models.errors import UsageError
 from instantvir_models.priors.base import ErrorTable
 from instantvir_models.priors.noise import NoiseLevel, PixelNoise
@@ -33,7 +34,7 @@ class WanPrior:
     """
 
     transformer: WanTransformer
-    autoencoder: Autoencoder
+    autoencoder: LocalAutoencoder
     text: TextRows
     without: TextRows
     errors: ErrorTable | None = None
