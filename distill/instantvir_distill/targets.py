@@ -26,7 +26,7 @@ class KeptTargets:
 
     Args:
         folder: made when the first target is kept.
-        teacher: what tells this teacher from any other, see `teachers.fingerprint`.
+        teacher: what tells this teacher from any other, see `fingerprint`.
     """
 
     def __init__(self, folder: Path, teacher: str) -> None:

@@ -12,6 +12,7 @@ from instantvir_distill.launch import Material, distill, objective_of
 from instantvir_distill.methods.amortise import Amortise
 from instantvir_distill.methods.by_task import ByTask
 from instantvir_distill.methods.regression import Regression
+from instantvir_distill.methods.released import Released
 from instantvir_distill.methods.summed import Summed
 from instantvir_distill.targets import KeptTargets, fingerprint
 from instantvir_distill.trainer import Trainer
@@ -75,6 +76,17 @@ def test_a_run_that_keeps_targets_equals_one_that_asks_anew(tmp_path, name, aske
     kept_run(wanted, tmp_path / "kept", tmp_path / "targets").run()
     assert anew == 16
     assert len(asked) == 8  # four examples of two steps
+    expected, actual = made(tmp_path / "anew"), made(tmp_path / "kept")
+    for name in expected:
+        torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=0)
+
+
+def test_frames_are_encoded_once(tmp_path):
+    """The published sum compares latents of the clean and of the measured video with each output's."""
+    wanted = config(tmp_path, method=Released(), critic=CriticConfig())
+    trainer(wanted, [clip("a_1")], tmp_path / "anew").run()
+    kept_run(wanted, tmp_path / "kept", tmp_path / "targets").run()
+    assert len(files(tmp_path / "targets")) == 16  # two of each of four examples of two steps
     expected, actual = made(tmp_path / "anew"), made(tmp_path / "kept")
     for name in expected:
         torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=0)

@@ -89,7 +89,7 @@ class Keep(Protocol):
     """What was made of a measurement in a way that `how` names, or what `make` makes of it now."""
 
     def __call__(self, how: str, measurement: Measurement, make: Callable[[], Tensor], /) -> Tensor:
-        """[B, T, 3, H, W], where y is; without gradients."""
+        """Frames or latents, where y is; without gradients."""
 
 
 @torch.no_grad()
@@ -167,7 +167,7 @@ class Method(ABC):
 
     @property
     def keeps_targets(self) -> bool:
-        """Whether what it asks the teacher about an example is the same each time."""
+        """Whether some of what it asks the teacher about an example is the same each time."""
         return False
 
     @property

@@ -11,9 +11,11 @@ clean latents), and bfloat16 optimiser states.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from instantvir_distill.levels import NoiseLaw
 from instantvir_distill.losses import unit_difference, with_gradient
@@ -28,6 +30,8 @@ from instantvir_distill.methods.base import (
     noised,
 )
 from instantvir_distill.methods.scores import critic_loss
+from instantvir_models.operators.compose import Identity
+from instantvir_models.operators.measurement import Degradation, Measurement
 from instantvir_models.operators.prior import initial_estimate
 from instantvir_models.priors.noise import white
 
@@ -53,6 +57,10 @@ class Released(Method):
         return True
 
     @property
+    def keeps_targets(self) -> bool:
+        return True
+
+    @property
     def critic_sees(self) -> CriticSees:
         return "blind"
 
@@ -68,8 +76,8 @@ class Released(Method):
                 z_r, noise_std = noised(z, self.levels, generator)
                 p = prior.denoise(z_r, white(noise_std, dtype=z.dtype))
                 f = networks.critic(z_r, noise_std, measurement)
-                clean = prior.encode(example.x)
-                measured = prior.encode(initial_estimate(measurement))
+                clean = _latents(example.x, networks)
+                measured = _latents(initial_estimate(measurement), networks)
             each.append(
                 with_gradient(z, unit_difference(f, p, z))
                 + self.measurement_weight * (z - measured).square().mean()
@@ -81,3 +89,9 @@ class Released(Method):
         self, examples: Sequence[Example], networks: Networks, generator: torch.Generator
     ) -> Loss:
         return critic_loss(examples, networks, self.levels, generator)
+
+
+def _latents(x: Tensor, networks: Networks) -> Tensor:
+    """Those of frames [1, T, 3, H, W] that may have been encoded before."""
+    as_it_is = Measurement(x, Degradation(operator=Identity(), noise_std=0.0))
+    return networks.kept("latents", as_it_is, partial(networks.prior.encode, x))
