@@ -1,5 +1,7 @@
 """Examples on a card: what is learned from a stock is what would be learned from each example."""
 
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -132,6 +134,19 @@ def test_makers_go_on_where_they_were_told_and_know_their_place():
     makers = Makers(_counted, count=1, seed=2, place=40)
     assert [int(makers.next(seconds=60).task) for _ in range(3)] == [240, 241, 242]
     assert makers.place == 43
+    makers.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_makers_leave_ctrl_c_to_their_worker():
+    """They died of it in front of it, and the step that it was about to end was lost."""
+    makers = Makers(_counted, count=1)
+    makers.next(seconds=60)
+    (process,) = makers._processes
+    os.kill(process.pid, signal.SIGINT)
+    later = [makers.next(seconds=60) for _ in range(20)]
+    assert all(handful is not None for handful in later)
+    assert process.is_alive()
     makers.close()
 
 

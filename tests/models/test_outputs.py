@@ -399,3 +399,20 @@ def test_a_line_goes_through_no_link(tmp_path):
     with pytest.raises(VideoWriteError):
         add_line(tmp_path / "log.jsonl", "line")
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_name_that_another_run_lets_go_of_just_now_is_taken(tmp_path, monkeypatch):
+    """It was told to be somebody else's: the folder was there, and then it was not."""
+    made = Path.mkdir
+    tries = []
+
+    def mkdir(self, *args, **kwargs):
+        if self == hidden_folder(tmp_path / "out") and not tries:
+            tries.append(self)
+            raise FileExistsError(self)
+        return made(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    write_whole(tmp_path / "out", "text")
+    assert tries
+    assert (tmp_path / "out").read_text() == "text"
